@@ -1,0 +1,139 @@
+//! Packet counters of the programs.
+
+/// What happened to a packet, counted per interface and CPU in `TOTALS`. Append only.
+///
+/// Each packet that a program looks at is counted under exactly one of its outcomes, so the
+/// outcomes of one program on one interface add up to the packets it saw. [`Counter::SourceNew`] and
+/// [`Counter::SourceEvicted`] are notes beside an outcome.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u32)]
+pub enum Counter {
+    /// XDP: passed, nothing to object.
+    XdpPass = 0,
+    /// XDP: the kill switch is off, or the settings are missing: passed unseen.
+    XdpInert = 1,
+    /// XDP: no IPv4 or IPv6 behind the link header (ARP, LLDP, …): passed.
+    XdpNotIp = 2,
+    /// XDP: shorter than its headers say: passed.
+    XdpTruncated = 3,
+    /// XDP: headers contradict themselves: passed.
+    XdpMalformed = 4,
+    /// XDP: an address is listed exactly: dropped.
+    XdpDropHost = 5,
+    /// XDP: an address lies in a listed prefix: dropped.
+    XdpDropPrefix = 6,
+    /// XDP: the source is over its packet rate: dropped.
+    XdpDropSourceRate = 7,
+    /// XDP: the source is over its rate of TCP SYN packets: dropped.
+    XdpDropSynRate = 8,
+    /// XDP: listed, but the allowlist lifts it: passed.
+    XdpAllowed = 9,
+    /// A source got a fresh, full bucket in a free way.
+    SourceNew = 10,
+    /// A source got a fresh, full bucket and another source lost its own.
+    SourceEvicted = 11,
+    /// TC: no flow key (fragment, not TCP or UDP, truncated): untouched.
+    TcNoFlow = 12,
+    /// TC: no decision, or one that is void: untouched.
+    TcUnknown = 13,
+    /// TC: to be inspected: untouched.
+    TcInspect = 14,
+    /// TC: trusted: marked.
+    TcTrusted = 15,
+    /// TC: blocked: dropped.
+    TcDropBlocked = 16,
+    /// TC: held to a rate; without a rate it passes as trusted does.
+    TcLimited = 17,
+    /// TC: a bare SYN of a trusted flow, which may be another connection: untouched.
+    TcNewSyn = 18,
+    /// TC: the kill switch is off: untouched.
+    TcInert = 19,
+    /// TC egress: looked at and left alone.
+    TcOutPass = 20,
+    /// TC egress: blocked: dropped.
+    TcOutDropBlocked = 21,
+    /// TC egress: the kill switch is off.
+    TcOutInert = 22,
+}
+
+impl Counter {
+    /// Counters per interface, rounded up so that an index is a shift.
+    pub const STRIDE: u32 = 32;
+
+    /// Every counter, in the order of the numbers.
+    #[rustfmt::skip]
+    pub const ALL: [Self; 23] = [
+        Self::XdpPass, Self::XdpInert, Self::XdpNotIp, Self::XdpTruncated, Self::XdpMalformed,
+        Self::XdpDropHost, Self::XdpDropPrefix, Self::XdpDropSourceRate, Self::XdpDropSynRate,
+        Self::XdpAllowed, Self::SourceNew, Self::SourceEvicted, Self::TcNoFlow, Self::TcUnknown,
+        Self::TcInspect, Self::TcTrusted, Self::TcDropBlocked, Self::TcLimited, Self::TcNewSyn,
+        Self::TcInert, Self::TcOutPass, Self::TcOutDropBlocked, Self::TcOutInert,
+    ];
+
+    /// Where this counter lies in `TOTALS` for the interface in `slot`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn index(self, slot: u32) -> u32 {
+        slot * Self::STRIDE + self as u32
+    }
+
+    /// The word used in status and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::XdpPass => "xdp_pass",
+            Self::XdpInert => "xdp_inert",
+            Self::XdpNotIp => "xdp_not_ip",
+            Self::XdpTruncated => "xdp_truncated",
+            Self::XdpMalformed => "xdp_malformed",
+            Self::XdpDropHost => "xdp_drop_host",
+            Self::XdpDropPrefix => "xdp_drop_prefix",
+            Self::XdpDropSourceRate => "xdp_drop_source_rate",
+            Self::XdpDropSynRate => "xdp_drop_syn_rate",
+            Self::XdpAllowed => "xdp_allowed",
+            Self::SourceNew => "source_new",
+            Self::SourceEvicted => "source_evicted",
+            Self::TcNoFlow => "tc_no_flow",
+            Self::TcUnknown => "tc_unknown",
+            Self::TcInspect => "tc_inspect",
+            Self::TcTrusted => "tc_trusted",
+            Self::TcDropBlocked => "tc_drop_blocked",
+            Self::TcLimited => "tc_limited",
+            Self::TcNewSyn => "tc_new_syn",
+            Self::TcInert => "tc_inert",
+            Self::TcOutPass => "tc_out_pass",
+            Self::TcOutDropBlocked => "tc_out_drop_blocked",
+            Self::TcOutInert => "tc_out_inert",
+        }
+    }
+
+    /// Whether packets counted here were dropped.
+    #[must_use]
+    pub const fn is_drop(self) -> bool {
+        matches!(
+            self,
+            Self::XdpDropHost
+                | Self::XdpDropPrefix
+                | Self::XdpDropSourceRate
+                | Self::XdpDropSynRate
+                | Self::TcDropBlocked
+                | Self::TcOutDropBlocked
+        )
+    }
+}
+
+const _: () = assert!(Counter::ALL.len() <= Counter::STRIDE as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_keep_their_numbers_and_slots_do_not_overlap() {
+        for (number, counter) in Counter::ALL.into_iter().enumerate() {
+            assert_eq!(counter as usize, number, "{}", counter.name());
+            assert_eq!(counter.index(3), 3 * Counter::STRIDE + number as u32);
+            assert_eq!(counter.is_drop(), counter.name().contains("drop"));
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Names that loader, programs and tests share. The kernel keeps fifteen characters.
+
+/// Decisions: [`FlowKey`](crate::flow::FlowKey) to [`FlowState`](crate::flow::FlowState), LRU.
+pub const FLOWS: &str = "FLOWS";
+/// Per-CPU [`FlowCount`](crate::flow::FlowCount) by slot.
+pub const FLOW_COUNTS: &str = "FLOW_COUNTS";
+/// Per-CPU `u64` by [`Counter::index`](crate::counter::Counter::index).
+pub const TOTALS: &str = "TOTALS";
+/// One [`Settings`](crate::settings::Settings).
+pub const SETTINGS: &str = "SETTINGS";
+/// [`Addr`](crate::flow::Addr) to [`BlockEntry`](crate::shield::BlockEntry), hash.
+pub const BLOCK_HOSTS: &str = "BLOCK_HOSTS";
+/// [`Addr`](crate::flow::Addr) prefix to [`BlockEntry`](crate::shield::BlockEntry), LPM trie; an
+/// IPv4 prefix has 96 bits more.
+pub const BLOCK_NETS: &str = "BLOCK_NETS";
+/// [`Addr`](crate::flow::Addr) prefix to [`AllowEntry`](crate::shield::AllowEntry), LPM trie.
+pub const ALLOW_NETS: &str = "ALLOW_NETS";
+/// Per-CPU [`ListHits`](crate::shield::ListHits) by list number.
+pub const LIST_HITS: &str = "LIST_HITS";
+/// [`BucketSet`](crate::shield::BucketSet) by hash; a power of two of sets.
+pub const BUCKETS: &str = "BUCKETS";
+
+/// The global with the interface's [`Attachment`](crate::attach::Attachment).
+pub const ATTACHMENT: &str = "ATTACHMENT";
+/// The global with the number of sets in [`BUCKETS`] less one.
+pub const BUCKET_MASK: &str = "BUCKET_MASK";
+
+/// XDP program of the object `xdp_shield`.
+pub const XDP_SHIELD: &str = "xdp_shield";
+/// Ingress program of the object `tc_flow`.
+pub const TC_FLOW_IN: &str = "tc_flow_in";
+/// Egress program of the object `tc_flow`.
+pub const TC_FLOW_OUT: &str = "tc_flow_out";
+
+/// Most lists that have hit counters.
+pub const LISTS_MAX: u32 = 64;

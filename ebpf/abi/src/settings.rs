@@ -1,0 +1,58 @@
+//! What the agent tells running programs.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::shield::Rate;
+
+/// The one entry of `SETTINGS`. All zero, as the map is created, means: do nothing.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Settings {
+    /// [`ABI_VERSION`](crate::ABI_VERSION) of the agent that wrote it; another one means: do nothing.
+    pub abi: u32,
+    /// Counts configurations, so that an effect can be told from an earlier one.
+    pub generation: u32,
+    /// [`Settings::ENABLED`] and later switches.
+    pub flags: u32,
+    /// Bits of the packet mark that belong to Sluice.
+    pub mark_mask: u32,
+    /// Value under the mask that a trusted packet gets.
+    pub mark_trusted: u32,
+    /// Key of the source hash, drawn when the agent starts.
+    pub hash_key: u32,
+    /// Packets per source on WAN interfaces.
+    pub source_rate: Rate,
+    /// TCP SYN packets per source on WAN interfaces.
+    pub syn_rate: Rate,
+    /// Leading bits of an IPv6 address that name one source, 1 to 128.
+    pub source_prefix_v6: u32,
+    pad: u32,
+}
+abi_type!(Settings, size = 48, align = 4, flags @ 8, hash_key @ 20, source_rate @ 24, source_prefix_v6 @ 40);
+
+impl Settings {
+    /// The kill switch: without this flag every program passes every packet untouched.
+    pub const ENABLED: u32 = 1;
+
+    /// Whether programs do their work.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_enabled(&self) -> bool {
+        self.abi == crate::ABI_VERSION && self.flags & Self::ENABLED != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeroed_settings_and_settings_of_another_abi_are_inert() {
+        assert!(!Settings::default().is_enabled());
+        let mut settings =
+            Settings { abi: crate::ABI_VERSION, flags: Settings::ENABLED, ..Settings::default() };
+        assert!(settings.is_enabled());
+        settings.abi += 1;
+        assert!(!settings.is_enabled());
+    }
+}

@@ -1,0 +1,52 @@
+//! IPv4 (RFC 791).
+
+use bytemuck::{Pod, Zeroable};
+use sluice_abi::flow::Addr;
+
+use super::{Headers, NotIp, Ports, ports};
+use crate::packet::{Packet, word};
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Header {
+    version_ihl: u8,
+    tos: u8,
+    total_len: u16,
+    id: u16,
+    fragment: u16,
+    ttl: u8,
+    proto: u8,
+    checksum: u16,
+    src: [u16; 2],
+    dst: [u16; 2],
+}
+
+/// "More fragments" and the offset.
+const FRAGMENT_MASK: u16 = 0x3fff_u16.to_be();
+
+/// Reads the headers of the IPv4 packet at `l3`.
+#[inline(always)]
+pub(super) fn headers<P: Packet + ?Sized>(packet: &P, l3: usize) -> Result<Headers, NotIp> {
+    let ip: Header = packet.load(l3).ok_or(NotIp::Truncated)?;
+    // The mask keeps the length below 64 whatever the packet says, which is all that the verifier
+    // needs to accept the variable-length header.
+    let header_len = usize::from(ip.version_ihl & 0x0f) * 4;
+    if ip.version_ihl >> 4 != 4 || header_len < size_of::<Header>() {
+        return Err(NotIp::Malformed);
+    }
+    let mut headers = Headers {
+        src: Addr::v4(word(ip.src)),
+        dst: Addr::v4(word(ip.dst)),
+        proto: ip.proto,
+        ports: Ports::Fragment,
+        sport: 0,
+        dport: 0,
+        tcp_flags: 0,
+        l3,
+        l4: l3 + header_len,
+    };
+    if ip.fragment & FRAGMENT_MASK == 0 {
+        ports::read(packet, &mut headers);
+    }
+    Ok(headers)
+}

@@ -1,0 +1,10 @@
+//! The agent of Sluice: inspection, verdicts, configuration and control.
+
+pub mod config;
+pub mod control;
+pub mod dataplane;
+pub mod inspect;
+pub mod kernel;
+pub mod netfilter;
+pub mod replay;
+pub mod sys;
