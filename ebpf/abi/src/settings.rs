@@ -12,7 +12,7 @@ pub struct Settings {
     pub abi: u32,
     /// Counts configurations, so that an effect can be told from an earlier one.
     pub generation: u32,
-    /// [`Settings::ENABLED`] and later switches.
+    /// [`Settings::ENABLED`] and which lists are worth a lookup.
     pub flags: u32,
     /// Bits of the packet mark that belong to Sluice.
     pub mark_mask: u32,
@@ -33,6 +33,10 @@ abi_type!(Settings, size = 48, align = 4, flags @ 8, hash_key @ 20, source_rate 
 impl Settings {
     /// The kill switch: without this flag every program passes every packet untouched.
     pub const ENABLED: u32 = 1;
+    /// `BLOCK_HOSTS` has entries.
+    pub const BLOCK_HOSTS: u32 = 1 << 1;
+    /// `BLOCK_NETS` has entries.
+    pub const BLOCK_NETS: u32 = 1 << 2;
 
     /// Whether programs do their work.
     #[inline(always)]

@@ -47,6 +47,7 @@ pub(super) fn headers<P: Packet + ?Sized>(packet: &P, l3: usize) -> Result<Heade
         tcp_flags: 0,
         l3,
         l4: l3 + size_of::<Header>(),
+        payload: 0,
     };
     for _ in 0..=EXTENSIONS_MAX {
         // Every extension starts with the next protocol and its own length.

@@ -65,6 +65,8 @@ pub struct Headers {
     pub l3: usize,
     /// Offset of the TCP or UDP header.
     pub l4: usize,
+    /// Offset of what the TCP or UDP header carries.
+    pub payload: usize,
 }
 
 impl Headers {
