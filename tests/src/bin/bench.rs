@@ -4,6 +4,8 @@
 //! other processes are not billed; rounds are interleaved, minimum and median are printed. The empty
 //! program shows what the loop itself costs.
 
+#![expect(clippy::print_stdout, reason = "the table is what this program is for")]
+
 use std::error::Error;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -151,7 +153,9 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     let ethernet = |kind: &[u8], parts: &[&[u8]], len: usize| {
         let mut frame = vec![2; 12];
         frame.extend(kind);
-        parts.iter().for_each(|part| frame.extend(*part));
+        for part in parts {
+            frame.extend(*part);
+        }
         frame.resize(frame.len().max(len), 0);
         frame
     };
@@ -212,7 +216,7 @@ struct TestRun {
 
 fn run(program: RawFd, frame: &[u8]) -> Result<f64, Box<dyn Error>> {
     let mut attr = TestRun {
-        prog_fd: program as u32,
+        prog_fd: program.cast_unsigned(),
         data_size_in: frame.len() as u32,
         data_in: frame.as_ptr() as u64,
         repeat: REPEAT,
