@@ -1,1 +1,3 @@
-//! TBD
+//! Thin layers over system calls.
+
+pub mod netlink;
