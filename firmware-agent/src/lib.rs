@@ -9,3 +9,4 @@ pub mod kernel;
 pub mod netfilter;
 pub mod replay;
 pub mod sys;
+pub mod text;

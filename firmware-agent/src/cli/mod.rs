@@ -1,6 +1,5 @@
 //! The commands: arguments, answers, exit codes.
 
-pub mod escape;
 mod show;
 mod table;
 
@@ -13,6 +12,7 @@ use serde::Serialize;
 use crate::control::client::{AskError, ask};
 use crate::control::report::{Feature, Flow, Status, Why};
 use crate::control::{Request, socket_path};
+use crate::text;
 
 /// Where the configuration lies on OpenWrt.
 const CONFIG: &str = "/etc/config/sluice";
@@ -225,7 +225,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
 }
 
 fn unknown(name: &str) -> lexopt::Error {
-    format!("`{}` is not a command, see `sluice --help`", escape::plain(name)).into()
+    format!("`{}` is not a command, see `sluice --help`", text::plain(name)).into()
 }
 
 /// Runs the command line `args` (without the program's name); answers go to `out`.
@@ -257,7 +257,7 @@ pub fn main(
             answer(out, line.json, &warnings, |warnings| {
                 let mut text = String::new();
                 for warning in warnings {
-                    let _ = writeln!(text, "warning: {}", escape::plain(warning));
+                    let _ = writeln!(text, "warning: {}", text::plain(warning));
                 }
                 text.push_str("the configuration is valid\n");
                 text

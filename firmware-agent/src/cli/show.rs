@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::escape::plain;
 use super::table::Table;
 use crate::control::report::{Feature, Flow, Status, Tuple, Why};
+use crate::text::plain;
 
 /// `status`.
 #[must_use]

@@ -1,6 +1,6 @@
 //! Aligned columns of plain text.
 
-use super::escape::plain;
+use crate::text::plain;
 
 /// Rows of cells under a heading; every cell is escaped on its way in.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 pub mod bpf;
 pub mod bpffs;
 pub mod clock;
+pub mod log;
 pub mod nfnetlink;
 mod request;
 pub mod rtnetlink;

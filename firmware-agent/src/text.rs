@@ -1,4 +1,4 @@
-//! Text from the network on its way to a terminal.
+//! Text from the network on its way to a terminal or a log.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -19,6 +19,12 @@ pub fn plain(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(escaped)
+}
+
+/// `text` line by line as [`plain`] gives it: for messages of our own that have several lines.
+#[must_use]
+pub fn plain_lines(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join("\n")
 }
 
 /// Control characters, and the format characters of Unicode that change how other text looks.
