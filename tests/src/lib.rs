@@ -6,9 +6,11 @@
 pub mod directory;
 pub mod error;
 pub mod frame;
+pub mod host;
 pub mod netns;
 pub mod process;
 pub mod raw;
+pub mod router;
 pub mod skip;
 pub mod wait;
 

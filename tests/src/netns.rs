@@ -33,6 +33,10 @@ impl Netns {
         let name = unique(purpose);
         process::run(Command::new("ip").args(["netns", "add", &name]))?;
         let netns = Self { name };
+        for which in ["all", "default"] {
+            // Nobody else is on these cables, and a tentative address loses first packets.
+            netns.sysctl(&format!("net/ipv6/conf/{which}/accept_dad"), "0")?;
+        }
         netns.ip("link set lo up")?;
         Ok(netns)
     }

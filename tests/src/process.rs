@@ -17,7 +17,7 @@ use crate::wait;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Debian packages of the programs used here, where the names differ.
-const PACKAGES: [(&str, &str); 14] = [
+const PACKAGES: [(&str, &str); 15] = [
     ("ip", "iproute2"),
     ("bridge", "iproute2"),
     ("tc", "iproute2"),
@@ -32,6 +32,7 @@ const PACKAGES: [(&str, &str); 14] = [
     ("hping3", "hping3"),
     ("bpftool", "bpftool"),
     ("ethtool", "ethtool"),
+    ("busybox", "busybox-static"),
 ];
 
 /// The command line, for messages.
