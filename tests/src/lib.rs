@@ -4,6 +4,7 @@
 //! Everything made here is removed by the guard that made it; nothing outside of it is touched.
 
 pub mod directory;
+pub mod dns;
 pub mod error;
 pub mod frame;
 pub mod host;
@@ -11,6 +12,7 @@ pub mod netns;
 pub mod process;
 pub mod raw;
 pub mod router;
+pub mod service;
 pub mod skip;
 pub mod wait;
 

@@ -73,7 +73,7 @@ pub struct Router {
     /// Place for files of this world.
     pub directory: Directory,
     /// The cable between router, server and attacker.
-    _switch: Netns,
+    switch: Netns,
 }
 
 impl Router {
@@ -115,7 +115,7 @@ impl Router {
         ))?;
         // Routes that the addresses bring only exist once the interfaces are up.
         forwarding(&netns)?;
-        let router = Self { clients, server, attacker, netns, lan, directory, _switch: switch };
+        let router = Self { clients, server, attacker, netns, lan, directory, switch: switch };
         router.set_super_packets(build.super_packets)?;
         router.firewall()?;
         Ok(router)
@@ -146,7 +146,7 @@ impl Router {
             host.offloads(on)?;
         }
         for port in ["uplink", "server", "attacker"] {
-            offloads(&self._switch, port, on)?;
+            offloads(&self.switch, port, on)?;
         }
         Ok(())
     }
