@@ -3,17 +3,22 @@
 //!
 //! Everything made here is removed by the guard that made it; nothing outside of it is touched.
 
+pub mod agent;
 pub mod directory;
 pub mod dns;
 pub mod error;
 pub mod frame;
+pub mod hello;
 pub mod host;
 pub mod netns;
+pub mod observe;
 pub mod process;
 pub mod raw;
 pub mod router;
 pub mod service;
 pub mod skip;
+pub mod traffic;
+pub mod uci;
 pub mod wait;
 
 pub use crate::error::{Error, Result};

@@ -115,7 +115,7 @@ impl Router {
         ))?;
         // Routes that the addresses bring only exist once the interfaces are up.
         forwarding(&netns)?;
-        let router = Self { clients, server, attacker, netns, lan, directory, switch: switch };
+        let router = Self { clients, server, attacker, netns, lan, directory, switch };
         router.set_super_packets(build.super_packets)?;
         router.firewall()?;
         Ok(router)
