@@ -4,14 +4,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
 use crate::directory::{Directory, abandoned, unique};
 use crate::error::{Attempt as _, Error, Result};
 use crate::process::{self, Daemon};
+use crate::report::{Flow, Interface, Status, Why};
 use crate::router::{Router, WAN};
 use crate::uci::Uci;
 use crate::wait;
@@ -20,6 +21,8 @@ use crate::wait;
 const BPFFS: &str = "/sys/fs/bpf";
 /// Time for the agent to be in force; many times what it takes.
 const START: Duration = Duration::from_secs(30);
+/// Time for a flow to be decided and shown.
+const FLOW: Duration = Duration::from_secs(5);
 
 /// What differs between agents under test. Other options go in as text.
 #[derive(Clone, Debug)]
@@ -92,15 +95,40 @@ impl Setup {
     }
 }
 
-/// The agent's program, built beforehand: beside the running test or demo, of the same profile.
+/// The agent's program, built beforehand by `cargo xtask agent`: the release build, which has the
+/// eBPF objects inside; else one of this profile.
 pub fn program() -> Result<PathBuf> {
     let own = std::env::current_exe().attempt(|| "find this program".to_owned())?;
     // Tests lie in `target/PROFILE/deps`, the demo in `target/PROFILE`.
-    let found = own.ancestors().skip(1).take(2).map(|d| d.join("sluice")).find(|p| p.is_file());
-    found.ok_or_else(|| {
-        let own = own.display();
-        Error::Unusable(format!("no agent beside {own}; build it: cargo xtask agent"))
-    })
+    let places = own.ancestors().skip(1).take(3);
+    let found = places
+        .clone()
+        .map(|place| place.join("release/sluice"))
+        .chain(places.map(|place| place.join("sluice")))
+        .find(|path| path.is_file());
+    let found = found.ok_or_else(|| {
+        Error::Unusable(format!("no agent near {}; build it: cargo xtask agent", own.display()))
+    })?;
+    match newer_source(&found)? {
+        None => Ok(found),
+        Some(source) => Err(Error::Unusable(format!(
+            "{} is older than {source}; build it again: cargo xtask agent",
+            found.display()
+        ))),
+    }
+}
+
+/// A source file, of those that cargo says the program was made of, that changed since.
+///
+/// A test that passes with yesterday's program says nothing.
+fn newer_source(program: &Path) -> Result<Option<String>> {
+    let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified());
+    let built = changed(program).attempt(|| format!("stat {}", program.display()))?;
+    // Without the list (an installed program) there is nothing to compare with.
+    let Ok(list) = fs::read_to_string(program.with_extension("d")) else { return Ok(None) };
+    let sources = list.split_once(": ").map_or("", |(_, sources)| sources);
+    let newer = |source: &&str| changed(Path::new(source)).is_ok_and(|time| time > built);
+    Ok(sources.split_whitespace().find(newer).map(str::to_owned))
 }
 
 /// Mounts bpffs when nobody has, as procd does on a router.
@@ -135,7 +163,6 @@ pub struct Agent {
     run: PathBuf,
     lan: String,
     setup: Setup,
-    started_in: Duration,
 }
 
 impl Agent {
@@ -156,8 +183,8 @@ impl Agent {
         files.write("sluice.uci", setup.text(world.lan, &pins, &run))?;
         let command = (world.netns.name().to_owned(), program()?);
         let daemon = Daemon::spawn("sluice", run_command(world, &command.1, &files), files.path())?;
-        let (lan, started_in) = (world.lan.to_owned(), Duration::ZERO);
-        Ok(Self { daemon, command, files, pins, run, lan, setup, started_in })
+        let lan = world.lan.to_owned();
+        Ok(Self { daemon, command, files, pins, run, lan, setup })
     }
 
     /// Starts it again with the same configuration and directories, after it ended.
@@ -167,23 +194,16 @@ impl Agent {
         self.wait_until_active()
     }
 
-    /// Waits until its status says `active`.
+    /// Waits until it answers and everything it wanted was tried.
     pub fn wait_until_active(&mut self) -> Result<()> {
-        let start = Instant::now();
         let status = self.cli(&["status", "--json"]);
         self.daemon.wait_until("the agent was active", START, |_| {
             let output = process::output(&mut status())?;
-            let status: Option<Value> = serde_json::from_slice(&output.stdout).ok();
-            Ok(status.filter(|status| status["state"] == "active").map(drop))
+            let status: Option<Status> = serde_json::from_slice(&output.stdout).ok();
+            // What "degraded" means is for the test to judge.
+            Ok(status.filter(|status| status.state != "starting").map(drop))
         })?;
-        self.started_in = start.elapsed();
         Ok(())
-    }
-
-    /// Time from its start to being in force, as seen from outside.
-    #[must_use]
-    pub const fn started_in(&self) -> Duration {
-        self.started_in
     }
 
     /// A maker of `sluice` commands that talk to this agent.
@@ -222,25 +242,48 @@ impl Agent {
         process::run(&mut self.cli(arguments)())
     }
 
-    fn json(&self, arguments: &[&str]) -> Result<Value> {
+    fn json<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T> {
         let text = self.ask(arguments)?;
         serde_json::from_str(&text)
             .map_err(|error| Error::Unusable(format!("{arguments:?}: {error}\n{text}")))
     }
 
     /// `sluice status --json`.
-    pub fn status(&self) -> Result<Value> {
+    pub fn status(&self) -> Result<Status> {
         self.json(&["status", "--json"])
     }
 
     /// `sluice flows --json`.
-    pub fn flows(&self) -> Result<Value> {
+    pub fn flows(&self) -> Result<Vec<Flow>> {
         self.json(&["flows", "--json"])
     }
 
     /// `sluice why --json WHAT`.
-    pub fn why(&self, what: &str) -> Result<Value> {
+    pub fn why(&self, what: &str) -> Result<Why> {
         self.json(&["why", "--json", what])
+    }
+
+    /// A counter of an interface (section or device) in its status.
+    pub fn count(&self, interface: &str, counter: &str) -> Result<u64> {
+        let status = self.status()?;
+        let known = |i: &&Interface| i.name == interface || i.device == interface;
+        let found = status.interfaces.iter().find(known).and_then(|i| i.counters.get(counter));
+        found.copied().ok_or_else(|| {
+            let known = &status.interfaces;
+            Error::Unusable(format!("no counter {counter} of {interface} in {known:?}"))
+        })
+    }
+
+    /// Waits until a decided flow is as `wanted`, and gives it.
+    pub fn wait_for_flow(&self, what: &str, wanted: impl Fn(&Flow) -> bool) -> Result<Flow> {
+        let what = format!("a flow was {what}");
+        let found = wait::until(&what, FLOW, || Ok(self.flows()?.into_iter().find(&wanted)));
+        found.map_err(|error| match error {
+            Error::Timeout { .. } => {
+                Error::Unusable(format!("{error}; there are: {:#?}", self.flows()))
+            }
+            other => other,
+        })
     }
 
     /// What it logged.
@@ -298,7 +341,7 @@ impl Agent {
         &self,
         what: &str,
         limit: Duration,
-        mut look: impl FnMut(&Value) -> Option<T>,
+        mut look: impl FnMut(&Status) -> Option<T>,
     ) -> Result<T> {
         wait::until(what, limit, || Ok(look(&self.status()?)))
     }
