@@ -71,7 +71,9 @@ impl Net {
         self.bits <= other.bits && (shift == 128 || ours >> shift == theirs >> shift)
     }
 
-    const fn is_host(&self) -> bool {
+    /// Whether this is one address.
+    #[must_use]
+    pub const fn is_host(&self) -> bool {
         self.bits == 128
     }
 
