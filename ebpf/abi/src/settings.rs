@@ -26,9 +26,8 @@ pub struct Settings {
     pub syn_rate: Rate,
     /// Leading bits of an IPv6 address that name one source, 1 to 128.
     pub source_prefix_v6: u32,
-    pad: u32,
 }
-abi_type!(Settings, size = 48, align = 4, flags @ 8, hash_key @ 20, source_rate @ 24, source_prefix_v6 @ 40);
+abi_type!(Settings, size = 44, align = 4, flags @ 8, hash_key @ 20, source_rate @ 24, source_prefix_v6 @ 40);
 
 impl Settings {
     /// The kill switch: without this flag every program passes every packet untouched.

@@ -5,6 +5,8 @@
 pub mod bpf;
 pub mod bpffs;
 pub mod clock;
+pub mod log;
 pub mod nfnetlink;
+pub mod netlink;
 mod request;
 pub mod rtnetlink;

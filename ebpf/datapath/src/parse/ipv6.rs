@@ -76,6 +76,6 @@ pub(super) fn headers<P: Packet + ?Sized>(packet: &P, l3: usize) -> Result<Heade
 }
 
 #[inline(always)]
-fn addr(halves: [[u16; 2]; 4]) -> Addr {
+const fn addr(halves: [[u16; 2]; 4]) -> Addr {
     Addr::v6([word(halves[0]), word(halves[1]), word(halves[2]), word(halves[3])])
 }
