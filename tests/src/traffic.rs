@@ -205,9 +205,8 @@ pub fn round_trip(stream: &mut TcpStream, bytes: &[u8], size: usize) -> Result<V
     let mut back = vec![0; bytes.len()];
     // At the same time: both ends may be unable to take more until somebody reads.
     let (sent, received) = std::thread::scope(|scope| {
-        let send = scope.spawn(move || {
-            bytes.chunks(size).try_for_each(|piece| out.write_all(piece))
-        });
+        let send =
+            scope.spawn(move || bytes.chunks(size).try_for_each(|piece| out.write_all(piece)));
         let received = stream.read_exact(&mut back);
         (send.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), received)
     });
