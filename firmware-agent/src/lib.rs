@@ -1,5 +1,6 @@
 //! The agent of Sluice: inspection, verdicts, configuration and control.
 
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod dataplane;
@@ -8,3 +9,4 @@ pub mod kernel;
 pub mod netfilter;
 pub mod replay;
 pub mod sys;
+pub mod text;

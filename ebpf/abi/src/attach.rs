@@ -60,7 +60,7 @@ impl Attachment {
     /// An attachment; `slot` below [`Attachment::SLOTS`].
     #[must_use]
     pub const fn new(slot: u32, role: Role, link: Link) -> Self {
-        Self(slot % Self::SLOTS | (role as u32) << 8 | (link as u32) << 16)
+        Self((slot % Self::SLOTS) | ((role as u32) << 8) | ((link as u32) << 16))
     }
 
     /// Index of the interface's counters.

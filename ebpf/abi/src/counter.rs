@@ -36,24 +36,22 @@ pub enum Counter {
     TcNoFlow = 12,
     /// TC: no decision, or one that is void: untouched.
     TcUnknown = 13,
-    /// TC: to be inspected: untouched.
+    /// TC: to be inspected, or held to a rate that this program cannot hold: untouched.
     TcInspect = 14,
     /// TC: trusted: marked.
     TcTrusted = 15,
     /// TC: blocked: dropped.
     TcDropBlocked = 16,
-    /// TC: held to a rate; without a rate it passes as trusted does.
-    TcLimited = 17,
     /// TC: a bare SYN of a trusted flow, which may be another connection: untouched.
-    TcNewSyn = 18,
+    TcNewSyn = 17,
     /// TC: the kill switch is off: untouched.
-    TcInert = 19,
+    TcInert = 18,
     /// TC egress: looked at and left alone.
-    TcOutPass = 20,
+    TcOutPass = 19,
     /// TC egress: blocked: dropped.
-    TcOutDropBlocked = 21,
+    TcOutDropBlocked = 20,
     /// TC egress: the kill switch is off.
-    TcOutInert = 22,
+    TcOutInert = 21,
 }
 
 impl Counter {
@@ -62,11 +60,11 @@ impl Counter {
 
     /// Every counter, in the order of the numbers.
     #[rustfmt::skip]
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 22] = [
         Self::XdpPass, Self::XdpInert, Self::XdpNotIp, Self::XdpTruncated, Self::XdpMalformed,
         Self::XdpDropHost, Self::XdpDropPrefix, Self::XdpDropSourceRate, Self::XdpDropSynRate,
         Self::XdpAllowed, Self::SourceNew, Self::SourceEvicted, Self::TcNoFlow, Self::TcUnknown,
-        Self::TcInspect, Self::TcTrusted, Self::TcDropBlocked, Self::TcLimited, Self::TcNewSyn,
+        Self::TcInspect, Self::TcTrusted, Self::TcDropBlocked, Self::TcNewSyn,
         Self::TcInert, Self::TcOutPass, Self::TcOutDropBlocked, Self::TcOutInert,
     ];
 
@@ -98,7 +96,6 @@ impl Counter {
             Self::TcInspect => "tc_inspect",
             Self::TcTrusted => "tc_trusted",
             Self::TcDropBlocked => "tc_drop_blocked",
-            Self::TcLimited => "tc_limited",
             Self::TcNewSyn => "tc_new_syn",
             Self::TcInert => "tc_inert",
             Self::TcOutPass => "tc_out_pass",

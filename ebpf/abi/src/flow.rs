@@ -317,7 +317,7 @@ mod tests {
             let word = |this: &mut Self| {
                 [0, 1, 0xffff_ffff, 0x0100_0000, 0x8000_0000][this.next() as usize % 5]
             };
-            if self.next() % 2 == 0 {
+            if self.next().is_multiple_of(2) {
                 Addr::v4(word(self))
             } else {
                 Addr::v6([word(self), word(self), word(self), word(self)])

@@ -12,7 +12,7 @@ pub struct Settings {
     pub abi: u32,
     /// Counts configurations, so that an effect can be told from an earlier one.
     pub generation: u32,
-    /// [`Settings::ENABLED`] and later switches.
+    /// [`Settings::ENABLED`] and which lists are worth a lookup.
     pub flags: u32,
     /// Bits of the packet mark that belong to Sluice.
     pub mark_mask: u32,
@@ -26,13 +26,16 @@ pub struct Settings {
     pub syn_rate: Rate,
     /// Leading bits of an IPv6 address that name one source, 1 to 128.
     pub source_prefix_v6: u32,
-    pad: u32,
 }
-abi_type!(Settings, size = 48, align = 4, flags @ 8, hash_key @ 20, source_rate @ 24, source_prefix_v6 @ 40);
+abi_type!(Settings, size = 44, align = 4, flags @ 8, hash_key @ 20, source_rate @ 24, source_prefix_v6 @ 40);
 
 impl Settings {
     /// The kill switch: without this flag every program passes every packet untouched.
     pub const ENABLED: u32 = 1;
+    /// `BLOCK_HOSTS` has entries.
+    pub const BLOCK_HOSTS: u32 = 1 << 1;
+    /// `BLOCK_NETS` has entries.
+    pub const BLOCK_NETS: u32 = 1 << 2;
 
     /// Whether programs do their work.
     #[inline(always)]

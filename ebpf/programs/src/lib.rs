@@ -1,1 +1,12 @@
+//! What the programs share: access to packet bytes, counters, the panic handler.
+#![cfg_attr(target_arch = "bpf", no_std)]
 
+pub mod counters;
+pub mod mem;
+
+/// Programs contain no panicking path; the compiler still wants a handler.
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

@@ -1,1 +1,57 @@
-//! TBD
+//! How others talk to the agent: a Unix socket, and the reports that cross it.
+//!
+//! Does not know what the answers mean: `agent` gives them.
+
+pub mod client;
+pub mod report;
+pub mod server;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Longest request, newline included.
+pub const REQUEST_MAX: usize = 4096;
+/// Longest reply.
+pub const REPLY_MAX: usize = 4 << 20;
+
+/// The socket in a run directory.
+#[must_use]
+pub fn socket_path(run_dir: &Path) -> PathBuf {
+    run_dir.join("control.sock")
+}
+
+/// What can be asked; one JSON object on a line.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "method", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// A [`report::Status`].
+    Status {},
+    /// A list of [`report::Flow`].
+    Flows {},
+    /// A [`report::Why`] about an address or a domain.
+    Why {
+        /// The address or domain.
+        subject: String,
+    },
+    /// Reads the configuration again; `null`, or the mistakes as an error.
+    Reload {},
+}
+
+impl Request {
+    /// Whether the request changes something, so that only root may ask.
+    #[must_use]
+    pub const fn is_write(&self) -> bool {
+        matches!(self, Self::Reload {})
+    }
+}
+
+/// One JSON object on a line.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// The answer.
+    Ok(serde_json::Value),
+    /// Why there is none; made for people.
+    Error(String),
+}

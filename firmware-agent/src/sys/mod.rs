@@ -1,1 +1,12 @@
-//! TBD
+//! The kernel's interfaces that have no crate of their own here: system calls, netlink, clocks.
+//!
+//! Owns no decisions: a function does one thing and returns what the kernel said.
+
+pub mod bpf;
+pub mod bpffs;
+pub mod clock;
+pub mod log;
+pub mod nfnetlink;
+pub mod netlink;
+mod request;
+pub mod rtnetlink;

@@ -44,6 +44,7 @@ pub(super) fn headers<P: Packet + ?Sized>(packet: &P, l3: usize) -> Result<Heade
         tcp_flags: 0,
         l3,
         l4: l3 + header_len,
+        payload: 0,
     };
     if ip.fragment & FRAGMENT_MASK == 0 {
         ports::read(packet, &mut headers);

@@ -47,6 +47,7 @@ pub(super) fn headers<P: Packet + ?Sized>(packet: &P, l3: usize) -> Result<Heade
         tcp_flags: 0,
         l3,
         l4: l3 + size_of::<Header>(),
+        payload: 0,
     };
     for _ in 0..=EXTENSIONS_MAX {
         // Every extension starts with the next protocol and its own length.
@@ -75,6 +76,6 @@ pub(super) fn headers<P: Packet + ?Sized>(packet: &P, l3: usize) -> Result<Heade
 }
 
 #[inline(always)]
-fn addr(halves: [[u16; 2]; 4]) -> Addr {
+const fn addr(halves: [[u16; 2]; 4]) -> Addr {
     Addr::v6([word(halves[0]), word(halves[1]), word(halves[2]), word(halves[3])])
 }

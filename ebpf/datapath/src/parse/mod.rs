@@ -65,13 +65,15 @@ pub struct Headers {
     pub l3: usize,
     /// Offset of the TCP or UDP header.
     pub l4: usize,
+    /// Offset of what the TCP or UDP header carries.
+    pub payload: usize,
 }
 
 impl Headers {
     /// The flow of the packet and which way it travels, when its ports are known.
     #[inline(always)]
     #[must_use]
-    pub fn flow(&self) -> Option<(FlowKey, Direction)> {
+    pub const fn flow(&self) -> Option<(FlowKey, Direction)> {
         match self.ports {
             Ports::Known => {
                 Some(FlowKey::new(self.src, self.dst, self.sport, self.dport, self.proto))
@@ -83,7 +85,7 @@ impl Headers {
     /// Whether this opens a TCP connection: SYN without ACK.
     #[inline(always)]
     #[must_use]
-    pub fn is_syn(&self) -> bool {
+    pub const fn is_syn(&self) -> bool {
         self.proto == TCP
             && matches!(self.ports, Ports::Known)
             && self.tcp_flags & (SYN | ACK) == SYN

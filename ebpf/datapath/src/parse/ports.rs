@@ -48,6 +48,7 @@ pub(super) fn read<P: Packet + ?Sized>(packet: &P, headers: &mut Headers) {
             headers.sport = tcp.sport;
             headers.dport = tcp.dport;
             headers.tcp_flags = tcp.flags;
+            headers.payload = headers.l4 + usize::from(tcp.offset >> 4) * 4;
         }
     } else if headers.proto == UDP {
         headers.ports = Ports::Truncated;
@@ -55,6 +56,7 @@ pub(super) fn read<P: Packet + ?Sized>(packet: &P, headers: &mut Headers) {
             headers.ports = Ports::Known;
             headers.sport = udp.sport;
             headers.dport = udp.dport;
+            headers.payload = headers.l4 + size_of::<Udp>();
         }
     }
 }

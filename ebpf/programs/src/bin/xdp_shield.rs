@@ -1,0 +1,205 @@
+//! The shield: drops listed addresses and sources over their rate, before anything is allocated.
+//!
+//! Attached to the ingress of devices. On WAN interfaces the source is looked up and rates apply;
+//! on LAN interfaces the destination is looked up.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![expect(
+    missing_docs,
+    unreachable_pub,
+    reason = "the program macros wrap each function in an exported one"
+)]
+
+use aya_ebpf::Global;
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::programs::XdpContext;
+use sluice_abi::attach::{Attachment, Role};
+use sluice_abi::counter::Counter;
+use sluice_abi::flow::Addr;
+use sluice_abi::names::LISTS_MAX;
+use sluice_abi::settings::Settings;
+use sluice_abi::shield::{AllowEntry, BlockEntry, BucketSet, ListHits};
+use sluice_datapath::parse::{Headers, NotIp, headers};
+use sluice_datapath::sources::{self, Change, Class};
+use sluice_ebpf::counters::{count, settings};
+use sluice_ebpf::mem::Linear;
+
+/// The interface this copy is attached to.
+#[unsafe(no_mangle)]
+static ATTACHMENT: Global<u32> = Global::new(0);
+
+/// Number of sets in `BUCKETS`, a power of two, less one.
+#[unsafe(no_mangle)]
+static BUCKET_MASK: Global<u32> = Global::new(0);
+
+/// Listed addresses.
+#[map]
+static BLOCK_HOSTS: HashMap<Addr, BlockEntry> = HashMap::pinned(1, 0);
+
+/// Listed prefixes, host addresses of IPv4 with 96 bits in front.
+#[map]
+static BLOCK_NETS: LpmTrie<Addr, BlockEntry> = LpmTrie::pinned(1, 0);
+
+/// Prefixes that no list blocks.
+#[map]
+static ALLOW_NETS: LpmTrie<Addr, AllowEntry> = LpmTrie::pinned(1, 0);
+
+/// What each list dropped.
+#[map]
+static LIST_HITS: PerCpuArray<ListHits> = PerCpuArray::pinned(LISTS_MAX, 0);
+
+/// Buckets of sources.
+#[map]
+static BUCKETS: Array<BucketSet> = Array::pinned(1, 0);
+
+/// Entry point.
+#[xdp]
+pub fn xdp_shield(ctx: XdpContext) -> u32 {
+    let attachment = Attachment::from_bits(ATTACHMENT.load());
+    let outcome = outcome(&ctx, attachment);
+    count(attachment.slot(), outcome);
+    if outcome.is_drop() { XDP_DROP } else { XDP_PASS }
+}
+
+#[inline(always)]
+fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
+    let Some(settings) = settings() else {
+        return Counter::XdpInert;
+    };
+    let frame = Linear::of_frame(ctx);
+    let headers = match headers(&frame, attachment.link()) {
+        Ok(headers) => headers,
+        Err(NotIp::Other) => return Counter::XdpNotIp,
+        Err(NotIp::Truncated) => return Counter::XdpTruncated,
+        Err(NotIp::Malformed) => return Counter::XdpMalformed,
+    };
+    let address = match attachment.role() {
+        Role::Wan => &headers.src,
+        Role::Lan => &headers.dst,
+    };
+    let mut pass = Counter::XdpPass;
+    if let Some((entry, drop)) = listed(address, settings) {
+        if is_allowed(address, attachment.role()) {
+            pass = Counter::XdpAllowed;
+        } else {
+            hit(entry.list, frame.len());
+            return drop;
+        }
+    }
+    if matches!(attachment.role(), Role::Wan)
+        && let Some(drop) = over_rate(&headers, settings, attachment.slot())
+    {
+        return drop;
+    }
+    pass
+}
+
+/// The live entry that lists `address`, and what to count the packet as.
+#[inline(always)]
+fn listed(address: &Addr, settings: &Settings) -> Option<(BlockEntry, Counter)> {
+    if settings.flags & Settings::BLOCK_HOSTS != 0 {
+        // SAFETY: the entry is copied at once; the agent replaces entries as a whole.
+        if let Some(entry) = unsafe { BLOCK_HOSTS.get(address) }.copied()
+            && is_live(&entry)
+        {
+            return Some((entry, Counter::XdpDropHost));
+        }
+    }
+    if settings.flags & Settings::BLOCK_NETS != 0
+        && let Some(entry) = BLOCK_NETS.get(AlignedKey::of(address).as_key()).copied()
+        && is_live(&entry)
+    {
+        return Some((entry, Counter::XdpDropPrefix));
+    }
+    None
+}
+
+#[inline(always)]
+fn is_live(entry: &BlockEntry) -> bool {
+    entry.expires_s == 0 || now_ns() < u64::from(entry.expires_s) * 1_000_000_000
+}
+
+#[inline(always)]
+fn is_allowed(address: &Addr, role: Role) -> bool {
+    ALLOW_NETS
+        .get(AlignedKey::of(address).as_key())
+        .is_some_and(|entry| entry.roles & role.bit() != 0)
+}
+
+#[inline(always)]
+fn hit(list: u32, bytes: u64) {
+    if let Some(hits) = LIST_HITS.get_ptr_mut(list) {
+        let now = now_ns();
+        // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
+        unsafe {
+            (*hits).packets += 1;
+            (*hits).bytes += bytes;
+            (*hits).last_ns = now;
+        }
+    }
+}
+
+/// What to count the packet as when its source is over the rate.
+#[inline(always)]
+fn over_rate(headers: &Headers, settings: &Settings, slot: u32) -> Option<Counter> {
+    let (class, rate, drop) = if headers.is_syn() && settings.syn_rate.per_second != 0 {
+        (Class::Syn, settings.syn_rate, Counter::XdpDropSynRate)
+    } else {
+        (Class::Any, settings.source_rate, Counter::XdpDropSourceRate)
+    };
+    if rate.per_second == 0 {
+        return None;
+    }
+    let place = sources::place(&headers.src, class, settings.source_prefix_v6, settings.hash_key);
+    let set = BUCKETS.get_ptr_mut(place.set & BUCKET_MASK.load())?;
+    let now_ms = (now_ns() / 1_000_000) as u32;
+    // SAFETY: the set outlives the program. Other CPUs may write it at the same time: words are not
+    // torn, and a lost update costs one token.
+    let (granted, change) = sources::take(unsafe { &mut *set }, place.tag, now_ms, rate);
+    match change {
+        Change::Known => {}
+        Change::New => count(slot, Counter::SourceNew),
+        Change::Evicted => count(slot, Counter::SourceEvicted),
+    }
+    (!granted).then_some(drop)
+}
+
+/// Time of the last tick (`CLOCK_MONOTONIC`, kernel 5.11): half the price of the exact time, and a
+/// tick (4 to 10 ms) is fine enough for rates and deadlines.
+#[inline(always)]
+fn now_ns() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+/// An LPM key that is written by words: aya's is packed, so the compiler would write bytes.
+#[repr(C, align(4))]
+struct AlignedKey {
+    prefix_len: u32,
+    addr: Addr,
+}
+
+impl AlignedKey {
+    #[inline(always)]
+    const fn of(addr: &Addr) -> Self {
+        Self { prefix_len: 128, addr: *addr }
+    }
+
+    #[inline(always)]
+    const fn as_key(&self) -> &Key<Addr> {
+        const { assert!(size_of::<Self>() == size_of::<Key<Addr>>()) }
+        // SAFETY: same fields in the same order without padding; the target needs no alignment.
+        unsafe { &*core::ptr::from_ref(self).cast() }
+    }
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// The kernel starts programs at their section; a host build only needs something to link.
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

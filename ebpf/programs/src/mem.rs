@@ -1,0 +1,57 @@
+//! Packet bytes of XDP and TC programs.
+
+use aya_ebpf::programs::{TcContext, XdpContext};
+use bytemuck::AnyBitPattern;
+use sluice_datapath::packet::Packet;
+
+/// The linear part of a packet.
+pub struct Linear {
+    data: usize,
+    end: usize,
+}
+
+impl Linear {
+    /// The frame of an XDP program.
+    #[inline(always)]
+    #[must_use]
+    pub fn of_frame(ctx: &XdpContext) -> Self {
+        Self { data: ctx.data(), end: ctx.data_end() }
+    }
+
+    /// The linear part of a socket buffer, made at least as long as the longest headers when the
+    /// packet is (`bpf_skb_pull_data`, kernel 4.9): a driver may leave everything in fragments.
+    #[inline(always)]
+    #[must_use]
+    pub fn of_buffer(ctx: &TcContext) -> Self {
+        /// Ethernet, two tags, PPPoE, IPv6, two short extensions, TCP.
+        const HEADERS: u32 = 14 + 8 + 8 + 40 + 16 + 20;
+        let linear = (ctx.data_end() - ctx.data()) as u32;
+        if linear < HEADERS && linear < ctx.len() {
+            // A failure leaves the packet as it was: it is counted as having no flow.
+            let _ = ctx.pull_data(if ctx.len() < HEADERS { ctx.len() } else { HEADERS });
+        }
+        Self { data: ctx.data(), end: ctx.data_end() }
+    }
+
+    /// Bytes in the linear part.
+    #[inline(always)]
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        (self.end - self.data) as u64
+    }
+}
+
+impl Packet for Linear {
+    #[inline(always)]
+    fn load<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
+        const { assert!(align_of::<T>() <= 2, "a packet is aligned to two bytes at most") }
+        let start = self.data + offset;
+        if start + size_of::<T>() > self.end {
+            return None;
+        }
+        // SAFETY: `start..start + size_of::<T>()` lies inside the packet by the check above, any
+        // bytes are a valid `T`, and `start` is even: packets start at an even address and all
+        // headers that are parsed have an even length.
+        Some(unsafe { core::ptr::read(start as *const T) })
+    }
+}

@@ -1,0 +1,358 @@
+//! The commands: arguments, answers, exit codes.
+
+mod show;
+mod table;
+
+use std::ffi::OsString;
+use std::fmt::{self, Write as _};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::control::client::{AskError, ask};
+use crate::control::report::{Feature, Flow, Status, Why};
+use crate::control::{Request, socket_path};
+use crate::text;
+
+/// Where the configuration lies on OpenWrt.
+const CONFIG: &str = "/etc/config/sluice";
+/// Where the agent keeps its socket unless the configuration says otherwise.
+const RUN_DIR: &str = "/var/run/sluice";
+
+/// How a command ended, as the shell sees it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Ok = 0,
+    /// Tried and failed; the message says at what.
+    Failure = 1,
+    /// The arguments make no sense.
+    Usage = 2,
+    /// No agent answers.
+    NotRunning = 3,
+    /// The configuration has mistakes.
+    Config = 4,
+    /// Not allowed: not root, or not in group sluice.
+    Denied = 5,
+    /// Another agent runs already.
+    Running = 6,
+}
+
+/// A failed command.
+#[derive(Debug)]
+pub struct Failed {
+    /// For the shell.
+    pub exit: Exit,
+    /// For people.
+    pub message: String,
+}
+
+impl Failed {
+    /// A failure with the chain of its causes.
+    #[must_use]
+    pub fn new(exit: Exit, error: &dyn std::error::Error) -> Self {
+        Self { exit, message: chain(error) }
+    }
+}
+
+/// An error and everything behind it, on one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// What the library behind the commands does; the binary supplies it.
+pub trait Commands {
+    /// Runs the agent until it is told to stop.
+    fn run(&self, config: &std::path::Path) -> Result<(), Failed>;
+    /// What this kernel can do.
+    fn doctor(&self) -> Vec<Feature>;
+    /// Reads the configuration; the answer are its warnings.
+    fn check(&self, config: &std::path::Path) -> Result<Vec<String>, Failed>;
+    /// Inspects a capture and prints what it finds.
+    fn replay(&self, file: &std::path::Path, out: &mut dyn std::io::Write) -> Result<(), Failed>;
+}
+
+/// A command line that makes sense.
+#[derive(Debug, Eq, PartialEq)]
+struct Line {
+    command: Command,
+    config: PathBuf,
+    socket: Option<PathBuf>,
+    json: bool,
+}
+
+#[derive(Debug, Eq, PartialEq)]
+enum Command {
+    Run,
+    Status,
+    Doctor,
+    Flows,
+    Why(String),
+    Reload,
+    Replay(PathBuf),
+    ConfigCheck,
+    Help(&'static str),
+    Version,
+}
+
+const HELP: &str = "\
+sluice: inspection, shield and fast path for a router
+
+usage: sluice [--config FILE] [--socket PATH] [--json] COMMAND
+
+commands:
+  run                 the agent; stops on SIGTERM, reads the configuration again on SIGHUP
+  status              features and their rungs, counters, lists
+  doctor              what this kernel can do and what would enable the rest; needs no agent
+  flows               decided flows
+  why SUBJECT         what applies to an address or a domain
+  reload              reads the configuration again
+  replay FILE         inspects a pcap or pcapng file; one JSON object a line
+  config check        reads the configuration and reports every mistake
+
+options:
+  --config FILE       UCI file (/etc/config/sluice)
+  --socket PATH       control socket (/var/run/sluice/control.sock)
+  --json              for programs
+  --help, --version
+
+exit codes: 0 done, 1 failed, 2 usage, 3 no agent runs, 4 mistakes in the configuration,
+            5 not allowed, 6 another agent runs already
+";
+
+const COMMAND_HELP: [(&str, &str); 8] = [
+    (
+        "run",
+        "usage: sluice [--config FILE] run\n\nRuns the agent in the foreground. Needs root.\nSIGTERM or SIGINT stops it and takes everything out of the kernel; SIGHUP reads the configuration again.\n",
+    ),
+    (
+        "status",
+        "usage: sluice [--socket PATH] [--json] status\n\nFeatures with the rung in use and why no better one, counters per interface, rules, queue, flow map, lists.\n",
+    ),
+    (
+        "doctor",
+        "usage: sluice [--json] doctor\n\nProbes this kernel by doing, and says which kmod, package or kernel option would enable what is missing. Needs root.\n",
+    ),
+    (
+        "flows",
+        "usage: sluice [--socket PATH] [--json] flows\n\nDecided flows: names, fingerprints, verdict, packets and bytes per direction.\n",
+    ),
+    (
+        "why",
+        "usage: sluice [--socket PATH] [--json] why ADDRESS|DOMAIN\n\nLists, rules and decided flows that apply to it.\n",
+    ),
+    (
+        "reload",
+        "usage: sluice [--socket PATH] reload\n\nReads the configuration again. With mistakes in it, the one in force stays. Needs root.\n",
+    ),
+    (
+        "replay",
+        "usage: sluice replay FILE.pcap[ng]\n\nRuns the same inspection over a capture. Prints one JSON object a line. Needs no rights.\n",
+    ),
+    (
+        "config",
+        "usage: sluice [--config FILE] config check\n\nReads the configuration and reports every mistake with file, line, section and option.\n",
+    ),
+];
+
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error> {
+    use lexopt::prelude::{Long, Short, Value, ValueExt as _};
+
+    let mut parser = lexopt::Parser::from_args(args);
+    let mut line =
+        Line { command: Command::Help(HELP), config: CONFIG.into(), socket: None, json: false };
+    let mut words: Vec<OsString> = Vec::new();
+    let mut help = false;
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("config") => line.config = parser.value()?.into(),
+            Long("socket") => line.socket = Some(parser.value()?.into()),
+            Long("json") => line.json = true,
+            Long("help") | Short('h') => help = true,
+            Long("version") | Short('V') => {
+                line.command = Command::Version;
+                return Ok(line);
+            }
+            Value(word) => words.push(word),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    let mut words = words.into_iter();
+    let Some(name) = words.next() else {
+        return if help {
+            Ok(line)
+        } else {
+            Err("a command is missing, see `sluice --help`".into())
+        };
+    };
+    let name = name.string()?;
+    if help {
+        let text = COMMAND_HELP.iter().find(|(command, _)| *command == name).map(|(_, text)| *text);
+        line.command = Command::Help(text.ok_or_else(|| unknown(&name))?);
+        return Ok(line);
+    }
+    let mut operand = |what: &str| {
+        words.next().ok_or_else(|| lexopt::Error::from(format!("{name}: {what} is missing")))
+    };
+    line.command = match name.as_str() {
+        "run" => Command::Run,
+        "status" => Command::Status,
+        "doctor" => Command::Doctor,
+        "flows" => Command::Flows,
+        "why" => Command::Why(operand("the address or domain")?.string()?),
+        "reload" => Command::Reload,
+        "replay" => Command::Replay(operand("the capture")?.into()),
+        "config" => match operand("`check`")?.string()?.as_str() {
+            "check" => Command::ConfigCheck,
+            other => {
+                return Err(format!("config: `{other}` is not a command, only `check` is").into());
+            }
+        },
+        _ => return Err(unknown(&name)),
+    };
+    match words.next() {
+        None => Ok(line),
+        Some(word) => Err(format!("{name}: `{}` is too much", word.to_string_lossy()).into()),
+    }
+}
+
+fn unknown(name: &str) -> lexopt::Error {
+    format!("`{}` is not a command, see `sluice --help`", text::plain(name)).into()
+}
+
+/// Runs the command line `args` (without the program's name); answers go to `out`.
+pub fn main(
+    args: impl IntoIterator<Item = OsString>,
+    commands: &dyn Commands,
+    out: &mut dyn std::io::Write,
+) -> Result<(), Failed> {
+    let line = parse(args).map_err(|error| Failed::new(Exit::Usage, &error))?;
+    let socket = line.socket.clone().unwrap_or_else(|| socket_path(RUN_DIR.as_ref()));
+    let asked = |error: AskError| {
+        let exit = match error {
+            AskError::NotRunning { .. } => Exit::NotRunning,
+            AskError::Denied { .. } => Exit::Denied,
+            AskError::Broken { .. } | AskError::Refused(_) => Exit::Failure,
+        };
+        Failed::new(exit, &error)
+    };
+    match line.command {
+        Command::Help(text) => print(out, &text),
+        Command::Version => print(out, &format_args!("sluice {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Run => commands.run(&line.config),
+        Command::Doctor => {
+            let features = commands.doctor();
+            answer(out, line.json, &features, |features| show::features(features))
+        }
+        Command::ConfigCheck => {
+            let warnings = commands.check(&line.config)?;
+            answer(out, line.json, &warnings, |warnings| {
+                let mut text = String::new();
+                for warning in warnings {
+                    let _ = writeln!(text, "warning: {}", text::plain(warning));
+                }
+                text.push_str("the configuration is valid\n");
+                text
+            })
+        }
+        Command::Replay(file) => commands.replay(&file, out),
+        Command::Status => {
+            let status: Status = ask(&socket, &Request::Status {}).map_err(asked)?;
+            answer(out, line.json, &status, show::status)
+        }
+        Command::Flows => {
+            let flows: Vec<Flow> = ask(&socket, &Request::Flows {}).map_err(asked)?;
+            answer(out, line.json, &flows, |flows| show::flows(flows))
+        }
+        Command::Why(subject) => {
+            let why: Why = ask(&socket, &Request::Why { subject }).map_err(asked)?;
+            answer(out, line.json, &why, show::why)
+        }
+        Command::Reload => {
+            ask::<()>(&socket, &Request::Reload {}).map_err(asked)?;
+            print(out, &"the new configuration is in force\n")
+        }
+    }
+}
+
+fn answer<T: Serialize>(
+    out: &mut dyn std::io::Write,
+    json: bool,
+    value: &T,
+    show: impl FnOnce(&T) -> String,
+) -> Result<(), Failed> {
+    if json {
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|error| Failed::new(Exit::Failure, &error))?;
+        print(out, &format_args!("{text}\n"))
+    } else {
+        print(out, &show(value))
+    }
+}
+
+fn print(out: &mut dyn std::io::Write, text: &dyn fmt::Display) -> Result<(), Failed> {
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        // `sluice flows | head` is not a failure.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|error| Failed::new(Exit::Failure, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(args: &[&str]) -> Result<Line, String> {
+        parse(args.iter().map(OsString::from)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn commands_and_options_in_any_order() {
+        let parsed = line(&["why", "--json", "192.0.2.1", "--socket=/tmp/s"]).unwrap();
+        assert_eq!(parsed.command, Command::Why("192.0.2.1".to_owned()));
+        assert!(parsed.json);
+        assert_eq!(parsed.socket, Some("/tmp/s".into()));
+        assert_eq!(
+            line(&["--config", "x", "config", "check"]).unwrap().command,
+            Command::ConfigCheck
+        );
+        assert_eq!(line(&["run"]).unwrap().config, PathBuf::from(CONFIG));
+    }
+
+    #[test]
+    fn every_command_has_help() {
+        for command in ["run", "status", "doctor", "flows", "why", "reload", "replay", "config"] {
+            let Command::Help(text) = line(&[command, "--help"]).unwrap().command else {
+                panic!("{command}")
+            };
+            assert!(text.contains(&format!(" {command}")), "{command}");
+            assert!(HELP.contains(&format!("\n  {command}")), "{command}");
+        }
+    }
+
+    #[test]
+    fn mistakes_name_what_is_wrong() {
+        #[rustfmt::skip]
+        let cases: [(&[&str], &str); 7] = [
+            (&[], "a command is missing"),
+            (&["stat"], "`stat` is not a command"),
+            (&["why"], "why: the address or domain is missing"),
+            (&["flows", "extra"], "flows: `extra` is too much"),
+            (&["config"], "config: `check` is missing"),
+            (&["config", "apply"], "config: `apply` is not a command"),
+            (&["--load", "x.o"], "--load"),
+        ];
+        for (args, expected) in cases {
+            let message = line(args).unwrap_err();
+            assert!(message.contains(expected), "{args:?}: {message}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Reports as text for people.
+
+use std::fmt::Write as _;
+
+use super::table::Table;
+use crate::control::report::{Feature, Flow, Status, Tuple, Why};
+use crate::text::plain;
+
+/// `status`.
+#[must_use]
+pub(super) fn status(status: &Status) -> String {
+    let mut text = format!(
+        "sluice {} is {}, pid {}, up {}, protection in force {} ms after the start\nconfiguration {} (generation {})\n",
+        status.version,
+        status.state,
+        status.pid,
+        duration(status.uptime_s),
+        status.ready_ms,
+        plain(&status.config_file),
+        status.generation,
+    );
+    if !status.config_errors.is_empty() {
+        text.push_str(
+            "the file has changed but was REFUSED, the previous configuration is in force:\n",
+        );
+        lines(&mut text, &status.config_errors);
+    }
+    if !status.config_warnings.is_empty() {
+        text.push_str("warnings:\n");
+        lines(&mut text, &status.config_warnings);
+    }
+    text.push('\n');
+    text.push_str(&features(&status.features));
+
+    let mut table = Table::new(&["interface", "device", "role", "counter", "packets"]);
+    for interface in &status.interfaces {
+        for (name, packets) in interface.counters.iter().filter(|(_, packets)| **packets != 0) {
+            table.row([
+                &interface.name,
+                &interface.device,
+                &interface.role,
+                name,
+                &packets.to_string(),
+            ]);
+        }
+    }
+    section(&mut text, &table);
+
+    let mut table = Table::new(&["where", "counter", "value"]);
+    let netfilter = &status.netfilter;
+    for (name, value) in &netfilter.counters {
+        table.row([&netfilter.backend, name, &value.to_string()]);
+    }
+    table.row([&netfilter.backend, "rules put back", &netfilter.reapplied.to_string()]);
+    let queue = &status.queue;
+    let last = u32::from(queue.first) + u32::from(queue.count.max(1)) - 1;
+    let name = if queue.count <= 1 {
+        format!("queue {}", queue.first)
+    } else {
+        format!("queues {}-{last}", queue.first)
+    };
+    for (counter, value) in queue.kernel.iter().chain(&queue.engine) {
+        table.row([&name, counter, &value.to_string()]);
+    }
+    table.row([&name, "flows under inspection", &queue.inspecting.to_string()]);
+    let flows = &status.flows;
+    for (counter, value) in [
+        ("decided", flows.entries),
+        ("capacity", flows.capacity),
+        ("expired", flows.expired),
+        ("evicted", flows.evicted),
+        ("write errors", flows.write_errors),
+    ] {
+        table.row(["flow map", counter, &value.to_string()]);
+    }
+    section(&mut text, &table);
+
+    let mut table = Table::new(&["list", "entries", "packets", "bytes", "last"]);
+    for list in &status.lists {
+        table.row([
+            list.name.clone(),
+            list.entries.to_string(),
+            list.packets.to_string(),
+            list.bytes.to_string(),
+            ago(list.last_s_ago),
+        ]);
+    }
+    section(&mut text, &table);
+    text
+}
+
+/// `doctor`: every ladder, its rung, and what is missing for a better one.
+#[must_use]
+pub(super) fn features(features: &[Feature]) -> String {
+    let mut text = String::new();
+    let mut table = Table::new(&["feature", "state", "rung"]);
+    for feature in features {
+        table.row([&feature.name, &feature.state.to_string(), &feature.rung]);
+    }
+    let _ = write!(text, "{table}");
+    for feature in features.iter().filter(|feature| !feature.reasons.is_empty()) {
+        let _ = writeln!(text, "\n{}:", plain(&feature.name));
+        lines(&mut text, &feature.reasons);
+    }
+    text
+}
+
+/// `flows`.
+#[must_use]
+pub(super) fn flows(flows: &[Flow]) -> String {
+    if flows.is_empty() {
+        return "no decided flows\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        "flow",
+        "verdict",
+        "reason",
+        "name",
+        "ja4",
+        "inspected",
+        "packets",
+        "bytes",
+        "idle",
+    ]);
+    for flow in flows {
+        let reason = match &flow.rule {
+            Some(rule) => format!("{} ({rule})", flow.reason),
+            None => flow.reason.clone(),
+        };
+        table.row([
+            format!("{} {}", flow.transport, tuple(&flow.tuple)),
+            flow.verdict.clone(),
+            reason,
+            flow.sni.clone().unwrap_or_default(),
+            flow.ja4.clone().unwrap_or_default(),
+            flow.inspected_packets.to_string(),
+            format!("{}+{}", flow.original_packets, flow.reply_packets),
+            format!("{}+{}", flow.original_bytes, flow.reply_bytes),
+            duration(flow.idle_s),
+        ]);
+    }
+    format!("{table}\npackets and bytes: original + reply direction, on the fast path\n")
+}
+
+/// `why`.
+#[must_use]
+pub(super) fn why(why: &Why) -> String {
+    let subject = plain(&why.subject);
+    if why.causes.is_empty() && why.flows.is_empty() {
+        return format!("{subject}: no list, rule or decided flow knows it\n");
+    }
+    let mut text = format!("{subject}\n");
+    let mut table = Table::new(&["hook", "action", "by", "entry", "packets", "last"]);
+    for cause in &why.causes {
+        table.row([
+            cause.hook.clone(),
+            cause.action.clone(),
+            cause.by.clone(),
+            cause.entry.clone(),
+            cause.packets.to_string(),
+            ago(cause.last_s_ago),
+        ]);
+    }
+    section(&mut text, &table);
+    if !why.flows.is_empty() {
+        text.push('\n');
+        text.push_str(&flows(&why.flows));
+    }
+    text
+}
+
+fn section(text: &mut String, table: &Table) {
+    if !table.is_empty() {
+        let _ = write!(text, "\n{table}");
+    }
+}
+
+fn lines(text: &mut String, lines: &[String]) {
+    for line in lines {
+        let _ = writeln!(text, "  {}", plain(line));
+    }
+}
+
+fn tuple(tuple: &Tuple) -> String {
+    use std::net::SocketAddr;
+    format!(
+        "{} > {}",
+        SocketAddr::new(tuple.src, tuple.sport),
+        SocketAddr::new(tuple.dst, tuple.dport)
+    )
+}
+
+fn ago(seconds: Option<u64>) -> String {
+    seconds.map_or_else(|| "never".to_owned(), |seconds| format!("{} ago", duration(seconds)))
+}
+
+/// Seconds in the two largest units.
+fn duration(seconds: u64) -> String {
+    match (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, s) => format!("{s}s"),
+        (0, 0, m, s) => format!("{m}m {s}s"),
+        (0, h, m, _) => format!("{h}h {m}m"),
+        (d, h, ..) => format!("{d}d {h}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::report::{Cause, State};
+
+    #[test]
+    fn durations_show_two_units() {
+        assert_eq!([5, 65, 3661, 90_000].map(duration), ["5s", "1m 5s", "1h 1m", "1d 1h"]);
+    }
+
+    #[test]
+    fn a_feature_shows_its_rung_and_why_not_a_better_one() {
+        let text = features(&[Feature {
+            name: "shield wan".to_owned(),
+            state: State::Degraded,
+            rung: "generic XDP".to_owned(),
+            reasons: vec!["native XDP: the driver\x1b refused".to_owned()],
+        }]);
+        assert!(text.contains("shield wan  degraded  generic XDP"), "{text}");
+        assert!(text.contains("  native XDP: the driver\\u{1b} refused"), "{text}");
+    }
+
+    #[test]
+    fn hostile_names_are_escaped_in_every_answer() {
+        let hostile = "a\x1b[31m\nb";
+        let shown = why(&Why {
+            subject: hostile.to_owned(),
+            causes: vec![Cause {
+                hook: "xdp".to_owned(),
+                action: "drop".to_owned(),
+                by: hostile.to_owned(),
+                entry: hostile.to_owned(),
+                packets: 1,
+                last_s_ago: Some(3),
+            }],
+            flows: Vec::new(),
+        });
+        assert!(!shown.contains('\x1b'));
+        assert_eq!(shown.lines().count(), 4, "{shown}");
+    }
+}

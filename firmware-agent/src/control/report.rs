@@ -1,0 +1,245 @@
+//! What the agent tells about itself. Field names are an interface: `--json` prints them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// How far a feature got.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Not wanted.
+    Off,
+    /// Being set up.
+    Starting,
+    /// Works as well as it can.
+    Active,
+    /// Works on a lower rung; the reasons say why.
+    Degraded,
+    /// Wanted and not there; the reasons say why.
+    Failed,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Off => "off",
+            Self::Starting => "starting",
+            Self::Active => "active",
+            Self::Degraded => "degraded",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// One ladder.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Feature {
+    /// What it is for, e.g. `shield wan`.
+    pub name: String,
+    /// How far it got.
+    pub state: State,
+    /// The rung in use, e.g. `native XDP`.
+    pub rung: String,
+    /// Why no better rung is in use, best rung first.
+    pub reasons: Vec<String>,
+}
+
+/// An interface and what its programs saw.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Interface {
+    /// Name of the section.
+    pub name: String,
+    /// Network device.
+    pub device: String,
+    /// `lan` or `wan`.
+    pub role: String,
+    /// Packets by outcome.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// The rules.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Netfilter {
+    /// `nft` or `iptables-nft`.
+    pub backend: String,
+    /// Whether the kernel has them now.
+    pub applied: bool,
+    /// How often somebody removed them and they were put back.
+    pub reapplied: u64,
+    /// Packets by named counter of the rules.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// The queue and the engine behind it.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Queue {
+    /// First queue number.
+    pub first: u16,
+    /// Number of queues.
+    pub count: u16,
+    /// Counters of the engine by name: packets, hellos, decided and undecided by cause.
+    pub engine: BTreeMap<String, u64>,
+    /// What the kernel lost or dropped, by name.
+    pub kernel: BTreeMap<String, u64>,
+    /// Flows under inspection.
+    pub inspecting: u64,
+}
+
+/// The flow map.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FlowMap {
+    /// Decided flows.
+    pub entries: u64,
+    /// How many fit.
+    pub capacity: u64,
+    /// Removed because they were idle or their deadline passed.
+    pub expired: u64,
+    /// Forgotten by the kernel or replaced because the map was full.
+    pub evicted: u64,
+    /// Decisions that the kernel refused to store.
+    pub write_errors: u64,
+}
+
+/// A blocklist.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct List {
+    /// Name of the section.
+    pub name: String,
+    /// Entries in force.
+    pub entries: u64,
+    /// Packets it dropped.
+    pub packets: u64,
+    /// Bytes of those packets.
+    pub bytes: u64,
+    /// Seconds since the last one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_s_ago: Option<u64>,
+}
+
+/// Everything `status` shows.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Status {
+    /// Version of the agent.
+    pub version: String,
+    /// Version of the layouts shared with the programs.
+    pub abi: u32,
+    /// Process.
+    pub pid: u32,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// Milliseconds from the start of the process to protection in force.
+    pub ready_ms: u64,
+    /// `active` when everything wanted works, else the worst state of a feature.
+    pub state: State,
+    /// Counts configurations.
+    pub generation: u32,
+    /// Configuration file.
+    pub config_file: String,
+    /// Mistakes of a configuration that was refused while running; empty when the file is in force.
+    pub config_errors: Vec<String>,
+    /// Warnings of the configuration in force.
+    pub config_warnings: Vec<String>,
+    /// Ladders.
+    pub features: Vec<Feature>,
+    /// Interfaces.
+    pub interfaces: Vec<Interface>,
+    /// Rules.
+    pub netfilter: Netfilter,
+    /// Queue.
+    pub queue: Queue,
+    /// Flow map.
+    pub flows: FlowMap,
+    /// Blocklists.
+    pub lists: Vec<List>,
+}
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Tuple {
+    /// Source address.
+    pub src: IpAddr,
+    /// Source port.
+    pub sport: u16,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Destination port.
+    pub dport: u16,
+}
+
+/// A decided flow. Sides: `original` is the way of the connection's first packet.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Flow {
+    /// The original direction, before NAT.
+    #[serde(flatten)]
+    pub tuple: Tuple,
+    /// `tcp` or `udp`.
+    pub transport: String,
+    /// The reply direction as the WAN sees it, when NAT changed it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub nat_reply: Option<Tuple>,
+    /// `trusted`, `blocked`, …
+    pub verdict: String,
+    /// Why.
+    pub reason: String,
+    /// The rule that decided, by name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rule: Option<String>,
+    /// Server name of the ClientHello.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sni: Option<String>,
+    /// Application protocols that the client offered.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub alpn: Vec<String>,
+    /// JA4 of the ClientHello.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ja4: Option<String>,
+    /// JA3 of the ClientHello.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ja3: Option<String>,
+    /// Packets that went through the queue before the decision.
+    pub inspected_packets: u32,
+    /// Packets counted on the fast path.
+    pub original_packets: u64,
+    /// Bytes of those packets.
+    pub original_bytes: u64,
+    /// Packets of the other direction.
+    pub reply_packets: u64,
+    /// Bytes of those packets.
+    pub reply_bytes: u64,
+    /// Seconds since the decision.
+    pub age_s: u64,
+    /// Seconds since the last packet on the fast path.
+    pub idle_s: u64,
+}
+
+/// One thing that applies to the subject of a question.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Cause {
+    /// Where: `xdp`, `tc`, `inspect`.
+    pub hook: String,
+    /// What happens: `drop`, `block`, `allow`, `trust`.
+    pub action: String,
+    /// The list or rule, by name.
+    pub by: String,
+    /// The entry of it that matches.
+    pub entry: String,
+    /// Packets it hit.
+    pub packets: u64,
+    /// Seconds since the last one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_s_ago: Option<u64>,
+}
+
+/// The answer to `why`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Why {
+    /// What was asked about.
+    pub subject: String,
+    /// What applies to it; empty when nothing does.
+    pub causes: Vec<Cause>,
+    /// Flows that it takes part in.
+    pub flows: Vec<Flow>,
+}

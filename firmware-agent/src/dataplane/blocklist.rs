@@ -1,0 +1,519 @@
+//! `BLOCK_HOSTS`, `BLOCK_NETS`, `ALLOW_NETS`: the lists in the kernel. Only the agent writes them.
+//!
+//! A new set of lists is written over the old one entry by entry, new ones first: what both have is
+//! blocked all the time. Entries with a deadline are not part of a set and stay until they are void.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{HashMap, Map, MapData, MapError};
+use sluice_abi::flow::Addr;
+use sluice_abi::names;
+use sluice_abi::shield::{AllowEntry, BlockEntry};
+
+use super::error::Error;
+use crate::sys::bpf;
+
+/// A prefix, or an address as a prefix of 128 bits; IPv4 lies behind `::ffff:0:0/96`.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Net {
+    // Compared first: prefixes sort directly before what they contain.
+    octets: [u8; 16],
+    bits: u8,
+}
+
+impl Net {
+    /// Bits in front of an IPv4 address.
+    const MAPPED: u8 = 96;
+    const ALL_V4: Self =
+        Self { octets: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0], bits: Self::MAPPED };
+
+    /// The prefix with the leading `len` bits of `addr`; `None` when there are not so many. An
+    /// IPv6 prefix that contains all of IPv4 (shorter than 96 bits of `::ffff:0:0`) contains no
+    /// IPv4 packet on the wire, but the trie could not tell: it is refused, too.
+    #[must_use]
+    pub fn new(addr: IpAddr, len: u8) -> Option<Self> {
+        let (octets, bits) = match addr {
+            IpAddr::V4(addr) => (addr.to_ipv6_mapped().octets(), len.checked_add(Self::MAPPED)?),
+            IpAddr::V6(addr) => (addr.octets(), len),
+        };
+        if bits > 128 {
+            return None;
+        }
+        let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+        let net = Self { octets: (u128::from_be_bytes(octets) & mask).to_be_bytes(), bits };
+        let covers_v4 = bits < Self::MAPPED && net.contains(&Self::ALL_V4);
+        (!covers_v4).then_some(net)
+    }
+
+    /// One address.
+    #[must_use]
+    pub fn host(addr: IpAddr) -> Self {
+        Self::of(&addr.into(), 128)
+    }
+
+    /// The address and the number of leading bits, as people write them.
+    #[must_use]
+    pub fn parts(&self) -> (IpAddr, u8) {
+        match IpAddr::from(self.addr()) {
+            addr @ IpAddr::V4(_) if self.bits >= Self::MAPPED => (addr, self.bits - Self::MAPPED),
+            _ => (IpAddr::V6(self.octets.into()), self.bits),
+        }
+    }
+
+    /// Whether every address of `other` is one of this.
+    #[must_use]
+    pub const fn contains(&self, other: &Self) -> bool {
+        let shift = 128 - self.bits as u32;
+        let (ours, theirs) = (u128::from_be_bytes(self.octets), u128::from_be_bytes(other.octets));
+        self.bits <= other.bits && (shift == 128 || ours >> shift == theirs >> shift)
+    }
+
+    /// Whether this is one address.
+    #[must_use]
+    pub const fn is_host(&self) -> bool {
+        self.bits == 128
+    }
+
+    fn of(addr: &Addr, bits: u8) -> Self {
+        let octets = match IpAddr::from(*addr) {
+            IpAddr::V4(addr) => addr.to_ipv6_mapped().octets(),
+            IpAddr::V6(addr) => addr.octets(),
+        };
+        Self { octets, bits }
+    }
+
+    fn addr(&self) -> Addr {
+        IpAddr::V6(self.octets.into()).into()
+    }
+
+    fn key(&self) -> Key<Addr> {
+        Key::new(u32::from(self.bits), self.addr())
+    }
+
+    fn of_key(key: &Key<Addr>) -> Self {
+        Self::of(&key.data(), key.prefix_len() as u8)
+    }
+}
+
+impl std::fmt::Display for Net {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (addr, bits) = self.parts();
+        if self.is_host() { write!(f, "{addr}") } else { write!(f, "{addr}/{bits}") }
+    }
+}
+
+/// What the lists say about an address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Listed {
+    /// Number of the list.
+    pub list: u32,
+    /// The entry that matched.
+    pub net: Net,
+    /// `CLOCK_MONOTONIC` second at which it ends; 0 for never.
+    pub expires_s: u32,
+    /// Roles of the interfaces on which the allowlist lifts it.
+    pub allowed_roles: u32,
+}
+
+/// What a change of the lists did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Synced {
+    /// Listed addresses.
+    pub hosts: usize,
+    /// Listed prefixes.
+    pub nets: usize,
+    /// Entries written.
+    pub written: usize,
+    /// Entries removed.
+    pub removed: usize,
+}
+
+/// The lists in the kernel.
+#[derive(Debug)]
+pub struct Blocklist {
+    hosts: HashMap<MapData, Addr, BlockEntry>,
+    nets: LpmTrie<MapData, Addr, BlockEntry>,
+    allow: LpmTrie<MapData, Addr, AllowEntry>,
+    room: Room,
+}
+
+/// Entries that fit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Room {
+    /// In `BLOCK_HOSTS`.
+    pub hosts: u32,
+    /// In `BLOCK_NETS`.
+    pub nets: u32,
+    /// In `ALLOW_NETS`.
+    pub allow: u32,
+}
+
+impl Blocklist {
+    /// Takes the maps.
+    pub fn new(hosts: Map, nets: Map, allow: Map, room: Room) -> Result<Self, Error> {
+        Ok(Self {
+            hosts: HashMap::try_from(hosts).map_err(Error::map(names::BLOCK_HOSTS, "open"))?,
+            nets: LpmTrie::try_from(nets).map_err(Error::map(names::BLOCK_NETS, "open"))?,
+            allow: LpmTrie::try_from(allow).map_err(Error::map(names::ALLOW_NETS, "open"))?,
+            room,
+        })
+    }
+
+    /// Makes `lists` (number, entries) what is blocked. An entry on several lists counts for the
+    /// one with the lowest number; an entry inside another of the same list is left out.
+    ///
+    /// Nothing changes when they do not fit.
+    pub fn sync(&mut self, lists: &[(u32, &[Net])], now_s: u32) -> Result<Synced, Error> {
+        let (hosts, nets) = wanted(lists);
+        fits(names::BLOCK_HOSTS, self.room.hosts, hosts.len())?;
+        fits(names::BLOCK_NETS, self.room.nets, nets.len())?;
+        let mut synced = Synced { hosts: hosts.len(), nets: nets.len(), ..Synced::default() };
+        let hosts_change = diff(hosts, &HostMap(&mut self.hosts).entries()?, now_s);
+        let nets_change = diff(nets, &NetMap(&mut self.nets).entries()?, now_s);
+        // Prefixes can cover addresses and the other way round: everything new comes before
+        // anything old goes, unless there is no room for both.
+        let hosts_left = hosts_change.write(&mut HostMap(&mut self.hosts), self.room.hosts)?;
+        let nets_left = nets_change.write(&mut NetMap(&mut self.nets), self.room.nets)?;
+        synced.written = hosts_change.insert.len() + nets_change.insert.len();
+        synced.removed = hosts_change.remove.len() + nets_change.remove.len();
+        HostMap(&mut self.hosts).remove_all(hosts_left)?;
+        NetMap(&mut self.nets).remove_all(nets_left)?;
+        Ok(synced)
+    }
+
+    /// Makes `nets` (prefix, roles of the interfaces where it counts) what no list blocks.
+    pub fn sync_allowed(&mut self, nets: &[(Net, u32)]) -> Result<(), Error> {
+        let mut wanted: Vec<_> =
+            nets.iter().map(|(net, roles)| (*net, AllowEntry { roles: *roles })).collect();
+        wanted.sort_unstable_by_key(|(net, _)| *net);
+        wanted.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                kept.1.roles |= later.1.roles;
+            }
+            same
+        });
+        fits(names::ALLOW_NETS, self.room.allow, wanted.len())?;
+        let change = diff(wanted, &AllowMap(&mut self.allow).entries()?, 0);
+        let left = change.write(&mut AllowMap(&mut self.allow), self.room.allow)?;
+        AllowMap(&mut self.allow).remove_all(left)
+    }
+
+    /// Blocks `net` on account of `list` until `expires_s`.
+    pub fn block(&mut self, net: Net, list: u32, expires_s: u32) -> Result<(), Error> {
+        let entry = BlockEntry { list, expires_s };
+        if net.is_host() {
+            HostMap(&mut self.hosts).insert(&net, entry)
+        } else {
+            NetMap(&mut self.nets).insert(&net, entry)
+        }
+    }
+
+    /// Lifts a block; `false` when there was none for exactly this prefix.
+    pub fn unblock(&mut self, net: Net) -> Result<bool, Error> {
+        if net.is_host() {
+            HostMap(&mut self.hosts).remove(&net)
+        } else {
+            NetMap(&mut self.nets).remove(&net)
+        }
+    }
+
+    /// What the programs find when they look `addr` up at `now_s`.
+    pub fn lookup(&self, addr: IpAddr, now_s: u32) -> Result<Option<Listed>, Error> {
+        let host = Net::host(addr);
+        let live = |entry: &BlockEntry| entry.expires_s == 0 || now_s < entry.expires_s;
+        let found = optional(self.hosts.get(&host.addr(), 0))
+            .map_err(Error::map(names::BLOCK_HOSTS, "read"))?
+            .filter(live)
+            .map(|entry| (host, entry));
+        let found = match found {
+            Some(found) => Some(found),
+            None => self.longest(&host)?.filter(|(_, entry)| live(entry)),
+        };
+        let Some((net, entry)) = found else { return Ok(None) };
+        let allowed_roles = optional(self.allow.get(&host.key(), 0))
+            .map_err(Error::map(names::ALLOW_NETS, "read"))?
+            .map_or(0, |entry| entry.roles);
+        let BlockEntry { list, expires_s } = entry;
+        Ok(Some(Listed { list, net, expires_s, allowed_roles }))
+    }
+
+    /// Whether there are listed addresses, and listed prefixes.
+    pub fn has_entries(&self) -> Result<(bool, bool), Error> {
+        let hosts = self.hosts.keys().next().transpose();
+        let nets = self.nets.keys().next().transpose();
+        Ok((
+            hosts.map_err(Error::map(names::BLOCK_HOSTS, "list"))?.is_some(),
+            nets.map_err(Error::map(names::BLOCK_NETS, "list"))?.is_some(),
+        ))
+    }
+
+    /// The longest prefix that covers `host`. The trie answers with the value alone; its length is
+    /// where a shorter question gets another answer, which is exact because no prefix lies in
+    /// another with the same value.
+    fn longest(&self, host: &Net) -> Result<Option<(Net, BlockEntry)>, Error> {
+        let ask = |bits: u8| {
+            optional(self.nets.get(&Key::new(u32::from(bits), host.addr()), 0))
+                .map_err(Error::map(names::BLOCK_NETS, "read"))
+        };
+        let Some(entry) = ask(128)? else { return Ok(None) };
+        let mut bits = 128;
+        while bits > 0 && ask(bits - 1)? == Some(entry) {
+            bits -= 1;
+        }
+        let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+        let octets = (u128::from_be_bytes(host.octets) & mask).to_be_bytes();
+        Ok(Some((Net { octets, bits }, entry)))
+    }
+}
+
+type Entries<V> = Vec<(Net, V)>;
+
+/// The entries that `lists` ask for, sorted: addresses and prefixes.
+fn wanted(lists: &[(u32, &[Net])]) -> (Entries<BlockEntry>, Entries<BlockEntry>) {
+    let (mut hosts, mut nets) = (Vec::new(), Vec::new());
+    for (list, entries) in lists {
+        for net in *entries {
+            let entry = (*net, BlockEntry { list: *list, expires_s: 0 });
+            if net.is_host() { hosts.push(entry) } else { nets.push(entry) }
+        }
+    }
+    for entries in [&mut hosts, &mut nets] {
+        entries.sort_unstable_by_key(|(net, entry)| (*net, entry.list));
+        entries.dedup_by_key(|(net, _)| *net);
+    }
+    // Sorted, a prefix comes directly before what it contains: the enclosing ones form a stack.
+    let mut around: Entries<BlockEntry> = Vec::new();
+    nets.retain(|(net, entry)| {
+        while around.last().is_some_and(|(outer, _)| !outer.contains(net)) {
+            around.pop();
+        }
+        let redundant = around.last().is_some_and(|(_, outer)| outer == entry);
+        if !redundant {
+            around.push((*net, *entry));
+        }
+        !redundant
+    });
+    (hosts, nets)
+}
+
+/// What has to be done to a map.
+#[derive(Debug, Eq, PartialEq)]
+struct Change<V> {
+    insert: Entries<V>,
+    remove: Vec<Net>,
+    /// Entries in the map before.
+    present: usize,
+}
+
+impl<V: Copy + bytemuck::Pod> Change<V> {
+    /// Writes the new entries; returns the old ones that are still to be removed.
+    fn write<'a>(&'a self, map: &mut impl Table<V>, room: u32) -> Result<&'a [Net], Error> {
+        // At most as many as there are: entries that replace one need no room.
+        let lacking = (self.present + self.insert.len()).saturating_sub(room as usize);
+        let (first, left) = self.remove.split_at(lacking.min(self.remove.len()));
+        map.remove_all(first)?;
+        map.insert_all(&self.insert)?;
+        Ok(left)
+    }
+}
+
+/// Compares sorted `wanted` entries with those in the map. Entries with a deadline that is still to
+/// come are nobody's to remove.
+fn diff<V: Value>(wanted: Entries<V>, present: &[(Net, V)], now_s: u32) -> Change<V> {
+    let mut same = vec![false; wanted.len()];
+    let mut remove = Vec::new();
+    for (net, value) in present {
+        match wanted.binary_search_by_key(net, |(net, _)| *net) {
+            Ok(index) => same[index] = wanted[index].1 == *value,
+            Err(_) if value.is_temporary(now_s) => {}
+            Err(_) => remove.push(*net),
+        }
+    }
+    let mut same = same.into_iter();
+    let mut insert = wanted;
+    insert.retain(|_| !same.next().unwrap_or(false));
+    Change { insert, remove, present: present.len() }
+}
+
+fn fits(map: &'static str, room: u32, entries: usize) -> Result<(), Error> {
+    if entries > room as usize { Err(Error::TooMany { map, room, entries }) } else { Ok(()) }
+}
+
+fn optional<V>(result: Result<V, MapError>) -> Result<Option<V>, MapError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+trait Value: aya::Pod + Eq {
+    fn is_temporary(&self, now_s: u32) -> bool;
+}
+
+impl Value for BlockEntry {
+    fn is_temporary(&self, now_s: u32) -> bool {
+        self.expires_s > now_s
+    }
+}
+
+impl Value for AllowEntry {
+    fn is_temporary(&self, _now_s: u32) -> bool {
+        false
+    }
+}
+
+/// Entries that go into one system call.
+const BATCH: usize = 1024;
+/// A kernel without interrupt work (MIPS) refills the allocator of such maps at the next tick.
+const REFILL: Duration = Duration::from_millis(2);
+/// Ticks to wait without progress before memory counts as used up.
+const PATIENCE: u32 = 50;
+
+/// A map from prefixes to values.
+trait Table<V: Copy + bytemuck::Pod> {
+    const NAME: &'static str;
+    type Key: bytemuck::Pod;
+
+    fn fd(&self) -> std::os::fd::BorrowedFd<'_>;
+    fn key(net: &Net) -> Self::Key;
+    fn insert(&mut self, net: &Net, value: V) -> Result<(), Error>;
+    fn remove(&mut self, net: &Net) -> Result<bool, Error>;
+    fn entries(&self) -> Result<Entries<V>, Error>;
+
+    fn insert_all(&mut self, entries: &[(Net, V)]) -> Result<(), Error> {
+        let mut rest = entries;
+        let mut waited = 0;
+        while !rest.is_empty() {
+            let batch = &rest[..rest.len().min(BATCH)];
+            let keys: Vec<_> = batch.iter().map(|(net, _)| Self::key(net)).collect();
+            let values: Vec<_> = batch.iter().map(|(_, value)| *value).collect();
+            let (done, result) = bpf::map_update_batch(self.fd(), &keys, &values);
+            rest = &rest[done..];
+            match result {
+                Ok(()) => waited = 0,
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && waited < PATIENCE => {
+                    waited = if done > 0 { 0 } else { waited + 1 };
+                    pause();
+                }
+                // No batches for this kind of map (5.10 has none for tries), or a failure whose
+                // reason the single call tells better.
+                Err(_) => {
+                    let Some(((net, value), others)) = rest.split_first() else { break };
+                    self.insert(net, *value)?;
+                    rest = others;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_all(&mut self, nets: &[Net]) -> Result<(), Error> {
+        nets.iter().try_for_each(|net| self.remove(net).map(drop))
+    }
+}
+
+fn pause() {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "at start and reload only, a tick, and only on kernels that need it"
+    )]
+    std::thread::sleep(REFILL);
+}
+
+fn removed(result: Result<(), MapError>, map: &'static str) -> Result<bool, Error> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(MapError::KeyNotFound) => Ok(false),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(false)
+        }
+        Err(source) => Err(Error::map(map, "remove from")(source)),
+    }
+}
+
+struct HostMap<'a>(&'a mut HashMap<MapData, Addr, BlockEntry>);
+
+impl Table<BlockEntry> for HostMap<'_> {
+    const NAME: &'static str = names::BLOCK_HOSTS;
+    type Key = Addr;
+
+    fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        aya::maps::IterableMap::map(&*self.0).fd().as_fd()
+    }
+
+    fn key(net: &Net) -> Addr {
+        net.addr()
+    }
+
+    fn insert(&mut self, net: &Net, value: BlockEntry) -> Result<(), Error> {
+        self.0.insert(net.addr(), value, 0).map_err(Error::map(Self::NAME, "insert into"))
+    }
+
+    fn remove(&mut self, net: &Net) -> Result<bool, Error> {
+        removed(self.0.remove(&net.addr()), Self::NAME)
+    }
+
+    fn entries(&self) -> Result<Entries<BlockEntry>, Error> {
+        self.0
+            .iter()
+            .map(|entry| entry.map(|(addr, value)| (Net::of(&addr, 128), value)))
+            .collect::<Result<_, _>>()
+            .map_err(Error::map(Self::NAME, "list"))
+    }
+}
+
+/// A trie key as bytes; aya's has no [`bytemuck::Pod`].
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct TrieKey {
+    bits: u32,
+    addr: Addr,
+}
+
+macro_rules! trie_map {
+    ($name:ident, $value:ty, $map:expr) => {
+        struct $name<'a>(&'a mut LpmTrie<MapData, Addr, $value>);
+
+        impl Table<$value> for $name<'_> {
+            const NAME: &'static str = $map;
+            type Key = TrieKey;
+
+            fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+                aya::maps::IterableMap::map(&*self.0).fd().as_fd()
+            }
+
+            fn key(net: &Net) -> TrieKey {
+                TrieKey { bits: u32::from(net.bits), addr: net.addr() }
+            }
+
+            fn insert(&mut self, net: &Net, value: $value) -> Result<(), Error> {
+                self.0.insert(&net.key(), value, 0).map_err(Error::map(Self::NAME, "insert into"))
+            }
+
+            fn remove(&mut self, net: &Net) -> Result<bool, Error> {
+                removed(self.0.remove(&net.key()), Self::NAME)
+            }
+
+            fn entries(&self) -> Result<Entries<$value>, Error> {
+                self.0
+                    .iter()
+                    .map(|entry| entry.map(|(key, value)| (Net::of_key(&key), value)))
+                    .collect::<Result<_, _>>()
+                    .map_err(Error::map(Self::NAME, "list"))
+            }
+        }
+    };
+}
+
+trie_map!(NetMap, BlockEntry, names::BLOCK_NETS);
+trie_map!(AllowMap, AllowEntry, names::ALLOW_NETS);
+
+#[cfg(test)]
+mod tests;

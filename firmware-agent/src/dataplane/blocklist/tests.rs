@@ -1,0 +1,150 @@
+use super::*;
+
+fn net(text: &str) -> Net {
+    let (addr, len) = text.split_once('/').unwrap_or((text, ""));
+    let addr: IpAddr = addr.parse().unwrap();
+    if len.is_empty() { Net::host(addr) } else { Net::new(addr, len.parse().unwrap()).unwrap() }
+}
+
+fn nets(texts: &[&str]) -> Vec<Net> {
+    texts.iter().copied().map(net).collect()
+}
+
+fn shown<V>(entries: &[(Net, V)]) -> Vec<String> {
+    entries.iter().map(|(net, _)| net.to_string()).collect()
+}
+
+const fn listed(list: u32) -> BlockEntry {
+    BlockEntry { list, expires_s: 0 }
+}
+
+#[test]
+fn prefixes_are_canonical_and_print_as_people_write_them() {
+    for (written, printed) in [
+        ("192.0.2.77/24", "192.0.2.0/24"),
+        ("192.0.2.77/32", "192.0.2.77"),
+        ("192.0.2.77", "192.0.2.77"),
+        ("0.0.0.0/0", "0.0.0.0/0"),
+        ("::ffff:192.0.2.77/120", "192.0.2.0/24"),
+        ("2001:db8::1/32", "2001:db8::/32"),
+        ("2001:db8::1", "2001:db8::1"),
+    ] {
+        assert_eq!(net(written).to_string(), printed, "{written}");
+    }
+    let refused = [("192.0.2.1", 33), ("::", 129), ("::", 0), ("::", 80), ("0.0.0.0", 255)];
+    for (addr, len) in refused {
+        assert_eq!(Net::new(addr.parse().unwrap(), len), None, "{addr}/{len}");
+    }
+}
+
+#[test]
+fn containment_is_by_leading_bits() {
+    assert!(net("0.0.0.0/0").contains(&net("192.0.2.1")));
+    assert!(net("192.0.2.0/24").contains(&net("192.0.2.0/25")));
+    assert!(net("192.0.2.0/24").contains(&net("192.0.2.0/24")));
+    assert!(!net("192.0.2.0/25").contains(&net("192.0.2.0/24")));
+    assert!(!net("192.0.2.0/24").contains(&net("192.0.3.1")));
+    assert!(!net("0.0.0.0/0").contains(&net("2001:db8::1")));
+}
+
+#[test]
+fn lists_are_merged_sorted_and_without_what_changes_nothing() {
+    let first = nets(&["192.0.2.0/24", "192.0.2.128/25", "198.51.100.7", "2001:db8::/32"]);
+    let second = nets(&["192.0.2.0/25", "198.51.100.7", "203.0.113.9", "192.0.2.0/26"]);
+    let (hosts, prefixes) = wanted(&[(4, &first), (5, &second)]);
+    assert_eq!(shown(&hosts), ["198.51.100.7", "203.0.113.9"]);
+    assert_eq!(hosts[0].1, listed(4), "the lowest list wins");
+    // 192.0.2.128/25 lies in a prefix of its own list, 192.0.2.0/26 as well; 192.0.2.0/25 lies in
+    // one of another list, so its hits count for its own.
+    assert_eq!(shown(&prefixes), ["192.0.2.0/24", "192.0.2.0/25", "2001:db8::/32"]);
+    assert_eq!(prefixes[1].1, listed(5));
+}
+
+#[test]
+fn only_what_differs_is_written_or_removed() {
+    let entry = |text, list| (net(text), listed(list));
+    let wanted = vec![entry("192.0.2.1", 0), entry("192.0.2.2", 0), entry("192.0.2.3", 0)];
+    let present = [
+        entry("192.0.2.3", 0),
+        entry("192.0.2.2", 1),
+        entry("192.0.2.9", 0),
+        (net("192.0.2.10"), BlockEntry { list: 7, expires_s: 100 }),
+        (net("192.0.2.11"), BlockEntry { list: 7, expires_s: 99 }),
+    ];
+    let change = diff(wanted, &present, 99);
+    assert_eq!(shown(&change.insert), ["192.0.2.1", "192.0.2.2"]);
+    assert_eq!(change.remove, nets(&["192.0.2.9", "192.0.2.11"]), "live ones stay");
+}
+
+/// A map with room for `room` entries that keeps a record of what happened.
+struct Fake {
+    entries: std::collections::BTreeMap<Net, BlockEntry>,
+    room: usize,
+    /// The smallest set of entries seen after each step.
+    always: Option<std::collections::BTreeSet<Net>>,
+}
+
+impl Fake {
+    fn new(room: usize, present: &[&str]) -> Self {
+        let entries = nets(present).into_iter().map(|net| (net, listed(0))).collect();
+        Self { entries, room, always: None }
+    }
+
+    fn step(&mut self) {
+        let now = self.entries.keys().copied().collect();
+        self.always = Some(match self.always.take() {
+            Some(always) => always.intersection(&now).copied().collect(),
+            None => now,
+        });
+    }
+}
+
+impl Table<BlockEntry> for Fake {
+    const NAME: &'static str = "FAKE";
+    type Key = u32;
+
+    fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        unreachable!("insert_all is replaced")
+    }
+
+    fn key(_net: &Net) -> u32 {
+        unreachable!("insert_all is replaced")
+    }
+
+    fn insert(&mut self, net: &Net, value: BlockEntry) -> Result<(), Error> {
+        self.entries.insert(*net, value);
+        assert!(self.entries.len() <= self.room, "the map is full");
+        self.step();
+        Ok(())
+    }
+
+    fn insert_all(&mut self, entries: &[(Net, BlockEntry)]) -> Result<(), Error> {
+        entries.iter().try_for_each(|(net, value)| self.insert(net, *value))
+    }
+
+    fn remove(&mut self, net: &Net) -> Result<bool, Error> {
+        let removed = self.entries.remove(net).is_some();
+        self.step();
+        Ok(removed)
+    }
+
+    fn entries(&self) -> Result<Entries<BlockEntry>, Error> {
+        Ok(self.entries.iter().map(|(net, value)| (*net, *value)).collect())
+    }
+}
+
+#[test]
+fn a_reload_keeps_what_both_sets_have_and_writes_before_it_removes() {
+    // With ample room the old entries go last; with little room just enough go first.
+    for (room, old_first) in [(10, 0), (4, 1), (3, 2)] {
+        let mut map = Fake::new(room, &["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+        let new = nets(&["192.0.2.1", "192.0.2.4", "192.0.2.5"]);
+        let (hosts, _) = wanted(&[(0, &new)]);
+        let change = diff(hosts, &map.entries().unwrap(), 0);
+        let left = change.write(&mut map, room as u32).unwrap();
+        assert_eq!(change.remove.len() - left.len(), old_first, "room for {room}");
+        map.remove_all(left).unwrap();
+        assert_eq!(map.entries.keys().copied().collect::<Vec<_>>(), new);
+        assert!(map.always.unwrap().contains(&net("192.0.2.1")), "never away");
+    }
+}

@@ -1,0 +1,130 @@
+//! The product's own way: one table, one transaction.
+
+use super::command::Tool;
+use super::{ApplyError, Backend, Count, Kind, add};
+use crate::netfilter::rules::{Counted, Replace, Ruleset, TABLE};
+
+const NFT: Tool = Tool { program: "nft", package: "nftables" };
+
+/// `nft -f -`.
+#[derive(Debug, Default)]
+pub struct Nft {
+    /// How the kernel shows the rules that were applied last.
+    listing: Option<String>,
+}
+
+impl Nft {
+    /// Nothing applied yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { listing: None }
+    }
+
+    /// Asks the kernel whether it takes the rules that matter, and leaves nothing behind: the
+    /// transaction is checked and not committed. The chain has no hook, because taking a hook away
+    /// makes the kernel drop what waits in queues.
+    pub(super) fn probe() -> Result<(), ApplyError> {
+        let text = format!(
+            "add table inet {TABLE}_probe\n\
+             add chain inet {TABLE}_probe probe\n\
+             add rule inet {TABLE}_probe probe ct mark & 3 == 1 ct mark set ct mark & 0xfc | 2\n\
+             add rule inet {TABLE}_probe probe iifname {{ lo, nil }} counter queue num 0 bypass\n"
+        );
+        NFT.run("queue packets", &["-c", "-f", "-"], &text).map(drop)
+    }
+
+    /// The table as the kernel shows it; `None` when there is none.
+    fn list(flags: &[&str]) -> Result<Option<String>, ApplyError> {
+        let mut args = flags.to_vec();
+        args.extend(["list", "table", "inet", TABLE]);
+        match NFT.run("list the table", &args, "") {
+            Ok(text) => Ok(Some(text)),
+            Err(ApplyError::Refused { output, .. }) if output.contains("No such file") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Backend for Nft {
+    fn kind(&self) -> Kind {
+        Kind::Nft
+    }
+
+    fn apply(&mut self, rules: &Ruleset) -> Result<(), ApplyError> {
+        self.listing = None;
+        let run = |replace| NFT.run("apply the rules", &["-f", "-"], &rules.nft(replace));
+        if let Err(error) = run(Replace::Flush) {
+            // A table of the same name whose chains have another shape, as a later version may have
+            // left it. When that was not the reason the second answer is as good as the first.
+            match error {
+                ApplyError::Refused { .. } => run(Replace::Delete)?,
+                other => return Err(other),
+            };
+        }
+        // Without the state of counters.
+        self.listing = Self::list(&["-s"])?;
+        Ok(())
+    }
+
+    fn remove(&mut self) -> Result<(), ApplyError> {
+        self.listing = None;
+        let text = format!("add table inet {TABLE}\ndelete table inet {TABLE}\n");
+        NFT.run("remove the rules", &["-f", "-"], &text).map(drop)
+    }
+
+    fn is_applied(&self) -> Result<bool, ApplyError> {
+        let Some(applied) = &self.listing else { return Ok(false) };
+        Ok(Self::list(&["-s"])?.as_ref() == Some(applied))
+    }
+
+    fn counters(&self) -> Result<Vec<Count>, ApplyError> {
+        Ok(Self::list(&[])?.as_deref().map(counts).unwrap_or_default())
+    }
+}
+
+/// The counters in a listing, by the comments of their rules.
+fn counts(listing: &str) -> Vec<Count> {
+    let mut counts = Vec::new();
+    for line in listing.lines() {
+        if let Some(count) = count(line) {
+            add(&mut counts, count);
+        }
+    }
+    counts
+}
+
+fn count(line: &str) -> Option<Count> {
+    let (_, comment) = line.split_once(" comment \"")?;
+    let counted = Counted::from_name(comment.split('"').next()?)?;
+    let (_, figures) = line.split_once("counter packets ")?;
+    let mut words = figures.split_whitespace();
+    let packets = words.next()?.parse().ok()?;
+    let bytes = words.nth(1)?.parse().ok()?;
+    Some(Count { counted, packets, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_read_by_their_comments_and_added_up() {
+        let listing = r#"table inet sluice {
+	chain opening {
+		ct mark & 0x03000000 != 0x00000000 ct mark set ct mark & 0xfcffffff
+		counter packets 3 bytes 180 queue flags bypass to 5-8 comment "queued"
+	}
+	chain inspect {
+		ct mark & 0x03000000 == 0x02000000 counter packets 7 bytes 700 drop comment "dropped_blocked"
+		counter packets 10 bytes 1000 queue flags bypass to 5-8 comment "queued"
+		counter packets 1 bytes 1 accept comment "somebody else's"
+		counter packets x bytes 1 accept comment "passed_trusted"
+	}
+}"#;
+        let count = |counted, packets, bytes| Count { counted, packets, bytes };
+        assert_eq!(
+            counts(listing),
+            [count(Counted::Queued, 13, 1180), count(Counted::DroppedBlocked, 7, 700)]
+        );
+    }
+}

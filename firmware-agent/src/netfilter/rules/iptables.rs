@@ -1,0 +1,209 @@
+//! The text for `iptables-nft-restore --noflush` and its IPv6 twin: one transaction per table.
+//!
+//! For kernels without the queue expression of nftables. The hooks differ from those of the
+//! nftables table (`mangle` and `filter` in place of two chains of our own), what happens to a
+//! packet does not.
+
+use std::fmt::Write as _;
+
+use super::Ruleset;
+
+const INSPECT: &str = "SLUICE_INSPECT";
+const BETWEEN: &str = "SLUICE_BETWEEN";
+const FLOW: &str = "SLUICE_FLOW";
+const OPENING: &str = "SLUICE_OPENING";
+const DECIDE: &str = "SLUICE_DECIDE";
+const BLOCK: &str = "SLUICE_BLOCK";
+
+/// Chains by table, each after the chains that jump to it, so that they can be removed in order.
+pub(in super::super) const CHAINS: [(&str, &[&str]); 2] =
+    [("mangle", &[INSPECT, BETWEEN, FLOW, OPENING]), ("filter", &[DECIDE, BLOCK])];
+
+/// The chain that `FORWARD` of each table jumps to.
+pub(in super::super) const JUMPS: [(&str, &str); 2] = [("mangle", INSPECT), ("filter", DECIDE)];
+
+/// What is there already: a restore cannot say "delete, if it is there".
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Present {
+    /// `FORWARD` of the table `mangle` jumps to our chain.
+    pub mangle: bool,
+    /// `FORWARD` of the table `filter` jumps to our chain.
+    pub filter: bool,
+}
+
+impl Ruleset {
+    /// Both tables, the same text for IPv4 and IPv6.
+    #[must_use]
+    pub fn iptables(&self, present: Present) -> String {
+        let mut text = String::with_capacity(2048);
+        self.mangle(&mut text, present.mangle);
+        self.filter(&mut text, present.filter);
+        text
+    }
+
+    fn mangle(&self, text: &mut String, present: bool) {
+        let mask = self.marks.mask();
+        let (trusted, blocked, undecided) =
+            (self.marks.trusted(), self.marks.blocked(), self.marks.undecided());
+        let queue = self.iptables_queue();
+        start(text, "mangle", CHAINS[0].1);
+        for proto in ["tcp", "udp"] {
+            let _ = writeln!(
+                text,
+                "-A {INSPECT} -p {proto} -m connmark --mark {blocked:#x}/{mask:#x} -j DROP"
+            );
+        }
+        for device in &self.devices {
+            let _ = writeln!(text, "-A {INSPECT} -i {device} -g {BETWEEN}");
+        }
+        for device in &self.devices {
+            let _ = writeln!(text, "-A {BETWEEN} -o {device} -g {FLOW}");
+        }
+        let _ = writeln!(
+            text,
+            "-A {FLOW} -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -g {OPENING}\n\
+             -A {FLOW} -m mark --mark {trusted:#x}/{mask:#x} -j RETURN\n\
+             -A {FLOW} -m connmark --mark {trusted:#x}/{mask:#x} -j RETURN\n\
+             -A {FLOW} -m connmark --mark {undecided:#x}/{mask:#x} -j RETURN\n\
+             -A {FLOW} -p tcp {queue}\n\
+             -A {FLOW} -p udp {queue}\n\
+             -A {OPENING} -j CONNMARK --set-xmark 0x0/{mask:#x}\n\
+             -A {OPENING} {queue}"
+        );
+        finish(text, INSPECT, present);
+    }
+
+    fn filter(&self, text: &mut String, present: bool) {
+        let mask = self.marks.mask();
+        start(text, "filter", CHAINS[1].1);
+        for value in [self.marks.trusted(), self.marks.undecided()] {
+            let _ = writeln!(
+                text,
+                "-A {DECIDE} -m mark --mark {value:#x}/{mask:#x} \
+                 -j CONNMARK --set-xmark {value:#x}/{mask:#x}"
+            );
+        }
+        let blocked = self.marks.blocked();
+        let _ = writeln!(
+            text,
+            "-A {DECIDE} -m mark --mark {blocked:#x}/{mask:#x} -g {BLOCK}\n\
+             -A {BLOCK} -j CONNMARK --set-xmark {blocked:#x}/{mask:#x}\n\
+             -A {BLOCK} -j DROP"
+        );
+        finish(text, DECIDE, present);
+    }
+
+    fn iptables_queue(&self) -> String {
+        let numbers = if self.last == self.first {
+            format!("--queue-num {}", self.first)
+        } else {
+            format!("--queue-balance {}:{}", self.first, self.last)
+        };
+        let bypass = if self.policy_open { " --queue-bypass" } else { "" };
+        format!("-j NFQUEUE {numbers}{bypass}")
+    }
+}
+
+/// The text that removes our chains of a table; `present` as in [`Ruleset::iptables`].
+pub(in super::super) fn removal(table: &str, jump: &str, chains: &[&str], present: bool) -> String {
+    let mut text = String::new();
+    start(&mut text, table, chains);
+    if present {
+        let _ = writeln!(text, "-D FORWARD -j {jump}");
+    }
+    for chain in chains {
+        let _ = writeln!(text, "-X {chain}");
+    }
+    text.push_str("COMMIT\n");
+    text
+}
+
+/// Opens a table and makes the chains, or empties those that are there.
+fn start(text: &mut String, table: &str, chains: &[&str]) {
+    let _ = writeln!(text, "*{table}");
+    for chain in chains {
+        let _ = writeln!(text, ":{chain} - [0:0]");
+    }
+}
+
+/// Makes `FORWARD` jump to `chain`, first of all, and closes the table.
+fn finish(text: &mut String, chain: &str, present: bool) {
+    if present {
+        let _ = writeln!(text, "-D FORWARD -j {chain}");
+    }
+    let _ = writeln!(text, "-I FORWARD 1 -j {chain}\nCOMMIT");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::sample;
+    use super::*;
+
+    #[test]
+    fn both_tables_are_written_as_expected() {
+        #[rustfmt::skip]
+        let expected = "*mangle
+:SLUICE_INSPECT - [0:0]
+:SLUICE_BETWEEN - [0:0]
+:SLUICE_FLOW - [0:0]
+:SLUICE_OPENING - [0:0]
+-A SLUICE_INSPECT -p tcp -m connmark --mark 0x2000000/0x3000000 -j DROP
+-A SLUICE_INSPECT -p udp -m connmark --mark 0x2000000/0x3000000 -j DROP
+-A SLUICE_INSPECT -i br-lan -g SLUICE_BETWEEN
+-A SLUICE_INSPECT -i wan -g SLUICE_BETWEEN
+-A SLUICE_BETWEEN -o br-lan -g SLUICE_FLOW
+-A SLUICE_BETWEEN -o wan -g SLUICE_FLOW
+-A SLUICE_FLOW -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -g SLUICE_OPENING
+-A SLUICE_FLOW -m mark --mark 0x1000000/0x3000000 -j RETURN
+-A SLUICE_FLOW -m connmark --mark 0x1000000/0x3000000 -j RETURN
+-A SLUICE_FLOW -m connmark --mark 0x3000000/0x3000000 -j RETURN
+-A SLUICE_FLOW -p tcp -j NFQUEUE --queue-balance 5:8 --queue-bypass
+-A SLUICE_FLOW -p udp -j NFQUEUE --queue-balance 5:8 --queue-bypass
+-A SLUICE_OPENING -j CONNMARK --set-xmark 0x0/0x3000000
+-A SLUICE_OPENING -j NFQUEUE --queue-balance 5:8 --queue-bypass
+-I FORWARD 1 -j SLUICE_INSPECT
+COMMIT
+*filter
+:SLUICE_DECIDE - [0:0]
+:SLUICE_BLOCK - [0:0]
+-A SLUICE_DECIDE -m mark --mark 0x1000000/0x3000000 -j CONNMARK --set-xmark 0x1000000/0x3000000
+-A SLUICE_DECIDE -m mark --mark 0x3000000/0x3000000 -j CONNMARK --set-xmark 0x3000000/0x3000000
+-A SLUICE_DECIDE -m mark --mark 0x2000000/0x3000000 -g SLUICE_BLOCK
+-A SLUICE_BLOCK -j CONNMARK --set-xmark 0x2000000/0x3000000
+-A SLUICE_BLOCK -j DROP
+-I FORWARD 1 -j SLUICE_DECIDE
+COMMIT
+";
+        assert_eq!(sample(4, true).iptables(Present::default()), expected);
+    }
+
+    #[test]
+    fn a_jump_that_is_there_is_moved_and_not_doubled() {
+        let text = sample(1, true).iptables(Present { mangle: true, filter: false });
+        let jumps: Vec<_> = text.lines().filter(|line| line.contains("FORWARD")).collect();
+        assert_eq!(
+            jumps,
+            [
+                "-D FORWARD -j SLUICE_INSPECT",
+                "-I FORWARD 1 -j SLUICE_INSPECT",
+                "-I FORWARD 1 -j SLUICE_DECIDE"
+            ]
+        );
+        assert!(text.contains("-A SLUICE_FLOW -p udp -j NFQUEUE --queue-num 5 --queue-bypass\n"));
+    }
+
+    #[test]
+    fn every_chain_that_is_made_is_removed_again() {
+        for ((table, chains), (_, jump)) in CHAINS.into_iter().zip(JUMPS) {
+            let text = removal(table, jump, chains, true);
+            for line in sample(1, true).iptables(Present::default()).lines() {
+                if let Some(chain) = line.strip_prefix(':').and_then(|line| line.split(' ').next())
+                {
+                    let here = chains.contains(&chain);
+                    assert_eq!(text.contains(&format!("-X {chain}\n")), here, "{chain}");
+                }
+            }
+            assert!(text.contains(&format!("-D FORWARD -j {jump}\n")));
+        }
+    }
+}

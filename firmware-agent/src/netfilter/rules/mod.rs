@@ -1,0 +1,274 @@
+//! The text of the rules that send packets to the queues and turn verdicts into connection marks.
+//! Pure: `apply` brings the text into the kernel.
+//!
+//! Two chains, one behind the other in the forward hook. *Inspect* drops what is blocked, lets
+//! pass what is decided, and queues the rest. A packet that comes back from its queue goes on with
+//! the next chain: *decide* copies the mark that the verdict gave it to its connection. Both touch
+//! only the claimed bits of a mark, which is why each value is written as a constant under the
+//! mask.
+
+mod iptables;
+mod nft;
+
+pub use self::iptables::Present;
+pub(super) use self::iptables::{CHAINS as IPTABLES_CHAINS, JUMPS as IPTABLES_JUMPS, removal};
+pub use self::nft::Replace;
+
+/// The nftables table that belongs to Sluice.
+pub const TABLE: &str = "sluice";
+
+/// Longest name of an interface (`IFNAMSIZ` less the zero byte).
+const DEVICE_LEN_MAX: usize = 15;
+
+/// What the rules count.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Counted {
+    /// Sent to a queue; without a listener and with an open policy they pass.
+    Queued,
+    /// Let pass: the packet or its connection is marked trusted.
+    PassedTrusted,
+    /// Let pass: the connection is marked undecided.
+    PassedUndecided,
+    /// Dropped: the connection is marked blocked.
+    DroppedBlocked,
+    /// Dropped: the packet's own verdict was blocked.
+    DroppedVerdict,
+}
+
+impl Counted {
+    /// Every counter.
+    pub const ALL: [Self; 5] = [
+        Self::Queued,
+        Self::PassedTrusted,
+        Self::PassedUndecided,
+        Self::DroppedBlocked,
+        Self::DroppedVerdict,
+    ];
+
+    /// The word used in the rules, status and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::PassedTrusted => "passed_trusted",
+            Self::PassedUndecided => "passed_undecided",
+            Self::DroppedBlocked => "dropped_blocked",
+            Self::DroppedVerdict => "dropped_verdict",
+        }
+    }
+
+    /// The counter with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|counted| counted.name() == name)
+    }
+}
+
+/// The bits of packet and connection marks that Sluice claims, and their values.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Marks {
+    mask: u32,
+}
+
+impl Marks {
+    /// Claims `mask`, whose two lowest bits must be neighbours: they hold the value.
+    pub const fn new(mask: u32) -> Result<Self, RulesError> {
+        if mask == 0 || (mask >> mask.trailing_zeros()) & 3 != 3 {
+            return Err(RulesError::Mask(mask));
+        }
+        Ok(Self { mask })
+    }
+
+    const fn unit(self) -> u32 {
+        1 << self.mask.trailing_zeros()
+    }
+
+    /// The claimed bits.
+    #[must_use]
+    pub const fn mask(self) -> u32 {
+        self.mask
+    }
+
+    /// Not queued again.
+    #[must_use]
+    pub const fn trusted(self) -> u32 {
+        self.unit()
+    }
+
+    /// Dropped, both directions.
+    #[must_use]
+    pub const fn blocked(self) -> u32 {
+        2 * self.unit()
+    }
+
+    /// Not queued again, and not vetted.
+    #[must_use]
+    pub const fn undecided(self) -> u32 {
+        3 * self.unit()
+    }
+
+    /// A mark with its claimed bits set to `value`, all others kept.
+    #[must_use]
+    pub const fn put(self, mark: u32, value: u32) -> u32 {
+        (mark & !self.mask) | (value & self.mask)
+    }
+}
+
+/// What the rules should do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ruleset {
+    devices: Vec<Box<str>>,
+    marks: Marks,
+    first: u16,
+    last: u16,
+    policy_open: bool,
+}
+
+impl Ruleset {
+    /// Rules for packets that go from one of `devices` to another, sent to `queue_count` queues
+    /// from `queue_first` on. With an open policy packets pass when nobody listens to a queue,
+    /// with a closed one they are dropped.
+    pub fn new<D: Into<Box<str>>>(
+        devices: impl IntoIterator<Item = D>,
+        marks: Marks,
+        queue_first: u16,
+        queue_count: u16,
+        policy_open: bool,
+    ) -> Result<Self, RulesError> {
+        let mut devices: Vec<Box<str>> = devices.into_iter().map(Into::into).collect();
+        devices.sort_unstable();
+        devices.dedup();
+        if devices.is_empty() {
+            return Err(RulesError::NoDevice);
+        }
+        if let Some(bad) = devices.iter().find(|device| !is_device(device)) {
+            return Err(RulesError::Device(bad.clone()));
+        }
+        let last = queue_count.checked_sub(1).and_then(|more| queue_first.checked_add(more));
+        let Some(last) = last else {
+            return Err(RulesError::Queues { first: queue_first, count: queue_count });
+        };
+        Ok(Self { devices, marks, first: queue_first, last, policy_open })
+    }
+
+    /// The marks that the rules use.
+    #[must_use]
+    pub const fn marks(&self) -> Marks {
+        self.marks
+    }
+}
+
+/// Whether the name can stand in both languages and means one interface: no quotes, no blanks, and
+/// neither of the two wildcards.
+fn is_device(name: &str) -> bool {
+    (1..=DEVICE_LEN_MAX).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@:".contains(&byte))
+        && !name.starts_with('-')
+}
+
+/// Why there can be no such rules.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RulesError {
+    /// Nothing to watch.
+    #[error("no interface to inspect: give at least one interface a role")]
+    NoDevice,
+    /// A name that cannot stand in a rule.
+    #[error("interface name `{0}` cannot stand in a firewall rule")]
+    Device(Box<str>),
+    /// No room for the values.
+    #[error("mark mask {0:#010x} has no two neighbouring lowest bits, such as 0x03000000")]
+    Mask(u32),
+    /// Queue numbers are 16 bits.
+    #[error("{count} queues from number {first} on: numbers end at 65535 and one is needed")]
+    Queues {
+        /// First number.
+        first: u16,
+        /// How many.
+        count: u16,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn sample(queue_count: u16, policy_open: bool) -> Ruleset {
+        let marks = Marks::new(0x0300_0000).unwrap();
+        Ruleset::new(["wan", "br-lan"], marks, 5, queue_count, policy_open).unwrap()
+    }
+
+    #[test]
+    fn marks_keep_foreign_bits_and_need_two_neighbouring_bits() {
+        let marks = Marks::new(0x0300_0000).unwrap();
+        assert_eq!(
+            (marks.trusted(), marks.blocked(), marks.undecided()),
+            (0x0100_0000, 0x0200_0000, 0x0300_0000)
+        );
+        assert_eq!(marks.put(0xff00_ff00, marks.blocked()), 0xfe00_ff00);
+        assert_eq!(marks.put(0xff, u32::MAX), 0x0300_00ff);
+        assert_eq!(Marks::new(0xc000_0000).unwrap().undecided(), 0xc000_0000);
+        for mask in [0, 1, 5, 0x8000_0000, 0x0a00_0000] {
+            assert_eq!(Marks::new(mask), Err(RulesError::Mask(mask)));
+        }
+    }
+
+    #[test]
+    fn names_that_could_say_more_than_a_name_are_refused() {
+        let marks = Marks::new(3).unwrap();
+        for name in
+            ["", "lan*", "lan+", "a b", "a\"b", "a\nb", "-i", "a;b", "0123456789abcdef", "ä"]
+        {
+            let refused = Ruleset::new([name], marks, 0, 1, true).unwrap_err();
+            assert_eq!(refused, RulesError::Device(name.into()));
+        }
+        for name in ["eth0", "br-lan", "eth0.2", "pppoe-wan", "lan1@eth0", "wlan0_1"] {
+            assert!(Ruleset::new([name], marks, 0, 1, true).is_ok(), "{name}");
+        }
+        let none = Ruleset::new(Vec::<Box<str>>::new(), marks, 0, 1, true);
+        assert_eq!(none.unwrap_err(), RulesError::NoDevice);
+    }
+
+    #[test]
+    fn queue_numbers_end_where_the_kernel_ends_them() {
+        let marks = Marks::new(3).unwrap();
+        assert!(Ruleset::new(["a"], marks, 65535, 1, true).is_ok());
+        for (first, count) in [(0, 0), (65535, 2), (1, 65535), (2, 65535)] {
+            let refused = Ruleset::new(["a"], marks, first, count, true);
+            let ok = count != 0 && u32::from(first) + u32::from(count) <= 65536;
+            assert_eq!(refused.is_ok(), ok, "{first} {count}");
+        }
+    }
+
+    #[test]
+    fn no_drop_stands_in_a_rule_with_a_limit_and_nothing_depends_on_a_quota() {
+        for text in [
+            sample(4, true).nft(Replace::Flush),
+            sample(1, false).nft(Replace::Delete),
+            sample(4, true).iptables(Present::default()),
+        ] {
+            let drops: Vec<_> =
+                text.lines().filter(|line| line.to_lowercase().contains("drop")).collect();
+            assert!(drops.len() >= 2, "blocked marks and blocked verdicts are dropped: {text}");
+            for line in text.lines() {
+                for word in ["limit", "quota", "hashlimit", "log"] {
+                    assert!(!line.to_lowercase().contains(word), "{line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_closed_policy_has_no_bypass_anywhere() {
+        for (open, text) in [true, false].into_iter().flat_map(|open| {
+            let rules = sample(2, open);
+            [(open, rules.nft(Replace::Flush)), (open, rules.iptables(Present::default()))]
+        }) {
+            let queues = text
+                .lines()
+                .filter(|line| line.contains("queue num") || line.contains("-j NFQUEUE"));
+            let bypass: Vec<_> = queues.map(|line| line.contains("bypass")).collect();
+            assert!(bypass.len() >= 2);
+            assert!(bypass.iter().all(|&bypass| bypass == open), "{text}");
+        }
+    }
+}

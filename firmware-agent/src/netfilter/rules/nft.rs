@@ -1,0 +1,171 @@
+//! The text for `nft -f -`: one transaction.
+
+use std::fmt::Write as _;
+
+use super::{Counted, Ruleset, TABLE};
+
+/// What happens to a table of the same name that is there already.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Replace {
+    /// Its rules go, its chains stay: packets that wait in a queue keep their place. Unregistering
+    /// a chain makes the kernel drop every packet that waits in any queue of the namespace.
+    Flush,
+    /// The table goes: also when its chains have another shape than ours.
+    Delete,
+}
+
+impl Ruleset {
+    /// The whole table, to be applied by one `nft -f -`. Applying it twice is as once.
+    #[must_use]
+    pub fn nft(&self, replace: Replace) -> String {
+        let mut text = String::with_capacity(2048);
+        let verb = match replace {
+            Replace::Flush => "flush",
+            Replace::Delete => "delete",
+        };
+        // `add` first, because the second command fails where there is no table.
+        let _ = writeln!(text, "add table inet {TABLE}\n{verb} table inet {TABLE}");
+        let _ = writeln!(text, "table inet {TABLE} {{");
+        self.opening(&mut text);
+        self.inspect(&mut text);
+        self.decide(&mut text);
+        text.push_str("}\n");
+        text
+    }
+
+    /// For the first packet of a TCP connection. A mark on its connection is that of an earlier
+    /// one with the same addresses and ports that conntrack takes it for, so it is not a decision
+    /// about this one: gone, and the packet goes to the queue.
+    ///
+    /// Usually conntrack itself makes a new, unmarked entry, namely when it saw the earlier
+    /// connection end. It does not when the end was never seen: then it holds SYN and SYN/ACK for
+    /// a resynchronisation and keeps the entry with its mark. Otherwise a host could have its
+    /// first connection trusted and reuse the port for a second one that nobody inspects.
+    fn opening(&self, text: &mut String) {
+        let mask = self.marks.mask();
+        let _ = writeln!(
+            text,
+            "\tchain opening {{\n\
+             \t\tct mark & {mask:#010x} != 0x00000000 ct mark set ct mark & {:#010x}\n\
+             \t\t{}\n\
+             \t}}",
+            !mask,
+            self.nft_queue()
+        );
+    }
+
+    fn inspect(&self, text: &mut String) {
+        let mask = self.marks.mask();
+        let (trusted, blocked, undecided) =
+            (self.marks.trusted(), self.marks.blocked(), self.marks.undecided());
+        let mut devices = String::new();
+        for device in &self.devices {
+            let comma = if devices.is_empty() { "" } else { ", " };
+            let _ = write!(devices, "{comma}\"{device}\"");
+        }
+        let count = |counted: Counted, action: &str| {
+            format!("counter {action} comment \"{}\"", counted.name())
+        };
+        let pass = count(Counted::PassedTrusted, "accept");
+        let pass_undecided = count(Counted::PassedUndecided, "accept");
+        let drop = count(Counted::DroppedBlocked, "drop");
+        // The drop comes before the interfaces: what is blocked stays so when an interface is no
+        // longer inspected. Fragments are reassembled before this hook, so it has them too.
+        let _ = writeln!(
+            text,
+            "\tchain inspect {{\n\
+             \t\ttype filter hook forward priority filter - 10; policy accept;\n\
+             \t\tmeta l4proto != {{ tcp, udp }} accept\n\
+             \t\tct mark & {mask:#010x} == {blocked:#010x} {drop}\n\
+             \t\tiifname != {{ {devices} }} accept\n\
+             \t\toifname != {{ {devices} }} accept\n\
+             \t\ttcp flags & (fin | syn | rst | ack) == syn goto opening\n\
+             \t\tmeta mark & {mask:#010x} == {trusted:#010x} {pass}\n\
+             \t\tct mark & {mask:#010x} == {trusted:#010x} {pass}\n\
+             \t\tct mark & {mask:#010x} == {undecided:#010x} {pass_undecided}\n\
+             \t\t{}\n\
+             \t}}",
+            self.nft_queue()
+        );
+    }
+
+    fn decide(&self, text: &mut String) {
+        let mask = self.marks.mask();
+        let rule = |value: u32, end: &str| {
+            format!(
+                "\t\tmeta mark & {mask:#010x} == {value:#010x} \
+                 ct mark set ct mark & {:#010x} | {value:#010x}{end}\n",
+                !mask
+            )
+        };
+        let drop = format!(" counter drop comment \"{}\"", Counted::DroppedVerdict.name());
+        let _ = writeln!(
+            text,
+            "\tchain decide {{\n\
+             \t\ttype filter hook forward priority filter - 9; policy accept;\n\
+             {}{}{}\t}}",
+            rule(self.marks.trusted(), ""),
+            rule(self.marks.undecided(), ""),
+            rule(self.marks.blocked(), &drop)
+        );
+    }
+
+    /// Numbers before flags: the order that every nft since 0.9 reads.
+    fn nft_queue(&self) -> String {
+        let mut rule = format!("counter queue num {}", self.first);
+        if self.last != self.first {
+            let _ = write!(rule, "-{}", self.last);
+        }
+        if self.policy_open {
+            rule.push_str(" bypass");
+        }
+        let _ = write!(rule, " comment \"{}\"", Counted::Queued.name());
+        rule
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::sample;
+    use super::*;
+
+    #[test]
+    fn the_table_is_written_as_expected() {
+        #[rustfmt::skip]
+        let expected = r#"add table inet sluice
+flush table inet sluice
+table inet sluice {
+	chain opening {
+		ct mark & 0x03000000 != 0x00000000 ct mark set ct mark & 0xfcffffff
+		counter queue num 5-8 bypass comment "queued"
+	}
+	chain inspect {
+		type filter hook forward priority filter - 10; policy accept;
+		meta l4proto != { tcp, udp } accept
+		ct mark & 0x03000000 == 0x02000000 counter drop comment "dropped_blocked"
+		iifname != { "br-lan", "wan" } accept
+		oifname != { "br-lan", "wan" } accept
+		tcp flags & (fin | syn | rst | ack) == syn goto opening
+		meta mark & 0x03000000 == 0x01000000 counter accept comment "passed_trusted"
+		ct mark & 0x03000000 == 0x01000000 counter accept comment "passed_trusted"
+		ct mark & 0x03000000 == 0x03000000 counter accept comment "passed_undecided"
+		counter queue num 5-8 bypass comment "queued"
+	}
+	chain decide {
+		type filter hook forward priority filter - 9; policy accept;
+		meta mark & 0x03000000 == 0x01000000 ct mark set ct mark & 0xfcffffff | 0x01000000
+		meta mark & 0x03000000 == 0x03000000 ct mark set ct mark & 0xfcffffff | 0x03000000
+		meta mark & 0x03000000 == 0x02000000 ct mark set ct mark & 0xfcffffff | 0x02000000 counter drop comment "dropped_verdict"
+	}
+}
+"#;
+        assert_eq!(sample(4, true).nft(Replace::Flush), expected);
+    }
+
+    #[test]
+    fn one_queue_has_no_range_and_a_closed_policy_no_bypass() {
+        let text = sample(1, false).nft(Replace::Delete);
+        assert!(text.starts_with("add table inet sluice\ndelete table inet sluice\ntable "));
+        assert_eq!(text.matches("\t\tcounter queue num 5 comment \"queued\"\n").count(), 2);
+    }
+}

@@ -1,0 +1,46 @@
+//! Clocks.
+//!
+//! Deadlines in maps and the kernel's time stamps are `CLOCK_MONOTONIC`; nothing may compare them
+//! with the wall clock, which a router gets minutes after it starts and then jumps.
+
+use std::time::SystemTime;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds of `CLOCK_MONOTONIC`, which is what the programs' `ktime` helpers return.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    // The clock exists on every kernel; a failure would need a bad pointer or clock number.
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
+        u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000
+            + u64::try_from(time.tv_nsec()).unwrap_or(0)
+    })
+}
+
+/// Seconds of `CLOCK_MONOTONIC`, as in `expires_s` of map entries.
+#[must_use]
+pub fn monotonic_s() -> u32 {
+    (monotonic_ns() / 1_000_000_000) as u32
+}
+
+/// The date, for people: never for a comparison.
+#[must_use]
+pub fn wall_clock() -> SystemTime {
+    #[expect(clippy::disallowed_methods, reason = "the one place that shows a date")]
+    SystemTime::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn monotonic_time_moves_forward_in_nanoseconds() {
+        let before = monotonic_ns();
+        let start = std::time::Instant::now();
+        while start.elapsed().as_millis() < 5 {}
+        let passed = monotonic_ns() - before;
+        assert!((5_000_000..2_000_000_000).contains(&passed), "{passed} ns");
+        assert_eq!(u64::from(monotonic_s()), monotonic_ns() / 1_000_000_000);
+    }
+}

@@ -1,0 +1,12 @@
+//! Netlink: sockets, messages and attributes.
+//!
+//! Knows the envelope that all netlink families share. What is inside a message belongs to its
+//! user: `netfilter` for queues, conntrack and nftables.
+
+mod batch;
+mod message;
+mod socket;
+
+pub use self::batch::{Batch, Datagram};
+pub use self::message::{Attr, Attrs, Builder, Message, Messages, Refusal, attr, flag, kind};
+pub use self::socket::{RequestError, Socket, adopt, is_socket_of};

@@ -1,0 +1,199 @@
+//! The agent's reports, read by the names that `--json` prints: these names are an interface, so
+//! they are written down here once more and not taken from the agent's code.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Deserialize;
+
+/// What `sluice status` says, as far as tests ask.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Status {
+    /// `active`, or the worst state of a feature.
+    pub state: String,
+    /// Milliseconds from the start of the process to protection in force.
+    pub ready_ms: u64,
+    /// Counts configurations.
+    pub generation: u32,
+    /// Mistakes of a configuration that was refused.
+    pub config_errors: Vec<String>,
+    /// Ladders.
+    pub features: Vec<Feature>,
+    /// Interfaces.
+    pub interfaces: Vec<Interface>,
+    /// Rules.
+    pub netfilter: Netfilter,
+    /// Queue and engine.
+    pub queue: Queue,
+    /// Flow map.
+    pub flows: FlowMap,
+    /// Blocklists.
+    pub lists: Vec<List>,
+}
+
+/// A ladder.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Feature {
+    /// What it is for.
+    pub name: String,
+    /// How far it got.
+    pub state: String,
+    /// The rung in use.
+    pub rung: String,
+    /// Why no better one.
+    pub reasons: Vec<String>,
+}
+
+/// An interface.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Interface {
+    /// Section.
+    pub name: String,
+    /// Device.
+    pub device: String,
+    /// Packets by outcome.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// Rules.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Netfilter {
+    /// `nft` or `iptables-nft`.
+    pub backend: String,
+    /// Whether the kernel has them.
+    pub applied: bool,
+    /// How often they were put back.
+    pub reapplied: u64,
+    /// Packets by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// Queue and engine.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Queue {
+    /// First number.
+    pub first: u16,
+    /// How many.
+    pub count: u16,
+    /// Counters by name.
+    pub engine: BTreeMap<String, u64>,
+    /// Flows under inspection.
+    pub inspecting: u64,
+}
+
+/// Flow map.
+#[derive(Clone, Debug, Deserialize)]
+pub struct FlowMap {
+    /// Decided flows.
+    pub entries: u64,
+    /// Removed as idle or past their deadline.
+    pub expired: u64,
+}
+
+/// A blocklist.
+#[derive(Clone, Debug, Deserialize)]
+pub struct List {
+    /// Section.
+    pub name: String,
+    /// Entries in force.
+    pub entries: u64,
+    /// Packets it dropped.
+    pub packets: u64,
+}
+
+/// A decided flow.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Flow {
+    /// Source of the original direction.
+    pub src: IpAddr,
+    /// Source port.
+    pub sport: u16,
+    /// Destination of the original direction.
+    pub dst: IpAddr,
+    /// Destination port.
+    pub dport: u16,
+    /// `tcp` or `udp`.
+    pub transport: String,
+    /// The reply direction as the WAN sees it, when NAT changed it.
+    #[serde(default)]
+    pub nat_reply: Option<Tuple>,
+    /// `trusted`, `blocked`, …
+    pub verdict: String,
+    /// Why.
+    pub reason: String,
+    /// Rule that decided.
+    #[serde(default)]
+    pub rule: Option<String>,
+    /// Name in the hello.
+    #[serde(default)]
+    pub sni: Option<String>,
+    /// Protocols that the client offered.
+    #[serde(default)]
+    pub alpn: Vec<String>,
+    /// Fingerprint.
+    #[serde(default)]
+    pub ja4: Option<String>,
+    /// Packets through the queue before the decision.
+    pub inspected_packets: u32,
+    /// Packets on the fast path.
+    pub original_packets: u64,
+    /// Bytes on the fast path.
+    pub original_bytes: u64,
+    /// Packets of the other direction.
+    pub reply_packets: u64,
+    /// Bytes of the other direction.
+    pub reply_bytes: u64,
+    /// Seconds since the last packet on the fast path.
+    pub idle_s: u64,
+}
+
+impl Flow {
+    /// Where the connection went.
+    #[must_use]
+    pub const fn destination(&self) -> SocketAddr {
+        SocketAddr::new(self.dst, self.dport)
+    }
+
+    /// Whether its hello named `name`.
+    #[must_use]
+    pub fn is_for(&self, name: &str) -> bool {
+        self.sni.as_deref() == Some(name)
+    }
+}
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Tuple {
+    /// Source address.
+    pub src: IpAddr,
+    /// Source port.
+    pub sport: u16,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Destination port.
+    pub dport: u16,
+}
+
+/// What `sluice why` says.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Why {
+    /// What applies to the subject.
+    pub causes: Vec<Cause>,
+    /// Flows it takes part in.
+    pub flows: Vec<Flow>,
+}
+
+/// A list or rule that applies.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Cause {
+    /// Where.
+    pub hook: String,
+    /// What happens.
+    pub action: String,
+    /// List or rule.
+    pub by: String,
+    /// Entry of it that matches.
+    pub entry: String,
+    /// Packets it hit.
+    pub packets: u64,
+}

@@ -1,0 +1,459 @@
+//! Inspection on a router: what the queue sees, what is decided, and what the fast path then does.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use sluice_abi::flow::{FlowKey, FlowState};
+use sluice_abi::names;
+use sluice_tests::agent::{Agent, Setup};
+use sluice_tests::hello::{self, client_hello};
+use sluice_tests::observe;
+use sluice_tests::report::Flow;
+use sluice_tests::router::{Build, Router};
+use sluice_tests::service::{Dns, Family, Fetched, Web, fetch, page};
+use sluice_tests::skip::without_root;
+use sluice_tests::traffic::{TcpService, UdpService, connect, round_trip, udp};
+
+/// Limit of one download.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A router with a web server behind it that clients find by name.
+struct Site {
+    web: Web,
+    _dns: Dns,
+    agent: Agent,
+    world: Router,
+}
+
+impl Site {
+    fn new(names: &[&str], setup: Setup) -> Self {
+        let world = Router::new(Build::default()).unwrap();
+        let dns = Dns::start(&world, names).unwrap();
+        let web = Web::start(&world.server, names).unwrap();
+        let agent = Agent::start(&world, setup).unwrap();
+        Self { web, _dns: dns, agent, world }
+    }
+
+    fn fetch(&self, family: Family, url: &str) -> Fetched {
+        fetch(self.world.client(), family, url, LIMIT).unwrap()
+    }
+
+    /// Packets that went to a queue so far, as the kernel numbers them.
+    fn queued(&self) -> u64 {
+        observe::queued(&self.world.netns).unwrap()
+    }
+}
+
+fn is_ja4(text: &str) -> bool {
+    let lengths: Vec<usize> = text.split('_').map(str::len).collect();
+    lengths == [10, 12, 12] && text.starts_with("t13d")
+}
+
+/// R14, R16, R35, R64: the main job. A download over 11,000 packets long is inspected for its first
+/// few, trusted, and from then on counted by TC in both directions, through NAT too.
+#[test]
+fn a_tls_flow_is_named_trusted_and_then_skips_the_queue() {
+    if without_root() {
+        return;
+    }
+    let site = Site::new(&["news.test"], Setup::default());
+    for (family, server) in [
+        (Family::V4, IpAddr::from(site.world.server.v4)),
+        (Family::V6, site.world.server.v6.into()),
+    ] {
+        let before = site.queued();
+        let url = format!("https://news.test{}", page::MIB16);
+        let fetched = site.fetch(family, &url);
+        assert!(fetched.is_success(), "{family:?}: {fetched:?}");
+        assert_eq!(fetched.bytes, 16 << 20);
+
+        let flow = site
+            .agent
+            .wait_for_flow("the download", |flow| {
+                flow.dst == server && flow.sport == fetched.port && flow.dport == 443
+            })
+            .unwrap();
+        assert_eq!(flow.sni.as_deref(), Some("news.test"));
+        assert_eq!(flow.verdict, "trusted", "{flow:?}");
+        assert_eq!(flow.src, site.world.client().address(server));
+        assert!(flow.alpn.iter().any(|protocol| protocol == "h2"), "{flow:?}");
+        assert!(is_ja4(flow.ja4.as_deref().unwrap()), "{flow:?}");
+        assert_eq!(flow.nat_reply.is_some(), family == Family::V4, "{flow:?}");
+
+        // 16 MiB in packets of at most 1,460 bytes are 11,492 at least.
+        let queued = site.queued() - before;
+        assert!(queued < 200, "{family:?}: {queued} packets went to the queue");
+        assert!(flow.inspected_packets > 0);
+        assert!(flow.reply_packets > 11_000, "{flow:?}");
+        assert!(flow.reply_bytes > 16 << 20, "{flow:?}");
+        assert!(flow.original_packets > 100, "{flow:?}");
+    }
+    assert_eq!(site.web.requests().unwrap().len(), 2);
+}
+
+/// R16: what was learned about a service says nothing about the next connection to it.
+#[test]
+fn a_second_connection_to_the_same_service_is_inspected_again() {
+    if without_root() {
+        return;
+    }
+    let site = Site::new(&["news.test"], Setup::default());
+    let mut ports = BTreeSet::new();
+    for _ in 0..3 {
+        let before = site.queued();
+        let fetched = site.fetch(Family::V4, "https://news.test/");
+        assert!(fetched.is_success(), "{fetched:?}");
+        assert!(site.queued() > before + 2, "nothing was queued");
+        ports.insert(fetched.port);
+    }
+    for port in ports {
+        let flow = site.agent.wait_for_flow("decided", |flow| flow.sport == port).unwrap();
+        assert_eq!(flow.sni.as_deref(), Some("news.test"));
+    }
+}
+
+/// R64: a blocked name is a connection that fails and drops that are counted; another name on the
+/// same server, and the same address, works.
+#[test]
+fn a_blocked_name_fails_and_its_neighbour_works() {
+    if without_root() {
+        return;
+    }
+    let names = ["news.test", "ads.test"];
+    let site = Site::new(&names, Setup::default().rule("ads", "block", &["ads.test"]));
+    for family in [Family::V4, Family::V6] {
+        for name in ["ads.test", "deep.in.ads.test"] {
+            let url = format!("https://{name}/");
+            let limit = Duration::from_secs(3);
+            let fetched = fetch(site.world.client(), family, &url, limit).unwrap();
+            assert!(!fetched.is_success(), "{family:?} {name}: {fetched:?}");
+            let flow = site
+                .agent
+                .wait_for_flow("blocked", |flow| flow.is_for(name) && flow.sport == fetched.port)
+                .unwrap();
+            assert_eq!((flow.verdict.as_str(), flow.rule.as_deref()), ("blocked", Some("ads")));
+        }
+        let fetched = site.fetch(family, "https://news.test/");
+        assert!(fetched.is_success(), "{family:?}: {fetched:?}");
+    }
+    // Nothing of a blocked request reached the server.
+    let requests = site.web.requests().unwrap();
+    assert!(requests.iter().all(|line| line.contains(" news.test ")), "{requests:?}");
+
+    // The client repeats its hello: those are dropped by TC or, where TC did not see them, by rules.
+    let status = site.agent.status().unwrap();
+    let tc: u64 = ["tc_drop_blocked", "tc_out_drop_blocked"]
+        .iter()
+        .map(|name| status.interfaces.iter().filter_map(|i| i.counters.get(*name)).sum::<u64>())
+        .sum();
+    let verdicts: u64 = status.netfilter.counters.values().sum();
+    assert!(tc > 0, "no drop counted in TC: {status:#?}");
+    assert!(verdicts > 0, "the rules count nothing: {status:#?}");
+    let why = site.agent.why("deep.in.ads.test").unwrap();
+    let cause = why.causes.first().unwrap();
+    assert_eq!((cause.by.as_str(), cause.entry.as_str()), ("ads", "ads.test"));
+}
+
+/// One connection to a service that echoes: `first` in pieces, then 100 KiB whole and back.
+fn converse(world: &Router, to: SocketAddr, first: &[u8], piece: usize) -> u16 {
+    let mut stream = connect(world.client(), to).unwrap();
+    assert_eq!(round_trip(&mut stream, first, piece).unwrap(), first);
+    let bulk: Vec<u8> = (0..100 << 10).map(|n: u32| n as u8).collect();
+    assert_eq!(round_trip(&mut stream, &bulk, 8192).unwrap(), bulk);
+    stream.local_addr().unwrap().port()
+}
+
+/// R18, R33: a hello of up to 16 KiB in one write or in many, and what followed arrives whole.
+#[test]
+fn large_hellos_are_read_whole_in_one_and_in_many_segments() {
+    if without_root() {
+        return;
+    }
+    let world = Router::new(Build::default()).unwrap();
+    let agent = Agent::start(&world, Setup::default().main("window_packets", 40)).unwrap();
+    for address in [IpAddr::from(world.server.v4), world.server.v6.into()] {
+        let echo = TcpService::echo(&world.server, address, 443).unwrap();
+        #[rustfmt::skip]
+        let cases: [(&str, usize, usize); 5] = [
+            ("small",                 0,      4096),
+            ("4 KiB at once",         4096,   4096),
+            ("4 KiB in small pieces", 4096,   200),
+            ("split in the header",   1200,   3),
+            ("16 KiB at once",        16_000, 16_000),
+        ];
+        for (name, size, piece) in cases {
+            let sni = format!("{}.test", name.replace(' ', "-"));
+            let mut hello = client_hello(&sni, size);
+            if piece == 3 {
+                // Three bytes, then the rest: the record header itself is cut.
+                let rest = hello.split_off(3);
+                let mut stream = connect(world.client(), echo.address()).unwrap();
+                stream.write_all(&hello).unwrap();
+                let mut back = [0; 3];
+                stream.read_exact(&mut back).unwrap();
+                assert_eq!(round_trip(&mut stream, &rest, rest.len()).unwrap(), rest);
+            } else {
+                converse(&world, echo.address(), &hello, piece);
+            }
+            let flow = agent.wait_for_flow(name, |flow| flow.is_for(&sni) && flow.dst == address);
+            let flow = flow.unwrap();
+            let expected = if size == 0 { hello::JA4 } else { hello::JA4_PADDED };
+            assert_eq!(flow.ja4.as_deref(), Some(expected), "{name}");
+            assert_eq!(flow.verdict, "trusted", "{name}");
+        }
+    }
+}
+
+/// R18, R28: segments larger than a cable carries, as a NIC with receive offload hands them over.
+#[test]
+fn super_packets_are_inspected_whole() {
+    if without_root() {
+        return;
+    }
+    let build = Build { super_packets: true, ..Build::default() };
+    let world = Router::new(build).unwrap();
+    // Native XDP makes veth cut super-packets; without it they reach the queue.
+    let agent = Agent::start(&world, Setup::default().xdp("off")).unwrap();
+    for address in [IpAddr::from(world.server.v4), world.server.v6.into()] {
+        let echo = TcpService::echo(&world.server, address, 443).unwrap();
+        let before = observe::queued(&world.netns).unwrap();
+        let hello = client_hello("super.test", 16_000);
+        converse(&world, echo.address(), &hello, hello.len());
+        let flow = agent
+            .wait_for_flow("for super.test", |flow| {
+                flow.is_for("super.test") && flow.dst == address
+            })
+            .unwrap();
+        assert_eq!(flow.ja4.as_deref(), Some(hello::JA4_PADDED));
+        assert_eq!(flow.verdict, "trusted");
+        // SYN, SYN-ACK, ACK and then 16 KB: with cables' packets that would be twelve more.
+        assert!(flow.inspected_packets < 8, "no super-packet was seen: {flow:?}");
+        assert!(observe::queued(&world.netns).unwrap() - before < 40);
+    }
+}
+
+/// R20: what cannot be read is not trusted; the policy decides about the packets.
+#[test]
+fn malformed_tls_is_undecided_and_handled_by_policy() {
+    if without_root() {
+        return;
+    }
+    for (on_error, passes) in [("pass", true), ("drop", false)] {
+        let world = Router::new(Build::default()).unwrap();
+        let agent = Agent::start(&world, Setup::default().main("on_error", on_error)).unwrap();
+        let echo = TcpService::echo(&world.server, world.server.v4.into(), 443).unwrap();
+        let mut stream = connect(world.client(), echo.address()).unwrap();
+        let bad = hello::malformed("bad.test");
+        assert_eq!(round_trip(&mut stream, &bad, bad.len()).is_ok(), passes, "{on_error}");
+        let status = agent
+            .wait_for_status("an undecided flow was counted", LIMIT, |status| {
+                let mut undecided =
+                    status.queue.engine.iter().filter(|(name, _)| name.contains("undecided"));
+                undecided.any(|(_, count)| *count > 0).then(|| status.clone())
+            })
+            .unwrap();
+        assert_eq!(status.flows.entries, 0, "an undecided flow is in the flow map");
+        assert_eq!(flow_entries(&agent), 0, "an undecided flow is in the kernel's map");
+    }
+}
+
+/// Entries of the kernel's flow map, counted without the agent.
+fn flow_entries(agent: &Agent) -> usize {
+    let map = aya::maps::Map::LruHashMap(agent.map(names::FLOWS).unwrap());
+    aya::maps::HashMap::<_, FlowKey, FlowState>::try_from(map).unwrap().keys().count()
+}
+
+/// R8: packets alone make no entry; a decision does.
+#[test]
+fn a_thousand_packets_without_a_decision_leave_the_flow_map_empty() {
+    if without_root() {
+        return;
+    }
+    let world = Router::new(Build::default()).unwrap();
+    let agent = Agent::start(&world, Setup::default().main("window_packets", 10)).unwrap();
+    let service = UdpService::start(&world.server, world.server.v4.into(), 4433, |_| None).unwrap();
+    let wire = world.client().injector().unwrap();
+    for port in 0..1000 {
+        let frame = world.client().frame().ipv4(world.client().v4, world.server.v4);
+        wire.send(&frame.udp(20_000 + port, 4433).payload(b"one").bytes()).unwrap();
+    }
+    sluice_tests::wait::until_true("all were delivered", LIMIT, || service.count() == 1000)
+        .unwrap();
+    assert_eq!(flow_entries(&agent), 0);
+    assert_eq!(agent.flows().unwrap().len(), 0);
+
+    // The control: ten packets of one flow and its answers fill a window, and that is a decision.
+    let echo = UdpService::echo(&world.server, world.server.v4.into(), 4434).unwrap();
+    let socket = udp(world.client(), echo.address()).unwrap();
+    let mut buffer = [0; 16];
+    for _ in 0..30 {
+        socket.send(b"ping").unwrap();
+        socket.recv(&mut buffer).unwrap();
+    }
+    let flow = agent.wait_for_flow("to the echo", |flow| flow.dport == 4434).unwrap();
+    assert_eq!((flow.verdict.as_str(), flow.reason.as_str()), ("trusted", "window_end"));
+    assert!(flow_entries(&agent) > 0);
+}
+
+/// R22: bits of marks that are not Sluice's stay, on packets and on connections.
+#[test]
+fn foreign_bits_of_marks_survive() {
+    if without_root() {
+        return;
+    }
+    let site = Site::new(&["news.test"], Setup::default());
+    let netns = &site.world.netns;
+    netns
+        .nft(
+            "table inet foreign {
+                counter kept { }
+                counter lost { }
+                chain first {
+                    type filter hook prerouting priority -200
+                    meta mark set meta mark or 0xff
+                    ct mark set ct mark or 0xff
+                }
+                chain last {
+                    type filter hook postrouting priority 300
+                    oifname != \"lo\" meta mark & 0xff == 0xff counter name kept
+                    ct state established meta mark & 0xff != 0xff counter name lost
+                    ct state established ct mark & 0xff != 0xff counter name lost
+                }
+            }\n",
+        )
+        .unwrap();
+    let fetched = site.fetch(Family::V4, &format!("https://news.test{}", page::MIB));
+    assert!(fetched.is_success(), "{fetched:?}");
+    site.agent.wait_for_flow("trusted", |flow| flow.verdict == "trusted").unwrap();
+    assert_eq!(observe::counter(netns, "inet foreign", "lost").unwrap(), 0);
+    assert!(observe::counter(netns, "inet foreign", "kept").unwrap() > 700);
+    let filter = format!("-p tcp --dport 443 --sport {}", fetched.port);
+    let connections = observe::connections(netns, &filter).unwrap();
+    let mark = connections.first().unwrap().mark;
+    assert_eq!(mark & 0xff, 0xff, "{connections:?}");
+    assert_ne!(mark & !0xff, 0, "Sluice's own bits are not there: {connections:?}");
+}
+
+/// R17: within the window, order holds for every flow with several queues.
+#[test]
+fn order_is_kept_with_four_queues() {
+    const FLOWS: usize = 8;
+    const PACKETS: u32 = 250;
+    if without_root() {
+        return;
+    }
+    let world = Router::new(Build::default()).unwrap();
+    let setup = Setup::default().main("queues", 4).main("window_packets", 1000);
+    let agent = Agent::start(&world, setup).unwrap();
+    let queues = observe::queues(&world.netns).unwrap();
+    assert_eq!(queues.len(), 4, "{queues:?}");
+    let service = UdpService::start(&world.server, world.server.v4.into(), 4433, |_| None).unwrap();
+    let sockets: Vec<_> =
+        (0..FLOWS).map(|_| udp(world.client(), service.address()).unwrap()).collect();
+    for number in 0..PACKETS {
+        for (flow, socket) in sockets.iter().enumerate() {
+            let mut message = vec![flow as u8];
+            message.extend_from_slice(&number.to_be_bytes());
+            socket.send(&message).unwrap();
+        }
+        // Bounded by the queue's length: loss would hide disorder.
+        let sent = (number + 1) * FLOWS as u32;
+        sluice_tests::wait::until_true("few were in flight", LIMIT, || {
+            service.count() + 256 > sent
+        })
+        .unwrap();
+    }
+    let all = PACKETS * FLOWS as u32;
+    sluice_tests::wait::until_true("all arrived", LIMIT, || service.count() == all).unwrap();
+    let mut next = [0_u32; FLOWS];
+    for message in service.seen() {
+        let flow = usize::from(message[0]);
+        let number = u32::from_be_bytes(message[1..5].try_into().unwrap());
+        assert_eq!(number, next[flow], "flow {flow}");
+        next[flow] += 1;
+    }
+    let queues = observe::queues(&world.netns).unwrap();
+    let used = queues.iter().filter(|queue| queue.sequence > 0).count();
+    assert!(used > 1, "one queue got everything: {queues:?}");
+    assert!(queues.iter().map(|queue| queue.sequence).sum::<u64>() >= u64::from(all));
+    assert_eq!(agent.status().unwrap().queue.count, 4);
+}
+
+/// R21: an agent that is slow to decide loses nothing and leaves nothing undecided.
+#[test]
+fn packets_that_wait_for_a_stopped_agent_are_decided_when_it_goes_on() {
+    if without_root() {
+        return;
+    }
+    let mut site = Site::new(&["news.test"], Setup::default());
+    let server = site.world.server.v4;
+    site.agent.sigstop().unwrap();
+    let url = format!("https://{server}{}", page::MIB);
+    let clients: Vec<_> = (0..10)
+        .map(|number| {
+            let resolve = format!("news{number}.test:443:{server}");
+            let named = url.replace(&server.to_string(), &format!("news{number}.test"));
+            let mut command =
+                sluice_tests::service::curl(site.world.client(), Family::V4, &named, LIMIT);
+            command.args(["--resolve", &resolve]).stdout(std::process::Stdio::piped());
+            command.spawn().unwrap()
+        })
+        .collect();
+    let queued = || observe::queues(&site.world.netns).unwrap().iter().map(|q| q.waiting).sum();
+    sluice_tests::wait::until_true("ten SYN waited in the queue", LIMIT, || {
+        let waiting: u64 = queued();
+        waiting >= 10
+    })
+    .unwrap();
+    site.agent.sigcont().unwrap();
+    for (number, client) in clients.into_iter().enumerate() {
+        let output = client.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.starts_with("200 1048576 "), "client {number}: {text}");
+        let name = format!("news{number}.test");
+        let flow = site.agent.wait_for_flow(&name, |flow: &Flow| flow.is_for(&name)).unwrap();
+        assert_eq!(flow.verdict, "trusted");
+    }
+}
+
+/// R11: what is idle goes, what is used stays, whatever the sweeps.
+#[test]
+fn an_idle_flow_expires_and_an_active_one_survives() {
+    if without_root() {
+        return;
+    }
+    let setup = Setup::default().main("idle_tcp_s", 3).main("sweep_s", 1);
+    let site = Site::new(&["idle.test", "busy.test"], setup);
+    let world = &site.world;
+    let url = format!("https://busy.test{}", page::SLOW);
+    let mut busy = sluice_tests::service::curl(world.client(), Family::V4, &url, LIMIT);
+    let mut busy = busy.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let echo = TcpService::echo(&world.server, world.server.v4.into(), 8443).unwrap();
+    let mut idle = connect(world.client(), echo.address()).unwrap();
+    let hello = client_hello("idle.test", 0);
+    round_trip(&mut idle, &hello, hello.len()).unwrap();
+    let decided = |name: &'static str| move |flow: &Flow| flow.is_for(name);
+    site.agent.wait_for_flow("idle.test", decided("idle.test")).unwrap();
+    let start = std::time::Instant::now();
+    site.agent.wait_for_flow("busy.test", decided("busy.test")).unwrap();
+    sluice_tests::wait::until_true("the idle flow was gone", LIMIT, || {
+        !site.agent.flows().unwrap().iter().any(decided("idle.test"))
+    })
+    .unwrap();
+    let waited = start.elapsed();
+    // Timeout and one sweep, and a second for a busy machine; not before the timeout.
+    assert!((2.0..5.5).contains(&waited.as_secs_f32()), "gone after {waited:?}");
+    // Four more sweeps and another timeout.
+    sluice_tests::wait::pause(Duration::from_secs(4));
+    let flows = site.agent.flows().unwrap();
+    assert!(flows.iter().any(decided("busy.test")), "an active flow is gone: {flows:#?}");
+    assert!(site.agent.status().unwrap().flows.expired >= 1);
+    // The idle connection lives on: its next packets are inspected again and pass.
+    assert_eq!(round_trip(&mut idle, b"still here", 10).unwrap(), b"still here");
+    busy.kill().unwrap();
+    busy.wait().unwrap();
+}
