@@ -12,9 +12,10 @@ use super::plan::{TcWish, XdpWish};
 use crate::kernel::Support;
 use crate::kernel::choose::{TcRung, XdpRung, choose_tc, choose_xdp};
 use crate::sys::bpf::{self, Hook};
+use crate::sys::netlink::RequestError;
 use crate::sys::rtnetlink::{self, Device, Side};
 
-/// Priority and handle of our cls_bpf filters; with the name they are how we know them again.
+/// Priority and handle of our `cls_bpf` filters; with the name they are how we know them again.
 const FILTER: (u16, u32) = (49, 0x51);
 
 /// The programs of the object `tc_flow`.
@@ -111,13 +112,6 @@ pub(super) fn attach_tc(
         detach_clsact(ifindex, pins)?;
     }
     Ok((rung, missing))
-}
-
-/// Removes the classifiers from a device, and the clsact qdisc if we added it and nobody else uses
-/// it.
-pub(super) fn detach_tc(ifindex: u32, pins: &Pins) -> Result<(), Error> {
-    detach_tcx(ifindex, pins)?;
-    detach_clsact(ifindex, pins)
 }
 
 /// Removes every attachment of ours from devices that `keeps` does not name.
@@ -270,7 +264,7 @@ fn detach_tcx(ifindex: u32, pins: &Pins) -> Result<(), Error> {
 }
 
 fn clsact(programs: TcPrograms<'_>, ifindex: u32, pins: &Pins) -> Result<(), String> {
-    let failed = |what: &str, error: io::Error| format!("{what}: {error}");
+    let failed = |what: &str, error: RequestError| format!("{what}: {error}");
     let added = rtnetlink::add_clsact(ifindex).map_err(|error| failed("add qdisc", error))?;
     let result = (|| {
         if added {
@@ -308,10 +302,8 @@ fn own_filter(ifindex: u32, side: Side, name: &str) -> Result<Option<rtnetlink::
 
 fn detach_clsact(ifindex: u32, pins: &Pins) -> Result<(), Error> {
     let path = pins.link(Mark::Filters, ifindex);
-    let failed = |operation| {
-        let path = path.clone();
-        move |source| Error::Pin { path, operation, source }
-    };
+    let failed =
+        |operation| move |source| Error::Device { ifindex, operation, source: Box::new(source) };
     if path.exists() {
         for (side, name) in [(Side::Ingress, "sluice_in"), (Side::Egress, "sluice_out")] {
             // A device that is gone has no filters; a filter of another name is not ours.

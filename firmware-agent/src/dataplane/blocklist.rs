@@ -339,7 +339,7 @@ fn diff<V: Value>(wanted: Entries<V>, present: &[(Net, V)], now_s: u32) -> Chang
     Change { insert, remove, present: present.len() }
 }
 
-fn fits(map: &'static str, room: u32, entries: usize) -> Result<(), Error> {
+const fn fits(map: &'static str, room: u32, entries: usize) -> Result<(), Error> {
     if entries > room as usize { Err(Error::TooMany { map, room, entries }) } else { Ok(()) }
 }
 

@@ -229,11 +229,7 @@ impl Dataplane {
     /// Attaches to interfaces that have appeared, renews what has been taken away, and removes what
     /// is on devices that no interface names any more. Whatever works already is left alone.
     pub fn reattach(&mut self) -> Result<Vec<FeatureState>, Error> {
-        let devices = rtnetlink::devices().map_err(|source| Error::Pin {
-            path: Path::new("/proc/net/dev").to_owned(),
-            operation: "list the devices of",
-            source,
-        })?;
+        let devices = rtnetlink::devices().map_err(|source| Error::Devices(Box::new(source)))?;
         let mut programs = Programs::default();
         let mut held = Vec::new();
         for interface in self.plan.interfaces.clone() {
@@ -287,6 +283,7 @@ impl Dataplane {
     }
 
     /// Frames that the devices behind an interface's shield received.
+    #[must_use]
     pub fn received(&self, interface: &str) -> u64 {
         let Some(plan) = self.plan.interfaces.iter().find(|plan| plan.name == interface) else {
             return 0;
@@ -565,14 +562,12 @@ impl Programs {
         objects: Objects,
         attachment: Attachment,
     ) -> Result<&OwnedFd, Error> {
-        let index = match self.shields.iter().position(|(of, _)| *of == attachment) {
-            Some(index) => index,
-            None => {
-                let prog = load_shield(loader, pins, objects, attachment)?;
-                self.shields.push((attachment, prog));
-                self.shields.len() - 1
-            }
-        };
+        let known = self.shields.iter().position(|(of, _)| *of == attachment);
+        let index = known.unwrap_or(self.shields.len());
+        if known.is_none() {
+            let prog = load_shield(loader, pins, objects, attachment)?;
+            self.shields.push((attachment, prog));
+        }
         Ok(&self.shields[index].1)
     }
 
@@ -583,14 +578,12 @@ impl Programs {
         objects: Objects,
         attachment: Attachment,
     ) -> Result<&(OwnedFd, OwnedFd), Error> {
-        let index = match self.fast_paths.iter().position(|(of, _)| *of == attachment) {
-            Some(index) => index,
-            None => {
-                let progs = load_fast_path(loader, pins, objects, attachment)?;
-                self.fast_paths.push((attachment, progs));
-                self.fast_paths.len() - 1
-            }
-        };
+        let known = self.fast_paths.iter().position(|(of, _)| *of == attachment);
+        let index = known.unwrap_or(self.fast_paths.len());
+        if known.is_none() {
+            let progs = load_fast_path(loader, pins, objects, attachment)?;
+            self.fast_paths.push((attachment, progs));
+        }
         Ok(&self.fast_paths[index].1)
     }
 

@@ -32,6 +32,19 @@ pub struct Objects {
     pub tc_flow: &'static [u8],
 }
 
+impl Objects {
+    /// Those of this build.
+    #[must_use]
+    pub fn embedded() -> Self {
+        Self { xdp_shield: embedded::XDP_SHIELD, tc_flow: embedded::TC_FLOW }
+    }
+}
+
+#[expect(unreachable_pub, reason = "generated, to be included anywhere")]
+mod embedded {
+    include!(concat!(env!("OUT_DIR"), "/objects.rs"));
+}
+
 /// What a map must look like to be used again.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Shape {

@@ -6,7 +6,6 @@ pub mod bpf;
 pub mod bpffs;
 pub mod clock;
 pub mod log;
-pub mod nfnetlink;
 pub mod netlink;
-mod request;
+pub mod nfnetlink;
 pub mod rtnetlink;
