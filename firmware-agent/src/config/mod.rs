@@ -1,1 +1,5 @@
-//! TBD
+//! The configuration.
+mod lexer;
+mod remark;
+pub mod uci;
+pub use remark::{Mistake,Remark,Warning};
