@@ -37,6 +37,72 @@ impl fmt::Display for Remark {
     }
 }
 
+/// Mistakes that are listed, and warnings; the rest is counted.
+pub const REMARKS_MAX: usize = 64;
+
+/// Remarks about one configuration, as they are found.
+#[derive(Debug)]
+pub(super) struct Remarks {
+    file: Rc<str>,
+    mistakes: Vec<Mistake>,
+    warnings: Vec<Warning>,
+    more_mistakes: usize,
+    more_warnings: usize,
+}
+
+impl Remarks {
+    pub(super) const fn new(file: Rc<str>) -> Self {
+        Self {
+            file,
+            mistakes: Vec::new(),
+            warnings: Vec::new(),
+            more_mistakes: 0,
+            more_warnings: 0,
+        }
+    }
+
+    pub(super) const fn are_fatal(&self) -> bool {
+        !self.mistakes.is_empty()
+    }
+
+    pub(super) fn mistake(&mut self, line: u32, path: impl Into<String>, reason: String) {
+        let remark = Remark { file: Rc::clone(&self.file), line, path: path.into(), reason };
+        push(&mut self.mistakes, &mut self.more_mistakes, remark);
+    }
+
+    pub(super) fn warning(&mut self, line: u32, path: impl Into<String>, reason: String) {
+        let remark = Remark { file: Rc::clone(&self.file), line, path: path.into(), reason };
+        self.warning_about(remark);
+    }
+
+    /// A warning about another file.
+    pub(super) fn warning_about(&mut self, remark: Warning) {
+        push(&mut self.warnings, &mut self.more_warnings, remark);
+    }
+
+    /// Mistakes and warnings in the order of their lines.
+    pub(super) fn finish(self) -> (Vec<Mistake>, Vec<Warning>) {
+        let Self { file, mut mistakes, mut warnings, more_mistakes, more_warnings } = self;
+        for (remarks, more) in [(&mut mistakes, more_mistakes), (&mut warnings, more_warnings)] {
+            remarks.sort_by_key(|remark| (remark.file != file, remark.line));
+            if more > 0 {
+                let reason = format!("and {more} more like these");
+                let (file, path) = (Rc::clone(&file), String::new());
+                remarks.push(Remark { file, line: 0, path, reason });
+            }
+        }
+        (mistakes, warnings)
+    }
+}
+
+fn push(remarks: &mut Vec<Remark>, more: &mut usize, remark: Remark) {
+    if remarks.len() < REMARKS_MAX {
+        remarks.push(remark);
+    } else {
+        *more += 1;
+    }
+}
+
 /// Characters of a value that are shown.
 const SHOWN: usize = 64;
 

@@ -8,10 +8,10 @@
 //! reported, not the first only; a mistake is reported on the line on which its command starts; and
 //! a type with a quote in it is written so that it can be read again.
 
-use std::rc::Rc;
+use std::fmt::Write as _;
 
 use super::lexer::{Alphabet, Lexer, Refusal};
-use super::remark::{Mistake, Remark, Warning};
+use super::remark::Remarks;
 
 /// Largest file that is read.
 pub const FILE_MAX: usize = 1 << 20;
@@ -21,8 +21,6 @@ pub const SECTIONS_MAX: usize = 1024;
 pub const OPTIONS_MAX: usize = 256;
 /// Most values of a package, list elements counted one by one.
 pub const VALUES_MAX: usize = 16_384;
-/// Mistakes that are listed; the rest is counted.
-pub const MISTAKES_MAX: usize = 64;
 
 /// A value and where it stands.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -63,6 +61,18 @@ pub struct Section {
 }
 
 impl Section {
+    /// A section without options, from which every default can be read.
+    pub(super) const fn empty() -> Self {
+        Self {
+            kind: String::new(),
+            name: String::new(),
+            is_anonymous: false,
+            line: 0,
+            is_broken: false,
+            entries: Vec::new(),
+        }
+    }
+
     /// The option or list of that name.
     #[must_use]
     pub fn entry(&self, name: &str) -> Option<&Entry> {
@@ -78,33 +88,25 @@ pub struct Package {
 }
 
 impl Package {
-    /// Reads a file's text. What could be read is returned beside the mistakes, so that both the
-    /// grammar and the options can be complained about at once.
-    #[must_use]
-    pub fn parse(text: &[u8], file: &Rc<str>) -> Parsed {
+    /// Reads a file's text. What could be read is returned even when there are mistakes, so that
+    /// both the grammar and the options can be complained about at once.
+    pub(super) fn parse(text: &[u8], remarks: &mut Remarks) -> Self {
         let mut parser = Parser {
-            file: Rc::clone(file),
+            remarks,
             package: Self::default(),
             section: Target::None,
             added: 0,
             values: 0,
-            mistakes: Vec::new(),
-            more: 0,
-            warnings: Vec::new(),
         };
         if text.len() > FILE_MAX {
             parser.mistake(0, format!("larger than {FILE_MAX} bytes"));
         } else if let Some(at) = text.iter().position(|&b| b == 0) {
-            let line = 1 + text[..at].iter().filter(|&&b| b == b'\n').count();
+            let line = text[..at].split(|&b| b == b'\n').count();
             parser.mistake(line as u32, "not a text file: it has a NUL byte".to_owned());
         } else {
             parser.run(text);
         }
-        if parser.more > 0 {
-            let more = format!("and {} more mistakes", parser.more);
-            parser.mistakes.push(parser.remark(0, more));
-        }
-        Parsed { package: parser.package, mistakes: parser.mistakes, warnings: parser.warnings }
+        parser.package
     }
 
     /// The section's name as `uci show` prints it: `wan`, or `@rule[0]` when it has none.
@@ -170,17 +172,6 @@ fn quote(text: &mut Vec<u8>, value: &[u8]) {
     text.push(b'\'');
 }
 
-/// What came of a file.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Parsed {
-    /// What could be read.
-    pub package: Package,
-    /// Why the file as a whole is refused, unless empty.
-    pub mistakes: Vec<Mistake>,
-    /// What is odd, but has a meaning.
-    pub warnings: Vec<Warning>,
-}
-
 /// Where `option` and `list` go.
 enum Target {
     /// There was no `config` yet.
@@ -191,19 +182,16 @@ enum Target {
     Lost,
 }
 
-struct Parser {
-    file: Rc<str>,
+struct Parser<'a> {
+    remarks: &'a mut Remarks,
     package: Package,
     section: Target,
     /// Sections added, which is the number in the name of an anonymous one.
     added: u32,
     values: usize,
-    mistakes: Vec<Mistake>,
-    more: usize,
-    warnings: Vec<Warning>,
 }
 
-impl Parser {
+impl Parser<'_> {
     fn run(&mut self, text: &[u8]) {
         let mut lexer = Lexer::new(text);
         while lexer.next_line() {
@@ -221,7 +209,7 @@ impl Parser {
             if lexer.was_cut() {
                 let reason = "UCI ignores what follows a ';' right behind an unquoted word: put \
                               the next command on a line of its own";
-                self.warnings.push(self.remark(lexer.first(), reason.to_owned()));
+                self.remarks.warning(lexer.first(), "", reason.to_owned());
             }
         }
     }
@@ -229,7 +217,7 @@ impl Parser {
     fn refused(&mut self, lexer: &Lexer<'_>, word: &[u8], refusal: Refusal) {
         let mut reason = format!("{} (byte {})", refusal.reason, refusal.byte);
         if lexer.line() != lexer.first() {
-            reason += &format!("; a quoted string runs on to line {}", lexer.line());
+            let _ = write!(reason, "; a quoted string runs on to line {}", lexer.line());
         }
         match self.section {
             _ if matches!(word, b"config" | b"c") => self.section = Target::Lost,
@@ -333,15 +321,7 @@ impl Parser {
     }
 
     fn mistake(&mut self, line: u32, reason: String) {
-        if self.mistakes.len() == MISTAKES_MAX {
-            self.more += 1;
-        } else {
-            self.mistakes.push(self.remark(line, reason));
-        }
-    }
-
-    fn remark(&self, line: u32, reason: String) -> Remark {
-        Remark { file: Rc::clone(&self.file), line, path: String::new(), reason }
+        self.remarks.mistake(line, "", reason);
     }
 }
 

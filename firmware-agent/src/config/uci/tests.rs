@@ -1,6 +1,5 @@
-use std::fmt::Write as _;
-
 use super::*;
+use crate::config::remark::{Mistake, REMARKS_MAX, Warning};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/uci/");
 
@@ -8,8 +7,17 @@ fn data(name: &str) -> Vec<u8> {
     std::fs::read(format!("{DATA}{name}")).unwrap()
 }
 
+struct Parsed {
+    package: Package,
+    mistakes: Vec<Mistake>,
+    warnings: Vec<Warning>,
+}
+
 fn parse(text: impl AsRef<[u8]>) -> Parsed {
-    Package::parse(text.as_ref(), &"f".into())
+    let mut remarks = Remarks::new("f".into());
+    let package = Package::parse(text.as_ref(), &mut remarks);
+    let (mistakes, warnings) = remarks.finish();
+    Parsed { package, mistakes, warnings }
 }
 
 fn accepted(text: impl AsRef<[u8]>) -> Package {
@@ -194,8 +202,8 @@ fn nothing_grows_without_a_limit() {
     assert_eq!(parsed.mistakes.len(), 1);
 
     let parsed = parse("bad\n".repeat(10_000));
-    assert_eq!(parsed.mistakes.len(), MISTAKES_MAX + 1);
-    assert_eq!(parsed.mistakes[MISTAKES_MAX].reason, "and 9936 more mistakes");
+    assert_eq!(parsed.mistakes.len(), REMARKS_MAX + 1);
+    assert_eq!(parsed.mistakes[REMARKS_MAX].reason, "and 9936 more like these");
 }
 
 #[test]
