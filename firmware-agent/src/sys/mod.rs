@@ -6,7 +6,7 @@ pub mod bpf;
 pub mod bpffs;
 pub mod clock;
 pub mod log;
-pub mod nfnetlink;
 pub mod netlink;
+pub mod nfnetlink;
 mod request;
 pub mod rtnetlink;

@@ -92,7 +92,7 @@ impl Flow {
     }
 
     /// Whether a SYN with this sequence number opens another connection than this one.
-    pub(super) fn contradicts(&self, direction: Direction, syn_seq: u32) -> bool {
+    pub(super) const fn contradicts(&self, direction: Direction, syn_seq: u32) -> bool {
         self.sides[direction as usize].stream.contradicts(syn_seq)
     }
 
