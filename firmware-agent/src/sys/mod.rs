@@ -8,4 +8,5 @@ pub mod clock;
 pub mod log;
 pub mod netlink;
 pub mod nfnetlink;
+mod request;
 pub mod rtnetlink;
