@@ -222,13 +222,37 @@ impl Agent {
     /// Its control socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.run.join("sluice.sock")
+        self.run.join("control.sock")
     }
 
     /// Where it pins.
     #[must_use]
     pub fn pins(&self) -> &Path {
         &self.pins
+    }
+
+    /// A pinned map, wherever below the pin directory it lies.
+    pub fn pinned(&self, name: &str) -> Result<PathBuf> {
+        let mut places = vec![self.pins.clone()];
+        while let Some(place) = places.pop() {
+            let entries = fs::read_dir(&place).attempt(|| format!("list {}", place.display()))?;
+            for entry in entries.flatten() {
+                if entry.file_name() == name {
+                    return Ok(entry.path());
+                }
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    places.push(entry.path());
+                }
+            }
+        }
+        Err(Error::Unusable(format!("no {name} below {}", self.pins.display())))
+    }
+
+    /// Opens a pinned map.
+    pub fn map(&self, name: &str) -> Result<aya::maps::MapData> {
+        let path = self.pinned(name)?;
+        aya::maps::MapData::from_pin(&path)
+            .map_err(|error| Error::Unusable(format!("open {}: {error}", path.display())))
     }
 
     /// Its configuration file.

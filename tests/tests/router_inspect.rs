@@ -7,6 +7,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use sluice_abi::flow::{FlowKey, FlowState};
+use sluice_abi::names;
 use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::hello::{self, client_hello};
 use sluice_tests::observe;
@@ -255,31 +257,14 @@ fn malformed_tls_is_undecided_and_handled_by_policy() {
             })
             .unwrap();
         assert_eq!(status.flows.entries, 0, "an undecided flow is in the flow map");
-        assert_eq!(flow_entries(&world, &agent), 0, "an undecided flow is in the kernel's map");
+        assert_eq!(flow_entries(&agent), 0, "an undecided flow is in the kernel's map");
     }
 }
 
 /// Entries of the kernel's flow map, counted without the agent.
-fn flow_entries(world: &Router, agent: &Agent) -> usize {
-    let pin = find(agent.pins(), sluice_abi::names::FLOWS);
-    let dump = world.netns.run(&format!("bpftool -j map dump pinned {}", pin.display())).unwrap();
-    let dump: serde_json::Value = serde_json::from_str(&dump).unwrap();
-    dump.as_array().unwrap().len()
-}
-
-fn find(directory: &std::path::Path, name: &str) -> std::path::PathBuf {
-    let mut places = vec![directory.to_owned()];
-    while let Some(place) = places.pop() {
-        for entry in std::fs::read_dir(&place).unwrap().flatten() {
-            if entry.file_name() == name {
-                return entry.path();
-            }
-            if entry.file_type().unwrap().is_dir() {
-                places.push(entry.path());
-            }
-        }
-    }
-    unreachable!("no {name} below {}", directory.display())
+fn flow_entries(agent: &Agent) -> usize {
+    let map = aya::maps::Map::LruHashMap(agent.map(names::FLOWS).unwrap());
+    aya::maps::HashMap::<_, FlowKey, FlowState>::try_from(map).unwrap().keys().count()
 }
 
 /// R8: packets alone make no entry; a decision does.
@@ -298,7 +283,7 @@ fn a_thousand_packets_without_a_decision_leave_the_flow_map_empty() {
     }
     sluice_tests::wait::until_true("all were delivered", LIMIT, || service.count() == 1000)
         .unwrap();
-    assert_eq!(flow_entries(&world, &agent), 0);
+    assert_eq!(flow_entries(&agent), 0);
     assert_eq!(agent.flows().unwrap().len(), 0);
 
     // The control: ten packets of one flow and its answers fill a window, and that is a decision.
@@ -311,7 +296,7 @@ fn a_thousand_packets_without_a_decision_leave_the_flow_map_empty() {
     }
     let flow = agent.wait_for_flow("to the echo", |flow| flow.dport == 4434).unwrap();
     assert_eq!((flow.verdict.as_str(), flow.reason.as_str()), ("trusted", "window_end"));
-    assert!(flow_entries(&world, &agent) > 0);
+    assert!(flow_entries(&agent) > 0);
 }
 
 /// R22: bits of marks that are not Sluice's stay, on packets and on connections.

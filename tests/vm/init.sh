@@ -1,5 +1,4 @@
-#!/bin/busybox sh
-# shellcheck shell=dash
+#!/bin/sh
 # PID 1 of a guest: mounts, loads the modules, works off /guests/start, says how it went, switches off.
 export PATH=/usr/sbin:/usr/bin:/busybox HOME=/root RUST_BACKTRACE=1
 /usr/bin/busybox --install -s /busybox

@@ -1,4 +1,5 @@
-//! Builds the eBPF objects: crate `sluice-ebpf` for both endiannesses, linked with BTF, stripped of DWARF.
+//! Builds the eBPF objects: crate `sluice-ebpf` for both endiannesses, linked with BTF, stripped of DWARF and of line
+//! information (which stays in `target/ebpf-build`, for whoever has to read a verifier log).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -58,8 +59,11 @@ fn link(toolchain: &Toolchain, endianness: &str) -> Result<Vec<PathBuf>> {
 
 fn flags(toolchain: &Toolchain) -> Result<Vec<String>> {
     let linker = toolchain.bpf_linker().to_str().context("the linker's path is not UTF-8")?;
-    let mut flags = ["-C", "link-arg=--btf", "-C", "debuginfo=2", "-C"].map(String::from).to_vec();
-    flags.push(format!("linker={linker}"));
+    let mut flags = vec![
+        "-Clink-arg=--btf".to_owned(),
+        "-Cdebuginfo=2".to_owned(),
+        format!("-Clinker={linker}"),
+    ];
     flags.extend(remap());
     Ok(flags)
 }
@@ -91,7 +95,8 @@ fn stripped(strip: &Path, linked: &Path, directory: &Path) -> Result<PathBuf> {
     let scratch = linked.with_extension("stripped");
     run::run(
         Command::new(strip)
-            .args(["--strip-debug", "-o"])
+            .args(["--strip-debug", "--remove-section=.BTF.ext", "--remove-section=.rel.BTF.ext"])
+            .arg("-o")
             .args([&scratch, linked])
             .stdin(Stdio::null()),
     )?;

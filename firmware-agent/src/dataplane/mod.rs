@@ -136,14 +136,26 @@ pub struct Dataplane {
 
 impl Dataplane {
     /// Loads the programs, attaches them to the interfaces that exist, and says how each feature
-    /// fares. Everything that an earlier agent left is taken up or removed.
-    ///
-    /// An error means that nothing runs, and that nothing new was left behind.
+    /// fares: [`Dataplane::load`] and [`Dataplane::reattach`] in one, for who has no lists.
     pub fn start(
         plan: &DataplanePlan,
         objects: Objects,
         report: &Report,
     ) -> Result<(Self, Vec<FeatureState>), Error> {
+        let mut dataplane = Self::load(plan, objects, report)?;
+        let features = dataplane.reattach()?;
+        Ok((dataplane, features))
+    }
+
+    /// Loads the programs and puts the settings in force, but attaches nothing yet, so that lists
+    /// can be written before the first packet is seen. What an earlier agent attached goes on.
+    ///
+    /// An error means that nothing new was left behind.
+    pub fn load(
+        plan: &DataplanePlan,
+        objects: Objects,
+        report: &Report,
+    ) -> Result<Self, Error> {
         if let Some(obstacle) = report.obstacle() {
             return Err(Error::Kernel(obstacle));
         }
@@ -197,7 +209,7 @@ impl Dataplane {
             settings.set_lists(hosts, nets)?;
         }
         settings.set(plan.settings)?;
-        let mut dataplane = Self {
+        Ok(Self {
             plan: plan.clone(),
             objects,
             pins,
@@ -211,9 +223,7 @@ impl Dataplane {
             flows,
             blocklist,
             hits,
-        };
-        let features = dataplane.reattach()?;
-        Ok((dataplane, features))
+        })
     }
 
     /// Attaches to interfaces that have appeared, renews what has been taken away, and removes what

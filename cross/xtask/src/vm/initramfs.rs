@@ -52,6 +52,8 @@ impl Tree {
         for (path, content) in files {
             self.file(path, 0o644, content.into());
         }
+        // Not busybox's shell: Debian's runs its own `ip` whatever PATH says.
+        self.program("/bin/sh", Path::new("/bin/dash"))?;
         self.host_entry("busybox")
     }
 

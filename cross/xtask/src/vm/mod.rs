@@ -113,8 +113,8 @@ fn cell_run(
         tree.file(&format!("/modules/{name}"), 0o644, content);
     }
     for path in &matrix.workspace {
-        let path = run::root().join(path);
-        tree.host_tree(&path, &path.to_string_lossy())?;
+        let (mark, path) = path.strip_prefix('?').map_or(("", path.as_str()), |path| ("?", path));
+        tree.host_entry(&format!("{mark}{}", run::root().join(path).display()))?;
     }
     for (source, place) in &options.files {
         tree.host_tree(source, place)?;
