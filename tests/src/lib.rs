@@ -12,6 +12,7 @@ pub mod hello;
 pub mod host;
 pub mod netns;
 pub mod observe;
+pub mod plane;
 pub mod probe;
 pub mod process;
 pub mod raw;
