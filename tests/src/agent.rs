@@ -56,11 +56,11 @@ impl Setup {
         self
     }
 
-    /// With addresses and prefixes that lists do not concern when they come from the WAN.
+    /// With addresses and prefixes that lists do not concern on interfaces of a role.
     #[must_use]
     pub fn allowlist(mut self, name: &str, role: &str, entries: &[&str]) -> Self {
         self.more =
-            self.more.section("allowlist", name).option("role", role).list("entry", entries);
+            self.more.section("allowlist", name).list("role", &[role]).list("entry", entries);
         self
     }
 

@@ -380,6 +380,23 @@ fn the_kill_switch_passes_everything() {
     assert_eq!(guarded.arrivals(LISTED), 0);
 }
 
+/// R59: the same by configuration: nothing is dropped, nothing is queued, and it can be undone.
+#[test]
+fn a_disabled_agent_lets_everything_pass() {
+    if without_root() {
+        return;
+    }
+    let guarded = Guarded::new();
+    let mut agent = Agent::start(&guarded.world, setup()).unwrap();
+    guarded.assert_in_force("before");
+    agent.reload(&setup().main("enabled", 0)).unwrap();
+    wait::until_true("the list was off", LIMIT, || guarded.arrivals(LISTED) == 10).unwrap();
+    wait::until_true("the rule was off", LIMIT, || guarded.answered("ads.test")).unwrap();
+    agent.reload(&setup()).unwrap();
+    wait::until_true("the list was on", LIMIT, || guarded.arrivals(LISTED) == 0).unwrap();
+    wait::until_true("the rule was on", LIMIT, || !guarded.answered("ads.test")).unwrap();
+}
+
 /// R196: who is neither root nor in the group learns nothing.
 #[test]
 fn the_control_socket_is_closed_to_other_users() {

@@ -151,11 +151,7 @@ impl Dataplane {
     /// can be written before the first packet is seen. What an earlier agent attached goes on.
     ///
     /// An error means that nothing new was left behind.
-    pub fn load(
-        plan: &DataplanePlan,
-        objects: Objects,
-        report: &Report,
-    ) -> Result<Self, Error> {
+    pub fn load(plan: &DataplanePlan, objects: Objects, report: &Report) -> Result<Self, Error> {
         if let Some(obstacle) = report.obstacle() {
             return Err(Error::Kernel(obstacle));
         }
