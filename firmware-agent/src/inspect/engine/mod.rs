@@ -154,6 +154,18 @@ impl Engine {
         &self.stats
     }
 
+    /// The rules in force.
+    #[must_use]
+    pub const fn rules(&self) -> &DomainRules {
+        &self.rules
+    }
+
+    /// Flows under inspection.
+    #[must_use]
+    pub const fn inspecting(&self) -> usize {
+        self.flows.len()
+    }
+
     /// Replaces the rules. Flows that are decided stay so.
     pub fn set_rules(&mut self, rules: DomainRules) {
         self.rules = rules;
