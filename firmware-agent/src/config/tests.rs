@@ -185,6 +185,60 @@ fn each_side_of_the_router_needs_an_interface_and_a_device_has_one_section() {
 }
 
 #[test]
+fn an_interface_behind_an_unreadable_line_is_not_also_called_missing() {
+    let text = "config interface wan\n\toption device a\n\toption role wan\n\
+                config interface 'l-an'\n\toption device b\n\toption role lan\n";
+    assert_eq!(
+        shown(&parse(text).unwrap_err().mistakes),
+        ["f:4: invalid character in name field (byte 24)"]
+    );
+}
+
+#[test]
+fn each_option_of_the_main_section_lands_in_its_field() {
+    let text = "config sluice main\noption enabled 0\noption policy closed\noption on_error drop\n\
+                option mark_mask 0xc\noption queue 7\noption queues 2\noption netfilter nft\n\
+                option window_packets 11\noption window_bytes 5000\noption inspect_flows 101\n\
+                option inspect_memory_kib 301\noption flows 401\noption idle_tcp_s 12\n\
+                option idle_udp_s 13\noption sweep_s 14\noption source_pps 15\n\
+                option source_burst 16\noption syn_pps 17\noption syn_burst 18\n\
+                option source_prefix_v6 19\noption bucket_sets 128\noption on_crash detach\n\
+                option pin_dir /p\noption run_dir /r\noption log_level debug\n";
+    let (config, warnings) = with(text).unwrap();
+    assert_eq!(shown(&warnings), [""; 0]);
+    assert_eq!(
+        config.main,
+        Main {
+            enabled: false,
+            policy: Policy::Closed,
+            on_error: OnError::Drop,
+            mark_mask: MarkMask::try_from(0xc).unwrap(),
+            queue: 7,
+            queues: 2,
+            netfilter: Backend::Nft,
+            window_packets: 11,
+            window_bytes: 5000,
+            inspect_flows: 101,
+            inspect_memory_kib: 301,
+            flows: 401,
+            idle_tcp_s: 12,
+            idle_udp_s: 13,
+            sweep_s: 14,
+            source_pps: 15,
+            source_burst: 16,
+            syn_pps: 17,
+            syn_burst: 18,
+            source_prefix_v6: 19,
+            bucket_sets: 128,
+            on_crash: OnCrash::Detach,
+            pin_dir: "/p".into(),
+            run_dir: "/r".into(),
+            log_level: log::LevelFilter::Debug,
+        }
+    );
+}
+
+#[test]
 fn names_that_no_device_has_are_refused() {
     for device in ["sixteencharacter", "a/b", "a:b", "..", "a b", "lo", "\u{1b}x"] {
         let text = format!("config interface x\n\toption device '{device}'\n\toption role lan\n");
