@@ -216,7 +216,7 @@ fn a_bad_configuration_keeps_the_old_one_and_a_good_one_replaces_it() {
     let bad = setup()
         .blocklist("worse", &[&other.to_string(), "198.51.100.300"])
         .main("window_packets", "many");
-    agent.reload(bad).unwrap();
+    agent.reload(&bad).unwrap();
     let errors = agent
         .wait_for_status("the mistakes were shown", LIMIT, |status| {
             (!status.config_errors.is_empty()).then(|| status.config_errors.clone())
@@ -228,7 +228,7 @@ fn a_bad_configuration_keeps_the_old_one_and_a_good_one_replaces_it() {
     guarded.assert_in_force("after a bad reload");
     assert_eq!(guarded.arrivals(other), 10, "half of a bad configuration is in force");
 
-    agent.reload(Setup::default().blocklist("other", &[&other.to_string()])).unwrap();
+    agent.reload(&Setup::default().blocklist("other", &[&other.to_string()])).unwrap();
     agent
         .wait_for_status("the new configuration was in force", LIMIT, |status| {
             (status.generation > first.generation && status.config_errors.is_empty()).then_some(())
@@ -252,7 +252,7 @@ fn a_reload_of_lists_keeps_programs_and_flows() {
     round_trip(&mut stream, &hello, hello.len()).unwrap();
     let flow = agent.wait_for_flow("decided", |flow| flow.is_for("long.test")).unwrap();
     let (attached, generation) = (guarded.attached(), agent.status().unwrap().generation);
-    agent.reload(setup().blocklist("more", &["198.51.100.200"])).unwrap();
+    agent.reload(&setup().blocklist("more", &["198.51.100.200"])).unwrap();
     agent
         .wait_for_status("the reload was done", LIMIT, |status| {
             (status.generation > generation).then_some(())
@@ -378,6 +378,23 @@ fn the_kill_switch_passes_everything() {
     value.flags |= Settings::ENABLED;
     settings.set(0, value, 0).unwrap();
     assert_eq!(guarded.arrivals(LISTED), 0);
+}
+
+/// R59: the same by configuration: nothing is dropped, nothing is queued, and it can be undone.
+#[test]
+fn a_disabled_agent_lets_everything_pass() {
+    if without_root() {
+        return;
+    }
+    let guarded = Guarded::new();
+    let mut agent = Agent::start(&guarded.world, setup()).unwrap();
+    guarded.assert_in_force("before");
+    agent.reload(&setup().main("enabled", 0)).unwrap();
+    wait::until_true("the list was off", LIMIT, || guarded.arrivals(LISTED) == 10).unwrap();
+    wait::until_true("the rule was off", LIMIT, || guarded.answered("ads.test")).unwrap();
+    agent.reload(&setup()).unwrap();
+    wait::until_true("the list was on", LIMIT, || guarded.arrivals(LISTED) == 0).unwrap();
+    wait::until_true("the rule was on", LIMIT, || !guarded.answered("ads.test")).unwrap();
 }
 
 /// R196: who is neither root nor in the group learns nothing.

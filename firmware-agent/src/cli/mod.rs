@@ -99,6 +99,7 @@ enum Command {
     Reload,
     Replay(PathBuf),
     ConfigCheck,
+    ConfigOptions,
     Help(&'static str),
     Version,
 }
@@ -117,6 +118,7 @@ commands:
   reload              reads the configuration again
   replay FILE         inspects a pcap or pcapng file; one JSON object a line
   config check        reads the configuration and reports every mistake
+  config options      every option with its type, range, default and meaning
 
 options:
   --config FILE       UCI file (/etc/config/sluice)
@@ -159,7 +161,7 @@ const COMMAND_HELP: [(&str, &str); 8] = [
     ),
     (
         "config",
-        "usage: sluice [--config FILE] config check\n\nReads the configuration and reports every mistake with file, line, section and option.\n",
+        "usage: sluice [--config FILE] config check\n       sluice config options\n\nReads the configuration and reports every mistake with file, line, section and option,\nor prints every option there is.\n",
     ),
 ];
 
@@ -210,10 +212,14 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
         "why" => Command::Why(operand("the address or domain")?.string()?),
         "reload" => Command::Reload,
         "replay" => Command::Replay(operand("the capture")?.into()),
-        "config" => match operand("`check`")?.string()?.as_str() {
+        "config" => match operand("`check` or `options`")?.string()?.as_str() {
             "check" => Command::ConfigCheck,
+            "options" => Command::ConfigOptions,
             other => {
-                return Err(format!("config: `{other}` is not a command, only `check` is").into());
+                return Err(format!(
+                    "config: `{other}` is not a command, `check` and `options` are"
+                )
+                .into());
             }
         },
         _ => return Err(unknown(&name)),
@@ -263,6 +269,7 @@ pub fn main(
                 text
             })
         }
+        Command::ConfigOptions => print(out, &crate::config::options_md()),
         Command::Replay(file) => commands.replay(&file, out),
         Command::Status => {
             let status: Status = ask(&socket, &Request::Status {}).map_err(asked)?;
@@ -346,7 +353,7 @@ mod tests {
             (&["stat"], "`stat` is not a command"),
             (&["why"], "why: the address or domain is missing"),
             (&["flows", "extra"], "flows: `extra` is too much"),
-            (&["config"], "config: `check` is missing"),
+            (&["config"], "config: `check` or `options` is missing"),
             (&["config", "apply"], "config: `apply` is not a command"),
             (&["--load", "x.o"], "--load"),
         ];

@@ -95,6 +95,8 @@ pub struct Main {
     pub idle_tcp_s: u32,
     /// Seconds without a packet after which a UDP flow is forgotten.
     pub idle_udp_s: u32,
+    /// Seconds that a blocked flow stays blocked.
+    pub block_s: u32,
     /// Seconds between two searches for idle flows.
     pub sweep_s: u32,
     /// Packets a second that a source may send through a WAN interface; 0 is no limit.
@@ -153,10 +155,12 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Memory for packets of flows under inspection, in KiB."),
         OptionSpec::new("flows", number(256, 262_144), "8192",
             "Decided flows that are remembered; beyond it the least used is forgotten and inspected again."),
-        OptionSpec::new("idle_tcp_s", number(30, 432_000), "7440",
+        OptionSpec::new("idle_tcp_s", number(1, 432_000), "7440",
             "Seconds without a packet after which a TCP flow is forgotten."),
-        OptionSpec::new("idle_udp_s", number(10, 86_400), "180",
+        OptionSpec::new("idle_udp_s", number(1, 86_400), "180",
             "Seconds without a packet after which a UDP flow is forgotten."),
+        OptionSpec::new("block_s", number(1, 86_400), "3600",
+            "Seconds that a blocked flow stays blocked, also after a restart of the agent."),
         OptionSpec::new("sweep_s", number(1, 3600), "10",
             "Seconds between two searches for idle flows."),
         OptionSpec::new("source_pps", number(0, Rate::MAX), "0",
@@ -199,6 +203,7 @@ impl Main {
             flows: uci.get("flows"),
             idle_tcp_s: uci.get("idle_tcp_s"),
             idle_udp_s: uci.get("idle_udp_s"),
+            block_s: uci.get("block_s"),
             sweep_s: uci.get("sweep_s"),
             source_pps: uci.get("source_pps"),
             source_burst: uci.get("source_burst"),

@@ -110,7 +110,7 @@ fn every_example_is_right() {
         names.push(name);
     }
     names.sort();
-    assert_eq!(names, ["ddos.uci", "home.uci", "office.uci"]);
+    assert_eq!(names, ["ddos.uci", "demo.uci", "home.uci", "office.uci"]);
 
     let (ddos, _) = parse(&file("examples/ddos.uci")).unwrap();
     assert_eq!(ddos.main.source_rate(), Rate { per_second: 5000, burst: 10_000 });

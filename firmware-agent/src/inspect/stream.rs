@@ -60,7 +60,7 @@ struct Piece {
 }
 
 impl Piece {
-    fn end(&self) -> u32 {
+    const fn end(&self) -> u32 {
         self.start + self.data.len() as u32
     }
 }

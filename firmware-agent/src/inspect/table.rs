@@ -56,6 +56,12 @@ impl<V> Table<V> {
         self.heads.len() * size_of::<u32>() + self.slots.capacity() * size_of::<Slot<V>>()
     }
 
+    /// The states, in no order.
+    #[cfg(test)]
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.slots.iter().filter_map(|slot| slot.entry.as_ref()).map(|(_, value)| value)
+    }
+
     pub(super) const fn len(&self) -> usize {
         self.len as usize
     }

@@ -12,8 +12,8 @@ use crate::inspect::ja::Transport;
 use crate::inspect::stream::{Caps, Fault, Stream};
 use crate::inspect::tls::{Answer, ClientHello, Finder, Joined, NAME_MAX, Sni, client_hello};
 
-/// Packets behind the window that may bring nothing new while a ClientHello is unfinished:
-/// acknowledgements and repetitions.
+/// Packets behind the window that may come between two that bring bytes of an unfinished
+/// ClientHello: acknowledgements and repetitions.
 const STALLED_MAX: u16 = 64;
 
 /// What inspection needs besides the flow.
@@ -92,7 +92,7 @@ impl Flow {
     }
 
     /// Whether a SYN with this sequence number opens another connection than this one.
-    pub(super) fn contradicts(&self, direction: Direction, syn_seq: u32) -> bool {
+    pub(super) const fn contradicts(&self, direction: Direction, syn_seq: u32) -> bool {
         self.sides[direction as usize].stream.contradicts(syn_seq)
     }
 
@@ -155,7 +155,9 @@ impl Flow {
         if self.sides.iter().any(|side| side.is_unfinished() && side.is_full(context.limits)) {
             return Outcome::Undecided(Cause::WindowMidHello);
         }
-        if self.sides.iter().any(|side| side.is_ended(context.limits)) && !has_news {
+        if has_news {
+            self.stalled = 0;
+        } else if self.sides.iter().any(|side| side.is_ended(context.limits)) {
             self.stalled += 1;
             if self.stalled > STALLED_MAX {
                 return Outcome::Undecided(Cause::WindowMidHello);

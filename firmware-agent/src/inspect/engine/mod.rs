@@ -154,6 +154,18 @@ impl Engine {
         &self.stats
     }
 
+    /// The rules in force.
+    #[must_use]
+    pub const fn rules(&self) -> &DomainRules {
+        &self.rules
+    }
+
+    /// Flows under inspection.
+    #[must_use]
+    pub const fn inspecting(&self) -> usize {
+        self.flows.len()
+    }
+
     /// Replaces the rules. Flows that are decided stay so.
     pub fn set_rules(&mut self, rules: DomainRules) {
         self.rules = rules;
@@ -171,13 +183,13 @@ impl Engine {
             let outcome = Outcome::NotAFlow;
             return Step { flow: None, outcome, hello: None, is_repeated: false };
         };
-        let (outcome, hello, is_repeated) = match Segment::read(l3, &headers, original_len) {
-            Some(segment) => self.segment(now_ms, key, &headers, segment),
-            None => {
+        let (outcome, hello, is_repeated) =
+            if let Some(segment) = Segment::read(l3, &headers, original_len) {
+                self.segment(now_ms, key, &headers, segment)
+            } else {
                 self.stats.malformed += 1;
                 (Outcome::Inspect, None, false)
-            }
-        };
+            };
         Step { flow: Some((key, direction)), outcome, hello, is_repeated }
     }
 

@@ -82,17 +82,17 @@ impl Cause {
     /// How many kinds there are.
     pub const COUNT: usize = 9;
 
-    /// Names in the order of [`Cause::index`].
-    pub const NAMES: [&'static str; Self::COUNT] = [
-        "malformed_tls",
-        "malformed_name",
-        "truncated_copy",
-        "conflict",
-        "pieces",
-        "window_mid_hello",
-        "timeout",
-        "memory",
-        "after_close",
+    /// Names of the counters, in the order of [`Cause::index`].
+    pub const COUNTERS: [&'static str; Self::COUNT] = [
+        "undecided_malformed_tls",
+        "undecided_malformed_name",
+        "undecided_truncated_copy",
+        "undecided_conflict",
+        "undecided_pieces",
+        "undecided_window_mid_hello",
+        "undecided_timeout",
+        "undecided_memory",
+        "undecided_after_close",
     ];
 
     /// Its place in statistics.
@@ -114,7 +114,7 @@ impl Cause {
     /// The word used in status, logs and events.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        Self::NAMES[self.index()]
+        Self::COUNTERS[self.index()].split_at("undecided_".len()).1
     }
 
     /// What exactly was malformed.

@@ -90,6 +90,6 @@ impl Stats {
             ("repeated", repeated),
         ]
         .into_iter()
-        .chain(Cause::NAMES.into_iter().zip(undecided))
+        .chain(Cause::COUNTERS.into_iter().zip(undecided))
     }
 }

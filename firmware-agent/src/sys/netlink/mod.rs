@@ -9,4 +9,4 @@ mod socket;
 
 pub use self::batch::{Batch, Datagram};
 pub use self::message::{Attr, Attrs, Builder, Message, Messages, Refusal, attr, flag, kind};
-pub use self::socket::{RequestError, Socket, adopt, is_socket_of};
+pub use self::socket::{RequestError, Socket, adopt};

@@ -177,12 +177,12 @@ fn set_flag(fd: &OwnedFd, option: c_int) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Reads a socket option that is an `int`.
-fn int_option(fd: BorrowedFd<'_>, option: c_int) -> io::Result<c_int> {
-    let mut value: c_int = 0;
-    let mut len = size_of::<c_int>() as libc::socklen_t;
+/// Reads a socket option that is a number of the type `T`.
+fn option<T: Copy + Default + bytemuck::Pod>(fd: BorrowedFd<'_>, option: c_int) -> io::Result<T> {
+    let mut value = T::default();
+    let mut len = size_of::<T>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes, the size of `value`, which lives through the
-    // call.
+    // call and for which any bytes are valid.
     let done = unsafe {
         libc::getsockopt(
             fd.as_raw_fd(),
@@ -195,19 +195,26 @@ fn int_option(fd: BorrowedFd<'_>, option: c_int) -> io::Result<c_int> {
     if done == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether `fd` is the netlink socket of `protocol` that the kernel knows as `port`.
-#[must_use]
-pub fn is_socket_of(fd: BorrowedFd<'_>, protocol: SockProtocol, port: u32) -> bool {
-    int_option(fd, libc::SO_DOMAIN).is_ok_and(|domain| domain == libc::AF_NETLINK)
-        && int_option(fd, libc::SO_PROTOCOL).is_ok_and(|number| number == protocol as c_int)
+/// Whether `fd` is the netlink socket that the kernel knows as `port` of `protocol` in the namespace
+/// of `like`.
+fn is_socket_of(fd: BorrowedFd<'_>, protocol: SockProtocol, port: u32, like: &Socket) -> bool {
+    let int = |name, wanted| option::<c_int>(fd, name).is_ok_and(|value| value == wanted);
+    // Ports are numbers of a namespace. Kernels before 5.14 have no cookie; there, and nowhere else,
+    // a process with sockets in several namespaces is not served.
+    let namespace = |fd| option::<u64>(fd, libc::SO_NETNS_COOKIE).unwrap_or(0);
+    int(libc::SO_DOMAIN, libc::AF_NETLINK)
+        && int(libc::SO_PROTOCOL, protocol as c_int)
         && getsockname::<NetlinkAddr>(fd.as_raw_fd()).is_ok_and(|own| own.pid() == port)
+        && namespace(fd) == namespace(like.as_fd())
 }
 
-/// A second descriptor of this process's netlink socket that the kernel knows as `port`.
+/// A second descriptor of this process's netlink socket that the kernel knows as `port` in the
+/// calling thread's network namespace.
 ///
 /// For sockets inside a library that does not give its descriptor away. Nothing is guessed: each
 /// descriptor is first duplicated, and the duplicate, which nobody else can close, is compared.
 pub fn adopt(protocol: SockProtocol, port: u32) -> io::Result<OwnedFd> {
+    let like = Socket::open(protocol, 0)?;
     for entry in std::fs::read_dir("/proc/thread-self/fd")? {
         let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
@@ -219,7 +226,7 @@ pub fn adopt(protocol: SockProtocol, port: u32) -> io::Result<OwnedFd> {
         let Ok(copy) = fcntl(other, FcntlArg::F_DUPFD_CLOEXEC(3)) else { continue };
         // SAFETY: the call above made this descriptor, and nothing else owns it.
         let copy: OwnedFd = unsafe { std::os::fd::FromRawFd::from_raw_fd(copy) };
-        if is_socket_of(copy.as_fd(), protocol, port) {
+        if is_socket_of(copy.as_fd(), protocol, port, &like) {
             return Ok(copy);
         }
     }
@@ -260,13 +267,42 @@ mod tests {
 
     #[test]
     fn a_socket_is_adopted_by_its_port_and_by_nothing_else() {
-        let socket = Socket::open(SockProtocol::NetlinkRoute, 0).unwrap();
-        let copy = adopt(SockProtocol::NetlinkRoute, socket.port()).unwrap();
-        assert!(is_socket_of(copy.as_fd(), SockProtocol::NetlinkRoute, socket.port()));
-        assert!(!is_socket_of(copy.as_fd(), SockProtocol::NetlinkRoute, socket.port() ^ 1));
-        assert!(!is_socket_of(copy.as_fd(), SockProtocol::NetlinkGeneric, socket.port()));
-        let nobody = adopt(SockProtocol::NetlinkRoute, socket.port() ^ 0x7fff_0000).unwrap_err();
+        let (route, generic) = (SockProtocol::NetlinkRoute, SockProtocol::NetlinkUserSock);
+        let socket = Socket::open(route, 0).unwrap();
+        let copy = adopt(route, socket.port()).unwrap();
+        assert!(is_socket_of(copy.as_fd(), route, socket.port(), &socket));
+        assert!(!is_socket_of(copy.as_fd(), route, socket.port() ^ 1, &socket));
+        assert!(!is_socket_of(copy.as_fd(), generic, socket.port(), &socket));
+        let nobody = adopt(route, socket.port() ^ 0x7fff_0000).unwrap_err();
         assert_eq!(nobody.kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn the_same_port_of_another_namespace_is_another_socket() {
+        use nix::sched::{CloneFlags, unshare};
+        if !nix::unistd::geteuid().is_root() {
+            println!("SKIPPED: needs root for a network namespace");
+            return;
+        }
+        // A thread each, so that this one stays where it is.
+        let (ports, opened) = std::sync::mpsc::channel();
+        let (finish, finished) = std::sync::mpsc::channel::<()>();
+        let protocol = SockProtocol::NetlinkRoute;
+        let other = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            let there = Socket::open(protocol, 0).unwrap();
+            ports.send(there.port()).unwrap();
+            finished.recv().unwrap();
+            adopt(protocol, there.port()).is_ok()
+        });
+        let port = opened.recv().unwrap();
+        // The first free port is the process number, in either namespace; here it may be taken.
+        let here = adopt(protocol, port).ok();
+        let cookie = |fd: BorrowedFd<'_>| option::<u64>(fd, libc::SO_NETNS_COOKIE).unwrap();
+        let own = Socket::open(protocol, 0).unwrap();
+        assert!(here.is_none_or(|fd| cookie(fd.as_fd()) == cookie(own.as_fd())));
+        finish.send(()).unwrap();
+        assert!(other.join().unwrap(), "there it is found");
     }
 
     #[test]
