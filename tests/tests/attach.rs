@@ -6,7 +6,8 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -22,11 +23,13 @@ use sluice_abi::attach::Role;
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Direction, FlowKey, FlowState};
 use sluice_abi::verdict::{Reason, Verdict};
+use sluice_tests::directory::unique;
 use sluice_tests::frame::Frame;
 use sluice_tests::netns::Netns;
 use sluice_tests::plane::{PinDir, enabled, without_programs};
 use sluice_tests::probe::{ForeignXdp, Probe};
 use sluice_tests::raw::Injector;
+use sluice_tests::skip::skipped;
 use sluice_tests::wait;
 
 const LISTED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
@@ -88,7 +91,7 @@ impl World {
 
     fn device(&self, name: &str) -> Device {
         let device = self.inside.enter(|| rtnetlink::device_by_name(name)).unwrap().unwrap();
-        device.unwrap_or_else(|| panic!("no device {name}"))
+        device.unwrap()
     }
 
     fn tcx(&self, name: &str, hook: bpf::Hook) -> Vec<u32> {
@@ -658,6 +661,96 @@ fn a_map_of_another_size_is_made_anew_and_the_others_are_kept() {
     assert_eq!(dropped(&dataplane), 3, "counters went on");
     expect_dropped(&world, &dataplane, 3);
     world.stop(dataplane, false);
+}
+
+/// A control group whose processes get at most so much memory, kernel memory included.
+struct MemoryLimit(PathBuf);
+
+impl MemoryLimit {
+    /// `None` where no controller is to be had.
+    fn new(bytes: u64) -> Option<Self> {
+        let v1 = Path::new("/sys/fs/cgroup/memory");
+        let v2 = Path::new("/sys/fs/cgroup");
+        let (root, file) = if v1.join("memory.limit_in_bytes").exists() {
+            (v1, "memory.limit_in_bytes")
+        } else if fs::read_to_string(v2.join("cgroup.subtree_control")).ok()?.contains("memory") {
+            (v2, "memory.max")
+        } else {
+            return None;
+        };
+        let limit = Self(root.join(unique("memory")));
+        fs::create_dir(&limit.0).ok()?;
+        fs::write(limit.0.join(file), bytes.to_string()).ok()?;
+        Some(limit)
+    }
+
+    /// Runs one test of this file inside.
+    fn run(&self, test: &str) -> std::process::Output {
+        let join = r#"echo $$ > "$0/cgroup.procs" && exec "$@""#;
+        Command::new("sh")
+            .args(["-c", join])
+            .arg(&self.0)
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(INSIDE, "1")
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        // Its processes have ended; the group is empty.
+        let _left = fs::remove_dir(&self.0);
+    }
+}
+
+/// Set in the process that [`MemoryLimit`] starts.
+const INSIDE: &str = "SLUICE_TEST_INSIDE";
+
+/// R123: the kernel refuses a map for real.
+#[test]
+fn a_map_that_does_not_fit_is_halved_until_it_does_and_that_is_said() {
+    if without_programs() {
+        return;
+    }
+    if std::env::var_os(INSIDE).is_none() {
+        let Some(limit) = MemoryLimit::new(160 << 20) else {
+            return skipped("needs the memory controller of control groups");
+        };
+        let name = "a_map_that_does_not_fit_is_halved_until_it_does_and_that_is_said";
+        let output = limit.run(name);
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let passed = output.status.success() && text.contains("1 passed");
+        assert!(passed, "{}\n{text}\n{errors}", output.status);
+        // Not all of it: the lines of its harness would be counted as ours.
+        text.lines().filter(|line| line.contains("entries")).for_each(|line| println!("{line}"));
+        return;
+    }
+    let world = World::new();
+    let mut plan = world.plan();
+    // Some 370 MB, and a quarter of it fits with room to spare.
+    plan.sizes.block_hosts = 1 << 22;
+    let (mut dataplane, features) = world.start(&plan);
+    assert_eq!(shown(&features, "wan"), [(State::Active, "native"), (State::Active, "tcx")]);
+    let hosts = dataplane.sizes().block_hosts;
+    println!("{hosts} of {} entries: {:?}", plan.sizes.block_hosts, dataplane.notes());
+    assert!((1 << 16..1 << 22).contains(&hosts), "{hosts}");
+    let halvings = plan.sizes.block_hosts.ilog2() - hosts.ilog2();
+    assert_eq!(dataplane.notes().len(), halvings as usize);
+    let first = "map BLOCK_HOSTS: 2097152 entries instead of 4194304: Cannot allocate memory";
+    assert!(dataplane.notes()[0].starts_with(first), "{:?}", dataplane.notes());
+    assert_eq!(dataplane.sizes().flows_keys, plan.sizes.flows_keys, "others keep their size");
+    block(&mut dataplane);
+    expect_dropped(&world, &dataplane, 3);
+    let too_many: Vec<Net> =
+        (0..=hosts).map(|n| Net::host(IpAddr::V4((0x0a00_0000 + n).into()))).collect();
+    let refused = dataplane.set_lists(&[(0, &too_many)]).unwrap_err().chain();
+    assert!(refused.contains(&format!("has room for {hosts} entries")), "{refused}");
+    expect_dropped(&world, &dataplane, 3);
+    world.stop(dataplane, false);
+    assert!(world.is_clean());
 }
 
 /// An upgrade of the agent: pins of another layout version.
