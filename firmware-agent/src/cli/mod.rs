@@ -99,7 +99,6 @@ enum Command {
     Reload,
     Replay(PathBuf),
     ConfigCheck,
-    ConfigOptions,
     Help(&'static str),
     Version,
 }
@@ -118,7 +117,6 @@ commands:
   reload              reads the configuration again
   replay FILE         inspects a pcap or pcapng file; one JSON object a line
   config check        reads the configuration and reports every mistake
-  config options      every option with its type, range, default and meaning
 
 options:
   --config FILE       UCI file (/etc/config/sluice)
@@ -161,7 +159,7 @@ const COMMAND_HELP: [(&str, &str); 8] = [
     ),
     (
         "config",
-        "usage: sluice [--config FILE] config check\n       sluice config options\n\nReads the configuration and reports every mistake with file, line, section and option,\nor prints every option there is.\n",
+        "usage: sluice [--config FILE] config check\n\nReads the configuration and reports every mistake with file, line, section and option.\n",
     ),
 ];
 
@@ -212,14 +210,10 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
         "why" => Command::Why(operand("the address or domain")?.string()?),
         "reload" => Command::Reload,
         "replay" => Command::Replay(operand("the capture")?.into()),
-        "config" => match operand("`check` or `options`")?.string()?.as_str() {
+        "config" => match operand("`check`")?.string()?.as_str() {
             "check" => Command::ConfigCheck,
-            "options" => Command::ConfigOptions,
             other => {
-                return Err(format!(
-                    "config: `{other}` is not a command, `check` and `options` are"
-                )
-                .into());
+                return Err(format!("config: `{other}` is not a command, only `check` is").into());
             }
         },
         _ => return Err(unknown(&name)),
@@ -269,7 +263,6 @@ pub fn main(
                 text
             })
         }
-        Command::ConfigOptions => print(out, &crate::config::options_md()),
         Command::Replay(file) => commands.replay(&file, out),
         Command::Status => {
             let status: Status = ask(&socket, &Request::Status {}).map_err(asked)?;
@@ -353,7 +346,7 @@ mod tests {
             (&["stat"], "`stat` is not a command"),
             (&["why"], "why: the address or domain is missing"),
             (&["flows", "extra"], "flows: `extra` is too much"),
-            (&["config"], "config: `check` or `options` is missing"),
+            (&["config"], "config: `check` is missing"),
             (&["config", "apply"], "config: `apply` is not a command"),
             (&["--load", "x.o"], "--load"),
         ];

@@ -145,7 +145,7 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Queues from that number on."),
         OptionSpec::new("netfilter", Kind::Word(&["auto", "nft", "iptables"]), "auto",
             "Who writes the rules that feed the queue; auto takes nft and falls back to iptables."),
-        OptionSpec::new("window_packets", number(1, 255), "10",
+        OptionSpec::new("window_packets", number(1, 1000), "10",
             "Packets of each direction of a flow that are inspected."),
         OptionSpec::new("window_bytes", number(4096, 65_536), "32768",
             "Payload bytes of each direction of a flow that are inspected."),

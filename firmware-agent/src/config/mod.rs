@@ -31,7 +31,7 @@ pub use self::mark::{MarkMask, MarkMaskError};
 pub use self::net::{Net, NetError};
 pub use self::remark::{Mistake, REMARKS_MAX, Remark, Warning};
 pub use self::rule::{Rule, RuleAction};
-pub use self::schema::{Fallback, Kind, OptionSpec, SECTIONS, SectionSpec, options_md};
+pub use self::schema::{Fallback, Kind, OptionSpec, SECTIONS, SectionSpec};
 
 use self::list::Source;
 use self::reader::Reader;

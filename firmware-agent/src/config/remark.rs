@@ -1,7 +1,9 @@
 //! What is said about a configuration: where, which option, and why.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::rc::Rc;
+
+use crate::text::plain;
 
 /// Something wrong or suspicious in a configuration.
 ///
@@ -109,20 +111,10 @@ const SHOWN: usize = 64;
 /// A value in quotes, cut to a readable length, with nothing in it that a log or a terminal would
 /// act on.
 pub(super) fn shown(value: &str) -> String {
-    let mut text = String::from("'");
-    for (count, c) in value.chars().enumerate() {
-        if count == SHOWN {
-            text.push('…');
-            break;
-        }
-        if c == '\\' || c == '\'' || c == '"' {
-            text.push(c);
-        } else {
-            let _ = write!(text, "{}", c.escape_debug());
-        }
+    match value.char_indices().nth(SHOWN) {
+        None => format!("'{}'", plain(value)),
+        Some((end, _)) => format!("'{}…'", plain(&value[..end])),
     }
-    text.push('\'');
-    text
 }
 
 #[cfg(test)]
@@ -148,7 +140,7 @@ mod tests {
     #[test]
     fn a_shown_value_is_short_and_inert() {
         assert_eq!(shown("it's \\ \"é\""), "'it's \\ \"é\"'");
-        assert_eq!(shown("a\u{1b}[2J\nb\u{202e}"), "'a\\u{1b}[2J\\nb\\u{202e}'");
+        assert_eq!(shown("a\u{1b}[2J\nb\u{202e}"), "'a\\u{1b}[2J\\u{a}b\\u{202e}'");
         assert_eq!(shown(&"x".repeat(1000)).chars().count(), SHOWN + 3);
     }
 }

@@ -2,7 +2,6 @@
 //! what they mean. Readers, defaults, the default file and `options.md` follow it.
 
 use std::fmt;
-use std::fmt::Write as _;
 
 use super::{interface, list, main, rule};
 
@@ -153,33 +152,6 @@ pub struct SectionSpec {
 /// Every type of section, in the order of the default file.
 pub const SECTIONS: [&SectionSpec; 5] =
     [&main::SPEC, &interface::SPEC, &list::BLOCKLIST, &list::ALLOWLIST, &rule::SPEC];
-
-/// The text of `config/options.md`.
-#[must_use]
-pub fn options_md() -> String {
-    let mut text = "# Options of /etc/config/sluice\n\n\
-         A value that is not accepted keeps the whole file from being used: the running \
-         configuration stays,\nand every mistake is reported with its line. An unknown option is \
-         only warned about.\n"
-        .to_owned();
-    for section in SECTIONS {
-        let _ = write!(text, "\n## config {}\n{}\n\n", section.kind, section.about);
-        text += "| option | type | range | default | meaning |\n|---|---|---|---|---|\n";
-        for option in section.options {
-            let list = if option.is_list { "list of " } else { "" };
-            let _ = writeln!(
-                text,
-                "| `{}` | {list}{} | {} | {} | {} |",
-                option.name,
-                option.kind.name(),
-                option.kind,
-                option.default_shown(),
-                option.about
-            );
-        }
-    }
-    text
-}
 
 /// Which of `known` was probably meant by `word`.
 pub(super) fn nearest(
