@@ -1,5 +1,6 @@
 //! The agent of Sluice: inspection, verdicts, configuration and control.
 
+pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -7,6 +8,7 @@ pub mod dataplane;
 pub mod inspect;
 pub mod kernel;
 pub mod netfilter;
+pub mod plan;
 pub mod replay;
 pub mod sys;
 pub mod text;

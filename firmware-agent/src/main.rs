@@ -1,1 +1,49 @@
-fn main() {}
+//! The command `sluice`.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use sluice::agent;
+use sluice::cli::{self, Commands, Exit, Failed};
+use sluice::config::Config;
+use sluice::control::report::Feature;
+
+struct Sluice;
+
+impl Commands for Sluice {
+    fn run(&self, config: &Path) -> Result<(), Failed> {
+        agent::run(config)
+    }
+
+    fn doctor(&self) -> Vec<Feature> {
+        agent::doctor()
+    }
+
+    fn check(&self, config: &Path) -> Result<Vec<String>, Failed> {
+        let (_, warnings) =
+            Config::load(config).map_err(|error| Failed::new(Exit::Config, &error))?;
+        Ok(warnings.iter().map(ToString::to_string).collect())
+    }
+
+    fn replay(&self, file: &Path, out: &mut dyn Write) -> Result<(), Failed> {
+        sluice::replay::run(file, out, sluice::replay::Options::default())
+            .map(drop)
+            .map_err(|error| Failed::new(Exit::Failure, &error))
+    }
+}
+
+fn main() -> ExitCode {
+    match cli::main(std::env::args_os().skip(1), &Sluice, &mut std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            // Nothing is left to do when even this cannot be written.
+            let _ = writeln!(
+                std::io::stderr(),
+                "sluice: {}",
+                sluice::text::plain_lines(&failed.message)
+            );
+            ExitCode::from(failed.exit as u8)
+        }
+    }
+}

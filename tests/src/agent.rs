@@ -56,11 +56,11 @@ impl Setup {
         self
     }
 
-    /// With addresses and prefixes that lists do not concern when they come from the WAN.
+    /// With addresses and prefixes that lists do not concern on interfaces of a role.
     #[must_use]
     pub fn allowlist(mut self, name: &str, role: &str, entries: &[&str]) -> Self {
         self.more =
-            self.more.section("allowlist", name).option("role", role).list("entry", entries);
+            self.more.section("allowlist", name).list("role", &[role]).list("entry", entries);
         self
     }
 
@@ -162,7 +162,6 @@ pub struct Agent {
     pins: PathBuf,
     run: PathBuf,
     lan: String,
-    setup: Setup,
 }
 
 impl Agent {
@@ -175,16 +174,27 @@ impl Agent {
 
     /// Starts it and does not wait.
     pub fn spawn(world: &Router, setup: Setup) -> Result<Self> {
+        Self::prepare(world, |pins, run| setup.text(world.lan, pins, run))
+    }
+
+    /// Starts it with a whole file, in which only the directories are put in their places, and
+    /// waits until it is in force.
+    pub fn start_with(world: &Router, file: &str) -> Result<Self> {
+        let mut agent = Self::prepare(world, |pins, run| in_place(file, pins, run))?;
+        agent.wait_until_active()?;
+        Ok(agent)
+    }
+
+    fn prepare(world: &Router, text: impl FnOnce(&Path, &Path) -> String) -> Result<Self> {
         mount_bpffs()?;
         sweep()?;
         let files = Directory::new("agent")?;
-        let pins = Path::new(BPFFS).join(unique("test"));
+        let pins = Path::new(BPFFS).join(unique("pins"));
         let run = files.path().join("run");
-        files.write("sluice.uci", setup.text(world.lan, &pins, &run))?;
+        files.write("sluice.uci", text(&pins, &run))?;
         let command = (world.netns.name().to_owned(), program()?);
         let daemon = Daemon::spawn("sluice", run_command(world, &command.1, &files), files.path())?;
-        let lan = world.lan.to_owned();
-        Ok(Self { daemon, command, files, pins, run, lan, setup })
+        Ok(Self { daemon, command, files, pins, run, lan: world.lan.to_owned() })
     }
 
     /// Starts it again with the same configuration and directories, after it ended.
@@ -222,13 +232,43 @@ impl Agent {
     /// Its control socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.run.join("sluice.sock")
+        self.run.join("control.sock")
+    }
+
+    /// The program itself.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.command.1
     }
 
     /// Where it pins.
     #[must_use]
     pub fn pins(&self) -> &Path {
         &self.pins
+    }
+
+    /// A pinned map, wherever below the pin directory it lies.
+    pub fn pinned(&self, name: &str) -> Result<PathBuf> {
+        let mut places = vec![self.pins.clone()];
+        while let Some(place) = places.pop() {
+            let entries = fs::read_dir(&place).attempt(|| format!("list {}", place.display()))?;
+            for entry in entries.flatten() {
+                if entry.file_name() == name {
+                    return Ok(entry.path());
+                }
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    places.push(entry.path());
+                }
+            }
+        }
+        Err(Error::Unusable(format!("no {name} below {}", self.pins.display())))
+    }
+
+    /// Opens a pinned map.
+    pub fn map(&self, name: &str) -> Result<aya::maps::MapData> {
+        let path = self.pinned(name)?;
+        aya::maps::MapData::from_pin(&path)
+            .map_err(|error| Error::Unusable(format!("open {}: {error}", path.display())))
     }
 
     /// Its configuration file.
@@ -304,9 +344,8 @@ impl Agent {
     }
 
     /// Writes another configuration and asks the agent to read it.
-    pub fn reload(&mut self, setup: Setup) -> Result<()> {
-        self.setup = setup;
-        let text = self.setup.text(&self.lan, &self.pins, &self.run);
+    pub fn reload(&mut self, setup: &Setup) -> Result<()> {
+        let text = setup.text(&self.lan, &self.pins, &self.run);
         self.reload_text(&text)
     }
 
@@ -353,6 +392,14 @@ impl Drop for Agent {
         let _ended = self.daemon.stop();
         let _removed = fs::remove_dir_all(&self.pins);
     }
+}
+
+/// `file` with the directories in its main section.
+fn in_place(file: &str, pins: &Path, run: &Path) -> String {
+    let section = "config sluice 'main'\n";
+    let options =
+        format!("\toption pin_dir '{}'\n\toption run_dir '{}'\n", pins.display(), run.display());
+    file.replacen(section, &format!("{section}{options}"), 1)
 }
 
 fn run_command(world: &Router, program: &Path, files: &Directory) -> Command {

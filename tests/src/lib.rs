@@ -4,6 +4,7 @@
 //! Everything made here is removed by the guard that made it; nothing outside of it is touched.
 
 pub mod agent;
+pub mod demo;
 pub mod directory;
 pub mod dns;
 pub mod error;
@@ -12,6 +13,7 @@ pub mod hello;
 pub mod host;
 pub mod netns;
 pub mod observe;
+pub mod plane;
 pub mod probe;
 pub mod process;
 pub mod raw;

@@ -1,5 +1,6 @@
 //! What the kernel says about a namespace, to check the agent's word against.
 
+use aya::programs::{SchedClassifier, TcAttachType};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -11,34 +12,51 @@ use crate::process;
 pub struct Attached {
     /// Interface.
     pub device: String,
-    /// `xdp`, or the kind of classifier hook.
-    pub hook: String,
+    /// `xdp`, `tcx/ingress`, `tcx/egress`, `clsact/ingress` or `clsact/egress`.
+    pub hook: &'static str,
     /// Number of the program.
     pub id: u64,
 }
 
-/// Programs attached to interfaces in a namespace.
+fn parsed(netns: &Netns, line: &str) -> Result<Value> {
+    let text = netns.run(line)?;
+    // `tc -j` says nothing at all where there is nothing.
+    let text = if text.trim().is_empty() { "[]" } else { &text };
+    serde_json::from_str(text).map_err(|error| Error::Unusable(format!("{line}: {error}")))
+}
+
+/// Programs attached to interfaces of a namespace.
 pub fn attached(netns: &Netns) -> Result<Vec<Attached>> {
-    process::need(&["bpftool"])?;
-    let text = netns.run("bpftool -j net show")?;
-    let report: Value = serde_json::from_str(&text)
-        .map_err(|error| Error::Unusable(format!("bpftool: {error}")))?;
     let mut found = Vec::new();
-    for hook in ["xdp", "tc"] {
-        let entries = report[0][hook].as_array().into_iter().flatten();
-        found.extend(entries.map(|entry| Attached {
-            device: entry["devname"].as_str().unwrap_or_default().to_owned(),
-            hook: entry["kind"].as_str().or(entry["mode"].as_str()).unwrap_or(hook).to_owned(),
-            id: entry["prog_id"].as_u64().or(entry["id"].as_u64()).unwrap_or_default(),
-        }));
+    for link in parsed(netns, "ip -j link show")?.as_array().into_iter().flatten() {
+        let device = link["ifname"].as_str().unwrap_or_default().to_owned();
+        let xdp = link["xdp"]["prog"]["id"].as_u64();
+        found.extend(xdp.map(|id| Attached { device: device.clone(), hook: "xdp", id }));
+        for (hook, which) in
+            [("tcx/ingress", TcAttachType::Ingress), ("tcx/egress", TcAttachType::Egress)]
+        {
+            let query = netns.enter(|| SchedClassifier::query_tcx(&device, which))?;
+            // A kernel without tcx has nothing attached there.
+            let programs = query.map_or_else(|_| Vec::new(), |(_, programs)| programs);
+            let ids = programs.iter().map(|program| u64::from(program.id()));
+            found.extend(ids.map(|id| Attached { device: device.clone(), hook, id }));
+        }
+        for (hook, which) in [("clsact/ingress", "ingress"), ("clsact/egress", "egress")] {
+            let filters = parsed(netns, &format!("tc -j filter show dev {device} {which}"))?;
+            let ids = filters.as_array().into_iter().flatten().filter_map(|filter| {
+                filter["options"]["prog"]["id"].as_u64().or(filter["options"]["id"].as_u64())
+            });
+            found.extend(ids.map(|id| Attached { device: device.clone(), hook, id }));
+        }
     }
     found.sort();
     Ok(found)
 }
 
 /// Whether a program is loaded anywhere.
-pub fn is_loaded(netns: &Netns, program: u64) -> Result<bool> {
-    netns.succeeds(&format!("bpftool prog show id {program}"))
+#[must_use]
+pub fn is_loaded(program: u64) -> bool {
+    aya::programs::loaded_programs().flatten().any(|info| u64::from(info.id()) == program)
 }
 
 /// An entry of the connection tracker.

@@ -193,7 +193,8 @@ impl Daemon {
         // A stopped process does not see SIGTERM.
         self.signal(Signal::SIGCONT)?;
         self.signal(Signal::SIGTERM)?;
-        self.wait_for_end(GRACE).or_else(|_| self.kill())
+        wait::settles(GRACE, || !matches!(self.ended(), Ok(None)));
+        self.kill()
     }
 
     /// Kills it.

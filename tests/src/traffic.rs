@@ -201,10 +201,16 @@ impl UdpService {
 /// Sends `bytes` in pieces of `size` and gives what came back, as many bytes as were sent.
 pub fn round_trip(stream: &mut TcpStream, bytes: &[u8], size: usize) -> Result<Vec<u8>> {
     let what = || "send and receive".to_owned();
-    for piece in bytes.chunks(size) {
-        stream.write_all(piece).attempt(what)?;
-    }
+    let mut out = stream.try_clone().attempt(what)?;
     let mut back = vec![0; bytes.len()];
-    stream.read_exact(&mut back).attempt(what)?;
+    // At the same time: both ends may be unable to take more until somebody reads.
+    let (sent, received) = std::thread::scope(|scope| {
+        let send =
+            scope.spawn(move || bytes.chunks(size).try_for_each(|piece| out.write_all(piece)));
+        let received = stream.read_exact(&mut back);
+        (send.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), received)
+    });
+    sent.attempt(what)?;
+    received.attempt(what)?;
     Ok(back)
 }

@@ -46,6 +46,20 @@ pub fn until_true(what: &str, limit: Duration, mut claim: impl FnMut() -> bool) 
     until(what, limit, || Ok(claim().then_some(())))
 }
 
+/// Whether `claim` comes true within `limit`; goes on after [`interrupt`], for taking down.
+pub fn settles(limit: Duration, mut claim: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        if claim() {
+            return true;
+        }
+        if start.elapsed() > limit {
+            return false;
+        }
+        pause(STEP);
+    }
+}
+
 /// Lets `time` pass: for traffic at a rate, or for a timer under test; never to wait for a state.
 #[expect(clippy::disallowed_methods, reason = "no executor runs in this process")]
 pub fn pause(time: Duration) {

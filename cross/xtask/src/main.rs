@@ -1,1 +1,86 @@
-fn main() {}
+//! Builds the objects and the agent, checks them, runs the machines and the emulators.
+//!
+//! Owns how the project is built and proven; owns nothing that ends up on a router.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the output is what it is for")]
+
+mod agent;
+mod check;
+mod ci;
+mod demo;
+mod ebpf;
+mod licence;
+mod mips;
+mod run;
+mod tally;
+mod targets;
+mod toolchain;
+mod vm;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use lexopt::Arg::{Long, Short, Value};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  ebpf                      builds the eBPF objects of both endiannesses into target/ebpf
+  check [--record]          checks the objects; --record writes today's numbers as the budget
+  agent [--target T]…       release build of the agent: host, aarch64, mips, mipsel or all
+  mips                      unit tests on big- and little-endian MIPS under qemu
+  vm [--cell C]… [-- ARG…]  guest tests in virtual machines; see cross/README.md
+  demo [-- ARG…]            objects, agent, and the demo router
+  licence                   licence fields, licence files, foreign names
+  ci [--from STEP] [--only STEP]…
+                            all of it, in order, with a count of the tests";
+
+fn main() -> ExitCode {
+    match dispatch(std::env::args_os().skip(1).collect()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: Vec<OsString>) -> Result<()> {
+    let mut parser = lexopt::Parser::from_args(args);
+    match parser.next()? {
+        Some(Value(command)) => match command.to_str() {
+            Some("ebpf") => {
+                end(parser)?;
+                ebpf::build().map(drop)
+            }
+            Some("check") => check::main(parser),
+            Some("agent") => agent::main(parser),
+            Some("mips") => {
+                end(parser)?;
+                mips::main()
+            }
+            Some("vm") => vm::main(parser),
+            Some("demo") => demo::main(parser),
+            Some("licence") => {
+                end(parser)?;
+                licence::main()
+            }
+            Some("ci") => ci::main(parser),
+            _ => bail!("unknown command {}\n\n{HELP}", command.display()),
+        },
+        Some(Long("help") | Short('h')) => {
+            println!("{HELP}");
+            Ok(())
+        }
+        Some(other) => Err(other.unexpected().into()),
+        None => bail!("no command\n\n{HELP}"),
+    }
+}
+
+/// Refuses arguments that a command does not know.
+fn end(mut parser: lexopt::Parser) -> Result<()> {
+    match parser.next()? {
+        None => Ok(()),
+        Some(other) => Err(other.unexpected().into()),
+    }
+}

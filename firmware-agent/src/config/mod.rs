@@ -1,1 +1,331 @@
-//! TBD
+//! The configuration: `/etc/config/sluice` as types.
+//!
+//! Owns the file's grammar, the options with their ranges and defaults, and what can be said about
+//! a configuration without asking the kernel. What a device can do, and what has to change when the
+//! configuration does, is decided elsewhere.
+
+mod file;
+mod interface;
+mod lexer;
+mod list;
+mod main;
+mod mark;
+mod net;
+mod reader;
+mod remark;
+mod rule;
+mod schema;
+pub mod uci;
+
+use std::fmt;
+use std::io::Read as _;
+use std::path::Path;
+
+use sluice_abi::attach::{Attachment, Role};
+use sluice_abi::names::LISTS_MAX;
+
+pub use self::interface::{Interface, XdpWish};
+pub use self::list::{Allowlist, Blocklist};
+pub use self::main::{Backend, Main, OnCrash, OnError, Policy};
+pub use self::mark::{MarkMask, MarkMaskError};
+pub use self::net::{Net, NetError};
+pub use self::remark::{Mistake, REMARKS_MAX, Remark, Warning};
+pub use self::rule::{Rule, RuleAction};
+pub use self::schema::{Fallback, Kind, OptionSpec, SECTIONS, SectionSpec};
+
+use self::list::Source;
+use self::reader::Reader;
+use self::remark::Remarks;
+use self::uci::{FILE_MAX, Package, Section};
+
+/// Name of the package, and of its file.
+pub const PACKAGE: &str = "sluice";
+/// Where the configuration is on a router.
+pub const DEFAULT_FILE: &str = "/etc/config/sluice";
+
+/// A configuration without mistakes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// What concerns the agent as a whole.
+    pub main: Main,
+    /// Network devices, in the order of the file.
+    pub interfaces: Vec<Interface>,
+    /// Blocklists, in the order of the file, which is that of their hit counters.
+    pub blocklists: Vec<Blocklist>,
+    /// Allowlists.
+    pub allowlists: Vec<Allowlist>,
+    /// Rules, in the order of the file.
+    pub rules: Vec<Rule>,
+}
+
+/// Why a configuration is refused: every mistake in it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub struct ConfigError {
+    /// In the order of their lines; never empty.
+    pub mistakes: Vec<Mistake>,
+    /// What else is odd.
+    pub warnings: Vec<Warning>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, mistake) in self.mistakes.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            mistake.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Reads a file, and the files of its lists.
+    pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let mut remarks = Remarks::new(path.to_string_lossy().into());
+        let mut config = Self::default();
+        match read_bounded(path) {
+            Ok(text) => config = Builder::read(&text, &mut remarks, true),
+            Err(err) => remarks.mistake(0, "", format!("cannot be read: {err}")),
+        }
+        config.or_refused(remarks)
+    }
+
+    /// Reads a text as the file of that name; the files of its lists are left alone.
+    pub fn parse(text: &[u8], file: &str) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let mut remarks = Remarks::new(file.into());
+        let config = Builder::read(text, &mut remarks, false);
+        config.or_refused(remarks)
+    }
+
+    fn or_refused(self, remarks: Remarks) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let (mistakes, warnings) = remarks.finish();
+        if mistakes.is_empty() {
+            Ok((self, warnings))
+        } else {
+            Err(ConfigError { mistakes, warnings })
+        }
+    }
+}
+
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    // Opening a pipe would wait for its writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("not a regular file"));
+    }
+    let mut text = Vec::new();
+    std::fs::File::open(path)?.take(FILE_MAX as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// A list's files, to be read when the file of the configuration is known to be right.
+struct Wanted {
+    is_blocklist: bool,
+    index: usize,
+    path: String,
+    sources: Vec<Source>,
+}
+
+/// Puts a configuration together section by section.
+struct Builder<'a> {
+    config: Config,
+    remarks: &'a mut Remarks,
+    /// Line of the `sluice` section.
+    main: Option<u32>,
+    /// Devices and their lines.
+    devices: Vec<(String, u32)>,
+    wanted: Vec<Wanted>,
+}
+
+impl Builder<'_> {
+    fn read(text: &[u8], remarks: &mut Remarks, with_files: bool) -> Config {
+        let package = Package::parse(text, remarks);
+        let is_broken = remarks.are_fatal();
+        let mut builder = Builder {
+            config: Config::default(),
+            remarks,
+            main: None,
+            devices: Vec::new(),
+            wanted: Vec::new(),
+        };
+        for section in &package.sections {
+            builder.section(&package, section);
+        }
+        // What is missing may be in a line that could not be read.
+        if !is_broken {
+            builder.check_roles();
+        }
+        builder.check_counts();
+        builder.check_rules(&package);
+        if with_files {
+            builder.read_files();
+        }
+        builder.finish_lists();
+        builder.config
+    }
+
+    fn section(&mut self, package: &Package, section: &Section) {
+        let name = package.shown_name(section);
+        let kind = section.kind.as_str();
+        let Some(spec) = SECTIONS.iter().find(|spec| spec.kind == kind) else {
+            let meant = schema::nearest(kind, SECTIONS.iter().map(|spec| spec.kind));
+            let hint = meant.map_or_else(String::new, |kind| format!("; did you mean {kind}?"));
+            let reason = format!("unknown type of section, not used{hint}");
+            self.remarks.warning(section.line, format!("{PACKAGE}.{name}"), reason);
+            return;
+        };
+        let mut uci = Reader::new(section, &name, spec, self.remarks);
+        match kind {
+            "interface" => {
+                if let Some((_, line)) = self.devices.iter().find(|(device, _)| {
+                    section.entry("device").is_some_and(|entry| {
+                        entry.values.last().is_some_and(|v| v.bytes == device.as_bytes())
+                    })
+                }) {
+                    let reason = format!("is the device of the section in line {line} already");
+                    uci.reject_value("device", reason);
+                }
+                let line = uci.line_of("device");
+                let interface = Interface::read(name, uci);
+                self.devices.push((interface.device.clone(), line));
+                self.config.interfaces.push(interface);
+            }
+            "blocklist" => {
+                let (list, sources) = Blocklist::read(name.clone(), uci);
+                let index = self.config.blocklists.len();
+                self.want(true, index, list.enabled, &name, sources);
+                self.config.blocklists.push(list);
+            }
+            "allowlist" => {
+                let (list, sources) = Allowlist::read(name.clone(), uci);
+                let index = self.config.allowlists.len();
+                self.want(false, index, list.enabled, &name, sources);
+                self.config.allowlists.push(list);
+            }
+            "rule" => self.config.rules.push(Rule::read(name, uci)),
+            _ => {
+                if let Some(line) = self.main {
+                    let reason = format!("there is one section of type {kind}, in line {line}");
+                    self.remarks.mistake(section.line, format!("{PACKAGE}.{name}"), reason);
+                } else {
+                    self.main = Some(section.line);
+                    self.config.main = Main::read(uci);
+                }
+            }
+        }
+    }
+
+    /// Notes the files of a list; those of a list that does not count may be missing.
+    fn want(
+        &mut self,
+        is_blocklist: bool,
+        index: usize,
+        enabled: bool,
+        name: &str,
+        sources: Vec<Source>,
+    ) {
+        if enabled && !sources.is_empty() {
+            let path = format!("{PACKAGE}.{name}.file");
+            self.wanted.push(Wanted { is_blocklist, index, path, sources });
+        }
+    }
+
+    fn check_roles(&mut self) {
+        for role in [Role::Wan, Role::Lan] {
+            if !self.config.interfaces.iter().any(|interface| interface.role == role) {
+                let reason = format!(
+                    "no section of type interface has the role {role}: add one, such as: config \
+                     interface '{role}', option device '{}', option role '{role}'",
+                    if role == Role::Wan { "wan" } else { "br-lan" },
+                    role = role.name()
+                );
+                self.remarks.mistake(0, PACKAGE, reason);
+            }
+        }
+    }
+
+    fn check_counts(&mut self) {
+        for (count, most, kind) in [
+            (self.config.interfaces.len(), Attachment::SLOTS, "interface"),
+            (self.config.blocklists.len(), LISTS_MAX, "blocklist"),
+            (self.config.allowlists.len(), LISTS_MAX, "allowlist"),
+        ] {
+            if count > most as usize {
+                let reason = format!("has {count} sections of type {kind}, {most} are allowed");
+                self.remarks.mistake(0, PACKAGE, reason);
+            }
+        }
+    }
+
+    /// A domain that is both allowed and blocked is probably not what was meant.
+    fn check_rules(&mut self, package: &Package) {
+        let mut domains: Vec<(&str, RuleAction, &str)> = Vec::new();
+        for rule in self.config.rules.iter().filter(|rule| rule.enabled) {
+            domains
+                .extend(rule.domains.iter().map(|d| (d.as_str(), rule.action, rule.name.as_str())));
+        }
+        domains.sort_by_key(|(domain, ..)| *domain);
+        for pair in domains.windows(2) {
+            let [(domain, action, first), (other, other_action, second)] = pair else { continue };
+            if domain == other && action != other_action {
+                let section = package.sections.iter().find(|s| package.shown_name(s) == *second);
+                let line = section.map_or(0, |section| section.line);
+                let reason = format!("{domain} is allowed and blocked, here and in {first}");
+                self.remarks.warning(line, format!("{PACKAGE}.{second}.domain"), reason);
+            }
+        }
+    }
+
+    fn read_files(&mut self) {
+        for Wanted { is_blocklist, index, path, sources } in std::mem::take(&mut self.wanted) {
+            let (entries, most) = if is_blocklist {
+                let list = &mut self.config.blocklists[index];
+                (&mut list.entries, list.max_entries as usize)
+            } else {
+                let list = &mut self.config.allowlists[index];
+                (&mut list.entries, list.max_entries as usize)
+            };
+            for Source { file, line } in sources {
+                match file::read(&file, is_blocklist, most) {
+                    Ok(read) => {
+                        entries.extend(read.nets);
+                        read.remarks.into_iter().for_each(|r| self.remarks.warning_about(r));
+                    }
+                    Err(err) => {
+                        let reason = format!("{}: {err}", remark::shown(&file.to_string_lossy()));
+                        self.remarks.mistake(line, path.as_str(), reason);
+                    }
+                }
+                dedup(entries);
+                if entries.len() > most {
+                    let reason = format!("the list has more than {most} entries (max_entries)");
+                    self.remarks.mistake(line, path.as_str(), reason);
+                    break; // what is left of the files would only take memory
+                }
+            }
+        }
+    }
+
+    fn finish_lists(&mut self) {
+        let blocklists = self.config.blocklists.iter_mut();
+        let lists = blocklists.map(|l| (&l.name, &mut l.entries, l.max_entries)).chain(
+            self.config.allowlists.iter_mut().map(|l| (&l.name, &mut l.entries, l.max_entries)),
+        );
+        for (name, entries, most) in lists {
+            dedup(entries);
+            if entries.len() > most as usize && !self.remarks.are_fatal() {
+                let reason = format!("has {} entries, more than max_entries", entries.len());
+                self.remarks.mistake(0, format!("{PACKAGE}.{name}.entry"), reason);
+            }
+        }
+    }
+}
+
+/// Each entry once, in an order that does not depend on the file's.
+fn dedup(entries: &mut Vec<Net>) {
+    entries.sort_unstable();
+    entries.dedup();
+}
+
+#[cfg(test)]
+mod tests;

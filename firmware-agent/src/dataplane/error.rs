@@ -7,6 +7,8 @@ use aya::EbpfError;
 use aya::maps::MapError;
 use aya::programs::ProgramError;
 
+use crate::sys::netlink::RequestError;
+
 /// Why the data path, or a part of it, is not doing its work.
 ///
 /// Messages say what was being done, the source says why it failed; log the whole chain. A kernel
@@ -87,6 +89,20 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A device refused something.
+    #[error("{operation} device {ifindex}")]
+    Device {
+        /// Index of the device.
+        ifindex: u32,
+        /// What was done to it.
+        operation: &'static str,
+        /// The kernel's reason.
+        #[source]
+        source: Box<RequestError>,
+    },
+    /// The devices could not be listed.
+    #[error("list network devices")]
+    Devices(#[source] Box<RequestError>),
     /// The kernel cannot run the programs at all.
     #[error("start the data path: {0}")]
     Kernel(String),

@@ -9,6 +9,7 @@ use sluice_abi::names;
 use sluice_abi::verdict::Verdict;
 
 use super::error::Error;
+use super::totals::values;
 
 /// Decided flows as the programs see them.
 pub struct Flows {
@@ -67,14 +68,15 @@ impl Flows {
 
     /// What all CPUs together counted in `slot`, ever: the agent never clears a slot.
     pub fn count(&self, slot: u32) -> Result<FlowCount, Error> {
-        let counts = self.counts.get(&slot, 0).map_err(Error::map(names::FLOW_COUNTS, "read"))?;
-        Ok(counts.iter().fold(FlowCount::default(), |sum, count| FlowCount {
-            original_packets: sum.original_packets.wrapping_add(count.original_packets),
-            original_bytes: sum.original_bytes.wrapping_add(count.original_bytes),
-            reply_packets: sum.reply_packets.wrapping_add(count.reply_packets),
-            reply_bytes: sum.reply_bytes.wrapping_add(count.reply_bytes),
-            last_seen_ns: sum.last_seen_ns.max(count.last_seen_ns),
-        }))
+        let mut sum = FlowCount::default();
+        values(&self.counts, slot, names::FLOW_COUNTS, |count: FlowCount| {
+            sum.original_packets = sum.original_packets.wrapping_add(count.original_packets);
+            sum.original_bytes = sum.original_bytes.wrapping_add(count.original_bytes);
+            sum.reply_packets = sum.reply_packets.wrapping_add(count.reply_packets);
+            sum.reply_bytes = sum.reply_bytes.wrapping_add(count.reply_bytes);
+            sum.last_seen_ns = sum.last_seen_ns.max(count.last_seen_ns);
+        })?;
+        Ok(sum)
     }
 
     /// The keys in the map; those that change meanwhile may be missing or twice.

@@ -25,7 +25,7 @@ pub enum Mark {
     TcxIn,
     /// tcx link, egress.
     TcxOut,
-    /// A directory: the device has cls_bpf filters of ours, which need no pin to live.
+    /// A directory: the device has `cls_bpf` filters of ours, which need no pin to live.
     Filters,
     /// A directory: the device's clsact qdisc was added by us.
     Qdisc,
@@ -74,7 +74,7 @@ impl Pins {
         mount_if_needed(root)
             .map_err(|error| refuse(format!("mount bpffs at {}: {error}", bpffs::MOUNT_POINT)))?;
         let existing = root.ancestors().find(|path| path.exists());
-        match existing.map(|path| bpffs::is_bpffs(path)) {
+        match existing.map(bpffs::is_bpffs) {
             Some(Ok(true)) => {}
             Some(Err(error)) => return Err(refuse(error.to_string())),
             Some(Ok(false)) | None => {

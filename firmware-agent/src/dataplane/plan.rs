@@ -9,7 +9,7 @@ use sluice_abi::settings::Settings;
 pub const PIN_DIR: &str = "/sys/fs/bpf/sluice";
 
 /// Everything the data path needs to know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DataplanePlan {
     /// Directory of the pins, on bpffs.
     pub pin_dir: PathBuf,

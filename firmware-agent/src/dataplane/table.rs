@@ -50,8 +50,10 @@ pub struct Hello {
     pub sni: Option<Box<str>>,
     /// JA4 fingerprint.
     pub ja4: Option<Box<str>>,
-    /// First protocol offered.
-    pub alpn: Option<Box<str>>,
+    /// JA3 fingerprint.
+    pub ja3: Option<Box<str>>,
+    /// Protocols offered, the preferred first.
+    pub alpn: Box<[Box<str>]>,
 }
 
 /// A decision to be recorded.

@@ -1,13 +1,15 @@
 //! `TOTALS` and `LIST_HITS`: what the programs counted, summed over CPUs. Only programs write them.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
 
-use aya::maps::{Map, MapData, PerCpuArray};
+use aya::maps::{IterableMap, Map, MapData, MapError, PerCpuArray};
 use sluice_abi::counter::Counter;
 use sluice_abi::names;
 use sluice_abi::shield::ListHits;
 
 use super::error::Error;
+use crate::sys::bpf;
 
 /// Packet counters of the interfaces.
 pub struct Totals {
@@ -23,9 +25,11 @@ impl Totals {
 
     /// One counter of the interface in `slot`.
     pub fn count(&self, slot: u32, counter: Counter) -> Result<u64, Error> {
-        let values =
-            self.map.get(&counter.index(slot), 0).map_err(Error::map(names::TOTALS, "read"))?;
-        Ok(values.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value)))
+        let mut sum = 0_u64;
+        values(&self.map, counter.index(slot), names::TOTALS, |value: u64| {
+            sum = sum.wrapping_add(value);
+        })?;
+        Ok(sum)
     }
 
     /// Every counter of the interface in `slot`, by its name.
@@ -51,11 +55,24 @@ impl Hits {
 
     /// What the list with this number dropped.
     pub fn of(&self, list: u32) -> Result<ListHits, Error> {
-        let values = self.map.get(&list, 0).map_err(Error::map(names::LIST_HITS, "read"))?;
-        Ok(values.iter().fold(ListHits::default(), |sum, hits| ListHits {
-            packets: sum.packets.wrapping_add(hits.packets),
-            bytes: sum.bytes.wrapping_add(hits.bytes),
-            last_ns: sum.last_ns.max(hits.last_ns),
-        }))
+        let mut sum = ListHits::default();
+        values(&self.map, list, names::LIST_HITS, |hits: ListHits| {
+            sum.packets = sum.packets.wrapping_add(hits.packets);
+            sum.bytes = sum.bytes.wrapping_add(hits.bytes);
+            sum.last_ns = sum.last_ns.max(hits.last_ns);
+        })?;
+        Ok(sum)
     }
+}
+
+/// What each CPU has at `index`.
+pub(super) fn values<V: bytemuck::Pod + aya::Pod>(
+    map: &PerCpuArray<MapData, V>,
+    index: u32,
+    name: &'static str,
+    each: impl FnMut(V),
+) -> Result<(), Error> {
+    let fd = IterableMap::map(map).fd().as_fd();
+    bpf::per_cpu_values(fd, index, each)
+        .map_err(|error| Error::map(name, "read")(MapError::IoError(error)))
 }

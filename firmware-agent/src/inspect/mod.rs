@@ -1,1 +1,12 @@
-//! TBD
+//! What the agent concludes from the first packets of a flow.
+//!
+//! Owns the parsers, the reassembly and the first-N engine. Everything here is pure: no input or
+//! output, no clock (the monotonic time is an argument), bounded memory, and no panic on any bytes.
+//! Does not own the queue that packets come from, nor what is done about a decision.
+
+pub mod domains;
+pub mod engine;
+pub mod ja;
+pub mod stream;
+mod table;
+pub mod tls;

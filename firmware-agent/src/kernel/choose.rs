@@ -20,7 +20,7 @@ pub enum XdpRung {
 pub enum TcRung {
     /// tcx links: survive other classifiers and the agent, are replaced in one step.
     Tcx,
-    /// clsact qdisc and cls_bpf filters.
+    /// clsact qdisc and `cls_bpf` filters.
     Clsact,
     /// No classifier: verdicts live in the ct mark alone, and every packet of a new flow goes
     /// through the inspection queue.
@@ -63,7 +63,7 @@ pub fn choose_xdp(
         (XdpRung::Native, "native", Box::new(native)),
         (XdpRung::Generic, "generic", Box::new(generic)),
     ])
-    .map_or_else(|missing| (XdpRung::None, missing), |found| found)
+    .unwrap_or_else(|missing| (XdpRung::None, missing))
 }
 
 /// Picks the best classifier that works, and says what was missing for the better ones.
@@ -72,7 +72,7 @@ pub fn choose_tc(
     clsact: impl FnOnce() -> Support,
 ) -> (TcRung, Vec<String>) {
     first([(TcRung::Tcx, "tcx", Box::new(tcx)), (TcRung::Clsact, "clsact", Box::new(clsact))])
-        .map_or_else(|missing| (TcRung::QueueOnly, missing), |found| found)
+        .unwrap_or_else(|missing| (TcRung::QueueOnly, missing))
 }
 
 type Attempt<'a, T> = (T, &'static str, Box<dyn FnOnce() -> Support + 'a>);

@@ -13,6 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::{Need, Support};
 use crate::sys::bpf::{self, Hook, MapKind, ProgramKind};
+use crate::sys::netlink::RequestError;
 use crate::sys::rtnetlink::Side;
 use crate::sys::{bpffs, nfnetlink, rtnetlink};
 
@@ -43,16 +44,19 @@ pub fn probe(need: Need) -> (Support, Option<String>) {
         Need::Btf => fs::File::open("/sys/kernel/btf/vmlinux").map(drop).into(),
         Need::XdpGeneric => in_namespace(|lo| {
             let prog = bpf::load_constant(ProgramKind::Xdp, XDP_PASS)?;
-            bpf::link_create(prog.as_fd(), lo, Hook::XdpGeneric).map(drop)
+            bpf::link_create(prog.as_fd(), lo, Hook::XdpGeneric)?;
+            Ok(())
         }),
         Need::Tcx => in_namespace(|lo| {
             let prog = bpf::load_constant(ProgramKind::Tc, TC_ACT_UNSPEC)?;
-            bpf::link_create(prog.as_fd(), lo, Hook::TcxIngress).map(drop)
+            bpf::link_create(prog.as_fd(), lo, Hook::TcxIngress)?;
+            Ok(())
         }),
         Need::Clsact => in_namespace(|lo| {
             let prog = bpf::load_constant(ProgramKind::Tc, TC_ACT_UNSPEC)?;
             rtnetlink::add_clsact(lo)?;
-            rtnetlink::add_filter(lo, Side::Ingress, (1, 1), "probe", prog.as_fd(), false)
+            rtnetlink::add_filter(lo, Side::Ingress, (1, 1), "probe", prog.as_fd(), false)?;
+            Ok(())
         }),
         Need::Cgroup2 => cgroup2(&fs::read_to_string("/proc/self/mountinfo")),
         Need::Nfqueue => in_namespace(|_| nfnetlink::bind_queue(0)),
@@ -61,15 +65,23 @@ pub fn probe(need: Need) -> (Support, Option<String>) {
     (support, None)
 }
 
+type Trial = Result<(), RequestError>;
+
 /// Runs `trial` with the index of the loopback device of a new network namespace.
-fn in_namespace(trial: impl FnOnce(u32) -> io::Result<()> + Send + 'static) -> Support {
+fn in_namespace(trial: impl FnOnce(u32) -> Trial + Send + 'static) -> Support {
     // A thread can have a network namespace of its own; it ends with the thread.
     let thread = std::thread::Builder::new().name("probe".to_owned()).spawn(move || {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
             return Support::Unknown(format!("no network namespace to try it in: {error}"));
         }
         match rtnetlink::device_by_name("lo") {
-            Ok(Some(lo)) => trial(lo.ifindex).into(),
+            Ok(Some(lo)) => match trial(lo.ifindex) {
+                Ok(()) => Support::Yes,
+                Err(error) if matches!(error.errno(), Some(libc::EPERM | libc::EACCES)) => {
+                    Support::Unknown(error.to_string())
+                }
+                Err(error) => Support::No(error.to_string()),
+            },
             Ok(None) => Support::Unknown("no loopback device to try it on".to_owned()),
             Err(error) => Support::Unknown(error.to_string()),
         }

@@ -32,7 +32,7 @@ pub enum Need {
     XdpGeneric,
     /// tcx links.
     Tcx,
-    /// The clsact qdisc with cls_bpf.
+    /// The clsact qdisc with `cls_bpf`.
     Clsact,
     /// The unified control group tree.
     Cgroup2,

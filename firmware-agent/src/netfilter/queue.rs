@@ -182,9 +182,8 @@ impl Queues {
 
     /// The kernel's figures for these queues.
     pub fn kernel_stats(&self) -> io::Result<Vec<KernelStats>> {
-        let mut stats = table()?;
-        stats.retain(|line| self.open.iter().any(|queue| queue.number == line.queue));
-        Ok(stats)
+        let numbers = self.open.iter().map(|queue| queue.number);
+        kernel_stats(numbers.clone().min().unwrap_or(0)..=numbers.max().unwrap_or(0))
     }
 }
 
@@ -252,6 +251,13 @@ fn grow(socket: &OwnedFd, wanted: usize) -> nix::Result<usize> {
     getsockopt(socket, sockopt::RcvBuf)
 }
 
+/// The kernel's figures for the queues with these numbers, whoever listens to them.
+pub fn kernel_stats(numbers: std::ops::RangeInclusive<u16>) -> io::Result<Vec<KernelStats>> {
+    let mut stats = table()?;
+    stats.retain(|line| numbers.contains(&line.queue));
+    Ok(stats)
+}
+
 fn table() -> io::Result<Vec<KernelStats>> {
     use std::io::Read as _;
     let mut text = String::new();
@@ -296,6 +302,12 @@ pub enum QueueError {
     Lost {
         /// Queue number.
         number: u16,
+    },
+    /// Nothing says when there are packets.
+    #[error("wait for packets")]
+    Wait {
+        /// The system's answer.
+        source: io::Error,
     },
     /// Packets cannot be received.
     #[error("receive from queue {number}")]

@@ -9,10 +9,12 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use bytemuck::Pod;
 
 const BPF_MAP_CREATE: libc::c_int = 0;
+const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
@@ -22,6 +24,7 @@ const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
+const BPF_LINK_DETACH: libc::c_int = 34;
 
 /// The kernel's "operation not supported", which is not in any libc.
 pub const ENOTSUPP: i32 = 524;
@@ -173,6 +176,16 @@ pub fn link_update(link: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> io::Result<()>
     call(BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
+/// Takes a link's program off its device. Without it that happens some time after the last pin and
+/// descriptor are gone.
+pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    #[repr(C)]
+    struct Attr {
+        link_fd: RawFd,
+    }
+    call(BPF_LINK_DETACH, &mut Attr { link_fd: link.as_raw_fd() }).map(drop)
+}
+
 /// Where a link is and what runs there.
 pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     #[repr(C)]
@@ -275,6 +288,49 @@ pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
 pub fn pinned(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     new_fd(BPF_OBJ_GET, &mut Pin { path: address(path.as_ptr()), fd: 0, flags: 0 })
+}
+
+/// Reads the values that all CPUs have at `index` of a per-CPU array, and calls `each` with them.
+///
+/// aya does the same, but opens and reads a file of sysfs for each value.
+pub fn per_cpu_values<V: Pod>(
+    map: BorrowedFd<'_>,
+    index: u32,
+    mut each: impl FnMut(V),
+) -> io::Result<()> {
+    #[repr(C)]
+    struct Attr {
+        map_fd: RawFd,
+        pad: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    // The kernel writes a value for each possible CPU, each rounded up to eight bytes.
+    let words = size_of::<V>().div_ceil(8);
+    let mut buffer = vec![0_u64; words * possible_cpus()?];
+    let mut attr = Attr {
+        map_fd: map.as_raw_fd(),
+        pad: 0,
+        key: address(&raw const index),
+        value: address(buffer.as_mut_ptr()),
+        flags: 0,
+    };
+    call(BPF_MAP_LOOKUP_ELEM, &mut attr)?;
+    for value in buffer.chunks_exact(words) {
+        each(bytemuck::pod_read_unaligned(&bytemuck::cast_slice(value)[..size_of::<V>()]));
+    }
+    Ok(())
+}
+
+/// CPUs that the kernel is prepared for; it never changes while it runs.
+fn possible_cpus() -> io::Result<usize> {
+    static CPUS: OnceLock<usize> = OnceLock::new();
+    if let Some(cpus) = CPUS.get() {
+        return Ok(*cpus);
+    }
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+    Ok(*CPUS.get_or_init(|| cpus))
 }
 
 /// Writes entries to a map until the first failure; returns how many were written, and the failure.

@@ -8,5 +8,4 @@ pub mod clock;
 pub mod log;
 pub mod netlink;
 pub mod nfnetlink;
-mod request;
 pub mod rtnetlink;

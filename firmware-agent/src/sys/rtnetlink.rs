@@ -1,11 +1,11 @@
-//! Devices, clsact and cls_bpf through rtnetlink: what the data path attaches to.
+//! Devices, clsact and `cls_bpf` through rtnetlink: what the data path attaches to.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use nix::sys::socket::SockProtocol;
 
-use super::request::{Request, Socket, attributes, terminated, text, u32_at, u64_at};
+use super::netlink::{Attr, Attrs, Builder, RequestError, Socket, flag};
 
 /// XDP on a device.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -55,7 +55,7 @@ impl Side {
     }
 }
 
-/// A cls_bpf filter.
+/// A `cls_bpf` filter.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Filter {
     /// Priority.
@@ -68,6 +68,13 @@ pub struct Filter {
     pub prog_id: u32,
 }
 
+const DUMP: u16 = 0x300;
+const CREATE: u16 = 0x400;
+const EXCL: u16 = 0x200;
+/// Bytes of `struct ifinfomsg`.
+const IFINFOMSG: usize = 16;
+/// Number of the only request on a socket.
+const SEQUENCE: u32 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
@@ -86,61 +93,70 @@ const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_FLAGS: u16 = 8;
 const TCA_BPF_ID: u16 = 11;
 const ACT_DIRECT: u32 = 1;
-const NESTED: u16 = 0x8000;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
 const CLSACT_PARENT: u32 = 0xffff_fff1;
 
+type Result<T> = std::result::Result<T, RequestError>;
+
 /// Every device of the namespace.
-pub fn devices() -> io::Result<Vec<Device>> {
-    let mut request = Request::new(libc::RTM_GETLINK, libc::NLM_F_DUMP);
-    request.push(&[0; 16]); // struct ifinfomsg
+pub fn devices() -> Result<Vec<Device>> {
     let mut devices = Vec::new();
-    ask(request, |kind, body| {
-        if kind == libc::RTM_NEWLINK {
-            devices.extend(device(body));
-        }
-    })?;
+    ask(
+        libc::RTM_GETLINK,
+        DUMP,
+        &[0; IFINFOMSG],
+        |_| {},
+        |kind, body| {
+            if kind == libc::RTM_NEWLINK {
+                devices.extend(device(body));
+            }
+        },
+    )?;
     Ok(devices)
 }
 
 /// The device called `name`, if there is one.
-pub fn device_by_name(name: &str) -> io::Result<Option<Device>> {
-    let mut request = Request::new(libc::RTM_GETLINK, 0);
-    request.push(&[0; 16]);
-    request.attribute(IFLA_IFNAME, &terminated(name)?);
+pub fn device_by_name(name: &str) -> Result<Option<Device>> {
+    let name = terminated(name)?;
     let mut found = None;
-    match ask(request, |kind, body| {
-        if kind == libc::RTM_NEWLINK {
-            found = device(body);
-        }
-    }) {
+    let answer = ask(
+        libc::RTM_GETLINK,
+        flag::ACK,
+        &[0; IFINFOMSG],
+        |request| request.attr(IFLA_IFNAME, &name),
+        |kind, body| {
+            if kind == libc::RTM_NEWLINK {
+                found = device(body);
+            }
+        },
+    );
+    match answer {
         Ok(()) => Ok(found),
-        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
-        // A name that no device can have.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ERANGE | libc::EINVAL)) => Ok(None),
+        // No such device, or a name that no device can have.
+        Err(error) if matches!(error.errno(), Some(libc::ENODEV | libc::ERANGE | libc::EINVAL)) => {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
 
 /// Adds the clsact qdisc; `false` when the device has one already.
-pub fn add_clsact(ifindex: u32) -> io::Result<bool> {
-    let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-    let mut request = Request::new(libc::RTM_NEWQDISC, flags);
-    tcmsg(&mut request, ifindex, CLSACT_HANDLE, CLSACT_PARENT, 0);
-    request.attribute(TCA_KIND, b"clsact\0");
-    match ask(request, |_, _| {}) {
+pub fn add_clsact(ifindex: u32) -> Result<bool> {
+    let header = tcmsg(ifindex, CLSACT_HANDLE, CLSACT_PARENT, 0);
+    let kind = |request: &mut Builder| request.attr(TCA_KIND, b"clsact\0");
+    let flags = flag::ACK | CREATE | EXCL;
+    match ask(libc::RTM_NEWQDISC, flags, &header, kind, |_, _| {}) {
         Ok(()) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+        Err(error) if error.errno() == Some(libc::EEXIST) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
 /// Removes the clsact qdisc and every filter in it.
-pub fn remove_clsact(ifindex: u32) -> io::Result<()> {
-    let mut request = Request::new(libc::RTM_DELQDISC, 0);
-    tcmsg(&mut request, ifindex, CLSACT_HANDLE, CLSACT_PARENT, 0);
-    request.attribute(TCA_KIND, b"clsact\0");
-    ask(request, |_, _| {})
+pub fn remove_clsact(ifindex: u32) -> Result<()> {
+    let header = tcmsg(ifindex, CLSACT_HANDLE, CLSACT_PARENT, 0);
+    let kind = |request: &mut Builder| request.attr(TCA_KIND, b"clsact\0");
+    ask(libc::RTM_DELQDISC, flag::ACK, &header, kind, |_, _| {})
 }
 
 /// Adds a filter, or with `replace` puts another program into an existing one.
@@ -151,36 +167,43 @@ pub fn add_filter(
     name: &str,
     prog: BorrowedFd<'_>,
     replace: bool,
-) -> io::Result<()> {
-    let flags = if replace { 0 } else { libc::NLM_F_CREATE | libc::NLM_F_EXCL };
-    let mut request = Request::new(libc::RTM_NEWTFILTER, flags);
-    tcmsg(&mut request, ifindex, filter.1, side.parent(), filter_info(filter.0));
-    request.attribute(TCA_KIND, b"bpf\0");
-    let mut options = Request::default();
-    options.attribute(TCA_BPF_FD, &prog.as_raw_fd().to_ne_bytes());
-    options.attribute(TCA_BPF_NAME, &terminated(name)?);
-    options.attribute(TCA_BPF_FLAGS, &ACT_DIRECT.to_ne_bytes());
-    request.attribute(TCA_OPTIONS | NESTED, &options.bytes);
-    ask(request, |_, _| {})
+) -> Result<()> {
+    let name = terminated(name)?;
+    let flags = if replace { flag::ACK } else { flag::ACK | CREATE | EXCL };
+    let header = tcmsg(ifindex, filter.1, side.parent(), filter_info(filter.0));
+    let attributes = |request: &mut Builder| {
+        request.attr(TCA_KIND, b"bpf\0");
+        request.nested(TCA_OPTIONS, |options| {
+            options.attr(TCA_BPF_FD, &prog.as_raw_fd().to_ne_bytes());
+            options.attr(TCA_BPF_NAME, &name);
+            options.attr(TCA_BPF_FLAGS, &ACT_DIRECT.to_ne_bytes());
+        });
+    };
+    ask(libc::RTM_NEWTFILTER, flags, &header, attributes, |_, _| {})
 }
 
 /// Removes a filter.
-pub fn remove_filter(ifindex: u32, side: Side, filter: (u16, u32)) -> io::Result<()> {
-    let mut request = Request::new(libc::RTM_DELTFILTER, 0);
-    tcmsg(&mut request, ifindex, filter.1, side.parent(), filter_info(filter.0));
-    ask(request, |_, _| {})
+pub fn remove_filter(ifindex: u32, side: Side, filter: (u16, u32)) -> Result<()> {
+    let header = tcmsg(ifindex, filter.1, side.parent(), filter_info(filter.0));
+    ask(libc::RTM_DELTFILTER, flag::ACK, &header, |_| {}, |_, _| {})
 }
 
-/// The filters on one side of a device. A kind other than cls_bpf has an empty name and no program.
-pub fn filters(ifindex: u32, side: Side) -> io::Result<Vec<Filter>> {
-    let mut request = Request::new(libc::RTM_GETTFILTER, libc::NLM_F_DUMP);
-    tcmsg(&mut request, ifindex, 0, side.parent(), 0);
+/// The filters on one side of a device. A kind other than `cls_bpf` has an empty name and no
+/// program.
+pub fn filters(ifindex: u32, side: Side) -> Result<Vec<Filter>> {
     let mut filters = Vec::new();
-    ask(request, |kind, body| {
-        if kind == libc::RTM_NEWTFILTER {
-            filters.extend(filter(body));
-        }
-    })?;
+    let header = tcmsg(ifindex, 0, side.parent(), 0);
+    ask(
+        libc::RTM_GETTFILTER,
+        DUMP,
+        &header,
+        |_| {},
+        |kind, body| {
+            if kind == libc::RTM_NEWTFILTER {
+                filters.extend(filter(body));
+            }
+        },
+    )?;
     Ok(filters)
 }
 
@@ -190,18 +213,18 @@ fn filter_info(priority: u16) -> u32 {
 }
 
 fn device(body: &[u8]) -> Option<Device> {
-    let header = body.get(..16)?;
+    let header = body.get(..IFINFOMSG)?;
     let mut device = Device {
         ifindex: u32_at(header, 4)?,
         hardware: u16::from_ne_bytes([header[2], header[3]]),
         ..Device::default()
     };
-    for (kind, value) in attributes(&body[16..]) {
+    for Attr { kind, value } in Attrs::new(&body[IFINFOMSG..]) {
         match kind {
             IFLA_IFNAME => device.name = text(value),
             IFLA_MASTER => device.master = u32_at(value, 0)?,
             IFLA_LINKINFO => {
-                for (kind, value) in attributes(value) {
+                for Attr { kind, value } in Attrs::new(value) {
                     if kind == IFLA_INFO_KIND {
                         device.kind = text(value);
                     }
@@ -219,7 +242,7 @@ fn device(body: &[u8]) -> Option<Device> {
 fn xdp(value: &[u8]) -> Xdp {
     let mut xdp = Xdp::default();
     let (mut mode, mut id) = (0, 0);
-    for (kind, value) in attributes(value) {
+    for Attr { kind, value } in Attrs::new(value) {
         let number = u32_at(value, 0).unwrap_or(0);
         match kind {
             IFLA_XDP_ATTACHED => mode = value.first().copied().unwrap_or(0),
@@ -248,11 +271,11 @@ fn filter(body: &[u8]) -> Option<Filter> {
         name: String::new(),
         prog_id: 0,
     };
-    for (kind, value) in attributes(&body[20..]) {
+    for Attr { kind, value } in Attrs::new(&body[20..]) {
         if kind != TCA_OPTIONS {
             continue;
         }
-        for (kind, value) in attributes(value) {
+        for Attr { kind, value } in Attrs::new(value) {
             match kind {
                 TCA_BPF_NAME => filter.name = text(value),
                 TCA_BPF_ID => filter.prog_id = u32_at(value, 0)?,
@@ -264,15 +287,50 @@ fn filter(body: &[u8]) -> Option<Filter> {
     (handle != 0).then_some(filter)
 }
 
-fn tcmsg(request: &mut Request, ifindex: u32, handle: u32, parent: u32, info: u32) {
-    request.push(&[0; 4]); // family
+fn tcmsg(ifindex: u32, handle: u32, parent: u32, info: u32) -> Vec<u8> {
+    let mut header = vec![0; 4]; // family
     for field in [ifindex, handle, parent, info] {
-        request.push(&field.to_ne_bytes());
+        header.extend_from_slice(&field.to_ne_bytes());
     }
+    header
 }
 
-fn ask(request: Request, each: impl FnMut(u16, &[u8])) -> io::Result<()> {
-    Socket::open(SockProtocol::NetlinkRoute)?.ask(request, each)
+/// One request on a socket of its own: the socket belongs to the namespace of the thread.
+fn ask(
+    kind: u16,
+    flags: u16,
+    header: &[u8],
+    attributes: impl FnOnce(&mut Builder),
+    mut each: impl FnMut(u16, &[u8]),
+) -> Result<()> {
+    let mut request = Builder::default();
+    request.message(kind, flag::REQUEST | flags, SEQUENCE, header);
+    attributes(&mut request);
+    // The kernel fills up to 32 KiB of a dump into one datagram, if the reader has room.
+    let mut buffer = vec![0; 32 * 1024 + 1];
+    let socket = Socket::open(SockProtocol::NetlinkRoute, 0)?;
+    socket
+        .request(request.bytes(), SEQUENCE, &mut buffer, |message| each(message.kind, message.body))
+}
+
+fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(offset..offset + 4)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.get(offset..offset + 8)?.try_into().ok()?))
+}
+
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+fn terminated(name: &str) -> io::Result<Vec<u8>> {
+    if name.is_empty() || name.contains('\0') {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    Ok([name.as_bytes(), b"\0"].concat())
 }
 
 #[cfg(test)]

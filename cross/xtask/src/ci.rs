@@ -1,0 +1,235 @@
+//! Every check in the order in which a fault is found cheapest, with the time and the tests of each.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use lexopt::Arg::Long;
+use lexopt::ValueExt as _;
+
+use crate::tally::Tally;
+use crate::{agent, check, ebpf, licence, mips, run, targets, vm};
+
+/// Fewer tests that need root or a machine of their own than this mean that some were not run, whatever the rest
+/// says. Raised with each new one: it is the number that `cargo xtask ci` printed last.
+const PRIVILEGED_FLOOR: u32 = 1;
+
+/// A step: what it is called, and what it does. Tests are counted into the tally even when it fails.
+struct Step {
+    name: &'static str,
+    title: &'static str,
+    is_privileged: bool,
+    act: fn(&mut Report) -> Result<()>,
+}
+
+#[rustfmt::skip]
+const STEPS: [Step; 13] = [
+    Step { name: "fmt", title: "formatting", is_privileged: false, act: fmt },
+    Step { name: "clippy", title: "lints, programs included, without a toolchain for BPF", is_privileged: false, act: clippy },
+    Step { name: "test", title: "unit tests, no root", is_privileged: false, act: test },
+    Step { name: "ebpf", title: "eBPF objects, both endiannesses", is_privileged: false, act: |_| ebpf::build().map(drop) },
+    Step { name: "check", title: "objects: calls, licence, budgets", is_privileged: false, act: |_| check::main(none()) },
+    Step { name: "agent", title: "release build of the agent", is_privileged: false, act: |_| agent::host().map(drop) },
+    Step { name: "kernel", title: "tests with this machine's kernel, as root", is_privileged: true, act: kernel },
+    Step { name: "vm", title: "tests in virtual machines", is_privileged: true, act: virtual_machines },
+    Step { name: "mips", title: "unit tests on MIPS, both endiannesses", is_privileged: false, act: mips_tests },
+    Step { name: "cross", title: "the agent for routers, with its size", is_privileged: false, act: cross },
+    Step { name: "shellcheck", title: "scripts", is_privileged: false, act: shellcheck },
+    Step { name: "licence", title: "licences and foreign names", is_privileged: false, act: |_| licence::main() },
+    Step { name: "deny", title: "dependencies", is_privileged: false, act: deny },
+];
+
+/// What has been counted.
+#[derive(Default)]
+struct Report {
+    tally: Tally,
+    /// Closing lines of test programs.
+    closing: Vec<String>,
+    /// Steps that could not be taken, with the reason.
+    skipped: Vec<String>,
+}
+
+impl Report {
+    fn cargo_line(&mut self, line: &str) {
+        self.tally.cargo_line(line);
+        if line.starts_with("test result: ") {
+            self.closing.push(line.to_owned());
+        }
+    }
+}
+
+/// `ci [--from STEP] [--only STEP]…`.
+pub(crate) fn main(mut parser: lexopt::Parser) -> Result<()> {
+    let mut first = 0;
+    let mut only = Vec::new();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("from") => first = position(&parser.value()?.string()?)?,
+            Long("only") => only.push(position(&parser.value()?.string()?)?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let chosen: Vec<&Step> = STEPS
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| if only.is_empty() { *index >= first } else { only.contains(index) })
+        .map(|(_, step)| step)
+        .collect();
+
+    let mut all = Report::default();
+    let mut privileged = 0;
+    let mut failed = Vec::new();
+    let mut table = String::new();
+    for (index, step) in chosen.iter().enumerate() {
+        println!("\n=== {}/{} {}: {}", index + 1, chosen.len(), step.name, step.title);
+        let started = Instant::now();
+        let mut report = Report::default();
+        let result = (step.act)(&mut report);
+        let outcome = match &result {
+            Err(error) => {
+                println!("{}: {error:#}", step.name);
+                failed.push(step.name);
+                "FAILED"
+            }
+            Ok(()) if report.skipped.is_empty() => "ok",
+            Ok(()) => "skipped",
+        };
+        let _ = writeln!(table, "{}", row(step.name, outcome, started.elapsed(), report.tally));
+        if step.is_privileged {
+            privileged += report.tally.executed();
+        }
+        all.tally += report.tally;
+        all.closing.append(&mut report.closing);
+        all.skipped.append(&mut report.skipped);
+    }
+
+    println!("\n=== summary\n{table}");
+    for reason in &all.skipped {
+        println!("skipped: {reason}");
+    }
+    println!("privileged tests executed: {privileged}");
+    if chosen.len() == STEPS.len() && privileged < PRIVILEGED_FLOOR {
+        println!("at least {PRIVILEGED_FLOOR} are expected");
+        failed.push("privileged tests");
+    }
+    for line in &all.closing {
+        println!("{line}");
+    }
+    println!("{}", all.tally);
+    if failed.is_empty() {
+        return Ok(());
+    }
+    bail!("failed: {}", failed.join(", "))
+}
+
+fn position(name: &str) -> Result<usize> {
+    STEPS
+        .iter()
+        .position(|step| step.name == name)
+        .with_context(|| format!("no step {name}: {}", STEPS.map(|step| step.name).join(", ")))
+}
+
+fn row(name: &str, outcome: &str, elapsed: Duration, tally: Tally) -> String {
+    let tests =
+        if tally.executed() + tally.skipped > 0 { tally.to_string() } else { String::new() };
+    format!("{name:<12}{outcome:<9}{:>7.1} s  {tests}", elapsed.as_secs_f32()).trim_end().to_owned()
+}
+
+fn none() -> lexopt::Parser {
+    lexopt::Parser::from_args(std::iter::empty::<&str>())
+}
+
+fn fmt(_: &mut Report) -> Result<()> {
+    run::run(run::host_cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn clippy(_: &mut Report) -> Result<()> {
+    run::run(run::host_cargo().args([
+        "clippy",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "--deny",
+        "warnings",
+    ]))
+}
+
+fn test(report: &mut Report) -> Result<()> {
+    run::watched(
+        run::host_cargo().args(["test", "--locked", "--no-fail-fast", "--quiet"]),
+        |line| {
+            report.cargo_line(line);
+        },
+    )
+}
+
+/// Shows the output of tests that passed too: it says which of them could not run.
+fn kernel(report: &mut Report) -> Result<()> {
+    run::watched(
+        run::host_cargo()
+            .args(["test", "--locked", "--no-fail-fast", "--quiet", "--package", "sluice-tests"])
+            .args(["--", "--show-output"]),
+        |line| report.cargo_line(line),
+    )
+}
+
+fn virtual_machines(report: &mut Report) -> Result<()> {
+    vm::test(&mut report.tally)
+}
+
+fn mips_tests(report: &mut Report) -> Result<()> {
+    mips::test(|line| report.cargo_line(line))
+}
+
+fn cross(_: &mut Report) -> Result<()> {
+    for (name, target) in targets::read()? {
+        agent::cross(&name, &target)?;
+    }
+    Ok(())
+}
+
+fn shellcheck(_: &mut Report) -> Result<()> {
+    let files = run::output(
+        std::process::Command::new("git")
+            .current_dir(run::root())
+            .args(["ls-files", "-z", "*.sh", ".ci/run", "*.init"]),
+    )?;
+    let files: Vec<&str> = files.split('\0').filter(|file| !file.is_empty()).collect();
+    println!("{}", files.join(" "));
+    run::run(std::process::Command::new("shellcheck").current_dir(run::root()).args(files))
+}
+
+/// cargo-deny is not in Debian and takes minutes to build: used where it is.
+fn deny(report: &mut Report) -> Result<()> {
+    if run::find("cargo-deny").is_none() {
+        report.skipped.push("deny: cargo-deny is not installed".to_owned());
+        return Ok(());
+    }
+    run::run(run::host_cargo().args(["deny", "check", "bans", "licenses", "sources"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_known_by_their_names_and_each_only_once() {
+        for (index, step) in STEPS.iter().enumerate() {
+            assert_eq!(position(step.name).unwrap(), index);
+        }
+        assert!(position("none").is_err());
+    }
+
+    #[test]
+    fn a_row_shows_tests_only_where_there_were_some() {
+        let mut tally = Tally::default();
+        assert_eq!(
+            row("fmt", "ok", Duration::from_millis(1500), tally),
+            "fmt         ok           1.5 s"
+        );
+        tally.guest_line("test a ... ok");
+        assert!(row("vm", "ok", Duration::ZERO, tally).ends_with("1 passed, 0 failed, 0 skipped"));
+    }
+}

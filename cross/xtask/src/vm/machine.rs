@@ -1,0 +1,147 @@
+//! One run of a virtual machine: qemu without KVM, its serial line, a time limit.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use super::cells::Cell;
+use super::kernel::Kernel;
+use crate::run;
+use crate::tally::Tally;
+
+/// What a guest has said.
+pub(crate) struct Outcome {
+    /// Its tests.
+    pub(crate) tally: Tally,
+    /// Why the machine counts as failed.
+    pub(crate) fault: Option<String>,
+}
+
+/// Boots the kernel with the archive as its root and reads the serial line to the end.
+pub(crate) fn run(cell: &Cell, kernel: &Kernel, archive: &[u8]) -> Result<Outcome> {
+    let initrd = Scratch::new(archive)?;
+    let mut child = Command::new("qemu-system-x86_64")
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"])
+        .args(["-no-reboot", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"])
+        .args(["-m", &cell.memory_mib.to_string()])
+        .args(["-append", "console=ttyS0 panic=-1 quiet loglevel=4"])
+        .arg("-kernel")
+        .arg(kernel.image())
+        .arg("-initrd")
+        .arg(&initrd.0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("could not run qemu-system-x86_64: run cross/setup.sh test")?;
+    let stdout = child.stdout.take().context("qemu has no output")?;
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+
+    let deadline = Instant::now() + Duration::from_secs(cell.limit_s);
+    let mut console = Console::default();
+    let mut timed_out = false;
+    loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                println!("{}| {line}", cell.name);
+                console.line(&line);
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                timed_out = true;
+                break;
+            }
+        }
+    }
+    if timed_out {
+        child.kill()?;
+    }
+    let status = child.wait()?;
+    let fault = if timed_out {
+        Some(format!("not done after {} s", cell.limit_s))
+    } else if status.success() {
+        console.fault()
+    } else {
+        Some(format!("qemu failed: {status}"))
+    };
+    Ok(Outcome { tally: console.tally, fault })
+}
+
+/// What the serial line has said so far.
+#[derive(Default)]
+struct Console {
+    tally: Tally,
+    succeeded: bool,
+}
+
+impl Console {
+    fn line(&mut self, line: &str) {
+        self.tally.guest_line(line);
+        self.succeeded |= line == "init: success";
+    }
+
+    /// Why this is no success: PID 1 has to say so, and at least one test has to have held.
+    fn fault(&self) -> Option<String> {
+        if !self.succeeded {
+            Some("the guest did not print `init: success`".to_owned())
+        } else if self.tally.failed > 0 {
+            Some(format!("{} tests failed", self.tally.failed))
+        } else if self.tally.passed == 0 {
+            Some("the guest ran no test".to_owned())
+        } else {
+            None
+        }
+    }
+}
+
+/// A file that goes away with its value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(content: &[u8]) -> Result<Self> {
+        let path = run::root().join(format!("target/vm-{}.cpio", std::process::id()));
+        std::fs::write(&path, content)
+            .with_context(|| format!("could not write {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(lines: &[&str]) -> Option<String> {
+        let mut console = Console::default();
+        for line in lines {
+            console.line(line);
+        }
+        console.fault()
+    }
+
+    #[test]
+    fn only_a_guest_that_says_so_and_ran_a_test_has_succeeded() {
+        assert_eq!(fault(&["test a ... ok", "init: success"]), None);
+        assert!(fault(&["test a ... ok"]).is_some());
+        assert!(fault(&["init: success"]).is_some());
+        assert!(fault(&["test a ... SKIPPED: old", "init: success"]).is_some());
+        assert!(fault(&["test a ... ok", "test b ... FAILED", "init: success"]).is_some());
+        assert!(fault(&["test a ... ok", "not init: success"]).is_some());
+    }
+}

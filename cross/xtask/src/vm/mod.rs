@@ -1,0 +1,191 @@
+//! Guest tests in virtual machines: a kernel of Debian's, an initial RAM disk of the host's programs, and test
+//! programs that PID 1 starts one after the other.
+//!
+//! Owns the machines; what is tested is in the guests that `tests/vm/kernels.toml` names.
+
+mod cells;
+mod initramfs;
+mod kernel;
+mod machine;
+mod modules;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use lexopt::Arg::{Long, Value};
+use lexopt::ValueExt as _;
+
+use crate::tally::Tally;
+use crate::{agent, ebpf, run};
+use cells::{Cell, Matrix};
+use initramfs::Tree;
+
+/// What to run: the defaults are all cells and the guests of the matrix.
+#[derive(Default)]
+struct Options {
+    cells: Vec<String>,
+    guests: Vec<String>,
+    /// Files of the host and their places in the guest.
+    files: Vec<(PathBuf, String)>,
+    /// Arguments of the guests.
+    args: Vec<OsString>,
+}
+
+/// `vm [--cell C]… [--guest G]… [--file SOURCE=PLACE]… [--list] [-- ARG…]`.
+pub(crate) fn main(mut parser: lexopt::Parser) -> Result<()> {
+    let mut options = Options::default();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("cell") => options.cells.push(parser.value()?.string()?),
+            Long("guest") => options.guests.push(parser.value()?.string()?),
+            Long("file") => {
+                let value = parser.value()?.string()?;
+                let (source, place) = value.split_once('=').context("--file SOURCE=PLACE")?;
+                options.files.push((source.into(), place.to_owned()));
+            }
+            Long("list") => {
+                for cell in Matrix::read()?.cells {
+                    println!("{} {}", cell.name, cell.package);
+                }
+                return Ok(());
+            }
+            // Everything after `--`.
+            Value(arg) => options.args.push(arg),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    ebpf::build()?;
+    agent::host()?;
+    let mut tally = Tally::default();
+    let result = boot(&options, &mut tally);
+    println!("vm: {tally}");
+    result
+}
+
+/// Every cell with its guests, counted into the tally. The objects and the agent must have been built.
+pub(crate) fn test(tally: &mut Tally) -> Result<()> {
+    boot(&Options::default(), tally)
+}
+
+/// Boots each cell. All are run before a failure of one is told.
+fn boot(options: &Options, tally: &mut Tally) -> Result<()> {
+    let matrix = Matrix::read()?;
+    let cells = matrix.select(&options.cells)?;
+    let guests = if options.guests.is_empty() { &matrix.guests } else { &options.guests };
+    let guests = guests.iter().map(|guest| resolve(guest)).collect::<Result<Vec<_>>>()?;
+    let mut faults = Vec::new();
+    for cell in cells {
+        let started = Instant::now();
+        match cell_run(cell, &matrix, &guests, options) {
+            Ok(result) => {
+                let seconds = started.elapsed().as_secs_f32();
+                println!("vm: {}: {} in {seconds:.1} s", cell.name, result.tally);
+                *tally += result.tally;
+                faults.extend(result.fault.map(|fault| format!("{}: {fault}", cell.name)));
+            }
+            Err(error) => faults.push(format!("{}: {error:#}", cell.name)),
+        }
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    bail!("virtual machines failed\n  {}", faults.join("\n  "))
+}
+
+fn cell_run(
+    cell: &Cell,
+    matrix: &Matrix,
+    guests: &[Guest],
+    options: &Options,
+) -> Result<machine::Outcome> {
+    println!("vm: {}: {}", cell.name, cell.package);
+    let kernel = kernel::get(&cell.package)?;
+    println!("vm: {}: {}", cell.name, kernel.label());
+    let mut tree = Tree::new();
+    tree.system()?;
+    tree.program("/init", &run::root().join("tests/vm/init.sh"))?;
+    for entry in list("tests/vm/programs.txt")? {
+        tree.host_entry(&entry)?;
+    }
+    for (name, content) in kernel.modules(&list("tests/vm/modules.txt")?)? {
+        tree.file(&format!("/modules/{name}"), 0o644, content);
+    }
+    for path in &matrix.workspace {
+        let (mark, path) = path.strip_prefix('?').map_or(("", path.as_str()), |path| ("?", path));
+        tree.host_entry(&format!("{mark}{}", run::root().join(path).display()))?;
+    }
+    for (source, place) in &options.files {
+        tree.host_tree(source, place)?;
+    }
+    let mut start = String::new();
+    for (index, guest) in guests.iter().enumerate() {
+        let place = format!("/guests/{index:02}-{}", guest.name);
+        tree.program(&place, &guest.path)?;
+        start.push_str(&guest.command(&place, &options.args));
+    }
+    tree.file("/guests/start", 0o644, start.into_bytes());
+    machine::run(cell, &kernel, &tree.into_cpio())
+}
+
+/// A test program of the guest.
+struct Guest {
+    name: String,
+    path: PathBuf,
+    /// Whether it is one of cargo's, with libtest's arguments and the crate's directory.
+    is_cargo: bool,
+}
+
+impl Guest {
+    /// A line for the list that PID 1 works off: name, directory, command.
+    fn command(&self, place: &str, args: &[OsString]) -> String {
+        let directory = if self.is_cargo { run::root().join("tests") } else { "/".into() };
+        let mut command = format!("{} {} {place}", self.name, directory.display());
+        if self.is_cargo {
+            command.push_str(" --test-threads=1");
+        }
+        for arg in args {
+            command.push(' ');
+            command.push_str(&arg.to_string_lossy());
+        }
+        command.push('\n');
+        command
+    }
+}
+
+/// A guest is a file of the workspace, or `cargo:NAME`, a test of crate `sluice-tests`.
+fn resolve(guest: &str) -> Result<Guest> {
+    let Some(test) = guest.strip_prefix("cargo:") else {
+        let path = run::root().join(guest);
+        let name =
+            path.file_stem().context("a guest without a name")?.to_string_lossy().into_owned();
+        return Ok(Guest { name, path, is_cargo: false });
+    };
+    let messages = run::output(
+        run::host_cargo()
+            .args(["test", "--quiet", "--no-run", "--package", "sluice-tests", "--test", test])
+            .args(["--message-format", "json-render-diagnostics"]),
+    )?;
+    let is_test = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("{test}-")))
+    };
+    let path = ebpf::executables(&messages)
+        .into_iter()
+        .find(is_test)
+        .with_context(|| format!("cargo names no executable of test {test}"))?;
+    Ok(Guest { name: test.to_owned(), path, is_cargo: true })
+}
+
+/// The entries of a list: one a line, `#` starts a comment.
+fn list(path: impl AsRef<Path>) -> Result<Vec<String>> {
+    let path = run::root().join(path);
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("could not read {}", path.display()))?;
+    Ok(text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim())
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect())
+}

@@ -1,0 +1,87 @@
+//! The agent: builds the parts, connects them, brings them from one configuration to the next, and
+//! takes everything down again.
+//!
+//! The only module that knows the others. One thread: tasks take turns, and none holds the shared
+//! state while it waits.
+
+mod inspector;
+mod report;
+mod running;
+mod signals;
+
+use std::path::Path;
+use std::rc::Rc;
+
+use smol::{LocalExecutor, future};
+
+use self::running::{Next, Running};
+use crate::cli::{Exit, Failed};
+use crate::config::Config;
+use crate::control::report::Feature;
+use crate::control::server::{ServeError, Server};
+use crate::dataplane::object::Objects;
+use crate::kernel::Report;
+use crate::plan::Plan;
+use crate::sys::clock;
+
+include!(concat!(env!("OUT_DIR"), "/objects.rs"));
+
+/// Runs the agent with the configuration in `file` until it is told to stop.
+pub fn run(file: &Path) -> Result<(), Failed> {
+    let started_ns = clock::monotonic_ns();
+    crate::sys::log::start(log::LevelFilter::Info);
+    // Before any thread starts, so that all of them leave signals to the task that reads them.
+    let signals = signals::Signals::take().map_err(|error| Failed::new(Exit::Failure, &error))?;
+    let (config, warnings) =
+        Config::load(file).map_err(|error| Failed::new(Exit::Config, &error))?;
+    crate::sys::log::start(config.main.log_level);
+    let report = Report::of_this_kernel();
+    if let Some(obstacle) = report.obstacle() {
+        return Err(Failed { exit: Exit::Denied, message: obstacle });
+    }
+    let hash_key =
+        std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), started_ns) as u32;
+    let mut plan =
+        Plan::new(&config, hash_key).map_err(|error| Failed::new(Exit::Config, &error))?;
+    let mut warnings = warnings.iter().map(ToString::to_string).collect();
+    let mut generation = 1;
+    loop {
+        let server = Server::open(&plan.run_dir).map_err(|error| {
+            let exit = if matches!(error, ServeError::Running { .. }) {
+                Exit::Running
+            } else {
+                Exit::Failure
+            };
+            Failed::new(exit, &error)
+        })?;
+        let objects = Objects { xdp_shield: XDP_SHIELD, tc_flow: TC_FLOW };
+        let (running, queues) =
+            Running::start(plan, objects, report, warnings, generation, started_ns, file)?;
+        let running = Rc::new(running);
+        let executor = LocalExecutor::new();
+        let next =
+            future::block_on(executor.run(running.serve(&executor, &server, queues, &signals)));
+        drop(executor);
+        let running = Rc::into_inner(running).ok_or_else(|| Failed {
+            exit: Exit::Failure,
+            message: "a task outlived the executor".to_owned(),
+        })?;
+        match next {
+            Next::Stop => return running.stop(),
+            Next::Fail(failed) => {
+                running.abandon();
+                return Err(failed);
+            }
+            Next::Restart(new) => {
+                (plan, warnings, generation) = (new.plan, new.warnings, new.generation);
+                running.hand_over(&plan);
+            }
+        }
+    }
+}
+
+/// What this kernel can do, for `sluice doctor`.
+#[must_use]
+pub fn doctor() -> Vec<Feature> {
+    report::probes(Report::of_this_kernel())
+}

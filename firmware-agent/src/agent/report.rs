@@ -1,0 +1,394 @@
+//! What the agent tells about itself.
+
+use std::net::IpAddr;
+
+use sluice_abi::ABI_VERSION;
+use sluice_abi::flow::{Direction, FlowKey};
+use sluice_abi::verdict::Verdict;
+use sluice_datapath::parse::TCP;
+
+use super::running::State;
+use crate::control::report::{
+    Cause, Feature, Flow, FlowMap, Interface, List, Netfilter, Queue, State as Health, Status,
+    Tuple, Why,
+};
+use crate::dataplane::table::Record;
+use crate::dataplane::{FeatureState, Hook, Net, State as HookState};
+use crate::inspect::domains::RuleAction;
+use crate::kernel::{Report, Support};
+use crate::sys::clock;
+
+impl State {
+    /// Everything.
+    pub(super) fn status(&self) -> Status {
+        let now_ns = clock::monotonic_ns();
+        let features = self.features();
+        let worst = features.iter().map(|feature| feature.state);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi: ABI_VERSION,
+            pid: std::process::id(),
+            uptime_s: (now_ns - self.started_ns) / 1_000_000_000,
+            ready_ms: (self.ready_ns - self.started_ns) / 1_000_000,
+            state: if !self.plan.enabled {
+                Health::Off
+            } else if worst.clone().any(|state| state == Health::Failed) {
+                Health::Failed
+            } else if worst.clone().any(|state| state == Health::Degraded) {
+                Health::Degraded
+            } else {
+                Health::Active
+            },
+            generation: self.generation,
+            config_file: self.file.display().to_string(),
+            config_errors: self.mistakes.clone(),
+            config_warnings: self.warnings.clone(),
+            features,
+            interfaces: self.interfaces(),
+            netfilter: self.netfilter(),
+            queue: self.queue(),
+            flows: FlowMap {
+                entries: self.inspector.table.len() as u64,
+                capacity: self.plan.flows.into(),
+                expired: self.inspector.totals.expired,
+                evicted: self.inspector.totals.evicted,
+                write_errors: self.inspector.totals.write_errors,
+            },
+            lists: self.lists(now_ns),
+        }
+    }
+
+    fn features(&self) -> Vec<Feature> {
+        let mut features: Vec<Feature> = match (&self.dataplane, &self.no_dataplane) {
+            (Some(dataplane), _) => dataplane.features().into_iter().map(feature).collect(),
+            (None, reason) => vec![Feature {
+                name: "programs".to_owned(),
+                state: Health::Failed,
+                rung: "none".to_owned(),
+                reasons: reason.iter().cloned().collect(),
+            }],
+        };
+        if let Some(dataplane) = &self.dataplane
+            && !dataplane.notes().is_empty()
+        {
+            features.push(Feature {
+                name: "maps".to_owned(),
+                state: Health::Degraded,
+                rung: "smaller than planned".to_owned(),
+                reasons: dataplane.notes().to_vec(),
+            });
+        }
+        let (state, rung) = match &self.backend {
+            _ if !self.plan.enabled => (Health::Off, "none"),
+            None => (Health::Failed, "none"),
+            Some(backend) if self.inspection_notes.is_empty() => {
+                (Health::Active, backend.kind().name())
+            }
+            Some(backend) => (Health::Degraded, backend.kind().name()),
+        };
+        features.push(Feature {
+            name: "inspection".to_owned(),
+            state,
+            rung: rung.to_owned(),
+            reasons: self.inspection_notes.clone(),
+        });
+        features
+    }
+
+    fn interfaces(&self) -> Vec<Interface> {
+        let counters = |slot| match &self.dataplane {
+            Some(dataplane) => dataplane.totals.of(slot).unwrap_or_default(),
+            None => std::collections::BTreeMap::new(),
+        };
+        self.plan
+            .dataplane
+            .interfaces
+            .iter()
+            .map(|plan| Interface {
+                name: plan.name.clone(),
+                device: plan.device.clone(),
+                role: plan.role.name().to_owned(),
+                counters: counters(plan.slot)
+                    .into_iter()
+                    .map(|(name, count)| (name.to_owned(), count))
+                    .collect(),
+            })
+            .collect()
+    }
+
+    fn netfilter(&self) -> Netfilter {
+        let Some(backend) = &self.backend else { return Netfilter::default() };
+        let counters = backend.counters().unwrap_or_default();
+        Netfilter {
+            backend: backend.kind().name().to_owned(),
+            applied: backend.is_applied().unwrap_or_default(),
+            reapplied: self.reapplied,
+            counters: counters
+                .into_iter()
+                .map(|count| (count.counted.name().to_owned(), count.packets))
+                .collect(),
+        }
+    }
+
+    fn queue(&self) -> Queue {
+        let totals = &self.queue_totals;
+        let mut kernel: Vec<(&str, u64)> = vec![
+            ("socket overruns", totals.overruns),
+            ("malformed messages", totals.malformed),
+            ("refused verdicts", totals.refused),
+            ("merged packets", totals.gso),
+            ("cut copies", totals.cut),
+        ];
+        kernel.extend(self.queue_burst.map(|burst| ("burst without loss", burst as u64)));
+        let (first, count) = self.plan.queue;
+        let numbers = first..=first.saturating_add(count.saturating_sub(1));
+        for stats in crate::netfilter::queue::kernel_stats(numbers).unwrap_or_default() {
+            for (name, value) in [
+                ("waiting", stats.waiting),
+                ("queue full", stats.dropped),
+                ("socket full", stats.user_dropped),
+            ] {
+                match kernel.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, sum)) => *sum += u64::from(value),
+                    None => kernel.push((name, value.into())),
+                }
+            }
+        }
+        let mut engine: std::collections::BTreeMap<String, u64> = self
+            .inspector
+            .engine
+            .stats()
+            .rows()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        engine.insert("without connection".to_owned(), self.inspector.totals.without_connection);
+        Queue {
+            first: self.plan.queue.0,
+            count: self.plan.queue.1,
+            engine,
+            kernel: kernel.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            inspecting: self.inspector.engine.inspecting() as u64,
+        }
+    }
+
+    fn lists(&self, now_ns: u64) -> Vec<List> {
+        let hits = self.dataplane.as_ref().and_then(|dataplane| dataplane.hits.as_ref());
+        (0..)
+            .zip(&self.plan.lists)
+            .map(|(number, (name, nets))| {
+                let hits = hits.and_then(|hits| hits.of(number).ok()).unwrap_or_default();
+                List {
+                    name: name.to_string(),
+                    entries: nets.len() as u64,
+                    packets: hits.packets,
+                    bytes: hits.bytes,
+                    last_s_ago: ago(now_ns, hits.last_ns),
+                }
+            })
+            .collect()
+    }
+
+    /// Decided flows, the most recent first.
+    pub(super) fn flows(&self) -> Vec<Flow> {
+        let now_ns = clock::monotonic_ns();
+        let mut records: Vec<&Record> = self.inspector.table.iter().collect();
+        records.sort_unstable_by_key(|record| std::cmp::Reverse(record.decided_ns));
+        records.into_iter().map(|record| self.flow(record, now_ns)).collect()
+    }
+
+    fn flow(&self, record: &Record, now_ns: u64) -> Flow {
+        let decision = &record.decision;
+        let count =
+            self.flow_map().and_then(|flows| flows.count(record.slot).ok()).unwrap_or_default();
+        let sent = record.sent(&count);
+        let (key, original) = decision.key;
+        let hello = decision.hello.as_ref();
+        let text = |part: Option<&Box<str>>| part.map(ToString::to_string);
+        Flow {
+            tuple: tuple(&key, original),
+            transport: if key.proto() == TCP { "tcp" } else { "udp" }.to_owned(),
+            nat_reply: decision.nat_key.map(|(key, original)| tuple(&key, original.reversed())),
+            verdict: decision.verdict.name().to_owned(),
+            reason: decision.reason.name().to_owned(),
+            rule: text(decision.rule.as_ref()),
+            sni: text(hello.and_then(|hello| hello.sni.as_ref())),
+            alpn: hello
+                .map(|hello| hello.alpn.iter().map(ToString::to_string).collect())
+                .unwrap_or_default(),
+            ja4: text(hello.and_then(|hello| hello.ja4.as_ref())),
+            ja3: text(hello.and_then(|hello| hello.ja3.as_ref())),
+            inspected_packets: decision.inspected_packets,
+            original_packets: sent.original_packets,
+            original_bytes: sent.original_bytes,
+            reply_packets: sent.reply_packets,
+            reply_bytes: sent.reply_bytes,
+            age_s: now_ns.saturating_sub(record.decided_ns) / 1_000_000_000,
+            idle_s: now_ns.saturating_sub(sent.last_seen_ns) / 1_000_000_000,
+        }
+    }
+
+    /// What applies to an address or a domain.
+    pub(super) fn why(&self, subject: &str) -> Result<Why, String> {
+        match subject.parse::<IpAddr>() {
+            Ok(address) => self.why_address(subject, address.to_canonical()),
+            Err(_) => Ok(self.why_domain(subject)),
+        }
+    }
+
+    fn why_address(&self, subject: &str, address: IpAddr) -> Result<Why, String> {
+        let now_ns = clock::monotonic_ns();
+        let mut causes = Vec::new();
+        let blocklist = self.dataplane.as_ref().and_then(|dataplane| dataplane.blocklist.as_ref());
+        let listed = match blocklist {
+            Some(list) => {
+                list.lookup(address, clock::monotonic_s()).map_err(|error| error.chain())?
+            }
+            None => None,
+        };
+        if let Some(listed) = listed {
+            let hits = self.dataplane.as_ref().and_then(|dataplane| dataplane.hits.as_ref());
+            let hits = hits.and_then(|hits| hits.of(listed.list).ok()).unwrap_or_default();
+            let name = self.plan.lists.get(listed.list as usize).map(|(name, _)| name.to_string());
+            causes.push(Cause {
+                hook: "xdp".to_owned(),
+                action: "drop".to_owned(),
+                by: name.unwrap_or_default(),
+                entry: listed.net.to_string(),
+                packets: hits.packets,
+                last_s_ago: ago(now_ns, hits.last_ns),
+            });
+        }
+        let host = Net::host(address);
+        for (net, roles) in self.plan.allowed.iter().filter(|(net, _)| net.contains(&host)) {
+            let named = [sluice_abi::attach::Role::Lan, sluice_abi::attach::Role::Wan]
+                .into_iter()
+                .filter(|role| roles & role.bit() != 0)
+                .map(sluice_abi::attach::Role::name);
+            causes.push(Cause {
+                hook: "xdp".to_owned(),
+                action: "allow".to_owned(),
+                by: format!("allowlist on {}", named.collect::<Vec<_>>().join(" and ")),
+                entry: net.to_string(),
+                packets: 0,
+                last_s_ago: None,
+            });
+        }
+        let flows = self
+            .flows()
+            .into_iter()
+            .filter(|flow| {
+                let nat = flow.nat_reply.iter().flat_map(|tuple| [tuple.src, tuple.dst]);
+                [flow.tuple.src, flow.tuple.dst].into_iter().chain(nat).any(|end| end == address)
+            })
+            .collect();
+        Ok(Why { subject: subject.to_owned(), causes, flows })
+    }
+
+    fn why_domain(&self, subject: &str) -> Why {
+        let name = subject.trim_end_matches('.').to_ascii_lowercase();
+        let flows: Vec<Flow> = self
+            .flows()
+            .into_iter()
+            .filter(|flow| flow.sni.as_deref() == Some(name.as_str()))
+            .collect();
+        let causes = self
+            .inspector
+            .engine
+            .rules()
+            .lookup(&name)
+            .map(|found| {
+                let verdicts = self.inspector.table.iter().filter(|record| {
+                    record.decision.hello.as_ref().and_then(|hello| hello.sni.as_deref())
+                        == Some(name.as_str())
+                });
+                let blocked = verdicts.filter(|record| record.decision.verdict == Verdict::Blocked);
+                let sent = blocked.map(|record| {
+                    let count = self
+                        .flow_map()
+                        .and_then(|flows| flows.count(record.slot).ok())
+                        .unwrap_or_default();
+                    let sent = record.sent(&count);
+                    sent.original_packets + sent.reply_packets
+                });
+                let rule = self.inspector.rules.get(found.rule as usize);
+                Cause {
+                    hook: "inspect".to_owned(),
+                    action: match found.action {
+                        RuleAction::Allow => "allow",
+                        RuleAction::Block => "block",
+                    }
+                    .to_owned(),
+                    by: rule.map(ToString::to_string).unwrap_or_default(),
+                    entry: found.domain.to_owned(),
+                    packets: sent.sum(),
+                    last_s_ago: None,
+                }
+            })
+            .into_iter()
+            .collect();
+        Why { subject: subject.to_owned(), causes, flows }
+    }
+}
+
+/// The probes of this kernel as features.
+pub(super) fn probes(report: &Report) -> Vec<Feature> {
+    let mut features = vec![Feature {
+        name: format!("Linux {}", report.kernel),
+        state: if report.obstacle().is_some() { Health::Failed } else { Health::Active },
+        rung: "kernel".to_owned(),
+        reasons: report.obstacle().into_iter().collect(),
+    }];
+    features.extend(report.items.iter().map(|item| {
+        let mut reasons: Vec<String> = item.note.iter().cloned().collect();
+        if !item.support.is_yes() {
+            reasons.insert(0, item.support.reason().to_owned());
+            reasons.extend(item.enabled_by.map(|what| format!("enabled by: {what}")));
+        }
+        Feature {
+            name: item.need.name().to_owned(),
+            state: match (&item.support, item.need.is_required()) {
+                (Support::Yes, _) => Health::Active,
+                (_, true) => Health::Failed,
+                (_, false) => Health::Degraded,
+            },
+            rung: match &item.support {
+                Support::Yes => "works",
+                Support::No(_) => "missing",
+                Support::Unknown(_) => "unknown",
+            }
+            .to_owned(),
+            reasons,
+        }
+    }));
+    features
+}
+
+fn feature(feature: FeatureState) -> Feature {
+    let hook = match feature.hook {
+        Hook::Xdp => "shield",
+        Hook::Tc => "fast path",
+    };
+    Feature {
+        name: format!("{hook} {}", feature.interface),
+        state: match feature.state {
+            HookState::Active => Health::Active,
+            HookState::Degraded => Health::Degraded,
+            HookState::Failed => Health::Failed,
+            HookState::Off => Health::Off,
+        },
+        rung: feature.rung.to_owned(),
+        reasons: feature.reasons,
+    }
+}
+
+/// The ends of a packet of `key` that travels in `direction`.
+fn tuple(key: &FlowKey, direction: Direction) -> Tuple {
+    let (src, sport) = key.source(direction);
+    let (dst, dport) = key.destination(direction);
+    Tuple { src: src.into(), sport, dst: dst.into(), dport }
+}
+
+/// Seconds since `then_ns`; `None` when that is 0, which means never.
+fn ago(now_ns: u64, then_ns: u64) -> Option<u64> {
+    (then_ns != 0).then(|| now_ns.saturating_sub(then_ns) / 1_000_000_000)
+}

@@ -1,0 +1,542 @@
+//! The parts while they run: tasks, reload, and the way down.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use smol::{LocalExecutor, Timer, future};
+
+use super::inspector::{Inspector, Policy};
+use super::signals::{Signals, Wish};
+use crate::cli::{Exit, Failed, chain};
+use crate::config::{Backend as Wanted, Config};
+use crate::control::Request;
+use crate::control::server::{Methods, Server};
+use crate::dataplane::flows::Flows;
+use crate::dataplane::object::Objects;
+use crate::dataplane::verify::{Seen, Verified, verify};
+use crate::dataplane::{Dataplane, Hook, Net, State as HookState};
+use crate::inspect::domains::DomainRules;
+use crate::inspect::engine::Engine;
+use crate::kernel::Report;
+use crate::netfilter::apply::{self, Backend, Kind, Wish as BackendWish};
+use crate::netfilter::conntrack::Conntrack;
+use crate::netfilter::queue::{LEN_MAX, Options, QueueError, Queues, Totals};
+use crate::netfilter::watch::Watch;
+use crate::plan::{Change, Plan};
+use crate::sys::clock;
+
+/// Least time between two looks at the rules, so that a flood of changes by others costs little.
+const RULES_PAUSE: Duration = Duration::from_millis(200);
+
+/// A configuration that needs everything brought up anew.
+pub(super) struct Anew {
+    pub(super) plan: Plan,
+    pub(super) warnings: Vec<String>,
+    pub(super) generation: u32,
+}
+
+/// Why the tasks ended.
+pub(super) enum Next {
+    /// Somebody asked for it.
+    Stop,
+    /// Bring everything up with another configuration.
+    Restart(Box<Anew>),
+    /// Something broke that cannot be worked around.
+    Fail(Failed),
+}
+
+/// Everything that runs; shared by the tasks.
+pub(super) struct Running {
+    pub(super) state: RefCell<State>,
+    restart: (smol::channel::Sender<Box<Anew>>, smol::channel::Receiver<Box<Anew>>),
+}
+
+/// What the tasks share.
+pub(super) struct State {
+    pub(super) plan: Plan,
+    pub(super) generation: u32,
+    pub(super) file: PathBuf,
+    pub(super) warnings: Vec<String>,
+    /// Mistakes of the file that was refused last; empty when the file is in force.
+    pub(super) mistakes: Vec<String>,
+    pub(super) started_ns: u64,
+    pub(super) ready_ns: u64,
+    /// `None` when programs cannot run here at all.
+    pub(super) dataplane: Option<Dataplane>,
+    pub(super) no_dataplane: Option<String>,
+    /// `None` when nothing can bring rules into the kernel.
+    pub(super) backend: Option<Box<dyn Backend>>,
+    /// Why inspection is off or works with less.
+    pub(super) inspection_notes: Vec<String>,
+    pub(super) reapplied: u64,
+    pub(super) inspector: Inspector,
+    pub(super) queue_totals: Totals,
+    /// Packets of full size that the queue's buffer holds; `None` without queues.
+    pub(super) queue_burst: Option<usize>,
+    /// Received and seen per interface, when its shield was attached.
+    unverified: HashMap<String, (u64, Seen)>,
+}
+
+impl Running {
+    /// Brings everything up: programs and lists first, queues before the rules that feed them.
+    ///
+    /// What this kernel cannot do is left out with a reason. A queue number that somebody else uses
+    /// is an error, because the rules would send our packets there.
+    pub(super) fn start(
+        mut plan: Plan,
+        objects: Objects,
+        report: &'static Report,
+        warnings: Vec<String>,
+        generation: u32,
+        started_ns: u64,
+        file: &Path,
+    ) -> Result<(Self, Option<Queues>), Failed> {
+        plan.dataplane.settings.generation = generation;
+        let mut inspection_notes = Vec::new();
+        let queues = if plan.enabled {
+            match open_queues(&plan) {
+                Ok(queues) => Some(queues),
+                Err(error @ QueueError::Taken { .. }) => {
+                    return Err(Failed::new(Exit::Failure, &error));
+                }
+                Err(error) => {
+                    inspection_notes.push(chain(&error));
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        let (mut dataplane, no_dataplane) = match Dataplane::load(&plan.dataplane, objects, report)
+        {
+            Ok(dataplane) => (Some(dataplane), None),
+            Err(error) => (None, Some(error.chain())),
+        };
+        let adopted = match dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut()) {
+            Some(flows) => flows.adopt(clock::monotonic_s()).map_err(|error| error.chain()),
+            None => Ok(crate::dataplane::Adopted::default()),
+        };
+        let conntrack = Conntrack::open()
+            .map_err(|error| inspection_notes.push(format!("conntrack netlink: {error}")))
+            .ok();
+        let inspector =
+            Inspector::new(engine(&plan), plan.flows, plan.rules.clone(), policy(&plan), conntrack);
+        let state = State {
+            plan,
+            generation,
+            file: file.to_owned(),
+            warnings,
+            mistakes: Vec::new(),
+            started_ns,
+            ready_ns: 0,
+
+            dataplane: None,
+            no_dataplane,
+            backend: None,
+            inspection_notes,
+            reapplied: 0,
+            inspector,
+            queue_totals: Totals::default(),
+            queue_burst: queues.as_ref().map(Queues::burst),
+            unverified: HashMap::new(),
+        };
+        let mut running = Self { state: RefCell::new(state), restart: smol::channel::bounded(1) };
+        let state = running.state.get_mut();
+        match adopted {
+            Ok(adopted) => {
+                let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
+                state.inspector.adopt(clock::monotonic_ns(), adopted, flows);
+            }
+            Err(error) => log::warn!("{error}"),
+        }
+        if let Some(mut dataplane) = dataplane {
+            let refused = set_lists(&mut dataplane, &state.plan).err();
+            let attached = dataplane.reattach();
+            state.dataplane = Some(dataplane);
+            if let Some(error) = refused {
+                running.roll_back();
+                return Err(Failed { exit: Exit::Failure, message: error.chain() });
+            }
+            if let Err(error) = attached {
+                log::warn!("{}", error.chain());
+            }
+        }
+        let state = running.state.get_mut();
+        if queues.is_some() {
+            state.apply_rules();
+        }
+        state.ready_ns = clock::monotonic_ns();
+        log::info!(
+            "protection in force after {} ms, generation {generation}",
+            (state.ready_ns - state.started_ns) / 1_000_000
+        );
+        // Without rules nothing would ever come.
+        let queues = if state.backend.is_some() { queues } else { None };
+        Ok((running, queues))
+    }
+
+    /// Runs the tasks until one of them says what comes next.
+    pub(super) async fn serve(
+        self: &Rc<Self>,
+        executor: &LocalExecutor<'static>,
+        server: &Server,
+        queues: Option<Queues>,
+        signals: &Signals,
+    ) -> Next {
+        let fail = |what: &str, error: &dyn std::error::Error| {
+            Next::Fail(Failed { exit: Exit::Failure, message: format!("{what}: {}", chain(error)) })
+        };
+        let queue = async {
+            match queues {
+                Some(queues) => fail("read the queue", &self.inspect(queues).await),
+                None => future::pending().await,
+            }
+        };
+        let rules = async {
+            // Without the listener rules are only looked at with every sweep.
+            if let Err(error) = self.guard_rules().await {
+                log::warn!("listen for changes of the rules: {error}");
+            }
+            future::pending().await
+        };
+        let control = async {
+            let methods: Rc<dyn Methods> = Rc::clone(self) as Rc<dyn Methods>;
+            fail("serve the control socket", &server.serve(executor, methods).await)
+        };
+        let outside = async {
+            match self.obey(signals).await {
+                Ok(()) => Next::Stop,
+                Err(error) => fail("read signals", &error),
+            }
+        };
+        let anew = async { self.restart.1.recv().await.map_or(Next::Stop, Next::Restart) };
+        let sweep = self.sweep();
+        future::or(
+            future::or(future::or(outside, anew), future::or(queue, control)),
+            future::or(rules, sweep),
+        )
+        .await
+    }
+
+    async fn inspect(&self, mut queues: Queues) -> QueueError {
+        loop {
+            if let Err(source) = queues.readable().await {
+                return QueueError::Wait { source };
+            }
+            let mut state = self.state.borrow_mut();
+            let now_ns = clock::monotonic_ns();
+            let State { inspector, dataplane, .. } = &mut *state;
+            let mut flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
+            let received =
+                queues.receive(|packet| inspector.packet(now_ns, &packet, flows.as_deref_mut()));
+            state.queue_totals = queues.totals();
+            drop(state);
+            if let Err(error) = received {
+                return error;
+            }
+            future::yield_now().await;
+        }
+    }
+
+    async fn sweep(&self) -> Next {
+        loop {
+            let pause = self.state.borrow().plan.sweep;
+            Timer::after(pause).await;
+            let mut state = self.state.borrow_mut();
+            let State { inspector, dataplane, .. } = &mut *state;
+            let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
+            inspector.sweep(clock::monotonic_ns(), flows);
+            state.look_after_interfaces();
+            state.restore_rules();
+        }
+    }
+
+    async fn guard_rules(&self) -> io::Result<()> {
+        let mut watch = Watch::open()?;
+        loop {
+            watch.changed().await?;
+            self.state.borrow_mut().restore_rules();
+            Timer::after(RULES_PAUSE).await;
+        }
+    }
+
+    async fn obey(&self, signals: &Signals) -> io::Result<()> {
+        loop {
+            match signals.next().await? {
+                Wish::Stop => return Ok(()),
+                // The mistakes are in the log and in `status`.
+                Wish::Reload => drop(self.reload()),
+            }
+        }
+    }
+
+    /// Reads the configuration again. With mistakes in it the old one stays in force.
+    fn reload(&self) -> Result<(), Vec<String>> {
+        let mut state = self.state.borrow_mut();
+        let outcome = state.reload();
+        match &outcome {
+            Ok(_) => state.mistakes.clear(),
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    log::error!("{mistake}");
+                }
+                log::error!(
+                    "the new configuration is refused, generation {} stays in force",
+                    state.generation
+                );
+                state.mistakes.clone_from(mistakes);
+            }
+        }
+        if let Some(anew) = outcome? {
+            // A second reload before the first took effect: the file is read again then anyway.
+            let _ = self.restart.0.try_send(anew);
+        }
+        Ok(())
+    }
+
+    /// Takes everything out of the kernel.
+    pub(super) fn stop(self) -> Result<(), Failed> {
+        log::info!("stopping");
+        let errors = self.state.into_inner().take_down(false);
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Failed { exit: Exit::Failure, message: errors.join("\n") })
+        }
+    }
+
+    /// Leaves programs and rules as they are, for the agent that comes next.
+    pub(super) fn hand_over(self, next: &Plan) {
+        let state = self.state.into_inner();
+        let keep = state.plan.dataplane.pin_dir == next.dataplane.pin_dir;
+        for error in state.take_down(keep) {
+            log::warn!("{error}");
+        }
+    }
+
+    /// After a failure: what the configuration wants to stay, stays.
+    pub(super) fn abandon(self) {
+        let state = self.state.into_inner();
+        if state.plan.on_crash == crate::config::OnCrash::Detach {
+            for error in state.take_down(false) {
+                log::warn!("{error}");
+            }
+        }
+    }
+
+    fn roll_back(self) {
+        for error in self.state.into_inner().take_down(false) {
+            log::warn!("{error}");
+        }
+    }
+}
+
+impl Methods for Running {
+    fn call(&self, request: Request) -> Result<serde_json::Value, String> {
+        let json = |value: Result<_, serde_json::Error>| value.map_err(|error| error.to_string());
+        match request {
+            Request::Status {} => json(serde_json::to_value(self.state.borrow().status())),
+            Request::Flows {} => json(serde_json::to_value(self.state.borrow().flows())),
+            Request::Why { subject } => {
+                json(serde_json::to_value(self.state.borrow().why(&subject)?))
+            }
+            Request::Reload {} => self
+                .reload()
+                .map(|()| serde_json::Value::Null)
+                .map_err(|mistakes| mistakes.join("\n")),
+        }
+    }
+}
+
+impl State {
+    pub(super) fn flow_map(&self) -> Option<&Flows> {
+        self.dataplane.as_ref().and_then(|dataplane| dataplane.flows.as_ref())
+    }
+
+    fn apply_rules(&mut self) {
+        let wish = match self.plan.backend {
+            Wanted::Auto => BackendWish::Auto,
+            Wanted::Nft => BackendWish::Only(Kind::Nft),
+            Wanted::Iptables => BackendWish::Only(Kind::Iptables),
+        };
+        let (mut backend, reasons) = match apply::choose(wish) {
+            Ok(chosen) => chosen,
+            Err(error) => {
+                self.inspection_notes.push(chain(&error));
+                return;
+            }
+        };
+        self.inspection_notes.extend(reasons);
+        match backend.apply(&self.plan.ruleset) {
+            Ok(()) => self.backend = Some(backend),
+            Err(error) => {
+                self.inspection_notes.push(chain(&error));
+                if let Err(error) = backend.remove() {
+                    log::warn!("{}", chain(&error));
+                }
+            }
+        }
+    }
+
+    /// Puts the rules back when somebody took them away.
+    fn restore_rules(&mut self) {
+        let Some(backend) = &mut self.backend else { return };
+        match backend.is_applied() {
+            Ok(true) => {}
+            Ok(false) => match backend.apply(&self.plan.ruleset) {
+                Ok(()) => {
+                    self.reapplied += 1;
+                    log::warn!("somebody changed our rules: put back");
+                }
+                Err(error) => log::error!("{}", chain(&error)),
+            },
+            Err(error) => log::error!("{}", chain(&error)),
+        }
+    }
+
+    /// Attaches to interfaces that have appeared, and checks that native programs really run.
+    fn look_after_interfaces(&mut self) {
+        let Some(dataplane) = &mut self.dataplane else { return };
+        if let Err(error) = dataplane.reattach() {
+            log::warn!("{}", error.chain());
+        }
+        for feature in dataplane.features() {
+            let is_native = feature.hook == Hook::Xdp && feature.state == HookState::Active;
+            if !is_native
+                || feature.verified
+                || feature.rung != crate::kernel::choose::XdpRung::Native.name()
+            {
+                self.unverified.remove(&feature.interface);
+                continue;
+            }
+            let plans = &self.plan.dataplane.interfaces;
+            let Some(slot) =
+                plans.iter().find(|plan| plan.name == feature.interface).map(|plan| plan.slot)
+            else {
+                continue;
+            };
+            let now = (
+                dataplane.received(&feature.interface),
+                Seen::new(|counter| dataplane.totals.count(slot, counter).unwrap_or_default()),
+            );
+            let before = *self.unverified.entry(feature.interface.clone()).or_insert(now);
+            match verify((before.0, now.0), (before.1, now.1)) {
+                Verified::NoTraffic => {}
+                Verified::Verified => dataplane.set_verified(&feature.interface),
+                Verified::StepDown(reason) => {
+                    log::warn!("shield on {}: {reason}", feature.interface);
+                    if let Err(error) = dataplane.step_down(&feature.interface, &reason) {
+                        log::warn!("{}", error.chain());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts the file into force. `Some` when that needs everything brought up anew.
+    fn reload(&mut self) -> Result<Option<Box<Anew>>, Vec<String>> {
+        let (config, warnings) = Config::load(&self.file)
+            .map_err(|error| error.mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let warnings = warnings.iter().map(ToString::to_string).collect();
+        let mut plan = Plan::new(&config, self.plan.dataplane.settings.hash_key)
+            .map_err(|error| vec![error.to_string()])?;
+        plan.dataplane.settings.generation = self.generation;
+        let change = self.plan.change(&plan);
+        crate::sys::log::start(config.main.log_level);
+        if change == Change::None {
+            self.warnings = warnings;
+            return Ok(None);
+        }
+        let generation = self.generation + 1;
+        plan.dataplane.settings.generation = generation;
+        if change == Change::Restart || plan.enabled != self.plan.enabled {
+            return Ok(Some(Box::new(Anew { plan, warnings, generation })));
+        }
+        if let Some(dataplane) = &mut self.dataplane {
+            // The lists first: they are what can be refused, and then nothing has changed.
+            set_lists(dataplane, &plan).map_err(|error| vec![error.chain()])?;
+            if let Err(error) = dataplane.apply(&plan.dataplane) {
+                return Err(vec![error.chain()]);
+            }
+        }
+        if let Some(backend) = &mut self.backend
+            && plan.ruleset != self.plan.ruleset
+        {
+            backend.apply(&plan.ruleset).map_err(|error| vec![chain(&error)])?;
+        }
+        let domains = domain_rules(&plan);
+        let State { inspector, dataplane, .. } = &mut *self;
+        let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
+        inspector.set_rules(
+            clock::monotonic_ns(),
+            domains,
+            plan.rules.clone(),
+            policy(&plan),
+            flows,
+        );
+        self.plan = plan;
+        self.warnings = warnings;
+        self.generation = generation;
+        log::info!("configuration in force, generation {generation}");
+        Ok(None)
+    }
+
+    /// Removes rules and, unless `keep`, programs; returns what did not work.
+    fn take_down(mut self, keep: bool) -> Vec<String> {
+        let mut errors = Vec::new();
+        if let Some(mut backend) = self.backend.take()
+            && let Err(error) = backend.remove()
+        {
+            errors.push(chain(&error));
+        }
+        if let Some(dataplane) = self.dataplane.take()
+            && let Err(error) = dataplane.stop(keep)
+        {
+            errors.push(error.chain());
+        }
+        errors
+    }
+}
+
+fn open_queues(plan: &Plan) -> Result<Queues, QueueError> {
+    let options =
+        Options { marks: plan.ruleset.marks(), policy_open: plan.policy_open, len_max: LEN_MAX };
+    Queues::open(plan.queue.0, plan.queue.1, options)
+}
+
+fn engine(plan: &Plan) -> Engine {
+    Engine::new(plan.limits, domain_rules(plan), [random(), random()])
+}
+
+/// 64 bits that nobody can guess.
+fn random() -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8)
+}
+
+fn domain_rules(plan: &Plan) -> DomainRules {
+    DomainRules::new(plan.domains.iter().cloned())
+}
+
+fn policy(plan: &Plan) -> Policy {
+    Policy {
+        marks: plan.ruleset.marks(),
+        on_error: plan.on_error,
+        idle_tcp: plan.idle.0,
+        idle_udp: plan.idle.1,
+        block: plan.block,
+    }
+}
+
+fn set_lists(dataplane: &mut Dataplane, plan: &Plan) -> Result<(), crate::dataplane::Error> {
+    let lists: Vec<(u32, &[Net])> =
+        (0..).zip(&plan.lists).map(|(number, (_, nets))| (number, &**nets)).collect();
+    if let Some(blocklist) = &mut dataplane.blocklist {
+        // What lifts a list is there before the list.
+        blocklist.sync_allowed(&plan.allowed)?;
+    }
+    dataplane.set_lists(&lists).map(drop)
+}

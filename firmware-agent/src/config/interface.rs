@@ -1,0 +1,98 @@
+//! Section `interface`: a network device and what is attached to it.
+
+use sluice_abi::attach::Role;
+
+use super::reader::{FromUci, Reader, words};
+use super::schema::{Kind, OptionSpec, SectionSpec};
+
+/// How `xdp_shield` should be attached.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum XdpWish {
+    /// In the driver, or behind it when the driver cannot.
+    #[default]
+    Auto,
+    /// In the driver only.
+    Native,
+    /// Behind the driver only.
+    Generic,
+    /// Not at all.
+    Off,
+}
+words!(XdpWish,
+    "auto" => Self::Auto, "native" => Self::Native, "generic" => Self::Generic, "off" => Self::Off,
+);
+
+/// A network device and what is attached to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Interface {
+    /// Name of the section.
+    pub name: String,
+    /// The device.
+    pub device: String,
+    /// Which side of the router it is on.
+    pub role: Role,
+    /// How `xdp_shield` should be attached.
+    pub xdp: XdpWish,
+    /// Whether the flow programs are attached.
+    pub tc: bool,
+    /// Whether new flows that it forwards are inspected.
+    pub inspect: bool,
+}
+
+pub(super) const SPEC: SectionSpec = SectionSpec {
+    kind: "interface",
+    example: "wan",
+    about: "A network device and what is attached to it. At least one in each role is needed.",
+    #[rustfmt::skip]
+    options: &[
+        OptionSpec::required("device", Kind::Device,
+            "The device, as ip link shows it."),
+        OptionSpec::required("role", Kind::Word(&["lan", "wan"]),
+            "Towards the household (lan) or the provider (wan)."),
+        OptionSpec::new("xdp", Kind::Word(&["auto", "native", "generic", "off"]), "auto",
+            "Where blocklists and rates work: in the driver (native), behind it (generic), the best that works (auto), or nowhere (off)."),
+        OptionSpec::new("tc", Kind::Flag, "1",
+            "Whether packets of decided flows are marked or dropped here."),
+        OptionSpec::new("inspect", Kind::Flag, "1",
+            "Whether new flows that pass here are inspected."),
+    ],
+};
+
+/// A name that the kernel takes for a network device.
+#[derive(Default)]
+struct Device(String);
+
+impl FromUci for Device {
+    fn from_uci(text: &str, _: Kind) -> Result<Self, String> {
+        if text.is_empty() || text.len() > 15 {
+            return Err("is not 1 to 15 characters long, as names of devices are".to_owned());
+        }
+        let fits = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'"' | b'\\');
+        if matches!(text, "." | "..") || !text.bytes().all(fits) {
+            return Err("is not a name that a device can have".to_owned());
+        }
+        if text == "lo" {
+            return Err("is the loopback device, through which nothing is forwarded".to_owned());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl Interface {
+    pub(super) fn read(name: String, mut uci: Reader<'_>) -> Self {
+        let Device(device) = uci.get("device");
+        let interface = Self {
+            name,
+            device,
+            role: uci.find("role").unwrap_or(Role::Lan),
+            xdp: uci.get("xdp"),
+            tc: uci.get("tc"),
+            inspect: uci.get("inspect"),
+        };
+        if interface.xdp == XdpWish::Off && !interface.tc && !interface.inspect {
+            let reason = "xdp, tc and inspect are all off: the section does nothing".to_owned();
+            uci.warn(uci.line(), "device", reason);
+        }
+        interface
+    }
+}

@@ -1,0 +1,266 @@
+//! Section `sluice`: what concerns the agent as a whole.
+
+use std::path::PathBuf;
+
+use log::LevelFilter;
+use sluice_abi::shield::Rate;
+
+use super::mark::MarkMask;
+use super::reader::{Reader, words};
+use super::remark::Remarks;
+use super::schema::{Kind, OptionSpec, SectionSpec};
+use super::uci::Section;
+
+/// What happens to packets that the agent cannot look at.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Policy {
+    /// They are forwarded.
+    #[default]
+    Open,
+    /// They are dropped.
+    Closed,
+}
+words!(Policy, "open" => Self::Open, "closed" => Self::Closed);
+
+/// What happens to a flow whose packets could not be understood.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OnError {
+    /// It is forwarded, undecided.
+    #[default]
+    Pass,
+    /// It is forwarded, undecided, and logged.
+    Alert,
+    /// It is dropped.
+    Drop,
+}
+words!(OnError, "pass" => Self::Pass, "alert" => Self::Alert, "drop" => Self::Drop);
+
+/// Who writes the rules that feed the queue.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Backend {
+    /// nftables, or iptables where nftables has no queue.
+    #[default]
+    Auto,
+    /// nftables only.
+    Nft,
+    /// iptables only.
+    Iptables,
+}
+words!(Backend, "auto" => Self::Auto, "nft" => Self::Nft, "iptables" => Self::Iptables);
+
+/// What a crash of the agent leaves behind.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OnCrash {
+    /// Programs and decisions stay.
+    #[default]
+    Keep,
+    /// Programs are removed.
+    Detach,
+}
+words!(OnCrash, "keep" => Self::Keep, "detach" => Self::Detach);
+
+words!(LevelFilter,
+    "error" => Self::Error, "warn" => Self::Warn, "info" => Self::Info, "debug" => Self::Debug,
+    "trace" => Self::Trace,
+);
+
+/// What concerns the agent as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Main {
+    /// Whether programs and rules do anything.
+    pub enabled: bool,
+    /// What happens to packets that the agent cannot look at.
+    pub policy: Policy,
+    /// What happens to a flow whose packets could not be understood.
+    pub on_error: OnError,
+    /// The bits of the mark that belong to Sluice.
+    pub mark_mask: MarkMask,
+    /// First queue number.
+    pub queue: u16,
+    /// Number of queues.
+    pub queues: u16,
+    /// Who writes the rules that feed the queue.
+    pub netfilter: Backend,
+    /// Packets of each direction that are inspected.
+    pub window_packets: u16,
+    /// Payload bytes of each direction that are inspected.
+    pub window_bytes: u32,
+    /// Flows under inspection at once.
+    pub inspect_flows: u32,
+    /// Memory for flows under inspection.
+    pub inspect_memory_kib: u32,
+    /// Decided flows; NAT gives each up to two keys.
+    pub flows: u32,
+    /// Seconds without a packet after which a TCP flow is forgotten.
+    pub idle_tcp_s: u32,
+    /// Seconds without a packet after which a UDP flow is forgotten.
+    pub idle_udp_s: u32,
+    /// Seconds that a blocked flow stays blocked.
+    pub block_s: u32,
+    /// Seconds between two searches for idle flows.
+    pub sweep_s: u32,
+    /// Packets a second that a source may send through a WAN interface; 0 is no limit.
+    pub source_pps: u32,
+    /// Packets that a quiet source may send at once; 0 is one second's worth.
+    pub source_burst: u32,
+    /// TCP SYN packets a second that a source may send; 0 is no limit.
+    pub syn_pps: u32,
+    /// SYN packets that a quiet source may send at once; 0 is one second's worth.
+    pub syn_burst: u32,
+    /// Leading bits of an IPv6 address that name one source.
+    pub source_prefix_v6: u32,
+    /// Sets of four sources whose rate is known at once.
+    pub bucket_sets: u32,
+    /// What a crash of the agent leaves behind.
+    pub on_crash: OnCrash,
+    /// Directory of the pins, on bpffs.
+    pub pin_dir: PathBuf,
+    /// Directory of the control socket.
+    pub run_dir: PathBuf,
+    /// What is logged.
+    pub log_level: LevelFilter,
+}
+
+const fn number(min: u32, max: u32) -> Kind {
+    Kind::Number { min, max }
+}
+
+pub(super) const SPEC: SectionSpec = SectionSpec {
+    kind: "sluice",
+    example: "main",
+    about: "The agent as a whole. There is one such section.",
+    #[rustfmt::skip]
+    options: &[
+        OptionSpec::new("enabled", Kind::Flag, "1",
+            "Whether programs and rules do anything."),
+        OptionSpec::new("policy", Kind::Word(&["open", "closed"]), "open",
+            "What happens to new flows while the agent cannot look at them: forwarded (open) or dropped (closed)."),
+        OptionSpec::new("on_error", Kind::Word(&["pass", "alert", "drop"]), "pass",
+            "What happens to a flow whose packets cannot be understood."),
+        OptionSpec::new("mark_mask", Kind::Mask, "0x30000000",
+            "Bits of the packet mark and connection mark that belong to Sluice; mwan3 uses 0x3f00 unless told otherwise."),
+        OptionSpec::new("queue", number(0, 65_535), "200",
+            "First queue number."),
+        OptionSpec::new("queues", number(1, 16), "1",
+            "Queues from that number on."),
+        OptionSpec::new("netfilter", Kind::Word(&["auto", "nft", "iptables"]), "auto",
+            "Who writes the rules that feed the queue; auto takes nft and falls back to iptables."),
+        OptionSpec::new("window_packets", number(1, 1000), "10",
+            "Packets of each direction of a flow that are inspected."),
+        OptionSpec::new("window_bytes", number(4096, 65_536), "32768",
+            "Payload bytes of each direction of a flow that are inspected."),
+        OptionSpec::new("inspect_flows", number(64, 65_536), "2048",
+            "Flows under inspection at once; beyond it the oldest is given up undecided."),
+        OptionSpec::new("inspect_memory_kib", number(256, 65_536), "2048",
+            "Memory for packets of flows under inspection, in KiB."),
+        OptionSpec::new("flows", number(256, 262_144), "8192",
+            "Decided flows that are remembered; beyond it the least used is forgotten and inspected again."),
+        OptionSpec::new("idle_tcp_s", number(1, 432_000), "7440",
+            "Seconds without a packet after which a TCP flow is forgotten."),
+        OptionSpec::new("idle_udp_s", number(1, 86_400), "180",
+            "Seconds without a packet after which a UDP flow is forgotten."),
+        OptionSpec::new("block_s", number(1, 86_400), "3600",
+            "Seconds that a blocked flow stays blocked, also after a restart of the agent."),
+        OptionSpec::new("sweep_s", number(1, 3600), "10",
+            "Seconds between two searches for idle flows."),
+        OptionSpec::new("source_pps", number(0, Rate::MAX), "0",
+            "Packets a second that one source may send through a WAN interface; 0 is no limit."),
+        OptionSpec::new("source_burst", number(0, Rate::MAX), "0",
+            "Packets that a quiet source may send at once; 0 is as many as in one second."),
+        OptionSpec::new("syn_pps", number(0, Rate::MAX), "0",
+            "TCP SYN packets a second that one source may send through a WAN interface; 0 is no limit."),
+        OptionSpec::new("syn_burst", number(0, Rate::MAX), "0",
+            "TCP SYN packets that a quiet source may send at once; 0 is as many as in one second."),
+        OptionSpec::new("source_prefix_v6", number(1, 128), "64",
+            "Leading bits of an IPv6 address that name one source."),
+        OptionSpec::new("bucket_sets", Kind::PowerOfTwo { min: 64, max: 65_536 }, "4096",
+            "Sets of four sources whose rate is known at once, 64 bytes each."),
+        OptionSpec::new("on_crash", Kind::Word(&["keep", "detach"]), "keep",
+            "What a crash of the agent leaves behind: programs with their decisions, or nothing."),
+        OptionSpec::new("pin_dir", Kind::Path, "/sys/fs/bpf/sluice",
+            "Directory of programs and maps that outlive the agent, on a BPF file system."),
+        OptionSpec::new("run_dir", Kind::Path, "/var/run/sluice",
+            "Directory of the control socket."),
+        OptionSpec::new("log_level", Kind::Word(&["error", "warn", "info", "debug", "trace"]), "info",
+            "What is logged."),
+    ],
+};
+
+impl Main {
+    pub(super) fn read(mut uci: Reader<'_>) -> Self {
+        let main = Self {
+            enabled: uci.get("enabled"),
+            policy: uci.get("policy"),
+            on_error: uci.get("on_error"),
+            mark_mask: uci.get("mark_mask"),
+            queue: uci.get("queue"),
+            queues: uci.get("queues"),
+            netfilter: uci.get("netfilter"),
+            window_packets: uci.get("window_packets"),
+            window_bytes: uci.get("window_bytes"),
+            inspect_flows: uci.get("inspect_flows"),
+            inspect_memory_kib: uci.get("inspect_memory_kib"),
+            flows: uci.get("flows"),
+            idle_tcp_s: uci.get("idle_tcp_s"),
+            idle_udp_s: uci.get("idle_udp_s"),
+            block_s: uci.get("block_s"),
+            sweep_s: uci.get("sweep_s"),
+            source_pps: uci.get("source_pps"),
+            source_burst: uci.get("source_burst"),
+            syn_pps: uci.get("syn_pps"),
+            syn_burst: uci.get("syn_burst"),
+            source_prefix_v6: uci.get("source_prefix_v6"),
+            bucket_sets: uci.get("bucket_sets"),
+            on_crash: uci.get("on_crash"),
+            pin_dir: uci.get("pin_dir"),
+            run_dir: uci.get("run_dir"),
+            log_level: uci.find("log_level").unwrap_or(LevelFilter::Info),
+        };
+        let last = u32::from(main.queue) + u32::from(main.queues) - 1;
+        if last > u32::from(u16::MAX) {
+            let reason = format!("{} queues from {} on end above 65535", main.queues, main.queue);
+            uci.reject_value("queues", reason);
+        }
+        for (rate, burst) in [("source_pps", "source_burst"), ("syn_pps", "syn_burst")] {
+            let is_off = match rate {
+                "source_pps" => main.source_pps == 0 && main.source_burst != 0,
+                _ => main.syn_pps == 0 && main.syn_burst != 0,
+            };
+            if is_off {
+                uci.warn(uci.line_of(burst), burst, format!("is not used: {rate} is 0"));
+            }
+        }
+        for (other, bits) in [("mwan3", 0x3f00), ("zapret", 0x4000_0000)] {
+            if main.mark_mask.bits() & bits != 0 {
+                let reason = format!("shares bits with 0x{bits:x}, which {other} uses by default");
+                uci.warn(uci.line_of("mark_mask"), "mark_mask", reason);
+            }
+        }
+        main
+    }
+
+    /// Packets per source on WAN interfaces.
+    #[must_use]
+    pub const fn source_rate(&self) -> Rate {
+        rate(self.source_pps, self.source_burst)
+    }
+
+    /// TCP SYN packets per source on WAN interfaces.
+    #[must_use]
+    pub const fn syn_rate(&self) -> Rate {
+        rate(self.syn_pps, self.syn_burst)
+    }
+}
+
+/// A burst of 0 would never let a packet through.
+const fn rate(per_second: u32, burst: u32) -> Rate {
+    Rate { per_second, burst: if burst == 0 { per_second } else { burst } }
+}
+
+impl Default for Main {
+    /// The defaults of the table.
+    fn default() -> Self {
+        let mut remarks = Remarks::new("".into());
+        Self::read(Reader::new(&Section::empty(), SPEC.example, &SPEC, &mut remarks))
+    }
+}

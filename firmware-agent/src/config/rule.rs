@@ -1,0 +1,141 @@
+//! Section `rule`: what happens to flows to named hosts.
+
+use super::reader::{FromUci, Reader, words};
+use super::schema::{Fallback, Kind, OptionSpec, SectionSpec};
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RuleAction {
+    /// The flow is trusted, whatever other rules say.
+    Allow,
+    /// The flow is blocked.
+    #[default]
+    Block,
+}
+words!(RuleAction, "allow" => Self::Allow, "block" => Self::Block);
+
+/// What happens to flows to named hosts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Name of the section, or `@rule[0]`.
+    pub name: String,
+    /// Whether it counts.
+    pub enabled: bool,
+    /// What it does.
+    pub action: RuleAction,
+    /// Domains, in lower case and without a final dot; sub-domains are included.
+    pub domains: Vec<String>,
+}
+
+pub(super) const SPEC: SectionSpec = SectionSpec {
+    kind: "rule",
+    example: "tracker",
+    about: "What happens to flows whose ClientHello names one of these domains.",
+    #[rustfmt::skip]
+    options: &[
+        OptionSpec::new("enabled", Kind::Flag, "1",
+            "Whether the rule counts."),
+        OptionSpec::new("action", Kind::Word(&["allow", "block"]), "block",
+            "What happens to the flow."),
+        OptionSpec::list("domain", Kind::Domain, Fallback::Required,
+            "Domains; sub-domains are included."),
+    ],
+};
+
+/// A domain name in the form in which names are compared.
+struct Domain(String);
+
+impl FromUci for Domain {
+    fn from_uci(text: &str, _: Kind) -> Result<Self, String> {
+        domain(text).map(Self).map_err(str::to_owned)
+    }
+}
+
+/// The name in lower case, without a final dot.
+fn domain(text: &str) -> Result<String, &'static str> {
+    if !text.is_ascii() {
+        return Err("is not ASCII: write the form that starts with xn--");
+    }
+    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    if name.starts_with("*.") || name.starts_with('.') {
+        return Err("has a wildcard: write the domain alone, its sub-domains are included");
+    }
+    if name.contains(['/', ':']) {
+        return Err("is not a domain name: write the host alone, without scheme, port or path");
+    }
+    if name.parse::<std::net::Ipv4Addr>().is_ok() {
+        return Err("is an address: put it in a blocklist");
+    }
+    if name.is_empty() || name.len() > 253 {
+        return Err("is not a domain name: it has 1 to 253 characters");
+    }
+    for label in name.split('.') {
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b);
+        if label.is_empty()
+            || label.len() > 63
+            || label.starts_with('-')
+            || label.ends_with('-')
+            || !label.bytes().all(fits)
+        {
+            return Err("is not a domain name: between dots are 1 to 63 letters, digits, - or _");
+        }
+    }
+    Ok(name)
+}
+
+impl Rule {
+    pub(super) fn read(name: String, mut uci: Reader<'_>) -> Self {
+        Self {
+            name,
+            enabled: uci.get("enabled"),
+            action: uci.get("action"),
+            domains: uci.values("domain").into_iter().map(|Domain(name)| name).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_are_compared_in_lower_case_without_the_final_dot() {
+        for (text, name) in [
+            ("example.com", "example.com"),
+            ("Ads.Example.COM.", "ads.example.com"),
+            ("_dns.resolver.arpa", "_dns.resolver.arpa"),
+            ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+            ("zip", "zip"),
+            ("1.2.3.4.example", "1.2.3.4.example"),
+        ] {
+            assert_eq!(domain(text).as_deref(), Ok(name));
+        }
+        assert!(domain(&format!("{}.example", "a".repeat(63))).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_domain_is_refused_with_a_hint() {
+        for (text, hint) in [
+            ("bücher.example", "xn--"),
+            ("*.example.com", "sub-domains are included"),
+            (".example.com", "sub-domains are included"),
+            ("https://example.com", "without scheme"),
+            ("example.com:443", "without scheme"),
+            ("192.0.2.1", "blocklist"),
+            ("2001:db8::1", "without scheme"),
+            ("", "1 to 253"),
+            (".", "1 to 253"),
+            ("a..b", "between dots"),
+            ("example.com..", "between dots"),
+            ("-a.example", "between dots"),
+            ("a-.example", "between dots"),
+            ("a b.example", "between dots"),
+            ("a\u{1b}.example", "between dots"),
+        ] {
+            let reason = domain(text).unwrap_err();
+            assert!(reason.contains(hint), "{text}: {reason}");
+        }
+        assert!(domain(&format!("{}.example", "a".repeat(64))).is_err());
+        assert!(domain(&["a"; 128].join(".")).is_err());
+    }
+}

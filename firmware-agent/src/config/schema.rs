@@ -1,0 +1,224 @@
+//! The table of sections and options: the one place that says which exist, what they may hold, and
+//! what they mean. Readers, defaults, the default file and `options.md` follow it.
+
+use std::fmt;
+
+use super::{interface, list, main, rule};
+
+/// What an option may hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// On or off.
+    Flag,
+    /// A whole number.
+    Number {
+        /// Least.
+        min: u32,
+        /// Most.
+        max: u32,
+    },
+    /// A power of two.
+    PowerOfTwo {
+        /// Least.
+        min: u32,
+        /// Most.
+        max: u32,
+    },
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// Bits of the packet mark.
+    Mask,
+    /// Name of a network device.
+    Device,
+    /// Absolute path.
+    Path,
+    /// Address or prefix.
+    Net,
+    /// Domain name.
+    Domain,
+}
+
+impl Kind {
+    /// Name of the type in `options.md`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flag => "flag",
+            Self::Number { .. } => "number",
+            Self::PowerOfTwo { .. } => "power of two",
+            Self::Word(_) => "word",
+            Self::Mask => "mask",
+            Self::Device => "device",
+            Self::Path => "path",
+            Self::Net => "prefix",
+            Self::Domain => "domain",
+        }
+    }
+}
+
+/// The values that are accepted.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("0 or 1"),
+            Self::Number { min, max } => write!(f, "{min} to {max}"),
+            Self::PowerOfTwo { min, max } => write!(f, "{min} to {max}, a power of two"),
+            Self::Word(words) => f.write_str(&words.join(", ")),
+            Self::Mask => f.write_str("at least 2 neighbouring bits"),
+            Self::Device => f.write_str("1 to 15 characters"),
+            Self::Path => f.write_str("absolute path"),
+            Self::Net => f.write_str("IPv4 or IPv6 address or prefix"),
+            Self::Domain => f.write_str("domain name"),
+        }
+    }
+}
+
+/// What holds when an option is absent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fallback {
+    /// This value; for a list, these values separated by spaces.
+    Value(&'static str),
+    /// Nothing: the option must be there.
+    Required,
+    /// The empty list.
+    Empty,
+}
+
+/// An option.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OptionSpec {
+    /// Name.
+    pub name: &'static str,
+    /// Whether it is a list.
+    pub is_list: bool,
+    /// What it, or each element, may hold.
+    pub kind: Kind,
+    /// What holds when it is absent.
+    pub fallback: Fallback,
+    /// What it does.
+    pub about: &'static str,
+}
+
+impl OptionSpec {
+    /// An option that must be there.
+    pub(super) const fn required(name: &'static str, kind: Kind, about: &'static str) -> Self {
+        Self { name, is_list: false, kind, fallback: Fallback::Required, about }
+    }
+
+    /// An option with a default.
+    pub(super) const fn new(
+        name: &'static str,
+        kind: Kind,
+        default: &'static str,
+        about: &'static str,
+    ) -> Self {
+        Self { name, is_list: false, kind, fallback: Fallback::Value(default), about }
+    }
+
+    /// A list.
+    pub(super) const fn list(
+        name: &'static str,
+        kind: Kind,
+        fallback: Fallback,
+        about: &'static str,
+    ) -> Self {
+        Self { name, is_list: true, kind, fallback, about }
+    }
+
+    /// The default as documents show it.
+    #[must_use]
+    pub const fn default_shown(&self) -> &'static str {
+        match self.fallback {
+            Fallback::Value(value) => value,
+            Fallback::Required => "(required)",
+            Fallback::Empty => "(none)",
+        }
+    }
+}
+
+/// A type of section.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SectionSpec {
+    /// The word behind `config`.
+    pub kind: &'static str,
+    /// The name in the default file.
+    pub example: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// Its options.
+    pub options: &'static [OptionSpec],
+}
+
+/// Every type of section, in the order of the default file.
+pub const SECTIONS: [&SectionSpec; 5] =
+    [&main::SPEC, &interface::SPEC, &list::BLOCKLIST, &list::ALLOWLIST, &rule::SPEC];
+
+/// Which of `known` was probably meant by `word`.
+pub(super) fn nearest(
+    word: &str,
+    known: impl Iterator<Item = &'static str>,
+) -> Option<&'static str> {
+    // Names are short; a long word is not a slip of the finger.
+    if word.len() > 32 {
+        return None;
+    }
+    known
+        .map(|name| (distance(word, name), name))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+        .map(|(_, name)| name)
+}
+
+/// Insertions, deletions and replacements between two words.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_close_or_none() {
+        let nearest = |word| nearest(word, ["queue", "queues", "netfilter", "policy"].into_iter());
+        assert_eq!(nearest("quue"), Some("queue"));
+        assert_eq!(nearest("queus"), Some("queue"));
+        assert_eq!(nearest("net_filter"), Some("netfilter"));
+        assert_eq!(nearest("colour"), None);
+        assert_eq!(nearest(&"x".repeat(100)), None);
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+    }
+
+    #[test]
+    fn names_are_unique_and_fit_their_grammar() {
+        for section in SECTIONS {
+            assert_eq!(SECTIONS.iter().filter(|other| other.kind == section.kind).count(), 1);
+            for option in section.options {
+                let same = section.options.iter().filter(|other| other.name == option.name);
+                assert_eq!(same.count(), 1, "{}", option.name);
+                assert!(
+                    option
+                        .name
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+                );
+                assert!(
+                    !option.about.contains('|') && option.about.ends_with('.'),
+                    "{}",
+                    option.name
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,433 @@
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use sluice_abi::shield::Rate;
+
+use super::*;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/");
+
+const INTERFACES: &str = "config interface wan\n\toption device eth0\n\toption role wan\n\
+                          config interface lan\n\toption device br-lan\n\toption role lan\n";
+
+fn file(name: &str) -> String {
+    std::fs::read_to_string(format!("{ROOT}{name}")).unwrap()
+}
+
+fn parse(text: &str) -> Result<(Config, Vec<Warning>), ConfigError> {
+    Config::parse(text.as_bytes(), "f")
+}
+
+/// A configuration that is right but for `text`, which starts on line 7.
+fn with(text: &str) -> Result<(Config, Vec<Warning>), ConfigError> {
+    parse(&format!("{INTERFACES}{text}"))
+}
+
+fn shown(remarks: &[Remark]) -> Vec<String> {
+    remarks.iter().map(ToString::to_string).collect()
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    shown(&with(text).unwrap_err().mistakes)
+}
+
+fn warnings(text: &str) -> Vec<String> {
+    shown(&with(text).unwrap().1)
+}
+
+/// A directory that is removed with its files.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("sluice-{}-{name}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The text of `config/options.md`.
+fn options_md() -> String {
+    let mut text = "# Options of /etc/config/sluice\n\n\
+         A value that is not accepted keeps the whole file from being used: the running \
+         configuration stays,\nand every mistake is reported with its line. An unknown option is \
+         only warned about.\n"
+        .to_owned();
+    for section in SECTIONS {
+        let _ = write!(text, "\n## config {}\n{}\n\n", section.kind, section.about);
+        text += "| option | type | range | default | meaning |\n|---|---|---|---|---|\n";
+        for option in section.options {
+            let list = if option.is_list { "list of " } else { "" };
+            let _ = writeln!(
+                text,
+                "| `{}` | {list}{} | {} | {} | {} |",
+                option.name,
+                option.kind.name(),
+                option.kind,
+                option.default_shown(),
+                option.about
+            );
+        }
+    }
+    text
+}
+
+#[test]
+fn the_default_file_gives_the_defaults() {
+    let (config, warnings) = parse(&file("sluice")).unwrap();
+    assert_eq!(shown(&warnings), [""; 0]);
+    assert_eq!(config.main, Main::default());
+    let devices: Vec<_> =
+        config.interfaces.iter().map(|i| (i.name.as_str(), i.device.as_str(), i.role)).collect();
+    assert_eq!(devices, [("wan", "wan", Role::Wan), ("lan", "br-lan", Role::Lan)]);
+    assert!(config.blocklists.is_empty() && config.rules.is_empty());
+}
+
+#[test]
+fn code_default_file_and_document_name_the_same_options_and_defaults() {
+    // Every option that is commented out, put in force.
+    let text = file("sluice").replace("\n#\t", "\n\t").replace("\n#config ", "\nconfig ");
+    let (config, warnings) = parse(&text).unwrap();
+    assert_eq!(shown(&warnings), [""; 0]);
+    assert_eq!(config.main, Main::default());
+    assert_eq!((config.blocklists.len(), config.allowlists.len(), config.rules.len()), (1, 1, 1));
+
+    let mut remarks = Remarks::new("f".into());
+    let package = Package::parse(text.as_bytes(), &mut remarks);
+    for spec in SECTIONS {
+        let of_kind = package.sections.iter().filter(|section| section.kind == spec.kind);
+        let mut entries = of_kind.flat_map(|section| &section.entries);
+        let named: BTreeSet<&str> = entries.clone().map(|entry| entry.name.as_str()).collect();
+        let known: BTreeSet<&str> = spec.options.iter().map(|option| option.name).collect();
+        assert_eq!(named, known, "{}", spec.kind);
+        for option in spec.options {
+            let entry = entries.find(|entry| entry.name == option.name).unwrap();
+            assert_eq!(entry.is_list, option.is_list);
+            if let Fallback::Value(default) = option.fallback {
+                let values: Vec<_> =
+                    entry.values.iter().map(|v| str::from_utf8(&v.bytes).unwrap()).collect();
+                assert_eq!(values.join(" "), default, "{}.{}", spec.kind, option.name);
+            }
+        }
+    }
+    assert_eq!(file("options.md"), options_md());
+}
+
+#[test]
+fn every_example_is_right() {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(format!("{ROOT}examples")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let (config, warnings) = parse(&file(&format!("examples/{name}"))).unwrap();
+        assert_eq!(shown(&warnings), [""; 0], "{name}");
+        assert!(config.main.enabled);
+        names.push(name);
+    }
+    names.sort();
+    assert_eq!(names, ["ddos.uci", "demo.uci", "home.uci", "office.uci"]);
+
+    let (ddos, _) = parse(&file("examples/ddos.uci")).unwrap();
+    assert_eq!(ddos.main.source_rate(), Rate { per_second: 5000, burst: 10_000 });
+    assert_eq!(ddos.main.syn_rate(), Rate { per_second: 50, burst: 100 });
+    assert_eq!(ddos.allowlists[0].role_bits(), Role::Wan.bit());
+    assert_eq!(ddos.blocklists[0].files, [PathBuf::from("/etc/sluice/attackers.list")]);
+}
+
+#[test]
+fn grammar_and_option_mistakes_are_reported_together_in_the_order_of_lines() {
+    let text = "config sluice main\n\toption queue 70000\n\tgarbage\n\toption policy maybe\n\
+                config rule\n\tlist domain 'ok.example'\n\tlist domain 'b\u{fc}cher.example'\n";
+    assert_eq!(
+        mistakes(text),
+        [
+            "f:8: sluice.main.queue: '70000' is not 0 to 65535",
+            "f:9: invalid command (byte 1)",
+            "f:10: sluice.main.policy: 'maybe' is not one of open, closed",
+            "f:13: sluice.@rule[0].domain: 'bücher.example' is not ASCII: write the form that \
+             starts with xn--",
+        ]
+    );
+    let error = with(text).unwrap_err();
+    assert_eq!(error.to_string().lines().count(), 4);
+}
+
+#[test]
+fn each_side_of_the_router_needs_an_interface_and_a_device_has_one_section() {
+    let missing = |text: &str| shown(&parse(text).unwrap_err().mistakes);
+    let both = missing("config sluice main\n");
+    assert_eq!(both.len(), 2);
+    assert!(both[0].contains("has the role wan") && both[1].contains("has the role lan"));
+    let lan = missing("config interface a\noption device a\noption role wan\n");
+    assert_eq!(lan.len(), 1);
+    assert!(lan[0].contains("has the role lan"), "{lan:?}");
+
+    assert_eq!(
+        mistakes("config interface b\n\toption device eth0\n\toption role lan\n"),
+        ["f:8: sluice.b.device: is the device of the section in line 2 already"]
+    );
+    assert_eq!(
+        mistakes("config sluice a\nconfig sluice b\n"),
+        ["f:8: sluice.b: there is one section of type sluice, in line 7"]
+    );
+}
+
+#[test]
+fn an_interface_behind_an_unreadable_line_is_not_also_called_missing() {
+    let text = "config interface wan\n\toption device a\n\toption role wan\n\
+                config interface 'l-an'\n\toption device b\n\toption role lan\n";
+    assert_eq!(
+        shown(&parse(text).unwrap_err().mistakes),
+        ["f:4: invalid character in name field (byte 24)"]
+    );
+}
+
+#[test]
+fn each_option_of_the_main_section_lands_in_its_field() {
+    let text = "config sluice main\noption enabled 0\noption policy closed\noption on_error drop\n\
+                option mark_mask 0xc\noption queue 7\noption queues 2\noption netfilter nft\n\
+                option window_packets 11\noption window_bytes 5000\noption inspect_flows 101\n\
+                option inspect_memory_kib 301\noption flows 401\noption idle_tcp_s 12\n\
+                option idle_udp_s 13\noption block_s 20\noption sweep_s 14\noption source_pps 15\n\
+                option source_burst 16\noption syn_pps 17\noption syn_burst 18\n\
+                option source_prefix_v6 19\noption bucket_sets 128\noption on_crash detach\n\
+                option pin_dir /p\noption run_dir /r\noption log_level debug\n";
+    let (config, warnings) = with(text).unwrap();
+    assert_eq!(shown(&warnings), [""; 0]);
+    assert_eq!(
+        config.main,
+        Main {
+            enabled: false,
+            policy: Policy::Closed,
+            on_error: OnError::Drop,
+            mark_mask: MarkMask::try_from(0xc).unwrap(),
+            queue: 7,
+            queues: 2,
+            netfilter: Backend::Nft,
+            window_packets: 11,
+            window_bytes: 5000,
+            inspect_flows: 101,
+            inspect_memory_kib: 301,
+            flows: 401,
+            idle_tcp_s: 12,
+            idle_udp_s: 13,
+            block_s: 20,
+            sweep_s: 14,
+            source_pps: 15,
+            source_burst: 16,
+            syn_pps: 17,
+            syn_burst: 18,
+            source_prefix_v6: 19,
+            bucket_sets: 128,
+            on_crash: OnCrash::Detach,
+            pin_dir: "/p".into(),
+            run_dir: "/r".into(),
+            log_level: log::LevelFilter::Debug,
+        }
+    );
+}
+
+#[test]
+fn names_that_no_device_has_are_refused() {
+    for device in ["sixteencharacter", "a/b", "a:b", "..", "a b", "lo", "\u{1b}x"] {
+        let text = format!("config interface x\n\toption device '{device}'\n\toption role lan\n");
+        let found = mistakes(&text);
+        assert!(found.len() == 1 && found[0].starts_with("f:8: sluice.x.device: "), "{found:?}");
+    }
+    for device in ["fifteencharact1", "eth0.2", "pppoe-wan", "wlan0@x", "br_lan"] {
+        let text = format!("config interface x\n\toption device '{device}'\n\toption role lan\n");
+        assert_eq!(with(&text).unwrap().0.interfaces[2].device, device);
+    }
+}
+
+#[test]
+fn queues_do_not_run_over_the_last_number() {
+    assert_eq!(
+        mistakes("config sluice main\n\toption queue 65530\n\toption queues 7\n"),
+        ["f:9: sluice.main.queues: 7 queues from 65530 on end above 65535"]
+    );
+    with("config sluice main\n\toption queue 65530\n\toption queues 6\n").unwrap();
+}
+
+#[test]
+fn a_mark_mask_is_checked_and_its_neighbours_are_known() {
+    assert_eq!(
+        mistakes("config sluice main\n\toption mark_mask 0x50000000\n"),
+        ["f:8: sluice.main.mark_mask: '0x50000000' has bits that are not neighbours"]
+    );
+    assert_eq!(
+        warnings("config sluice main\n\toption mark_mask 0x300\n"),
+        ["f:8: sluice.main.mark_mask: shares bits with 0x3f00, which mwan3 uses by default"]
+    );
+}
+
+#[test]
+fn a_burst_of_zero_is_one_second_and_a_burst_alone_does_nothing() {
+    let (config, _) = with("config sluice main\n\toption source_pps 700\n").unwrap();
+    assert_eq!(config.main.source_rate(), Rate { per_second: 700, burst: 700 });
+    assert_eq!(config.main.syn_rate(), Rate::default());
+    assert_eq!(
+        warnings("config sluice main\n\toption syn_burst 5\n\toption source_burst 5\n"),
+        [
+            "f:8: sluice.main.syn_burst: is not used: syn_pps is 0",
+            "f:9: sluice.main.source_burst: is not used: source_pps is 0"
+        ]
+    );
+}
+
+#[test]
+fn a_blocklist_refuses_what_would_lock_out_and_an_allowlist_takes_it() {
+    let text = "config blocklist bad\n\tlist entry 192.0.2.1\n\tlist entry 127.0.0.0/8\n\
+                \tlist entry ::1\n\tlist entry 0.0.0.0/0\n\tlist entry ff02::1\n";
+    assert_eq!(
+        mistakes(text),
+        [
+            "f:9: sluice.bad.entry: '127.0.0.0/8' overlaps 127.0.0.0/8 (loopback), which is never \
+             blocked",
+            "f:10: sluice.bad.entry: '::1' overlaps ::1 (loopback), which is never blocked",
+            "f:11: sluice.bad.entry: '0.0.0.0/0' is wider than /8, the widest IPv4 prefix of a \
+             list",
+            "f:12: sluice.bad.entry: 'ff02::1' overlaps ff00::/8 (multicast, neighbour discovery), \
+             which is never blocked",
+        ]
+    );
+    let (config, warnings) = with(&text.replace("blocklist", "allowlist")).unwrap();
+    assert_eq!((config.allowlists[0].entries.len(), warnings.len()), (5, 0));
+    assert_eq!(config.allowlists[0].roles, [Role::Lan, Role::Wan]);
+}
+
+#[test]
+fn entries_are_kept_once_and_host_bits_are_cleared_with_a_warning() {
+    let text = "config blocklist\n\tlist entry 192.0.2.77/24\n\tlist entry 192.0.2.0/24\n\
+                \tlist entry 192.0.2.1\n";
+    let (config, warnings) = with(text).unwrap();
+    let entries: Vec<_> = config.blocklists[0].entries.iter().map(ToString::to_string).collect();
+    assert_eq!(entries, ["192.0.2.0/24", "192.0.2.1"]);
+    assert_eq!(
+        shown(&warnings),
+        ["f:8: sluice.@blocklist[0].entry: is used as 192.0.2.0/24: bits behind the prefix are \
+          cleared"]
+    );
+    assert_eq!(
+        mistakes(
+            "config blocklist b\n\tlist entry 192.0.2.1\n\tlist entry 192.0.2.2\n\
+                  \toption max_entries 1\n"
+        ),
+        ["f: sluice.b.entry: has 2 entries, more than max_entries"]
+    );
+}
+
+#[test]
+fn what_is_odd_is_warned_about() {
+    assert_eq!(
+        warnings("config interfaces x\n\toption a 1\nconfig colour\n"),
+        [
+            "f:7: sluice.x: unknown type of section, not used; did you mean interface?",
+            "f:9: sluice.@colour[0]: unknown type of section, not used",
+        ]
+    );
+    assert_eq!(
+        warnings(
+            "config rule a\n\tlist domain x.example\nconfig rule b\n\tlist domain X.example.\n\
+             \toption action allow\n"
+        ),
+        ["f:9: sluice.b.domain: x.example is allowed and blocked, here and in a"]
+    );
+    assert_eq!(
+        warnings("config blocklist b\n"),
+        ["f:7: sluice.b.entry: is empty, and so is file: the list does nothing"]
+    );
+    assert_eq!(
+        mistakes("config rule\n\toption action deny\n"),
+        [
+            "f:7: sluice.@rule[0].domain: is required",
+            "f:8: sluice.@rule[0].action: 'deny' is not one of allow, block",
+        ]
+    );
+}
+
+#[test]
+fn more_sections_than_the_kernel_maps_have_slots_are_refused() {
+    let lists = "config blocklist\n\tlist entry 192.0.2.1\n".repeat(65);
+    assert_eq!(mistakes(&lists), ["f: sluice: has 65 sections of type blocklist, 64 are allowed"]);
+    with(&lists[..lists.len() - 1].replacen("config blocklist\n\tlist entry 192.0.2.1\n", "", 1))
+        .unwrap();
+}
+
+#[test]
+fn loading_reads_the_files_of_the_lists() {
+    let dir = Dir::new("lists");
+    let bad = dir.write("bad", "192.0.2.9\n192.0.2.1 # twice\nnonsense\n127.0.0.1\n");
+    let good = dir.write("good", "2001:db8::/32\n");
+    let text = format!(
+        "{INTERFACES}config blocklist b\n\tlist entry 192.0.2.1\n\tlist file {}\n\
+         config allowlist a\n\tlist file {}\nconfig blocklist off\n\toption enabled 0\n\
+         \tlist file /nonexistent\n",
+        bad.display(),
+        good.display()
+    );
+    let path = dir.write("sluice", &text);
+    let (config, warnings) = Config::load(&path).unwrap();
+    let entries = |entries: &[Net]| entries.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(entries(&config.blocklists[0].entries), ["192.0.2.1", "192.0.2.9"]);
+    assert_eq!(entries(&config.allowlists[0].entries), ["2001:db8::/32"]);
+    let places: Vec<_> = warnings.iter().map(|w| (w.file.to_string(), w.line)).collect();
+    let bad = bad.display().to_string();
+    assert_eq!(places, [(bad.clone(), 3), (bad, 4)]);
+
+    // Read as text only, the files are left alone.
+    assert_eq!(parse(&text).unwrap().0.blocklists[0].entries.len(), 1);
+}
+
+#[test]
+fn a_list_file_that_cannot_be_used_is_a_mistake_on_its_line() {
+    let dir = Dir::new("bad-lists");
+    let many = dir.write("many", "192.0.2.1\n192.0.2.2\n192.0.2.3\n");
+    let path = dir.write(
+        "sluice",
+        format!(
+            "{INTERFACES}config blocklist b\n\tlist file /nonexistent\n\tlist file {}\n\
+             \toption max_entries 2\n",
+            many.display()
+        ),
+    );
+    let error = Config::load(&path).unwrap_err();
+    let lines: Vec<u32> = error.mistakes.iter().map(|mistake| mistake.line).collect();
+    assert_eq!(lines, [8, 9]);
+    assert!(error.mistakes.iter().all(|mistake| mistake.path == "sluice.b.file"));
+    assert!(error.mistakes[0].reason.contains("No such file"), "{error}");
+    assert!(error.mistakes[1].reason.contains("more than 2 entries"), "{error}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_mistake() {
+    for (path, reason) in [
+        ("/nonexistent", "No such file"),
+        ("/dev/null", "not a regular file"),
+        ("/", "not a regular"),
+    ] {
+        let error = Config::load(Path::new(path)).unwrap_err();
+        assert_eq!(error.mistakes.len(), 1, "{error}");
+        assert!(error.to_string().starts_with(&format!("{path}: cannot be read: ")), "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn an_empty_file_asks_for_interfaces_only() {
+    let error = parse("").unwrap_err();
+    assert_eq!(error.mistakes.len(), 2);
+    assert!(error.mistakes.iter().all(|mistake| mistake.reason.contains("interface")));
+}

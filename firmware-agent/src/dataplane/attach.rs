@@ -1,0 +1,336 @@
+//! Puts programs on devices: the ladder, the pins, the way back.
+//!
+//! A pinned link of ours is taken up by putting the new program behind it, so a restart leaves no
+//! moment without protection. Programs of others are never replaced or moved.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use super::error::Error;
+use super::pins::{Mark, Pins};
+use super::plan::{TcWish, XdpWish};
+use crate::kernel::Support;
+use crate::kernel::choose::{TcRung, XdpRung, choose_tc, choose_xdp};
+use crate::sys::bpf::{self, Hook};
+use crate::sys::netlink::RequestError;
+use crate::sys::rtnetlink::{self, Device, Side};
+
+/// Priority and handle of our `cls_bpf` filters; with the name they are how we know them again.
+const FILTER: (u16, u32) = (49, 0x51);
+
+/// The programs of the object `tc_flow`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TcPrograms<'a> {
+    pub(super) ingress: BorrowedFd<'a>,
+    pub(super) egress: BorrowedFd<'a>,
+}
+
+impl<'a> TcPrograms<'a> {
+    /// Per side: hook, pin, filter, filter name, program.
+    const fn sides(self) -> [(Hook, Mark, Side, &'static str, BorrowedFd<'a>); 2] {
+        [
+            (Hook::TcxIngress, Mark::TcxIn, Side::Ingress, "sluice_in", self.ingress),
+            (Hook::TcxEgress, Mark::TcxOut, Side::Egress, "sluice_out", self.egress),
+        ]
+    }
+}
+
+/// Attaches the shield to a device. The reasons say what was missing for better places.
+pub(super) fn attach_xdp(
+    prog: BorrowedFd<'_>,
+    device: &Device,
+    pins: &Pins,
+    wish: XdpWish,
+) -> Result<(XdpRung, Vec<String>), Error> {
+    let ifindex = device.ifindex;
+    if let Some(rung) = take_up_xdp(prog, device, pins, wish)? {
+        // Trying the driver would mean to detach first.
+        let missing = match (rung, wish) {
+            (XdpRung::Generic, XdpWish::Auto) => {
+                vec!["native: not tried, the generic link of an earlier run goes on".to_owned()]
+            }
+            _ => Vec::new(),
+        };
+        return Ok((rung, missing));
+    }
+    // Read again: what is on the device now is not ours.
+    let now = rtnetlink::devices()
+        .ok()
+        .and_then(|devices| devices.into_iter().find(|found| found.ifindex == ifindex));
+    if let Some(id) = now.and_then(|device| foreign_xdp(&device)) {
+        return Ok((XdpRung::None, vec![foreign_reason(device, id)]));
+    }
+    let attach = |hook| -> Support {
+        match create(prog, ifindex, hook, pins, Mark::Xdp) {
+            Ok(()) => Support::Yes,
+            Err(error) => Support::No(xdp_reason(&error, &device.name)),
+        }
+    };
+    Ok(choose_xdp(
+        || match wish {
+            XdpWish::Auto => attach(Hook::XdpNative),
+            XdpWish::Generic | XdpWish::Off => Support::No("not wanted".to_owned()),
+        },
+        || match wish {
+            XdpWish::Auto | XdpWish::Generic => attach(Hook::XdpGeneric),
+            XdpWish::Off => Support::No("not wanted".to_owned()),
+        },
+    ))
+}
+
+/// Removes the shield from a device.
+pub(super) fn detach_xdp(ifindex: u32, pins: &Pins) -> Result<(), Error> {
+    release(pins, Mark::Xdp, ifindex)
+}
+
+/// Detaches at once, so that the place is free, and removes the pin.
+fn release(pins: &Pins, mark: Mark, ifindex: u32) -> Result<(), Error> {
+    if let Ok(link) = bpf::pinned(&pins.link(mark, ifindex)) {
+        // Fails when the device is gone; then there is nothing left to detach.
+        let _ = bpf::link_detach(link.as_fd());
+    }
+    pins.remove(mark, ifindex)
+}
+
+/// Attaches the classifiers to both sides of a device, or to none.
+pub(super) fn attach_tc(
+    programs: TcPrograms<'_>,
+    device: &Device,
+    pins: &Pins,
+    wish: TcWish,
+) -> Result<(TcRung, Vec<String>), Error> {
+    let ifindex = device.ifindex;
+    let (rung, missing) = choose_tc(
+        || match wish {
+            TcWish::Auto => tcx(programs, ifindex, pins).into(),
+            TcWish::Clsact | TcWish::Off => Support::No("not wanted".to_owned()),
+        },
+        || match wish {
+            TcWish::Auto | TcWish::Clsact => match clsact(programs, ifindex, pins) {
+                Ok(()) => Support::Yes,
+                Err(reason) => Support::No(reason),
+            },
+            TcWish::Off => Support::No("not wanted".to_owned()),
+        },
+    );
+    // Now that the chosen way works, the other one, from an earlier run, goes.
+    if rung != TcRung::Tcx {
+        detach_tcx(ifindex, pins)?;
+    }
+    if rung != TcRung::Clsact {
+        detach_clsact(ifindex, pins)?;
+    }
+    Ok((rung, missing))
+}
+
+/// Removes every attachment of ours from devices that `keeps` does not name.
+pub(super) fn detach_others(pins: &Pins, keeps: impl Fn(Mark, u32) -> bool) -> Result<(), Error> {
+    for (mark, ifindex) in pins.marks()? {
+        if keeps(mark, ifindex) {
+            continue;
+        }
+        match mark {
+            Mark::Xdp | Mark::TcxIn | Mark::TcxOut => release(pins, mark, ifindex)?,
+            Mark::Filters | Mark::Qdisc => detach_clsact(ifindex, pins)?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether what was attached to a device is still there.
+pub(super) fn is_attached(pins: &Pins, mark: Mark, ifindex: u32) -> bool {
+    match mark {
+        Mark::Xdp | Mark::TcxIn | Mark::TcxOut => bpf::pinned(&pins.link(mark, ifindex))
+            .and_then(|link| bpf::link_info(link.as_fd()))
+            .is_ok_and(|info| info.ifindex == ifindex),
+        Mark::Filters => [(Side::Ingress, "sluice_in"), (Side::Egress, "sluice_out")]
+            .into_iter()
+            .all(|(side, name)| matches!(own_filter(ifindex, side, name), Ok(Some(_)))),
+        Mark::Qdisc => pins.link(mark, ifindex).exists(),
+    }
+}
+
+/// Puts the program behind the link that an earlier agent pinned, if it is of any use.
+fn take_up_xdp(
+    prog: BorrowedFd<'_>,
+    device: &Device,
+    pins: &Pins,
+    wish: XdpWish,
+) -> Result<Option<XdpRung>, Error> {
+    let path = pins.link(Mark::Xdp, device.ifindex);
+    let link = match bpf::pinned(&path) {
+        Ok(link) => link,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(_) => {
+            release(pins, Mark::Xdp, device.ifindex)?;
+            return Ok(None);
+        }
+    };
+    let rung = bpf::link_info(link.as_fd()).ok().and_then(|info| {
+        // The same number in another namespace is another device: there our program does not run.
+        if info.ifindex != device.ifindex {
+            None
+        } else if device.xdp.native == info.prog_id {
+            Some(XdpRung::Native)
+        } else if device.xdp.generic == info.prog_id {
+            Some(XdpRung::Generic)
+        } else {
+            None
+        }
+    });
+    let wanted = match wish {
+        XdpWish::Auto => rung.is_some(),
+        XdpWish::Generic => rung == Some(XdpRung::Generic),
+        XdpWish::Off => false,
+    };
+    if wanted && bpf::link_update(link.as_fd(), prog).is_ok() {
+        return Ok(rung);
+    }
+    drop(link);
+    release(pins, Mark::Xdp, device.ifindex)?;
+    Ok(None)
+}
+
+fn foreign_xdp(device: &Device) -> Option<u32> {
+    let xdp = device.xdp;
+    [xdp.native, xdp.generic, xdp.hardware].into_iter().find(|id| *id != 0)
+}
+
+fn foreign_reason(device: &Device, id: u32) -> String {
+    let name = bpf::prog_by_id(id)
+        .and_then(|prog| bpf::prog_info(prog.as_fd()))
+        .map_or_else(|_| "of unknown name".to_owned(), |info| format!("'{}'", info.name));
+    format!(
+        "{} has the XDP program {name} (id {id}) of somebody else, which is not replaced; remove \
+         it, or set option xdp to off for this interface",
+        device.name
+    )
+}
+
+fn xdp_reason(error: &io::Error, device: &str) -> String {
+    match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP) => format!("the driver of {device} has no XDP"),
+        Some(libc::ERANGE) => format!("the MTU of {device} is too large for XDP in its driver"),
+        _ => error.to_string(),
+    }
+}
+
+/// Attaches and pins; without the pin the attachment goes with the descriptor.
+fn create(
+    prog: BorrowedFd<'_>,
+    ifindex: u32,
+    hook: Hook,
+    pins: &Pins,
+    mark: Mark,
+) -> io::Result<()> {
+    let link = bpf::link_create(prog, ifindex, hook)?;
+    bpf::pin(link.as_fd(), &pins.link(mark, ifindex))
+}
+
+fn tcx(programs: TcPrograms<'_>, ifindex: u32, pins: &Pins) -> io::Result<()> {
+    for (hook, mark, _, _, prog) in programs.sides() {
+        let taken_up = take_up_tcx(prog, ifindex, hook, pins, mark);
+        let attached = match taken_up {
+            Ok(true) => Ok(()),
+            Ok(false) => create(prog, ifindex, hook, pins, mark),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = attached {
+            // One side alone would drop half of a flow.
+            detach_tcx(ifindex, pins).map_err(io::Error::other)?;
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+fn take_up_tcx(
+    prog: BorrowedFd<'_>,
+    ifindex: u32,
+    hook: Hook,
+    pins: &Pins,
+    mark: Mark,
+) -> io::Result<bool> {
+    let link = match bpf::pinned(&pins.link(mark, ifindex)) {
+        Ok(link) => link,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let info = bpf::link_info(link.as_fd())?;
+    let here = info.ifindex == ifindex
+        && bpf::tcx_programs(ifindex, hook).is_ok_and(|ids| ids.contains(&info.prog_id));
+    if here && bpf::link_update(link.as_fd(), prog).is_ok() {
+        return Ok(true);
+    }
+    drop(link);
+    release(pins, mark, ifindex).map_err(io::Error::other)?;
+    Ok(false)
+}
+
+fn detach_tcx(ifindex: u32, pins: &Pins) -> Result<(), Error> {
+    release(pins, Mark::TcxIn, ifindex)?;
+    release(pins, Mark::TcxOut, ifindex)
+}
+
+fn clsact(programs: TcPrograms<'_>, ifindex: u32, pins: &Pins) -> Result<(), String> {
+    let failed = |what: &str, error: RequestError| format!("{what}: {error}");
+    let added = rtnetlink::add_clsact(ifindex).map_err(|error| failed("add qdisc", error))?;
+    let result = (|| {
+        if added {
+            pins.remind(Mark::Qdisc, ifindex).map_err(|error| error.chain())?;
+        }
+        pins.remind(Mark::Filters, ifindex).map_err(|error| error.chain())?;
+        for (_, _, side, name, prog) in programs.sides() {
+            let replace = own_filter(ifindex, side, name)?.is_some();
+            rtnetlink::add_filter(ifindex, side, FILTER, name, prog, replace)
+                .map_err(|error| failed("add filter", error))?;
+        }
+        Ok(())
+    })();
+    if result.is_err() {
+        // One side alone would drop half of a flow.
+        detach_clsact(ifindex, pins).map_err(|error| error.chain())?;
+    }
+    result
+}
+
+/// Our filter on one side; an error when our place belongs to somebody else.
+fn own_filter(ifindex: u32, side: Side, name: &str) -> Result<Option<rtnetlink::Filter>, String> {
+    let filters =
+        rtnetlink::filters(ifindex, side).map_err(|error| format!("list filters: {error}"))?;
+    let (priority, handle) = FILTER;
+    match filters.into_iter().find(|f| f.priority == priority && f.handle == handle) {
+        None => Ok(None),
+        Some(filter) if filter.name == name => Ok(Some(filter)),
+        Some(filter) => Err(format!(
+            "priority {priority} handle {handle:#x} belongs to the filter '{}'",
+            filter.name
+        )),
+    }
+}
+
+fn detach_clsact(ifindex: u32, pins: &Pins) -> Result<(), Error> {
+    let path = pins.link(Mark::Filters, ifindex);
+    let failed =
+        |operation| move |source| Error::Device { ifindex, operation, source: Box::new(source) };
+    if path.exists() {
+        for (side, name) in [(Side::Ingress, "sluice_in"), (Side::Egress, "sluice_out")] {
+            // A device that is gone has no filters; a filter of another name is not ours.
+            if let Ok(Some(_)) = own_filter(ifindex, side, name) {
+                rtnetlink::remove_filter(ifindex, side, FILTER)
+                    .map_err(failed("remove the filters of"))?;
+            }
+        }
+        pins.remove(Mark::Filters, ifindex)?;
+    }
+    if pins.link(Mark::Qdisc, ifindex).exists() {
+        let unused = [Side::Ingress, Side::Egress]
+            .into_iter()
+            .all(|side| rtnetlink::filters(ifindex, side).is_ok_and(|filters| filters.is_empty()));
+        if unused {
+            rtnetlink::remove_clsact(ifindex).map_err(failed("remove the qdisc of"))?;
+        }
+        pins.remove(Mark::Qdisc, ifindex)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! The payload of a packet.
+
+use sluice_datapath::parse::{Headers, TCP};
+
+/// What follows the TCP or UDP header, without the padding of the link.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Segment<'a> {
+    /// The part of the payload that was copied.
+    pub(super) payload: &'a [u8],
+    /// Length of the payload on the wire.
+    pub(super) len: usize,
+    /// TCP sequence number.
+    pub(super) seq: u32,
+}
+
+impl<'a> Segment<'a> {
+    /// The payload of the packet `l3` with these `headers`; `original_len` is its length on the
+    /// wire. `None` when the lengths in the headers contradict each other.
+    pub(super) fn read(l3: &'a [u8], headers: &Headers, original_len: usize) -> Option<Self> {
+        let end = match l3.first()? >> 4 {
+            4 => usize::from(u16_at(l3, 2)?),
+            _ => match u16_at(l3, 4)? {
+                0 => 0,
+                len => 40 + usize::from(len),
+            },
+        };
+        // A merged packet of more than 64 KiB has no length of its own.
+        let end = if end == 0 { original_len.max(l3.len()) } else { end };
+        let (seq, start) = if headers.proto == TCP {
+            let words = l3.get(headers.l4 + 12)? >> 4;
+            if words < 5 {
+                return None;
+            }
+            let seq = l3.get(headers.l4 + 4..)?.first_chunk()?;
+            (u32::from_be_bytes(*seq), headers.l4 + usize::from(words) * 4)
+        } else {
+            (0, headers.l4 + 8)
+        };
+        let len = end.checked_sub(start)?;
+        let payload = l3.get(start..end.min(l3.len())).unwrap_or_default();
+        Some(Self { payload, len, seq })
+    }
+
+    /// Whether a part of the payload is missing from the copy.
+    pub(super) const fn is_cut(&self) -> bool {
+        self.payload.len() < self.len
+    }
+}
+
+fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
+    bytes.get(offset..)?.first_chunk().map(|pair| u16::from_be_bytes(*pair))
+}

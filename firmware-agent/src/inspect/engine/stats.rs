@@ -1,0 +1,95 @@
+//! What the engine counted.
+
+use super::outcome::{Cause, Outcome};
+use sluice_abi::verdict::{Reason, Verdict};
+
+/// Counters since the engine was made. A flow counts once under the first answer it got.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Stats {
+    /// Packets given to the engine.
+    pub packets: u64,
+    /// Packets that belong to no flow that is inspected.
+    pub not_a_flow: u64,
+    /// Packets whose copy was cut.
+    pub truncated: u64,
+    /// Packets whose headers contradict each other: their receiver ignores them too.
+    pub malformed: u64,
+    /// Flows whose inspection began.
+    pub flows: u64,
+    /// ClientHellos read.
+    pub hellos: u64,
+    /// Flows trusted.
+    pub trusted: u64,
+    /// Flows blocked.
+    pub blocked: u64,
+    /// Flows that were trusted because their window ended.
+    pub window_end: u64,
+    /// Flows not decided, by [`Cause::index`].
+    pub undecided: [u64; Cause::COUNT],
+    /// Flows that closed before a decision.
+    pub closed: u64,
+    /// Flows forgotten because nothing came.
+    pub expired: u64,
+    /// Flows inspected anew because their addresses and ports opened another connection.
+    pub reopened: u64,
+    /// Packets of flows that were decided before.
+    pub repeated: u64,
+}
+
+impl Stats {
+    /// Counts the first answer about a flow.
+    pub(super) const fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::NotAFlow => self.not_a_flow += 1,
+            Outcome::Inspect => {}
+            Outcome::Undecided(cause) => self.undecided[cause.index()] += 1,
+            Outcome::Decided(decision) => {
+                match decision.verdict {
+                    Verdict::Blocked => self.blocked += 1,
+                    _ => self.trusted += 1,
+                }
+                if matches!(decision.reason, Reason::WindowEnd) {
+                    self.window_end += 1;
+                }
+            }
+        }
+    }
+
+    /// Name and value of each counter.
+    pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        // Naming every field makes a new one a compile error here.
+        let Self {
+            packets,
+            not_a_flow,
+            truncated,
+            malformed,
+            flows,
+            hellos,
+            trusted,
+            blocked,
+            window_end,
+            undecided,
+            closed,
+            expired,
+            reopened,
+            repeated,
+        } = *self;
+        [
+            ("packets", packets),
+            ("not_a_flow", not_a_flow),
+            ("truncated", truncated),
+            ("malformed", malformed),
+            ("flows", flows),
+            ("hellos", hellos),
+            ("trusted", trusted),
+            ("blocked", blocked),
+            ("window_end", window_end),
+            ("closed", closed),
+            ("expired", expired),
+            ("reopened", reopened),
+            ("repeated", repeated),
+        ]
+        .into_iter()
+        .chain(Cause::COUNTERS.into_iter().zip(undecided))
+    }
+}

@@ -1,0 +1,319 @@
+//! Fingerprints of TLS clients: JA3 (string and MD5) and JA4.
+//!
+//! Owns turning a read ClientHello into the published texts. No heap: fixed buffers, and a string
+//! only where the caller asks for one.
+
+use core::fmt;
+
+use md5::Md5;
+use sha2::Sha256;
+
+use super::tls::{ClientHello, EXTENSIONS_MAX, HELLO_MAX, Sni, is_grease};
+
+/// What carries the ClientHello; the first letter of a JA4.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Transport {
+    /// TLS over TCP.
+    Tcp,
+    /// QUIC.
+    Quic,
+    /// DTLS.
+    Dtls,
+}
+
+impl Transport {
+    const fn letter(self) -> u8 {
+        match self {
+            Self::Tcp => b't',
+            Self::Quic => b'q',
+            Self::Dtls => b'd',
+        }
+    }
+
+    /// The word used in status, logs and events: the protocol below.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Quic | Self::Dtls => "udp",
+        }
+    }
+}
+
+/// Length of a JA4.
+const JA4_LEN: usize = 36;
+/// What stands for the hash of an empty list.
+const NO_HASH: [u8; 12] = *b"000000000000";
+/// Ciphers that are sorted without a large buffer; real clients offer less than 100.
+const FEW: usize = 128;
+
+const SERVER_NAME: u16 = 0;
+const ALPN: u16 = 16;
+
+/// A JA4 fingerprint, such as `t13d1516h2_8daaf6152771_e5627efa2ab1`.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Ja4([u8; JA4_LEN]);
+
+impl Ja4 {
+    /// The fingerprint of `hello`.
+    #[must_use]
+    pub fn new(hello: &ClientHello<'_>, transport: Transport) -> Self {
+        let ciphers = hello.ciphers.known().count();
+        let extensions = hello.extensions.known().count();
+        let mut text = [b'_'; JA4_LEN];
+        text[0] = transport.letter();
+        text[1..3].copy_from_slice(version(hello.version()));
+        text[3] = if hello.sni == Sni::Absent { b'i' } else { b'd' };
+        text[4..6].copy_from_slice(&decimal(ciphers));
+        text[6..8].copy_from_slice(&decimal(extensions));
+        text[8..10].copy_from_slice(&first_protocol(hello));
+        let hash = if ciphers <= FEW {
+            cipher_hash(hello, &mut [0; FEW])
+        } else {
+            many_ciphers_hash(hello)
+        };
+        text[11..23].copy_from_slice(&hash);
+        text[24..36].copy_from_slice(&extension_hash(hello));
+        Self(text)
+    }
+
+    /// The text, 36 ASCII characters.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Ja4 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Ja4 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+const fn version(version: u16) -> &'static [u8; 2] {
+    match version {
+        0x0304 => b"13",
+        0x0303 => b"12",
+        0x0302 => b"11",
+        0x0301 => b"10",
+        0x0300 => b"s3",
+        0x0002 => b"s2",
+        0xfeff => b"d1",
+        0xfefd => b"d2",
+        0xfefc => b"d3",
+        _ => b"00",
+    }
+}
+
+/// Two digits; more than 99 is shown as 99.
+fn decimal(count: usize) -> [u8; 2] {
+    let count = count.min(99) as u8;
+    [b'0' + count / 10, b'0' + count % 10]
+}
+
+/// First and last character of the first protocol, or of its hexadecimal form.
+fn first_protocol(hello: &ClientHello<'_>) -> [u8; 2] {
+    // The definition ignores reserved values wherever they occur; those of ALPN have two bytes.
+    let is_reserved = |name: &&[u8]| matches!(**name, [first, second] if is_grease(u16::from_be_bytes([first, second])));
+    let Some(name) = hello.alpn.iter().find(|name| !is_reserved(name)) else { return *b"00" };
+    let (Some(&first), Some(&last)) = (name.first(), name.last()) else { return *b"00" };
+    if first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric() {
+        [first, last]
+    } else {
+        [hex(first >> 4), hex(last & 0x0f)]
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn many_ciphers_hash(hello: &ClientHello<'_>) -> [u8; 12] {
+    cipher_hash(hello, &mut [0; HELLO_MAX / 2])
+}
+
+fn cipher_hash(hello: &ClientHello<'_>, room: &mut [u16]) -> [u8; 12] {
+    let sorted = sorted(hello.ciphers.known(), room);
+    if sorted.is_empty() {
+        return NO_HASH;
+    }
+    let mut text = Hashed::<Sha256>::new();
+    text.hex_list(sorted.iter().copied());
+    text.first_12()
+}
+
+fn extension_hash(hello: &ClientHello<'_>) -> [u8; 12] {
+    let mut room = [0; EXTENSIONS_MAX];
+    let named = hello.extensions.known().filter(|kind| !matches!(*kind, SERVER_NAME | ALPN));
+    let sorted = sorted(named, &mut room);
+    if sorted.is_empty() {
+        return NO_HASH;
+    }
+    let mut text = Hashed::<Sha256>::new();
+    text.hex_list(sorted.iter().copied());
+    let mut algorithms = hello.signature_algorithms.known().peekable();
+    if algorithms.peek().is_some() {
+        text.put(b"_");
+        text.hex_list(algorithms);
+    }
+    text.first_12()
+}
+
+fn sorted(values: impl Iterator<Item = u16>, room: &mut [u16]) -> &[u16] {
+    let mut count = 0;
+    for (slot, value) in room.iter_mut().zip(values) {
+        *slot = value;
+        count += 1;
+    }
+    let filled = &mut room[..count];
+    filled.sort_unstable();
+    filled
+}
+
+/// A JA3 fingerprint: the MD5 of [`ja3_string`].
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Ja3([u8; 16]);
+
+impl Ja3 {
+    /// The fingerprint of `hello`.
+    #[must_use]
+    pub fn new(hello: &ClientHello<'_>) -> Self {
+        let mut text = Hashed::<Md5>::new();
+        ja3_text(hello, &mut text);
+        Self(text.finish().into())
+    }
+}
+
+impl fmt::Display for Ja3 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Takes text piece by piece.
+trait Sink {
+    /// Appends ASCII text.
+    fn put(&mut self, text: &[u8]);
+}
+
+/// Writes the JA3 text: version, ciphers, extensions, groups and point formats in decimal.
+fn ja3_text(hello: &ClientHello<'_>, out: &mut impl Sink) {
+    put_decimal(out, hello.legacy_version);
+    out.put(b",");
+    decimal_list(out, hello.ciphers.known());
+    out.put(b",");
+    decimal_list(out, hello.extensions.known());
+    out.put(b",");
+    decimal_list(out, hello.groups.known());
+    out.put(b",");
+    decimal_list(out, hello.point_formats.iter().copied().map(u16::from));
+}
+
+/// The JA3 text, unless it is longer than `max`: its length is the choice of the client.
+#[must_use]
+pub fn ja3_string(hello: &ClientHello<'_>, max: usize) -> Option<Box<str>> {
+    struct Bounded {
+        text: Vec<u8>,
+        max: usize,
+        is_cut: bool,
+    }
+    impl Sink for Bounded {
+        fn put(&mut self, text: &[u8]) {
+            self.is_cut |= self.text.len() + text.len() > self.max;
+            if !self.is_cut {
+                self.text.extend_from_slice(text);
+            }
+        }
+    }
+    let mut out = Bounded { text: Vec::new(), max, is_cut: false };
+    ja3_text(hello, &mut out);
+    if out.is_cut {
+        return None;
+    }
+    String::from_utf8(out.text).ok().map(String::into_boxed_str)
+}
+
+fn decimal_list(out: &mut impl Sink, values: impl Iterator<Item = u16>) {
+    for (index, value) in values.enumerate() {
+        if index > 0 {
+            out.put(b"-");
+        }
+        put_decimal(out, value);
+    }
+}
+
+fn put_decimal(out: &mut impl Sink, mut value: u16) {
+    let mut digits = [0; 5];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 || start == 0 {
+            break;
+        }
+    }
+    out.put(&digits[start..]);
+}
+
+/// A hash that is fed in larger pieces than it is written to.
+struct Hashed<D> {
+    hash: D,
+    buffer: [u8; 256],
+    len: usize,
+}
+
+impl<D: sha2::Digest> Hashed<D> {
+    fn new() -> Self {
+        Self { hash: D::new(), buffer: [0; 256], len: 0 }
+    }
+
+    fn hex_list(&mut self, values: impl Iterator<Item = u16>) {
+        for (index, value) in values.enumerate() {
+            let [high, low] = value.to_be_bytes();
+            let text = [b',', hex(high >> 4), hex(high & 15), hex(low >> 4), hex(low & 15)];
+            self.put(if index == 0 { &text[1..] } else { &text });
+        }
+    }
+
+    fn finish(mut self) -> sha2::digest::Output<D> {
+        self.hash.update(&self.buffer[..self.len]);
+        self.hash.finalize()
+    }
+
+    /// The first twelve hexadecimal digits.
+    fn first_12(self) -> [u8; 12] {
+        let digest = self.finish();
+        let mut text = NO_HASH;
+        for (pair, byte) in text.chunks_exact_mut(2).zip(digest) {
+            pair.copy_from_slice(&[hex(byte >> 4), hex(byte & 15)]);
+        }
+        text
+    }
+}
+
+impl<D: sha2::Digest> Sink for Hashed<D> {
+    #[inline]
+    fn put(&mut self, text: &[u8]) {
+        if self.len + text.len() > self.buffer.len() {
+            self.hash.update(&self.buffer[..self.len]);
+            self.len = 0;
+        }
+        // No piece is longer than the buffer: the longest is five digits.
+        if let Some(room) = self.buffer.get_mut(self.len..self.len + text.len()) {
+            room.copy_from_slice(text);
+            self.len += text.len();
+        }
+    }
+}
+
+const fn hex(nibble: u8) -> u8 {
+    b"0123456789abcdef"[(nibble & 15) as usize]
+}
+
+#[cfg(test)]
+mod tests;

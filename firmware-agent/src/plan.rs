@@ -1,0 +1,245 @@
+//! From a configuration to what should run, and what it costs to get there from what runs now.
+//!
+//! Pure.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sluice_abi::names::LISTS_MAX;
+use sluice_abi::settings::Settings;
+use sluice_abi::shield::Rate;
+
+use crate::config::{self, Backend, Config, OnCrash, OnError, Policy, XdpWish};
+use crate::dataplane::blocklist::Net;
+use crate::dataplane::plan::{self as dataplane, DataplanePlan, InterfacePlan, Sizes, TcWish};
+use crate::inspect::domains::RuleAction;
+use crate::inspect::engine::Limits;
+use crate::netfilter::rules::{Marks, RulesError, Ruleset};
+
+/// Entries of a list map below which it is not made smaller: a reload may add some.
+const LIST_FLOOR: u32 = 1024;
+
+/// Everything that should run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Programs, maps, settings.
+    pub dataplane: DataplanePlan,
+    /// Rules.
+    pub ruleset: Ruleset,
+    /// Which way of writing rules is wanted.
+    pub backend: Backend,
+    /// First queue and number of queues.
+    pub queue: (u16, u16),
+    /// Bounds of inspection.
+    pub limits: Limits,
+    /// Rules of domains: domain, action, number of the rule.
+    pub domains: Vec<(String, RuleAction, u32)>,
+    /// Names of the rules by number.
+    pub rules: Vec<Box<str>>,
+    /// Blocklists by number: name and entries.
+    pub lists: Vec<(Box<str>, Vec<Net>)>,
+    /// What no list blocks, with the roles where that holds.
+    pub allowed: Vec<(Net, u32)>,
+    /// Decided flows that are remembered.
+    pub flows: u32,
+    /// What to do with packets of undecided flows.
+    pub on_error: OnError,
+    /// What finds a queue full or without a listener passes.
+    pub policy_open: bool,
+    /// How long TCP and UDP flows may be silent.
+    pub idle: (Duration, Duration),
+    /// How long a blocked flow stays blocked.
+    pub block: Duration,
+    /// Time between two looks for flows that ended.
+    pub sweep: Duration,
+    /// Directory of the control socket.
+    pub run_dir: PathBuf,
+    /// What stays in the kernel when the agent dies.
+    pub on_crash: OnCrash,
+    /// The kill switch.
+    pub enabled: bool,
+}
+
+/// What it takes to get from one plan to another, cheapest first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Change {
+    /// Nothing to do.
+    None,
+    /// Map writes and one transaction of rules: no packet notices.
+    Update,
+    /// Programs come to and go from interfaces; maps, and so flows, survive.
+    Reattach,
+    /// Sizes, directories or queues changed: the agent brings itself up anew.
+    Restart,
+}
+
+impl Plan {
+    /// The plan for a configuration. `hash_key` is drawn when the agent starts.
+    pub fn new(config: &Config, hash_key: u32) -> Result<Self, RulesError> {
+        let main = &config.main;
+        let marks = Marks::new(main.mark_mask.bits())?;
+        let devices = config.interfaces.iter().filter(|interface| interface.inspect);
+        let ruleset = Ruleset::new(
+            devices.map(|interface| interface.device.as_str()),
+            marks,
+            main.queue,
+            main.queues,
+            main.policy == Policy::Open,
+        )?;
+        let lists: Vec<(Box<str>, Vec<Net>)> = config
+            .blocklists
+            .iter()
+            .filter(|list| list.enabled)
+            .take(LISTS_MAX as usize)
+            .map(|list| (list.name.as_str().into(), nets(&list.entries)))
+            .collect();
+        let allowed: Vec<(Net, u32)> = config
+            .allowlists
+            .iter()
+            .filter(|list| list.enabled)
+            .flat_map(|list| {
+                let roles = list.roles.iter().fold(0, |bits, role| bits | role.bit());
+                nets(&list.entries).into_iter().map(move |net| (net, roles))
+            })
+            .collect();
+        let rules: Vec<_> = config.rules.iter().filter(|rule| rule.enabled).collect();
+        let (hosts, nets) =
+            lists.iter().flat_map(|(_, nets)| nets).fold((0, 0), |(hosts, nets), net| {
+                if net.is_host() { (hosts + 1, nets) } else { (hosts, nets + 1) }
+            });
+        let interface = |(slot, interface): (usize, &config::Interface)| InterfacePlan {
+            name: interface.name.clone(),
+            device: interface.device.clone(),
+            role: interface.role,
+            slot: slot as u32,
+            xdp: match interface.xdp {
+                XdpWish::Auto | XdpWish::Native => dataplane::XdpWish::Auto,
+                XdpWish::Generic => dataplane::XdpWish::Generic,
+                XdpWish::Off => dataplane::XdpWish::Off,
+            },
+            tc: if interface.tc { TcWish::Auto } else { TcWish::Off },
+        };
+        Ok(Self {
+            dataplane: DataplanePlan {
+                pin_dir: main.pin_dir.clone(),
+                interfaces: config.interfaces.iter().enumerate().map(interface).collect(),
+                sizes: Sizes {
+                    flows_keys: main.flows * 2,
+                    flow_slots: main.flows,
+                    bucket_sets: main.bucket_sets,
+                    block_hosts: room(hosts),
+                    block_nets: room(nets),
+                    allow_nets: room(allowed.len() as u32),
+                },
+                settings: Settings {
+                    abi: sluice_abi::ABI_VERSION,
+                    generation: 0,
+                    flags: if main.enabled { Settings::ENABLED } else { 0 },
+                    mark_mask: marks.mask(),
+                    mark_trusted: marks.trusted(),
+                    hash_key,
+                    source_rate: Rate { per_second: main.source_pps, burst: main.source_burst },
+                    syn_rate: Rate { per_second: main.syn_pps, burst: main.syn_burst },
+                    source_prefix_v6: u32::from(main.source_prefix_v6),
+                },
+            },
+            ruleset,
+            backend: main.netfilter,
+            queue: (main.queue, main.queues),
+            limits: Limits {
+                window_packets: main.window_packets,
+                window_bytes: main.window_bytes,
+                flows_max: main.inspect_flows,
+                bytes_max: main.inspect_memory_kib as usize * 1024,
+                ..Limits::default()
+            },
+            domains: rules
+                .iter()
+                .zip(0..)
+                .flat_map(|(rule, number)| {
+                    rule.domains
+                        .iter()
+                        .map(move |domain| (domain.clone(), action(rule.action), number))
+                })
+                .collect(),
+            rules: rules.iter().map(|rule| rule.name.as_str().into()).collect(),
+            lists,
+            allowed,
+            flows: main.flows,
+            on_error: main.on_error,
+            policy_open: main.policy == Policy::Open,
+            idle: (
+                Duration::from_secs(main.idle_tcp_s.into()),
+                Duration::from_secs(main.idle_udp_s.into()),
+            ),
+            block: Duration::from_secs(main.block_s.into()),
+            sweep: Duration::from_secs(main.sweep_s.into()),
+            run_dir: main.run_dir.clone(),
+            on_crash: main.on_crash,
+            enabled: main.enabled,
+        })
+    }
+
+    /// What it takes to get from this plan to `new`.
+    #[must_use]
+    pub fn change(&self, new: &Self) -> Change {
+        // Naming every field makes a new one a compile error here, not a change that is forgotten.
+        let Self {
+            dataplane: DataplanePlan { pin_dir, interfaces, sizes, settings },
+            ruleset,
+            backend,
+            queue,
+            limits,
+            domains,
+            rules,
+            lists,
+            allowed,
+            flows,
+            on_error,
+            policy_open,
+            idle,
+            block,
+            sweep,
+            run_dir,
+            on_crash,
+            enabled,
+        } = new;
+        let old = &self.dataplane;
+        let restart = *pin_dir != old.pin_dir
+            || *sizes != old.sizes
+            || (*backend, *queue, *limits) != (self.backend, self.queue, self.limits)
+            || (*flows, *policy_open, run_dir) != (self.flows, self.policy_open, &self.run_dir)
+            || ruleset.marks() != self.ruleset.marks();
+        let update = *settings != old.settings
+            || *ruleset != self.ruleset
+            || (domains, rules) != (&self.domains, &self.rules)
+            || (lists, allowed) != (&self.lists, &self.allowed)
+            || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
+            || (*sweep, *on_crash, *enabled) != (self.sweep, self.on_crash, self.enabled);
+        if restart {
+            Change::Restart
+        } else if *interfaces != old.interfaces {
+            Change::Reattach
+        } else if update {
+            Change::Update
+        } else {
+            Change::None
+        }
+    }
+}
+
+fn nets(nets: &[config::Net]) -> Vec<Net> {
+    nets.iter().filter_map(|net| Net::new(net.addr().into(), net.family_prefix())).collect()
+}
+
+const fn action(action: config::RuleAction) -> RuleAction {
+    match action {
+        config::RuleAction::Allow => RuleAction::Allow,
+        config::RuleAction::Block => RuleAction::Block,
+    }
+}
+
+/// Entries of a map for a list of `entries`, with room to grow, so that most reloads fit.
+fn room(entries: u32) -> u32 {
+    entries.saturating_add(entries / 4).next_power_of_two().max(LIST_FLOOR)
+}

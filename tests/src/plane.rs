@@ -1,0 +1,358 @@
+//! The programs alone, run by `BPF_PROG_TEST_RUN`: loaded with maps of their own, next to whatever
+//! else runs on the machine.
+
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "a test ends where what it needs is missing"
+)]
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use aya::maps::Map;
+use aya::programs::{ProgramError, SchedClassifier, TestRun as _, Xdp};
+use aya::{Ebpf, EbpfLoader, TestRunOptions};
+use sluice::dataplane::blocklist::Room;
+use sluice::dataplane::object::Objects;
+use sluice::dataplane::{Blocklist, Flows, Hits, SettingsMap, Totals};
+use sluice_abi::attach::{Attachment, Link, Role};
+use sluice_abi::counter::Counter;
+use sluice_abi::flow::{Direction, FlowKey, FlowState};
+use sluice_abi::names;
+use sluice_abi::settings::Settings;
+use sluice_datapath::parse::headers;
+
+use crate::directory::{abandoned, unique};
+use crate::error::{Attempt as _, Result};
+use crate::netns;
+use crate::skip::{skipped, without_root};
+
+/// Where bpffs is mounted.
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// Sets of source buckets of a [`Shield`].
+pub const BUCKET_SETS: u32 = 1024;
+/// Keys of decided flows of a [`FastPath`].
+pub const FLOW_KEYS: u32 = 1024;
+/// Decided flows of a [`FastPath`].
+pub const FLOW_SLOTS: u32 = 4096;
+
+/// Whether programs cannot be run; otherwise reports the test as skipped.
+#[must_use]
+pub fn without_programs() -> bool {
+    static SWEPT: Once = Once::new();
+    if without_root() {
+        return true;
+    }
+    // What a run that was killed left behind would be in nobody's way, but stay for ever.
+    SWEPT.call_once(|| {
+        sweep();
+        netns::sweep().unwrap();
+    });
+    let objects = Objects::embedded();
+    let built = !objects.xdp_shield.is_empty() && !objects.tc_flow.is_empty();
+    if !built {
+        skipped("needs the eBPF objects: cargo xtask ebpf");
+    }
+    !built
+}
+
+/// A directory on bpffs that goes with its guard.
+#[derive(Debug)]
+pub struct PinDir(PathBuf);
+
+impl PinDir {
+    /// Makes it.
+    pub fn new() -> Result<Self> {
+        let dir = Self::unmade();
+        let made = fs::DirBuilder::new().mode(0o700).create(&dir.0);
+        made.attempt(|| format!("make {}", dir.0.display()))?;
+        Ok(dir)
+    }
+
+    /// A name for one that somebody else makes.
+    #[must_use]
+    pub fn unmade() -> Self {
+        Self(Path::new(BPFFS).join(unique("pins")))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for PinDir {
+    fn drop(&mut self) {
+        // What is left only costs memory until the next sweep.
+        let _left = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Removes pins of runs that were killed and could not clean up.
+fn sweep() {
+    for entry in fs::read_dir(BPFFS).into_iter().flatten().flatten() {
+        if abandoned(&entry.file_name().to_string_lossy()) {
+            drop(PinDir(entry.path()));
+        }
+    }
+}
+
+fn load(object: &[u8], attachment: Attachment, pins: &PinDir) -> Ebpf {
+    EbpfLoader::new()
+        .btf(None)
+        .override_global(names::ATTACHMENT, &attachment, true)
+        .override_global(names::BUCKET_MASK, &(BUCKET_SETS - 1), false)
+        .map_max_entries(names::FLOWS, FLOW_KEYS)
+        .map_max_entries(names::FLOW_COUNTS, FLOW_SLOTS)
+        .map_max_entries(names::BLOCK_HOSTS, 1024)
+        .map_max_entries(names::BLOCK_NETS, 1024)
+        .map_max_entries(names::ALLOW_NETS, 64)
+        .map_max_entries(names::BUCKETS, BUCKET_SETS)
+        .default_map_pin_directory(pins.path())
+        .load(object)
+        .unwrap()
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Map {
+    ebpf.take_map(name).unwrap_or_else(|| unreachable!("the object has no map {name}"))
+}
+
+/// Settings with everything on that a test has not switched.
+#[must_use]
+pub fn enabled() -> Settings {
+    Settings {
+        flags: Settings::ENABLED,
+        mark_mask: 0x0f00_0000,
+        mark_trusted: 0x0100_0000,
+        hash_key: 0x5eed,
+        source_prefix_v6: 64,
+        ..Settings::default()
+    }
+}
+
+/// The shield.
+pub struct Shield {
+    ebpf: Ebpf,
+    attachment: Attachment,
+    /// What it is told; off until a test switches it on.
+    pub settings: SettingsMap,
+    /// What it counted.
+    pub totals: Totals,
+    /// Its lists.
+    pub blocklist: Blocklist,
+    /// What they dropped.
+    pub hits: Hits,
+    _pins: PinDir,
+}
+
+impl Shield {
+    /// Loads it for an interface in slot 3.
+    #[must_use]
+    pub fn new(role: Role, link: Link) -> Self {
+        let attachment = Attachment::new(3, role, link);
+        let pins = PinDir::new().unwrap();
+        let mut ebpf = load(Objects::embedded().xdp_shield, attachment, &pins);
+        let xdp: &mut Xdp = ebpf.program_mut(names::XDP_SHIELD).unwrap().try_into().unwrap();
+        xdp.load().unwrap();
+        let mut map = |name| take(&mut ebpf, name);
+        let room = Room { hosts: 1024, nets: 1024, allow: 64 };
+        let blocklist = Blocklist::new(
+            map(names::BLOCK_HOSTS),
+            map(names::BLOCK_NETS),
+            map(names::ALLOW_NETS),
+            room,
+        );
+        Self {
+            attachment,
+            settings: SettingsMap::new(map(names::SETTINGS)).unwrap(),
+            totals: Totals::new(map(names::TOTALS)).unwrap(),
+            blocklist: blocklist.unwrap(),
+            hits: Hits::new(map(names::LIST_HITS)).unwrap(),
+            ebpf,
+            _pins: pins,
+        }
+    }
+
+    /// One that works, with both kinds of lists in use.
+    #[must_use]
+    pub fn enabled(role: Role, link: Link) -> Self {
+        let mut shield = Self::new(role, link);
+        shield.settings.set(enabled()).unwrap();
+        shield.settings.set_lists(true, true).unwrap();
+        shield
+    }
+
+    /// The program.
+    #[must_use]
+    pub fn program(&self) -> &Xdp {
+        self.ebpf.program(names::XDP_SHIELD).unwrap().try_into().unwrap()
+    }
+
+    /// Shows it a frame `times` times and returns what it said last, and what it counted meanwhile
+    /// (nothing that stayed the same).
+    #[must_use]
+    pub fn run(&self, frame: &[u8], times: u32) -> (u32, Vec<(Counter, u64)>) {
+        let before = self.counts();
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.repeat = times;
+        let result = self.program().test_run(options).unwrap();
+        (result.return_value, changes(&before, &self.counts()))
+    }
+
+    fn counts(&self) -> Vec<u64> {
+        counts(&self.totals, self.attachment)
+    }
+}
+
+/// The fast path.
+pub struct FastPath {
+    ebpf: Ebpf,
+    attachment: Attachment,
+    /// What it is told; off until a test switches it on.
+    pub settings: SettingsMap,
+    /// What it counted.
+    pub totals: Totals,
+    /// Decided flows.
+    pub flows: Flows,
+    _pins: PinDir,
+}
+
+/// Which program of the fast path.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Side {
+    /// `tc_flow_in`.
+    In,
+    /// `tc_flow_out`.
+    Out,
+}
+
+/// What became of a packet.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outcome {
+    /// What the program returned.
+    pub action: i32,
+    /// The packet's mark afterwards.
+    pub mark: u32,
+    /// What was counted.
+    pub counted: Vec<(Counter, u64)>,
+}
+
+/// A buffer that a classifier sees: the frame, and what is beside it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Buffer {
+    /// Mark before.
+    pub mark: u32,
+    /// Segments that were merged into it; 0 for none.
+    pub segments: u32,
+}
+
+impl FastPath {
+    /// Loads it for an interface in slot 5.
+    #[must_use]
+    pub fn new(link: Link) -> Self {
+        let attachment = Attachment::new(5, Role::Lan, link);
+        let pins = PinDir::new().unwrap();
+        let mut ebpf = load(Objects::embedded().tc_flow, attachment, &pins);
+        for name in [names::TC_FLOW_IN, names::TC_FLOW_OUT] {
+            let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
+            program.load().unwrap();
+        }
+        let mut map = |name| take(&mut ebpf, name);
+        Self {
+            attachment,
+            settings: SettingsMap::new(map(names::SETTINGS)).unwrap(),
+            totals: Totals::new(map(names::TOTALS)).unwrap(),
+            flows: Flows::new(map(names::FLOWS), map(names::FLOW_COUNTS)).unwrap(),
+            ebpf,
+            _pins: pins,
+        }
+    }
+
+    /// One that works.
+    #[must_use]
+    pub fn enabled(link: Link) -> Self {
+        let mut path = Self::new(link);
+        path.settings.set(enabled()).unwrap();
+        path
+    }
+
+    /// One of the programs.
+    #[must_use]
+    pub fn program(&self, side: Side) -> &SchedClassifier {
+        let name = match side {
+            Side::In => names::TC_FLOW_IN,
+            Side::Out => names::TC_FLOW_OUT,
+        };
+        self.ebpf.program(name).unwrap().try_into().unwrap()
+    }
+
+    /// Shows a program a frame.
+    #[must_use]
+    pub fn run(&self, side: Side, frame: &[u8], buffer: Buffer) -> Outcome {
+        self.try_run(side, frame, buffer).unwrap()
+    }
+
+    /// Shows a program a frame that the kernel may refuse to make a buffer of.
+    pub fn try_run(
+        &self,
+        side: Side,
+        frame: &[u8],
+        buffer: Buffer,
+    ) -> std::result::Result<Outcome, ProgramError> {
+        // Offsets in `struct __sk_buff`, which only grows.
+        const LEN: usize = 192;
+        const MARK: usize = 8;
+        const GSO_SEGS: usize = 164;
+        let mut context = [0_u8; LEN];
+        context[MARK..MARK + 4].copy_from_slice(&buffer.mark.to_ne_bytes());
+        context[GSO_SEGS..GSO_SEGS + 4].copy_from_slice(&buffer.segments.to_ne_bytes());
+        let mut after = [0_u8; LEN];
+        let before = counts(&self.totals, self.attachment);
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.ctx_in = Some(&context);
+        options.ctx_out = Some(&mut after);
+        let result = self.program(side).test_run(options)?;
+        Ok(Outcome {
+            action: result.return_value.cast_signed(),
+            mark: u32::from_ne_bytes(after[MARK..MARK + 4].try_into().unwrap()),
+            counted: changes(&before, &counts(&self.totals, self.attachment)),
+        })
+    }
+
+    /// Decides about the flow of `frame`, whose first packet it is.
+    pub fn decide(&mut self, frame: &[u8], state: impl FnOnce(Direction) -> FlowState) -> FlowKey {
+        let headers = headers(frame, self.attachment.link()).unwrap();
+        let (key, direction) = headers.flow().unwrap();
+        self.flows.set(&key, &state(direction)).unwrap();
+        key
+    }
+}
+
+fn counts(totals: &Totals, attachment: Attachment) -> Vec<u64> {
+    let read = |counter| totals.count(attachment.slot(), counter).unwrap();
+    Counter::ALL.into_iter().map(read).collect()
+}
+
+fn changes(before: &[u64], after: &[u64]) -> Vec<(Counter, u64)> {
+    let change = |(counter, (before, after)): (Counter, (&u64, &u64))| (counter, after - before);
+    let all = Counter::ALL.into_iter().zip(before.iter().zip(after)).map(change);
+    all.filter(|(_, change)| *change > 0).collect()
+}
+
+/// The address that `frame` comes from, or goes to on a LAN interface: what the shield looks up.
+#[must_use]
+pub fn looked_up(frame: &[u8], role: Role, link: Link) -> IpAddr {
+    let headers = headers(frame, link).unwrap();
+    match role {
+        Role::Wan => headers.src.into(),
+        Role::Lan => headers.dst.into(),
+    }
+}
