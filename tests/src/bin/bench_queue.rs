@@ -152,8 +152,8 @@ fn run(world: &Router, marks: Marks, way: Way, burst: usize, size: usize) -> Out
                         Way::Batch => queues.receive(pass)?,
                         _ => queues.receive(parsed)?,
                     };
-                    seen += count;
                     if count == 0 {
+                        seen = queues.totals().packets as usize;
                         return Ok(());
                     }
                 }
