@@ -151,7 +151,7 @@ impl Netns {
 
     /// Processes inside.
     fn processes(&self) -> Result<Vec<Pid>> {
-        let list = process::run(Command::new("ip").args(["netns", "pids", &self.name]))?;
+        let list = process::tidy(Command::new("ip").args(["netns", "pids", &self.name]))?;
         Ok(list.lines().filter_map(|pid| pid.trim().parse().ok().map(Pid::from_raw)).collect())
     }
 
@@ -163,7 +163,7 @@ impl Netns {
                 let _gone = kill(pid, Signal::SIGKILL);
             }
         }
-        process::run(Command::new("ip").args(["netns", "del", &self.name])).map(drop)
+        process::tidy(Command::new("ip").args(["netns", "del", &self.name])).map(drop)
     }
 }
 
