@@ -31,8 +31,10 @@ impl Netns {
     /// Makes one with its loopback up; needs root.
     pub fn new(purpose: &str) -> Result<Self> {
         let name = unique(purpose);
-        process::run(Command::new("ip").args(["netns", "add", &name]))?;
+        // Not interrupted between making it and guarding it.
+        process::tidy(Command::new("ip").args(["netns", "add", &name]))?;
         let netns = Self { name };
+        wait::interrupted()?;
         for which in ["all", "default"] {
             // Nobody else is on these cables, and a tentative address loses first packets.
             netns.sysctl(&format!("net/ipv6/conf/{which}/accept_dad"), "0")?;
