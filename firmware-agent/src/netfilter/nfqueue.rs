@@ -187,7 +187,11 @@ impl Verdicts {
     /// Adds the answer to a packet with the mark `old`.
     pub fn push(&mut self, queue: u16, id: u32, old: u32, verdict: Verdict) {
         let (action, mark) = match verdict {
-            Verdict::Accept { mark } => (NF_ACCEPT, mark.map(|value| self.marks.put(old, value))),
+            Verdict::Accept { mark } => {
+                let new = mark.map(|value| self.marks.put(old, value));
+                // A mark that stays as it is need not be said, and does not end a run.
+                (NF_ACCEPT, new.filter(|new| *new != old))
+            }
             Verdict::Drop => (NF_DROP, None),
         };
         match &mut self.run {
@@ -430,11 +434,24 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_that_stays_as_it_is_does_not_end_a_run() {
+        let mut verdicts = Verdicts::new(marks(), 8);
+        verdicts.push(9, 1, 0xff00, Verdict::Accept { mark: None });
+        verdicts.push(9, 2, 0xee00, Verdict::Accept { mark: Some(0) });
+        let trusted = marks().trusted();
+        verdicts.push(9, 3, trusted, Verdict::Accept { mark: Some(trusted) });
+        assert_eq!(sent(&mut verdicts), [(VERDICT_BATCH, 9, NF_ACCEPT, 3, None)]);
+        // To go back to inspection is a change.
+        verdicts.push(9, 4, trusted | 1, Verdict::Accept { mark: Some(0) });
+        assert_eq!(sent(&mut verdicts), [(VERDICT, 9, NF_ACCEPT, 4, Some(1))]);
+    }
+
+    #[test]
     fn a_full_collection_does_not_grow() {
         let mut verdicts = Verdicts::new(marks(), 4);
         let capacity = 4 * VERDICT_LEN;
         for id in 0..4 {
-            verdicts.push(9, id, id << 4, Verdict::Accept { mark: Some(0) });
+            verdicts.push(9, id, id << 4, Verdict::Accept { mark: Some(marks().trusted()) });
         }
         assert_eq!(verdicts.finish().len(), capacity);
     }
