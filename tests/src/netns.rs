@@ -182,7 +182,9 @@ pub fn sweep() -> Result<()> {
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if abandoned(&name) {
-            drop(Netns { name });
+            let left = std::mem::ManuallyDrop::new(Netns { name });
+            // Another run may sweep at the same time.
+            let _swept = left.delete();
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use aya::maps::Map;
 use aya::programs::{ProgramError, SchedClassifier, TestRun as _, Xdp};
@@ -27,6 +28,7 @@ use sluice_datapath::parse::headers;
 
 use crate::directory::{abandoned, unique};
 use crate::error::{Attempt as _, Result};
+use crate::netns;
 use crate::skip::{skipped, without_root};
 
 /// Where bpffs is mounted.
@@ -42,9 +44,15 @@ pub const FLOW_SLOTS: u32 = 4096;
 /// Whether programs cannot be run; otherwise reports the test as skipped.
 #[must_use]
 pub fn without_programs() -> bool {
+    static SWEPT: Once = Once::new();
     if without_root() {
         return true;
     }
+    // What a run that was killed left behind would be in nobody's way, but stay for ever.
+    SWEPT.call_once(|| {
+        sweep();
+        netns::sweep().unwrap();
+    });
     let objects = Objects::embedded();
     let built = !objects.xdp_shield.is_empty() && !objects.tc_flow.is_empty();
     if !built {
@@ -87,7 +95,7 @@ impl Drop for PinDir {
 }
 
 /// Removes pins of runs that were killed and could not clean up.
-pub fn sweep() {
+fn sweep() {
     for entry in fs::read_dir(BPFFS).into_iter().flatten().flatten() {
         if abandoned(&entry.file_name().to_string_lossy()) {
             drop(PinDir(entry.path()));

@@ -77,6 +77,8 @@ pub struct Queue {
     pub count: u16,
     /// Counters by name.
     pub engine: BTreeMap<String, u64>,
+    /// What the kernel lost, cut or merged, by name.
+    pub kernel: BTreeMap<String, u64>,
     /// Flows under inspection.
     pub inspecting: u64,
 }

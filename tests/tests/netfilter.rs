@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use sluice::netfilter::apply::{Backend, Kind, Wish, choose};
+use sluice::netfilter::apply::{Backend, Kind, Nft, Wish, choose};
 use sluice::netfilter::conntrack::{Conntrack, Tuple};
 use sluice::netfilter::nfqueue::{Packet, Verdict};
 use sluice::netfilter::queue::{Options, QueueError, Queues, Totals};
-use sluice::netfilter::rules::{Counted, Marks, Ruleset};
+use sluice::netfilter::rules::{Counted, Marks, Replace, Ruleset};
 use sluice::netfilter::watch::Watch;
 use sluice_abi::attach::Link;
 use sluice_datapath::parse::{self, Headers};
@@ -71,6 +71,7 @@ where
 {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let stops = StopOnDrop(&stop);
         let (opened, is_open) = mpsc::channel();
         let stop = &stop;
         let reader = scope.spawn(move || {
@@ -103,7 +104,7 @@ where
             backend.remove().unwrap();
             done
         });
-        stop.store(true, Ordering::Relaxed);
+        drop(stops);
         let totals = reader.join().unwrap();
         match done.unwrap() {
             Ok(done) => (done, totals),
@@ -423,6 +424,71 @@ fn a_bare_syn_of_a_trusted_connection_is_queued_and_ends_the_trust() {
     });
 }
 
+/// The text of the product's own table on every kernel: only the queue expression is replaced, and
+/// the verdict's mark comes from another table.
+#[test]
+fn the_nft_table_copies_marks_counts_and_drops() {
+    if without_root() {
+        return;
+    }
+    let world = Router::new(Build::default()).unwrap();
+    let text = rules(&world, 4, true).nft(Replace::Flush);
+    let text = text.replace("queue num 40-43 bypass", "accept");
+    assert!(!text.contains("queue num"));
+    world.netns.nft(&text).unwrap();
+    world.netns.nft(&text).unwrap();
+    let values =
+        [(7101, marks().trusted()), (7102, marks().undecided()), (7103, marks().blocked())];
+    for (port, value) in values {
+        world
+            .netns
+            .nft(&format!(
+                "table inet verdict {{
+                    chain before {{
+                        type filter hook prerouting priority mangle; policy accept;
+                        udp dport {port} udp length 11 meta mark set {}
+                        udp dport {port} ct mark set ct mark | 0xff00
+                    }}
+                }}",
+                value | 0x00ee_0000
+            ))
+            .unwrap();
+    }
+    for (port, value) in values {
+        for server in [IpAddr::from(world.server.v4), world.server.v6.into()] {
+            let echo = UdpService::echo(&world.server, server, port).unwrap();
+            let socket = udp(world.client(), echo.address()).unwrap();
+            // Conntrack keeps a connection only when a packet of it has passed.
+            socket.send(b"first question").unwrap();
+            socket.recv(&mut [0; 64]).unwrap();
+            let is_blocked = value == marks().blocked();
+            for _ in 0..3 {
+                socket.send(b"yes").unwrap(); // the length that the other table marks
+                socket.send(b"no").unwrap();
+            }
+            if is_blocked {
+                socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+                assert!(socket.recv(&mut [0; 64]).is_err());
+                assert_eq!(echo.count(), 1);
+            } else {
+                served(&echo, 7);
+            }
+            let seen = tuple(socket.local_addr().unwrap(), echo.address(), parse::UDP);
+            let looked_up = world.netns.enter(|| Conntrack::open().unwrap().lookup(&seen).unwrap());
+            assert_eq!(looked_up.unwrap().unwrap().mark, value | 0xff00);
+        }
+    }
+    let counts = world.netns.enter(|| Nft::new().counters()).unwrap().unwrap();
+    let count = |counted| counts.iter().find(|count| count.counted == counted).unwrap().packets;
+    // Two families; six packets behind the first one, one of which is marked and not yet decided.
+    assert_eq!((count(Counted::DroppedVerdict), count(Counted::DroppedBlocked)), (2, 10));
+    // Answers pass too: a question and its answer make two. The first marked packet is let pass by
+    // its own mark when it says trusted, and by the queue when it says undecided.
+    assert_eq!(count(Counted::PassedTrusted), 2 * 12);
+    assert_eq!(count(Counted::PassedUndecided), 2 * 11);
+    assert_eq!(count(Counted::Queued), 2 * (2 + 2 + 1 + 2 + 1));
+}
+
 /// R26: rules come and go as a whole; what is not ours stays.
 #[test]
 fn removing_leaves_no_rule_and_applying_twice_leaves_one_set() {
@@ -576,6 +642,68 @@ fn without_a_listener_the_policy_decides() {
             backend.remove().unwrap();
         });
         inside.unwrap();
+    }
+}
+
+/// After a crash the rules are still there. Packets that arrive while the queues are opened again
+/// get their answer too: none waits for ever.
+#[test]
+fn queues_opened_under_traffic_leave_no_packet_waiting() {
+    if without_root() {
+        return;
+    }
+    let world = Router::new(Build::default()).unwrap();
+    let server = UdpService::start(&world.server, world.server.v4.into(), 7012, |_| None).unwrap();
+    let socket = udp(world.client(), server.address()).unwrap();
+    let stop = AtomicBool::new(false);
+    // No two neighbours have the same answer: a batch would reach back to what was swallowed.
+    let single = |packet: Packet<'_>| if packet.id % 2 == 0 { PASS } else { mark(0) };
+    std::thread::scope(|scope| {
+        let _stops = StopOnDrop(&stop);
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                socket.send(b"question").unwrap();
+            }
+        });
+        let inside = world.netns.enter(|| {
+            let (mut backend, _) = choose(Wish::Auto).unwrap();
+            backend.apply(&rules(&world, 1, true)).unwrap();
+            let mut early = 0;
+            for _ in 0..20 {
+                let mut queues = Queues::open(FIRST, 1, options(true)).unwrap();
+                early += queues.kernel_stats().unwrap()[0].total;
+                // Later packets than those of the set-up.
+                let last = queues.kernel_stats().unwrap()[0].total;
+                let (mut seen, start) = (0, Instant::now());
+                while seen <= last {
+                    assert!(start.elapsed() < LIMIT, "{last} was not reached, only {seen}");
+                    queues
+                        .receive(|packet| {
+                            seen = packet.id;
+                            single(packet)
+                        })
+                        .unwrap();
+                }
+                backend.remove().unwrap();
+                while queues.receive(single).unwrap() > 0 {}
+                let stats = queues.kernel_stats().unwrap()[0];
+                assert_eq!(stats.waiting, 0, "{stats:?}");
+                drop(queues);
+                backend.apply(&rules(&world, 1, true)).unwrap();
+            }
+            backend.remove().unwrap();
+            assert!(early > 0, "no packet came while a queue was opened");
+        });
+        inside.unwrap();
+    });
+}
+
+/// Ends a thread also when the test fails.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

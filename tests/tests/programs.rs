@@ -1,5 +1,7 @@
 //! The programs on tables of packets: what they return, what they mark, what they count.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -161,15 +163,14 @@ fn the_shield_passes_and_counts_what_is_cut_off() {
     if without_programs() {
         return;
     }
-    // Shorter than an Ethernet header the kernel makes no frame for a trial.
-    const SHORTEST: usize = 14;
     let mut shields = Each::new();
     let (mut cut, mut dropped) = (0, 0);
     for (name, frame, link) in frames() {
         let shield = shields.of(link, |link| Shield::enabled(Role::Wan, link));
         let listed = [host(looked_up(&frame, Role::Wan, link))];
         shield.blocklist.sync(&[(0, &listed)], monotonic_s()).unwrap();
-        for len in SHORTEST..=frame.len() {
+        // Shorter than an Ethernet header the kernel makes no frame for a trial.
+        for len in 14..=frame.len() {
             let bytes = &frame[..len];
             let (action, counter) = match headers(bytes, link) {
                 Ok(_) => (XDP_DROP, Counter::XdpDropHost),
@@ -343,8 +344,8 @@ fn from(source: &str) -> Frame {
     }
 }
 
-fn count(counted: &[(Counter, u64)], counter: Counter) -> u64 {
-    counted.iter().find(|(of, _)| *of == counter).map_or(0, |(_, count)| *count)
+fn count(seen: &[(Counter, u64)], counter: Counter) -> u64 {
+    seen.iter().find(|(of, _)| *of == counter).map_or(0, |(_, times)| *times)
 }
 
 const OFF: Rate = Rate { per_second: 0, burst: 0 };
@@ -438,7 +439,7 @@ fn ipv6_sources_of_one_prefix_share_a_bucket() {
     assert_eq!(run("2001:db8:5:7::1").0, XDP_PASS, "another /64");
 }
 
-fn state(verdict: Verdict, direction: Direction, slot: u32, expires_s: u32) -> FlowState {
+const fn state(verdict: Verdict, direction: Direction, slot: u32, expires_s: u32) -> FlowState {
     FlowState::new(verdict, Reason::DomainRule, direction, slot, expires_s)
 }
 

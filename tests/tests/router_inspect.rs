@@ -12,6 +12,7 @@ use sluice_abi::names;
 use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::hello::{self, client_hello};
 use sluice_tests::observe;
+use sluice_tests::probe::Probe;
 use sluice_tests::report::Flow;
 use sluice_tests::router::{Build, Router};
 use sluice_tests::service::{Dns, Family, Fetched, Web, fetch, page};
@@ -155,7 +156,7 @@ fn a_blocked_name_fails_and_its_neighbour_works() {
     assert!(verdicts > 0, "the rules count nothing: {status:#?}");
     let why = site.agent.why("deep.in.ads.test").unwrap();
     let cause = why.causes.first().unwrap();
-    assert_eq!((cause.by.as_str(), cause.entry.as_str()), ("ads", "ads.test"));
+    assert_eq!((cause.by.as_str(), cause.entry.as_str()), ("rule ads", "ads.test"));
 }
 
 /// One connection to a service that echoes: `first` in pieces, then 100 KiB whole and back.
@@ -186,7 +187,7 @@ fn large_hellos_are_read_whole_in_one_and_in_many_segments() {
             ("16 KiB at once",        16_000, 16_000),
         ];
         for (name, size, piece) in cases {
-            let sni = format!("{}.test", name.replace(' ', "-"));
+            let sni = format!("{}.test", name.replace(' ', "-").to_lowercase());
             let mut hello = client_hello(&sni, size);
             if piece == 3 {
                 // Three bytes, then the rest: the record header itself is cut.
@@ -218,9 +219,10 @@ fn super_packets_are_inspected_whole() {
     let world = Router::new(build).unwrap();
     // Native XDP makes veth cut super-packets; without it they reach the queue.
     let agent = Agent::start(&world, Setup::default().xdp("off")).unwrap();
+    let probe = [("large", "meta length > 1500 tcp dport 443")];
+    let large = Probe::new(&world.netns, &probe).unwrap();
     for address in [IpAddr::from(world.server.v4), world.server.v6.into()] {
         let echo = TcpService::echo(&world.server, address, 443).unwrap();
-        let before = observe::queued(&world.netns).unwrap();
         let hello = client_hello("super.test", 16_000);
         converse(&world, echo.address(), &hello, hello.len());
         let flow = agent
@@ -230,10 +232,10 @@ fn super_packets_are_inspected_whole() {
             .unwrap();
         assert_eq!(flow.ja4.as_deref(), Some(hello::JA4_PADDED));
         assert_eq!(flow.verdict, "trusted");
-        // SYN, SYN-ACK, ACK and then 16 KB: with cables' packets that would be twelve more.
-        assert!(flow.inspected_packets < 8, "no super-packet was seen: {flow:?}");
-        assert!(observe::queued(&world.netns).unwrap() - before < 40);
     }
+    assert!(large.count("large").unwrap() > 0, "the client sent no super-packet");
+    let kernel = agent.status().unwrap().queue.kernel;
+    assert!(kernel["merged packets"] > 0, "none reached the queue whole: {kernel:?}");
 }
 
 /// R20: what cannot be read is not trusted; the policy decides about the packets.
@@ -251,9 +253,7 @@ fn malformed_tls_is_undecided_and_handled_by_policy() {
         assert_eq!(round_trip(&mut stream, &bad, bad.len()).is_ok(), passes, "{on_error}");
         let status = agent
             .wait_for_status("an undecided flow was counted", LIMIT, |status| {
-                let mut undecided =
-                    status.queue.engine.iter().filter(|(name, _)| name.contains("undecided"));
-                undecided.any(|(_, count)| *count > 0).then(|| status.clone())
+                (status.queue.engine["malformed_tls"] > 0).then(|| status.clone())
             })
             .unwrap();
         assert_eq!(status.flows.entries, 0, "an undecided flow is in the flow map");
@@ -313,15 +313,16 @@ fn foreign_bits_of_marks_survive() {
                 counter kept { }
                 counter lost { }
                 chain first {
-                    type filter hook prerouting priority -200
+                    type filter hook prerouting priority mangle
                     meta mark set meta mark or 0xff
                     ct mark set ct mark or 0xff
                 }
                 chain last {
                     type filter hook postrouting priority 300
-                    oifname != \"lo\" meta mark & 0xff == 0xff counter name kept
-                    ct state established meta mark & 0xff != 0xff counter name lost
-                    ct state established ct mark & 0xff != 0xff counter name lost
+                    iifname \"wan\" tcp sport 443 meta mark & 0xff == 0xff counter name kept
+                    tcp sport 443 meta mark & 0xff != 0xff counter name lost
+                    tcp dport 443 meta mark & 0xff != 0xff counter name lost
+                    tcp sport 443 ct mark & 0xff != 0xff counter name lost
                 }
             }\n",
         )
@@ -346,29 +347,30 @@ fn order_is_kept_with_four_queues() {
     if without_root() {
         return;
     }
-    let world = Router::new(Build::default()).unwrap();
+    let world = Router::new(Build { clients: 4, ..Build::default() }).unwrap();
     let setup = Setup::default().main("queues", 4).main("window_packets", 255);
     let agent = Agent::start(&world, setup).unwrap();
     let queues = observe::queues(&world.netns).unwrap();
     assert_eq!(queues.len(), 4, "{queues:?}");
     let service = UdpService::start(&world.server, world.server.v4.into(), 4433, |_| None).unwrap();
+    // The kernel chooses the queue by addresses: several clients use several queues.
     let sockets: Vec<_> =
-        (0..FLOWS).map(|_| udp(world.client(), service.address()).unwrap()).collect();
+        (0..FLOWS).map(|flow| udp(&world.clients[flow % 4], service.address()).unwrap()).collect();
     for number in 0..PACKETS {
         for (flow, socket) in sockets.iter().enumerate() {
             let mut message = vec![flow as u8];
             message.extend_from_slice(&number.to_be_bytes());
             socket.send(&message).unwrap();
         }
-        // Bounded by the queue's length: loss would hide disorder.
+        // Bounded by the buffer of the receiving socket: loss would hide disorder.
         let sent = (number + 1) * FLOWS as u32;
-        sluice_tests::wait::until_true("few were in flight", LIMIT, || {
-            service.count() + 256 > sent
-        })
-        .unwrap();
+        sluice_tests::wait::until_true("few were in flight", LIMIT, || service.count() + 64 > sent)
+            .unwrap();
     }
     let all = PACKETS * FLOWS as u32;
-    sluice_tests::wait::until_true("all arrived", LIMIT, || service.count() == all).unwrap();
+    let arrived = sluice_tests::wait::until_true("all arrived", LIMIT, || service.count() == all);
+    let queues = observe::queues(&world.netns).unwrap();
+    assert!(arrived.is_ok(), "{} of {all}: {queues:?} {:#?}", service.count(), agent.status());
     let mut next = [0_u32; FLOWS];
     for message in service.seen() {
         let flow = usize::from(message[0]);

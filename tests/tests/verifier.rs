@@ -1,6 +1,8 @@
 //! Every program through the verifier of this kernel, for every kind of interface it is made for.
 
-use std::os::fd::AsFd as _;
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::programs::ProgramInfo;
 use sluice::sys::bpf;
@@ -14,7 +16,7 @@ const VERIFIED_MAX: u32 = 50_000;
 
 const LINKS: [Link; 3] = [Link::Ethernet, Link::Ip, Link::Mtk];
 
-fn check(name: &str, kind: &str, info: &ProgramInfo, fd: std::os::fd::BorrowedFd<'_>) {
+fn check(name: &str, kind: &str, info: &ProgramInfo, fd: BorrowedFd<'_>) {
     let verified = info.verified_instruction_count().unwrap();
     let translated = info.size_translated().unwrap() / 8;
     let jited = bpf::prog_info(fd).unwrap().jited_len;

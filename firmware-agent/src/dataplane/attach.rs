@@ -80,7 +80,16 @@ pub(super) fn attach_xdp(
 
 /// Removes the shield from a device.
 pub(super) fn detach_xdp(ifindex: u32, pins: &Pins) -> Result<(), Error> {
-    pins.remove(Mark::Xdp, ifindex)
+    release(pins, Mark::Xdp, ifindex)
+}
+
+/// Detaches at once, so that the place is free, and removes the pin.
+fn release(pins: &Pins, mark: Mark, ifindex: u32) -> Result<(), Error> {
+    if let Ok(link) = bpf::pinned(&pins.link(mark, ifindex)) {
+        // Fails when the device is gone; then there is nothing left to detach.
+        let _ = bpf::link_detach(link.as_fd());
+    }
+    pins.remove(mark, ifindex)
 }
 
 /// Attaches the classifiers to both sides of a device, or to none.
@@ -121,7 +130,7 @@ pub(super) fn detach_others(pins: &Pins, keeps: impl Fn(Mark, u32) -> bool) -> R
             continue;
         }
         match mark {
-            Mark::Xdp | Mark::TcxIn | Mark::TcxOut => pins.remove(mark, ifindex)?,
+            Mark::Xdp | Mark::TcxIn | Mark::TcxOut => release(pins, mark, ifindex)?,
             Mark::Filters | Mark::Qdisc => detach_clsact(ifindex, pins)?,
         }
     }
@@ -153,7 +162,7 @@ fn take_up_xdp(
         Ok(link) => link,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(_) => {
-            pins.remove(Mark::Xdp, device.ifindex)?;
+            release(pins, Mark::Xdp, device.ifindex)?;
             return Ok(None);
         }
     };
@@ -178,7 +187,7 @@ fn take_up_xdp(
         return Ok(rung);
     }
     drop(link);
-    pins.remove(Mark::Xdp, device.ifindex)?;
+    release(pins, Mark::Xdp, device.ifindex)?;
     Ok(None)
 }
 
@@ -254,13 +263,13 @@ fn take_up_tcx(
         return Ok(true);
     }
     drop(link);
-    pins.remove(mark, ifindex).map_err(io::Error::other)?;
+    release(pins, mark, ifindex).map_err(io::Error::other)?;
     Ok(false)
 }
 
 fn detach_tcx(ifindex: u32, pins: &Pins) -> Result<(), Error> {
-    pins.remove(Mark::TcxIn, ifindex)?;
-    pins.remove(Mark::TcxOut, ifindex)
+    release(pins, Mark::TcxIn, ifindex)?;
+    release(pins, Mark::TcxOut, ifindex)
 }
 
 fn clsact(programs: TcPrograms<'_>, ifindex: u32, pins: &Pins) -> Result<(), String> {

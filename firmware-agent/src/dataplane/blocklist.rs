@@ -3,9 +3,10 @@
 //! A new set of lists is written over the old one entry by entry, new ones first: what both have is
 //! blocked all the time. Entries with a deadline are not part of a set and stay until they are void.
 
+mod maps;
+mod net;
+
 use std::net::IpAddr;
-use std::os::fd::AsFd as _;
-use std::time::Duration;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, MapError};
@@ -13,97 +14,10 @@ use sluice_abi::flow::Addr;
 use sluice_abi::names;
 use sluice_abi::shield::{AllowEntry, BlockEntry};
 
+pub use self::net::Net;
+
+use self::maps::{AllowMap, Entries, HostMap, NetMap, Table};
 use super::error::Error;
-use crate::sys::bpf;
-
-/// A prefix, or an address as a prefix of 128 bits; IPv4 lies behind `::ffff:0:0/96`.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Net {
-    // Compared first: prefixes sort directly before what they contain.
-    octets: [u8; 16],
-    bits: u8,
-}
-
-impl Net {
-    /// Bits in front of an IPv4 address.
-    const MAPPED: u8 = 96;
-    const ALL_V4: Self =
-        Self { octets: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0], bits: Self::MAPPED };
-
-    /// The prefix with the leading `len` bits of `addr`; `None` when there are not so many. An
-    /// IPv6 prefix that contains all of IPv4 (shorter than 96 bits of `::ffff:0:0`) contains no
-    /// IPv4 packet on the wire, but the trie could not tell: it is refused, too.
-    #[must_use]
-    pub fn new(addr: IpAddr, len: u8) -> Option<Self> {
-        let (octets, bits) = match addr {
-            IpAddr::V4(addr) => (addr.to_ipv6_mapped().octets(), len.checked_add(Self::MAPPED)?),
-            IpAddr::V6(addr) => (addr.octets(), len),
-        };
-        if bits > 128 {
-            return None;
-        }
-        let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
-        let net = Self { octets: (u128::from_be_bytes(octets) & mask).to_be_bytes(), bits };
-        let covers_v4 = bits < Self::MAPPED && net.contains(&Self::ALL_V4);
-        (!covers_v4).then_some(net)
-    }
-
-    /// One address.
-    #[must_use]
-    pub fn host(addr: IpAddr) -> Self {
-        Self::of(&addr.into(), 128)
-    }
-
-    /// The address and the number of leading bits, as people write them.
-    #[must_use]
-    pub fn parts(&self) -> (IpAddr, u8) {
-        match IpAddr::from(self.addr()) {
-            addr @ IpAddr::V4(_) if self.bits >= Self::MAPPED => (addr, self.bits - Self::MAPPED),
-            _ => (IpAddr::V6(self.octets.into()), self.bits),
-        }
-    }
-
-    /// Whether every address of `other` is one of this.
-    #[must_use]
-    pub const fn contains(&self, other: &Self) -> bool {
-        let shift = 128 - self.bits as u32;
-        let (ours, theirs) = (u128::from_be_bytes(self.octets), u128::from_be_bytes(other.octets));
-        self.bits <= other.bits && (shift == 128 || ours >> shift == theirs >> shift)
-    }
-
-    /// Whether this is one address.
-    #[must_use]
-    pub const fn is_host(&self) -> bool {
-        self.bits == 128
-    }
-
-    fn of(addr: &Addr, bits: u8) -> Self {
-        let octets = match IpAddr::from(*addr) {
-            IpAddr::V4(addr) => addr.to_ipv6_mapped().octets(),
-            IpAddr::V6(addr) => addr.octets(),
-        };
-        Self { octets, bits }
-    }
-
-    fn addr(&self) -> Addr {
-        IpAddr::V6(self.octets.into()).into()
-    }
-
-    fn key(&self) -> Key<Addr> {
-        Key::new(u32::from(self.bits), self.addr())
-    }
-
-    fn of_key(key: &Key<Addr>) -> Self {
-        Self::of(&key.data(), key.prefix_len() as u8)
-    }
-}
-
-impl std::fmt::Display for Net {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (addr, bits) = self.parts();
-        if self.is_host() { write!(f, "{addr}") } else { write!(f, "{addr}/{bits}") }
-    }
-}
 
 /// What the lists say about an address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -264,13 +178,9 @@ impl Blocklist {
         while bits > 0 && ask(bits - 1)? == Some(entry) {
             bits -= 1;
         }
-        let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
-        let octets = (u128::from_be_bytes(host.octets) & mask).to_be_bytes();
-        Ok(Some((Net { octets, bits }, entry)))
+        Ok(Some((host.leading(bits), entry)))
     }
 }
-
-type Entries<V> = Vec<(Net, V)>;
 
 /// The entries that `lists` ask for, sorted: addresses and prefixes.
 fn wanted(lists: &[(u32, &[Net])]) -> (Entries<BlockEntry>, Entries<BlockEntry>) {
@@ -366,154 +276,6 @@ impl Value for AllowEntry {
         false
     }
 }
-
-/// Entries that go into one system call.
-const BATCH: usize = 1024;
-/// A kernel without interrupt work (MIPS) refills the allocator of such maps at the next tick.
-const REFILL: Duration = Duration::from_millis(2);
-/// Ticks to wait without progress before memory counts as used up.
-const PATIENCE: u32 = 50;
-
-/// A map from prefixes to values.
-trait Table<V: Copy + bytemuck::Pod> {
-    const NAME: &'static str;
-    type Key: bytemuck::Pod;
-
-    fn fd(&self) -> std::os::fd::BorrowedFd<'_>;
-    fn key(net: &Net) -> Self::Key;
-    fn insert(&mut self, net: &Net, value: V) -> Result<(), Error>;
-    fn remove(&mut self, net: &Net) -> Result<bool, Error>;
-    fn entries(&self) -> Result<Entries<V>, Error>;
-
-    fn insert_all(&mut self, entries: &[(Net, V)]) -> Result<(), Error> {
-        let mut rest = entries;
-        let mut waited = 0;
-        while !rest.is_empty() {
-            let batch = &rest[..rest.len().min(BATCH)];
-            let keys: Vec<_> = batch.iter().map(|(net, _)| Self::key(net)).collect();
-            let values: Vec<_> = batch.iter().map(|(_, value)| *value).collect();
-            let (done, result) = bpf::map_update_batch(self.fd(), &keys, &values);
-            rest = &rest[done..];
-            match result {
-                Ok(()) => waited = 0,
-                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && waited < PATIENCE => {
-                    waited = if done > 0 { 0 } else { waited + 1 };
-                    pause();
-                }
-                // No batches for this kind of map (5.10 has none for tries), or a failure whose
-                // reason the single call tells better.
-                Err(_) => {
-                    let Some(((net, value), others)) = rest.split_first() else { break };
-                    self.insert(net, *value)?;
-                    rest = others;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn remove_all(&mut self, nets: &[Net]) -> Result<(), Error> {
-        nets.iter().try_for_each(|net| self.remove(net).map(drop))
-    }
-}
-
-fn pause() {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "at start and reload only, a tick, and only on kernels that need it"
-    )]
-    std::thread::sleep(REFILL);
-}
-
-fn removed(result: Result<(), MapError>, map: &'static str) -> Result<bool, Error> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(MapError::KeyNotFound) => Ok(false),
-        Err(MapError::SyscallError(error))
-            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
-        {
-            Ok(false)
-        }
-        Err(source) => Err(Error::map(map, "remove from")(source)),
-    }
-}
-
-struct HostMap<'a>(&'a mut HashMap<MapData, Addr, BlockEntry>);
-
-impl Table<BlockEntry> for HostMap<'_> {
-    const NAME: &'static str = names::BLOCK_HOSTS;
-    type Key = Addr;
-
-    fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        aya::maps::IterableMap::map(&*self.0).fd().as_fd()
-    }
-
-    fn key(net: &Net) -> Addr {
-        net.addr()
-    }
-
-    fn insert(&mut self, net: &Net, value: BlockEntry) -> Result<(), Error> {
-        self.0.insert(net.addr(), value, 0).map_err(Error::map(Self::NAME, "insert into"))
-    }
-
-    fn remove(&mut self, net: &Net) -> Result<bool, Error> {
-        removed(self.0.remove(&net.addr()), Self::NAME)
-    }
-
-    fn entries(&self) -> Result<Entries<BlockEntry>, Error> {
-        self.0
-            .iter()
-            .map(|entry| entry.map(|(addr, value)| (Net::of(&addr, 128), value)))
-            .collect::<Result<_, _>>()
-            .map_err(Error::map(Self::NAME, "list"))
-    }
-}
-
-/// A trie key as bytes; aya's has no [`bytemuck::Pod`].
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct TrieKey {
-    bits: u32,
-    addr: Addr,
-}
-
-macro_rules! trie_map {
-    ($name:ident, $value:ty, $map:expr) => {
-        struct $name<'a>(&'a mut LpmTrie<MapData, Addr, $value>);
-
-        impl Table<$value> for $name<'_> {
-            const NAME: &'static str = $map;
-            type Key = TrieKey;
-
-            fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
-                aya::maps::IterableMap::map(&*self.0).fd().as_fd()
-            }
-
-            fn key(net: &Net) -> TrieKey {
-                TrieKey { bits: u32::from(net.bits), addr: net.addr() }
-            }
-
-            fn insert(&mut self, net: &Net, value: $value) -> Result<(), Error> {
-                self.0.insert(&net.key(), value, 0).map_err(Error::map(Self::NAME, "insert into"))
-            }
-
-            fn remove(&mut self, net: &Net) -> Result<bool, Error> {
-                removed(self.0.remove(&net.key()), Self::NAME)
-            }
-
-            fn entries(&self) -> Result<Entries<$value>, Error> {
-                self.0
-                    .iter()
-                    .map(|entry| entry.map(|(key, value)| (Net::of_key(&key), value)))
-                    .collect::<Result<_, _>>()
-                    .map_err(Error::map(Self::NAME, "list"))
-            }
-        }
-    };
-}
-
-trie_map!(NetMap, BlockEntry, names::BLOCK_NETS);
-trie_map!(AllowMap, AllowEntry, names::ALLOW_NETS);
 
 #[cfg(test)]
 mod tests;

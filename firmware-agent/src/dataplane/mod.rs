@@ -7,26 +7,27 @@ mod attach;
 pub mod blocklist;
 mod device;
 pub mod error;
+pub mod feature;
 pub mod flows;
 pub mod object;
 pub mod pins;
 pub mod plan;
+mod programs;
 pub mod settings;
 pub mod table;
 pub mod totals;
 pub mod verify;
 
 use std::collections::HashMap;
-use std::fmt;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use aya::programs::{SchedClassifier, Xdp};
 use sluice_abi::attach::{Attachment, Link};
 use sluice_abi::names;
 
 pub use self::blocklist::{Blocklist, Net, Synced};
 pub use self::error::Error;
+pub use self::feature::{FeatureState, Hook, State};
 pub use self::flows::{Adopted, Flows};
 pub use self::object::Objects;
 pub use self::plan::{DataplanePlan, InterfacePlan, Sizes, TcWish, XdpWish};
@@ -36,76 +37,14 @@ pub use self::totals::{Hits, Totals};
 use self::attach::TcPrograms;
 use self::blocklist::Room;
 use self::device::Target;
-use self::object::{Loader, TC_FLOW, XDP_SHIELD, interpreted, open, program};
+use self::feature::Held;
+use self::object::{Loader, open};
 use self::pins::{Mark, Pins};
+use self::programs::{Programs, load_fast_path, load_shield};
 use crate::kernel::Report;
 use crate::kernel::choose::{TcRung, XdpRung};
 use crate::sys::clock;
 use crate::sys::rtnetlink::{self, Device};
-
-/// What is attached to an interface.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Hook {
-    /// The shield.
-    Xdp,
-    /// The fast path.
-    Tc,
-}
-
-/// How well a feature works on an interface.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// As well as it can.
-    Active,
-    /// With less than the best.
-    Degraded,
-    /// Not at all, though it is wanted.
-    Failed,
-    /// Not wanted.
-    Off,
-}
-
-/// A feature on an interface.
-#[derive(Clone, Debug, Eq, PartialEq, serde::Serialize)]
-pub struct FeatureState {
-    /// Name of the interface in the configuration.
-    pub interface: String,
-    /// Its network device.
-    pub device: String,
-    /// Which feature.
-    pub hook: Hook,
-    /// How well it works.
-    pub state: State,
-    /// The rung of the ladder in use.
-    pub rung: &'static str,
-    /// Why it is no better one.
-    pub reasons: Vec<String>,
-    /// Whether the program was seen to read packets; see [`verify::verify`].
-    pub verified: bool,
-}
-
-impl fmt::Display for FeatureState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hook = match self.hook {
-            Hook::Xdp => "xdp",
-            Hook::Tc => "tc",
-        };
-        write!(f, "{hook} on {} ({}): {}", self.interface, self.device, self.rung)?;
-        for reason in &self.reasons {
-            write!(f, "; {reason}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A feature, and what it holds in the kernel.
-#[derive(Clone, Debug)]
-struct Held {
-    state: FeatureState,
-    marks: Vec<(Mark, u32)>,
-}
 
 /// The programs in the kernel and their maps.
 ///
@@ -511,112 +450,10 @@ impl Dataplane {
     }
 }
 
-impl FeatureState {
-    fn new(interface: &InterfacePlan, hook: Hook, rung: &'static str) -> Self {
-        Self {
-            interface: interface.name.clone(),
-            device: interface.device.clone(),
-            hook,
-            state: State::Off,
-            rung,
-            reasons: Vec::new(),
-            verified: false,
-        }
-    }
-
-    fn failed(mut self, reason: String) -> Held {
-        self.state = State::Failed;
-        self.reasons.push(reason);
-        self.without_marks()
-    }
-
-    const fn without_marks(self) -> Held {
-        Held { state: self, marks: Vec::new() }
-    }
-}
-
 fn missing(interface: &InterfacePlan) -> String {
     format!("there is no device {} yet; it is attached to when it appears", interface.device)
 }
 
 const fn target_attachment(interface: &InterfacePlan, target: &Target) -> Attachment {
     Attachment::new(interface.slot, interface.role, target.link)
-}
-
-/// Programs of one round of attaching, each loaded once per kind of attachment.
-#[derive(Default)]
-struct Programs {
-    shields: Vec<(Attachment, OwnedFd)>,
-    fast_paths: Vec<(Attachment, (OwnedFd, OwnedFd))>,
-}
-
-impl Programs {
-    fn shield(
-        &mut self,
-        loader: &mut Loader,
-        pins: &Pins,
-        objects: Objects,
-        attachment: Attachment,
-    ) -> Result<&OwnedFd, Error> {
-        let known = self.shields.iter().position(|(of, _)| *of == attachment);
-        let index = known.unwrap_or(self.shields.len());
-        if known.is_none() {
-            let prog = load_shield(loader, pins, objects, attachment)?;
-            self.shields.push((attachment, prog));
-        }
-        Ok(&self.shields[index].1)
-    }
-
-    fn fast_path(
-        &mut self,
-        loader: &mut Loader,
-        pins: &Pins,
-        objects: Objects,
-        attachment: Attachment,
-    ) -> Result<&(OwnedFd, OwnedFd), Error> {
-        let known = self.fast_paths.iter().position(|(of, _)| *of == attachment);
-        let index = known.unwrap_or(self.fast_paths.len());
-        if known.is_none() {
-            let progs = load_fast_path(loader, pins, objects, attachment)?;
-            self.fast_paths.push((attachment, progs));
-        }
-        Ok(&self.fast_paths[index].1)
-    }
-
-    /// Reasons to expect slow programs.
-    fn interpreted(&self, attachment: Attachment, shield: bool) -> Vec<String> {
-        let shields = self.shields.iter().filter(|(of, _)| shield && *of == attachment);
-        let fast_paths = self.fast_paths.iter().filter(|(of, _)| !shield && *of == attachment);
-        let fast_paths = fast_paths.flat_map(|(_, (ingress, egress))| {
-            [(names::TC_FLOW_IN, ingress), (names::TC_FLOW_OUT, egress)]
-        });
-        shields
-            .map(|(_, prog)| (names::XDP_SHIELD, prog))
-            .chain(fast_paths)
-            .filter_map(|(name, prog)| interpreted(name, prog.as_fd()))
-            .collect()
-    }
-}
-
-fn load_shield(
-    loader: &mut Loader,
-    pins: &Pins,
-    objects: Objects,
-    attachment: Attachment,
-) -> Result<OwnedFd, Error> {
-    let mut ebpf = loader.load(XDP_SHIELD, objects.xdp_shield, pins, attachment)?;
-    program::<Xdp>(&mut ebpf, XDP_SHIELD, names::XDP_SHIELD)
-}
-
-fn load_fast_path(
-    loader: &mut Loader,
-    pins: &Pins,
-    objects: Objects,
-    attachment: Attachment,
-) -> Result<(OwnedFd, OwnedFd), Error> {
-    let mut ebpf = loader.load(TC_FLOW, objects.tc_flow, pins, attachment)?;
-    Ok((
-        program::<SchedClassifier>(&mut ebpf, TC_FLOW, names::TC_FLOW_IN)?,
-        program::<SchedClassifier>(&mut ebpf, TC_FLOW, names::TC_FLOW_OUT)?,
-    ))
 }

@@ -6,7 +6,7 @@
 use aya::maps::{Map, MapData, MapError, MapType};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use sluice_abi::attach::Attachment;
+use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowState};
 use sluice_abi::names;
@@ -134,13 +134,53 @@ pub(super) fn usable(mut sizes: Sizes) -> Sizes {
 /// Loads objects with one set of pinned maps.
 #[derive(Debug)]
 pub(super) struct Loader {
+    /// One for all objects: aya reads the kernel's BTF, megabytes where there is any, whenever it
+    /// makes a loader.
+    ebpf: EbpfLoader<'static>,
     sizes: Sizes,
     notes: Vec<String>,
 }
 
+const KINDS: usize = 6;
+
+/// Every attachment there can be: a loader that is kept wants globals that stay where they are.
+static ATTACHMENTS: [Attachment; Attachment::SLOTS as usize * KINDS] = {
+    let kinds = [
+        (Role::Lan, Link::Ethernet),
+        (Role::Lan, Link::Ip),
+        (Role::Lan, Link::Mtk),
+        (Role::Wan, Link::Ethernet),
+        (Role::Wan, Link::Ip),
+        (Role::Wan, Link::Mtk),
+    ];
+    let mut all =
+        [Attachment::new(0, Role::Lan, Link::Ethernet); Attachment::SLOTS as usize * KINDS];
+    let mut index = 0;
+    while index < all.len() {
+        let (role, link) = kinds[index % KINDS];
+        all[index] = Attachment::new((index / KINDS) as u32, role, link);
+        index += 1;
+    }
+    all
+};
+
+/// Numbers of bucket sets less one, for the same reason.
+static MASKS: [u32; 32] = {
+    let mut masks = [0; 32];
+    let mut bits = 0;
+    while bits < masks.len() {
+        masks[bits] = (1 << bits) - 1;
+        bits += 1;
+    }
+    masks
+};
+
 impl Loader {
     pub(super) fn new(sizes: Sizes) -> Self {
-        Self { sizes: usable(sizes), notes: Vec::new() }
+        let mut ebpf = EbpfLoader::new();
+        // Nothing here is relocated against the kernel's types, which routers do not have.
+        ebpf.btf(None);
+        Self { ebpf, sizes: usable(sizes), notes: Vec::new() }
     }
 
     /// Sizes in force: the plan's, or less when memory was short.
@@ -185,24 +225,25 @@ impl Loader {
     }
 
     fn try_load(
-        &self,
+        &mut self,
         bytes: &[u8],
         pins: &Pins,
         attachment: Attachment,
     ) -> Result<Ebpf, EbpfError> {
-        let mask = self.sizes.bucket_sets - 1;
-        let mut loader = EbpfLoader::new();
-        // Nothing here is relocated against the kernel's types, which routers do not have.
-        loader.btf(None);
-        loader.override_global(names::ATTACHMENT, &attachment, true);
-        loader.override_global(names::BUCKET_MASK, &mask, false);
+        for of in &ATTACHMENTS {
+            if *of == attachment {
+                self.ebpf.override_global(names::ATTACHMENT, of, true);
+            }
+        }
+        let mask = &MASKS[self.sizes.bucket_sets.trailing_zeros() as usize];
+        self.ebpf.override_global(names::BUCKET_MASK, mask, false);
         for (name, shape) in self.shapes() {
             if Sized::of(name).is_some() {
-                loader.map_max_entries(name, shape.max_entries);
+                self.ebpf.map_max_entries(name, shape.max_entries);
             }
-            loader.map_pin_path(name, pins.map(name));
+            self.ebpf.map_pin_path(name, pins.map(name));
         }
-        loader.load(bytes)
+        self.ebpf.load(bytes)
     }
 
     /// Removes the pins of maps that have another shape than ours.

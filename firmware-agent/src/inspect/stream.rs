@@ -67,7 +67,7 @@ impl Piece {
 
 impl Stream {
     /// Takes the sequence number of a SYN: the byte after it is the first of the stream.
-    pub fn anchor(&mut self, syn_seq: u32) {
+    pub const fn anchor(&mut self, syn_seq: u32) {
         if self.base.is_none() {
             self.base = Some(syn_seq.wrapping_add(1));
             self.is_anchored = true;
@@ -152,16 +152,16 @@ impl Stream {
             }
             offset = 0;
         }
-        let cap = i64::from(caps.bytes);
-        if offset >= cap {
+        let Ok(offset) = u32::try_from(offset) else { return Pushed::default() };
+        if offset >= caps.bytes {
             return Pushed { fault: Some(Fault::Beyond), ..Pushed::default() };
         }
-        let room = (cap - offset) as usize;
+        let room = (caps.bytes - offset) as usize;
         let fault = (data.len() > room).then_some(Fault::Beyond);
         data = &data[..data.len().min(room)];
 
         let kept = self.kept.get_or_insert_default();
-        let mut pushed = kept.insert(offset as u32, data, caps, &mut self.has_conflict);
+        let mut pushed = kept.insert(offset, data, caps, &mut self.has_conflict);
         kept.settle();
         pushed.fault = pushed.fault.or(fault);
         pushed.is_rebased = is_rebased;

@@ -4,9 +4,9 @@
 //! socket holds 256 of them, so from then on the descriptor is used directly: many packets per
 //! call, many verdicts per call, and a buffer that a burst fits in.
 //!
-//! A queue is ready before any rule points to it: packets that arrive while it is being set up
-//! would be swallowed by the set-up's own receive calls and wait for ever. For the same reason
-//! rules are taken away first and queues closed last.
+//! Packets that arrive while a queue is being set up are swallowed by the set-up's own receive
+//! calls. So rules come last and go first; and where rules of an earlier run are in place already,
+//! what arrived during the set-up is answered by policy, or it would wait for ever.
 //!
 //! Overrun: the socket is told not to report `ENOBUFS`, because the kernel would then also refuse
 //! every further packet until the buffer has run empty; without the report only what does not fit
@@ -96,11 +96,7 @@ impl Queues {
         let queues = (first..=end).map(|number| Queue::open(number, options));
         Ok(Self {
             open: queues.collect::<Result<_, _>>()?,
-            policy: if options.policy_open {
-                Verdict::Accept { mark: None }
-            } else {
-                Verdict::Drop
-            },
+            policy: policy(options),
             batch: Batch::new(BATCH, MESSAGE_MAX),
             verdicts: Verdicts::new(options.marks, BATCH),
             totals: Totals::default(),
@@ -220,8 +216,28 @@ impl Queue {
         let buffer_len =
             grow(&socket, wanted).map_err(|errno| failed("size the buffer of")(errno.into()))?;
         let socket = Async::new(socket).map_err(failed("watch"))?;
-        Ok(Self { number, socket, buffer_len })
+        let queue = Self { number, socket, buffer_len };
+        queue.release(options).map_err(failed("empty"))?;
+        Ok(queue)
     }
+
+    /// Answers everything that came before this call by policy. What of it is still to be received
+    /// is seen then, but its verdict is refused.
+    fn release(&self, options: Options) -> io::Result<()> {
+        let line = table()?.into_iter().find(|line| line.queue == self.number);
+        let Some(line) = line.filter(|line| line.waiting > 0) else { return Ok(()) };
+        let policy = policy(options);
+        let mut verdicts = Verdicts::new(options.marks, 2);
+        // Two neighbours make a batch, which reaches back to the first.
+        verdicts.push(self.number, line.total.wrapping_sub(1), 0, policy);
+        verdicts.push(self.number, line.total, 0, policy);
+        Batch::send(self.socket.as_fd(), verdicts.finish())
+    }
+}
+
+/// The answer to what is not inspected.
+const fn policy(options: Options) -> Verdict {
+    if options.policy_open { Verdict::Accept { mark: None } } else { Verdict::Drop }
 }
 
 /// Makes the receive buffer hold `wanted` bytes of charges, if that is allowed; returns what it

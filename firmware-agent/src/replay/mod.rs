@@ -1,1 +1,185 @@
-//! TBD
+//! The same inspection over a capture file: offline, without rights, in bounded memory.
+//!
+//! Owns reading pcap and pcapng and writing one JSON object per line. What is concluded from the
+//! packets is the engine's alone. The same file and options give the same lines.
+
+mod error;
+mod line;
+mod link;
+mod pcap;
+mod pcapng;
+mod source;
+
+use std::fs::File;
+use std::io::{BufReader, Read, Write};
+use std::path::Path;
+
+pub use self::error::ReplayError;
+use self::line::{TlsLine, VerdictLine};
+use self::source::Source;
+use crate::inspect::domains::DomainRules;
+use crate::inspect::engine::{Engine, Limits, Outcome, Stats};
+
+/// Longest packet that is read, as with the tools that write captures.
+const PACKET_MAX: u32 = 256 * 1024;
+
+/// How a capture is inspected.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Rules about names.
+    pub rules: DomainRules,
+    /// The engine's limits.
+    pub limits: Limits,
+    /// Key of the engine's table. The lines do not depend on it.
+    pub seed: [u64; 2],
+}
+
+/// What was in a capture.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Summary {
+    /// Packets in the file.
+    pub packets: u64,
+    /// Packets that are not IP.
+    pub not_ip: u64,
+    /// Packets of interfaces whose link type is not known here.
+    pub unknown_link: u64,
+    /// Lines of type `tls`.
+    pub tls_lines: u64,
+    /// Lines of type `verdict`.
+    pub verdict_lines: u64,
+    /// Flows that were still under inspection at the end.
+    pub open_flows: u64,
+    /// What the engine counted.
+    pub stats: Stats,
+}
+
+/// One packet of a capture; its bytes are in the reader's buffer.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    /// Seconds and nanoseconds since 1970, where the file says.
+    time: Option<(u64, u32)>,
+    /// Link type, as registered for captures.
+    link: u32,
+    /// Length on the wire.
+    original_len: u32,
+}
+
+/// Either format.
+enum Capture<R> {
+    Pcap(pcap::Reader<R>),
+    Pcapng(pcapng::Reader<R>),
+}
+
+impl<R: Read> Capture<R> {
+    fn open(reader: R) -> Result<Self, ReplayError> {
+        let mut source = Source::new(reader);
+        let mut magic = [0; 4];
+        if !source.try_fill(&mut magic)? {
+            return Err(ReplayError::Empty);
+        }
+        if u32::from_be_bytes(magic) == pcapng::SECTION_HEADER {
+            return Ok(Self::Pcapng(pcapng::Reader::new(source)));
+        }
+        pcap::Reader::new(source, magic).map(Self::Pcap)
+    }
+
+    fn next(&mut self, data: &mut Vec<u8>) -> Result<Option<Record>, ReplayError> {
+        match self {
+            Self::Pcap(reader) => reader.next(data),
+            Self::Pcapng(reader) => reader.next(data),
+        }
+    }
+}
+
+/// Inspects the capture at `path` and writes what it finds to `out`.
+///
+/// What was found before an error in the file is written all the same.
+pub fn run(
+    path: &Path,
+    out: &mut (impl Write + ?Sized),
+    options: Options,
+) -> Result<Summary, ReplayError> {
+    let file =
+        File::open(path).map_err(|source| ReplayError::Open { path: path.to_owned(), source })?;
+    run_reader(BufReader::with_capacity(1 << 16, file), out, options)
+}
+
+/// Inspects the capture that `reader` gives, as [`run`] does.
+pub fn run_reader(
+    reader: impl Read,
+    out: &mut (impl Write + ?Sized),
+    options: Options,
+) -> Result<Summary, ReplayError> {
+    let mut engine = Engine::new(options.limits, options.rules, options.seed);
+    let mut summary = Summary::default();
+    let result = Capture::open(reader)
+        .and_then(|mut capture| inspect(&mut capture, &mut engine, out, &mut summary));
+    let flushed = out.flush().map_err(ReplayError::Write);
+    result.and(flushed)?;
+    summary.open_flows = engine.flows() as u64;
+    summary.stats = engine.stats().clone();
+    Ok(summary)
+}
+
+fn inspect(
+    capture: &mut Capture<impl Read>,
+    engine: &mut Engine,
+    out: &mut (impl Write + ?Sized),
+    summary: &mut Summary,
+) -> Result<(), ReplayError> {
+    let mut clock = Clock::default();
+    let mut data = Vec::new();
+    while let Some(record) = capture.next(&mut data)? {
+        summary.packets += 1;
+        let l3 = match link::network(record.link, &data) {
+            Ok(Some(l3)) => l3,
+            Ok(None) => {
+                summary.not_ip += 1;
+                continue;
+            }
+            Err(link::Unknown) => {
+                summary.unknown_link += 1;
+                continue;
+            }
+        };
+        let before = data.len() - l3.len();
+        let original_len = (record.original_len as usize).max(data.len()) - before;
+        let step = engine.packet(clock.advance(record.time), l3, original_len);
+        let Some((key, direction)) = step.flow else { continue };
+        let time = record.time.map(line::seconds);
+        if let Some(hello) = &step.hello {
+            line::write(out, &TlsLine::new(time, hello))?;
+            summary.tls_lines += 1;
+        }
+        let is_new = !step.is_repeated
+            && matches!(step.outcome, Outcome::Decided(_) | Outcome::Undecided(_));
+        if is_new {
+            let original = step.original.unwrap_or(direction);
+            line::write(out, &VerdictLine::new(time, &key, original, step.outcome))?;
+            summary.verdict_lines += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a monotonic time of the times in a file, which may be absent or go back.
+#[derive(Default)]
+struct Clock {
+    first_ms: Option<u64>,
+    now_ms: u64,
+}
+
+impl Clock {
+    fn advance(&mut self, time: Option<(u64, u32)>) -> u64 {
+        if let Some((seconds, nanoseconds)) = time {
+            let ms =
+                seconds.saturating_mul(1000).saturating_add(u64::from(nanoseconds / 1_000_000));
+            let first_ms = *self.first_ms.get_or_insert(ms);
+            self.now_ms = self.now_ms.max(ms.saturating_sub(first_ms));
+        }
+        self.now_ms
+    }
+}
+
+#[cfg(test)]
+mod tests;

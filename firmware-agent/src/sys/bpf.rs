@@ -24,6 +24,7 @@ const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
+const BPF_LINK_DETACH: libc::c_int = 34;
 
 /// The kernel's "operation not supported", which is not in any libc.
 pub const ENOTSUPP: i32 = 524;
@@ -173,6 +174,16 @@ pub fn link_update(link: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> io::Result<()>
     let mut attr =
         Attr { link_fd: link.as_raw_fd(), new_prog_fd: prog.as_raw_fd(), flags: 0, old_prog_fd: 0 };
     call(BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Takes a link's program off its device. Without it that happens some time after the last pin and
+/// descriptor are gone.
+pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    #[repr(C)]
+    struct Attr {
+        link_fd: RawFd,
+    }
+    call(BPF_LINK_DETACH, &mut Attr { link_fd: link.as_raw_fd() }).map(drop)
 }
 
 /// Where a link is and what runs there.

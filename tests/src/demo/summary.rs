@@ -111,9 +111,10 @@ fn inspected(out: &mut String, flows: &[Flow]) {
         let _infallible = writeln!(out, "  {name:24} {route:44} {}{rule}", flow.verdict);
         let packets = flow.original_packets + flow.reply_packets;
         let bytes = size(flow.original_bytes + flow.reply_bytes);
+        let then = if flow.verdict == "blocked" { "refused by TC" } else { "on the fast path" };
         let _infallible = writeln!(
             out,
-            "    {:46} {} inspected, then {} ({bytes}) on the fast path",
+            "    {:46} {} inspected, then {} ({bytes}) {then}",
             flow.ja4.as_deref().map_or_else(
                 || format!("no TLS, decided because: {}", flow.reason),
                 |ja4| format!("JA4 {ja4}")
@@ -302,7 +303,7 @@ mod tests {
             "interfaces":[{"name":"wan","device":"wan","counters":{
                 "xdp_drop_host":12,"xdp_drop_syn_rate":9400,"xdp_pass":1}}],
             "netfilter":{"backend":"nft","applied":true,"reapplied":0,"counters":{}},
-            "queue":{"first":5,"count":1,"engine":{},"inspecting":0},
+            "queue":{"first":5,"count":1,"engine":{},"kernel":{},"inspecting":0},
             "flows":{"entries":1,"expired":0}}"#;
         let fetched = Fetched { exit: 0, status: 200, bytes: 1, port: 4000, error: String::new() };
         let visit = Visit {

@@ -31,7 +31,7 @@ pub(super) struct Flow {
     /// When the first bytes of the unfinished ClientHello came.
     since_ms: Option<u64>,
     packets: u32,
-    original: Direction,
+    pub(super) original: Direction,
     /// Whether `original` comes from a SYN and not from what happened to come first.
     is_origin_known: bool,
     stalled: u16,

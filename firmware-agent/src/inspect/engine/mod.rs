@@ -14,7 +14,7 @@ mod segment;
 mod stats;
 
 use sluice_abi::attach::Link;
-use sluice_abi::flow::FlowKey;
+use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::{FIN, Headers, RST, SYN, TCP, headers};
 
@@ -178,30 +178,27 @@ impl Engine {
         self.stats.truncated += u64::from(original_len > l3.len());
         self.sweep(now_ms, SWEEP);
         let flow = headers(l3, Link::Ip).ok().and_then(|headers| Some((headers, headers.flow()?)));
-        let Some((headers, (key, direction))) = flow else {
+        let Some((headers, flow)) = flow else {
             self.stats.count(Outcome::NotAFlow);
-            let outcome = Outcome::NotAFlow;
-            return Step { flow: None, outcome, hello: None, is_repeated: false };
+            return Step { flow: None, ..Step::from(Outcome::NotAFlow) };
         };
-        let (outcome, hello, is_repeated) =
-            if let Some(segment) = Segment::read(l3, &headers, original_len) {
-                self.segment(now_ms, key, &headers, segment)
-            } else {
-                self.stats.malformed += 1;
-                (Outcome::Inspect, None, false)
-            };
-        Step { flow: Some((key, direction)), outcome, hello, is_repeated }
+        let step = if let Some(segment) = Segment::read(l3, &headers, original_len) {
+            self.segment(now_ms, flow, &headers, segment)
+        } else {
+            self.stats.malformed += 1;
+            Outcome::Inspect.into()
+        };
+        Step { flow: Some(flow), ..step }
     }
 
-    /// Takes a packet of a flow. Also says whether the outcome is an old one.
+    /// Takes a packet of a flow.
     fn segment(
         &mut self,
         now_ms: u64,
-        key: FlowKey,
+        (key, direction): (FlowKey, Direction),
         headers: &Headers,
         segment: Segment<'_>,
-    ) -> (Outcome, Option<Box<Hello>>, bool) {
-        let Some((_, direction)) = headers.flow() else { return (Outcome::Inspect, None, false) };
+    ) -> Step {
         let flags = headers.tcp_flags;
         if headers.is_syn() {
             // Another connection of the same addresses and ports inherits nothing.
@@ -210,21 +207,21 @@ impl Engine {
                 self.take_out(&key);
                 self.stats.reopened += 1;
             }
-        } else if let Some((outcome, is_repeated)) = self.remembered(now_ms, key, segment.len > 0) {
-            return (outcome, None, is_repeated);
+        } else if let Some(step) = self.remembered(now_ms, key, segment.len > 0) {
+            return step;
         }
         if self.flows.get(&key).is_none() {
             let is_end = flags & RST != 0 || (flags & FIN != 0 && segment.len == 0);
             let is_start = key.proto() != TCP || flags & SYN != 0 || segment.len > 0;
             if is_end || !is_start {
-                return (Outcome::Inspect, None, false);
+                return Outcome::Inspect.into();
             }
             self.stats.flows += 1;
             let evicted = self.flows.insert(key, Flow::new(direction, flags, now_ms));
             self.forget(now_ms, evicted, Cause::Memory);
         }
         let (limits, rules, joined) = (&self.limits, &self.rules, &mut self.joined);
-        let Some(flow) = self.flows.get(&key) else { return (Outcome::Inspect, None, false) };
+        let Some(flow) = self.flows.get(&key) else { return Outcome::Inspect.into() };
         // The payload of a reset is not part of the stream (RFC 9293, section 3.5.2).
         let (outcome, hello) = if flags & RST != 0 {
             (Outcome::Inspect, None)
@@ -235,6 +232,7 @@ impl Engine {
             self.kept = self.kept + flow.memory() - before;
             answer
         };
+        let original = Some(flow.original);
         self.stats.hellos += u64::from(hello.is_some());
         self.stats.count(outcome);
         if outcome != Outcome::Inspect {
@@ -247,16 +245,11 @@ impl Engine {
             let evicted = self.flows.pop_oldest();
             self.forget(now_ms, evicted, Cause::Memory);
         }
-        (outcome, hello, false)
+        Step { hello, original, ..outcome.into() }
     }
 
-    /// The answer about a flow that is no longer inspected, and whether it is an old one.
-    fn remembered(
-        &mut self,
-        now_ms: u64,
-        key: FlowKey,
-        has_payload: bool,
-    ) -> Option<(Outcome, bool)> {
+    /// The answer about a flow that is no longer inspected.
+    fn remembered(&mut self, now_ms: u64, key: FlowKey, has_payload: bool) -> Option<Step> {
         match self.past.get(&key)? {
             Past::Answered { outcome: Outcome::Decided(decision), at_ms }
                 if decision.verdict == Verdict::Trusted
@@ -267,19 +260,19 @@ impl Engine {
             }
             Past::Answered { outcome, .. } => {
                 self.stats.repeated += 1;
-                Some((*outcome, true))
+                Some(Step { is_repeated: true, ..(*outcome).into() })
             }
             Past::Closed { packets } => {
                 *packets += u16::from(has_payload);
                 if *packets <= self.limits.window_packets {
-                    return Some((Outcome::Inspect, false));
+                    return Some(Outcome::Inspect.into());
                 }
                 // A forged end would else hide all that follows.
                 let outcome = Outcome::Undecided(Cause::AfterClose);
                 self.stats.count(outcome);
                 self.past.remove(&key);
                 self.past.insert(key, Past::Answered { outcome, at_ms: now_ms });
-                Some((outcome, false))
+                Some(outcome.into())
             }
         }
     }

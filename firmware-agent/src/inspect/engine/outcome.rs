@@ -23,8 +23,21 @@ pub struct Step {
     pub outcome: Outcome,
     /// The ClientHello that this packet completed.
     pub hello: Option<Box<Hello>>,
+    /// Which way the first packet of the connection travelled, as far as is known.
+    pub original: Option<Direction>,
     /// Whether the outcome was reached by an earlier packet: nothing new to report.
     pub is_repeated: bool,
+}
+
+impl From<Outcome> for Step {
+    /// A new outcome about a flow that is not named.
+    fn from(outcome: Outcome) -> Self {
+        let original = match outcome {
+            Outcome::Decided(decision) => Some(decision.original),
+            _ => None,
+        };
+        Self { flow: None, outcome, hello: None, original, is_repeated: false }
+    }
 }
 
 /// What to do with a packet and its flow.

@@ -9,6 +9,8 @@ use crate::inspect::tls::tests::Recipe;
 
 const PSH_ACK: u8 = 0x18;
 const SYN_ACK: u8 = SYN | ACK;
+/// The offset of the byte before the next one.
+const BEFORE: usize = u32::MAX as usize;
 
 /// A packet from its IP header on, with lengths filled in and checksums left out.
 fn ip(from: SocketAddr, to: SocketAddr, proto: u8, l4: &[u8]) -> Vec<u8> {
@@ -83,8 +85,8 @@ impl Talk {
     }
 
     /// Sends a segment at an offset from where the client is.
-    fn client_at(&mut self, offset: i32, flags: u8, payload: &[u8]) -> Step {
-        let seq = self.client_seq.wrapping_add_signed(offset);
+    fn client_at(&mut self, offset: usize, flags: u8, payload: &[u8]) -> Step {
+        let seq = self.client_seq.wrapping_add(offset as u32);
         self.give(&tcp(self.client, self.server, seq, flags, payload))
     }
 
@@ -181,7 +183,7 @@ fn a_hello_is_read_however_it_is_cut() {
             for is_swapped in [false, true] {
                 let mut talk = opened();
                 let (a, b) = wire.split_at(first);
-                let (start, rest) = ((0, a), (first as i32, b));
+                let (start, rest) = ((0, a), (first, b));
                 let [one, two] = if is_swapped { [rest, start] } else { [start, rest] };
                 let step = talk.client_at(one.0, PSH_ACK, one.1);
                 assert_eq!(step.outcome, Outcome::Inspect, "{first} {is_swapped}");
@@ -204,7 +206,7 @@ fn a_hello_is_read_from_three_segments_in_every_order() {
             let mut last = None;
             for index in order {
                 let part = parts[index].clone();
-                last = Some(talk.client_at(part.start as i32, PSH_ACK, &wire[part]));
+                last = Some(talk.client_at(part.start, PSH_ACK, &wire[part]));
             }
             assert_eq!(reason(&last.unwrap()), Some(Reason::DomainRule), "{order:?} {a} {b}");
         }
@@ -287,7 +289,7 @@ fn a_client_cannot_use_up_the_window_before_its_hello() {
     for _ in 0..50 {
         // Acknowledgements, and keep-alives with a byte from before the stream.
         assert_eq!(talk.client(ACK, &[]).outcome, Outcome::Inspect);
-        assert_eq!(talk.client_at(-1, ACK, b"x").outcome, Outcome::Inspect);
+        assert_eq!(talk.client_at(BEFORE, ACK, b"x").outcome, Outcome::Inspect);
     }
     let wire = Recipe::named("ads.test").wire();
     assert_eq!(reason(&talk.client(PSH_ACK, &wire)), Some(Reason::DomainRule));
@@ -335,7 +337,7 @@ fn a_gap_before_the_first_byte_is_never_trusted() {
     let mut talk = opened();
     for n in 1..=12 {
         let start = n * 100;
-        let step = talk.client_at(start as i32, PSH_ACK, &wire[start..start + 100]);
+        let step = talk.client_at(start, PSH_ACK, &wire[start..start + 100]);
         assert_eq!(step.outcome, Outcome::Inspect, "piece {n}");
     }
     assert_eq!(talk.client_at(1300, PSH_ACK, &wire[1300..]).outcome, Outcome::Inspect);
@@ -513,7 +515,7 @@ fn a_new_connection_of_the_same_ports_is_inspected_again() {
     talk.open();
     let wire = Recipe::named("ads.test").wire();
     let _ = talk.client(PSH_ACK, &wire[..20]);
-    assert_eq!(talk.client_at(-21, SYN, &[]).outcome, Outcome::Inspect);
+    assert_eq!(talk.client_at(BEFORE - 20, SYN, &[]).outcome, Outcome::Inspect);
     assert_eq!(reason(&talk.client(PSH_ACK, &wire[20..])), Some(Reason::DomainRule));
 }
 

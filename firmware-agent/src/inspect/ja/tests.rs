@@ -177,12 +177,10 @@ fn long_cipher_lists_are_hashed_whole() {
     for count in [FEW as u16, FEW as u16 + 1, 8150] {
         let ciphers: Vec<u16> = (0..count).rev().collect();
         let recipe = Recipe { ciphers, ..Recipe::default() };
-        let mut text = String::new();
-        for cipher in (0..count).filter(|value| !is_grease(*value)) {
-            text.push_str(&format!("{}{cipher:04x}", if text.is_empty() { "" } else { "," }));
-        }
+        let known = (0..count).filter(|value| !is_grease(*value));
+        let text = known.map(|cipher| format!("{cipher:04x}")).collect::<Vec<_>>().join(",");
         let digest = Sha256::digest(text.as_bytes());
-        let expected: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = format!("{digest:x}")[..12].to_owned();
         assert_eq!(&ja4(&recipe)[11..23], expected, "{count} ciphers");
     }
 }

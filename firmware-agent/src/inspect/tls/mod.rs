@@ -110,5 +110,18 @@ pub const fn is_grease(value: u16) -> bool {
     value & 0x0f0f == 0x0a0a && value >> 8 == value & 0xff
 }
 
+/// The usual name of a version on the wire, such as `1.3`; `ssl3` for SSL 3.0.
+#[must_use]
+pub const fn version_name(version: u16) -> Option<&'static str> {
+    Some(match version {
+        0x0300 => "ssl3",
+        0x0301 => "1.0",
+        0x0302 => "1.1",
+        0x0303 => "1.2",
+        0x0304 => "1.3",
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,0 +1,94 @@
+//! How a feature fares on an interface.
+
+use std::fmt;
+
+use super::pins::Mark;
+use super::plan::InterfacePlan;
+
+/// What is attached to an interface.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hook {
+    /// The shield.
+    Xdp,
+    /// The fast path.
+    Tc,
+}
+
+/// How well a feature works on an interface.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// As well as it can.
+    Active,
+    /// With less than the best.
+    Degraded,
+    /// Not at all, though it is wanted.
+    Failed,
+    /// Not wanted.
+    Off,
+}
+
+/// A feature on an interface.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Serialize)]
+pub struct FeatureState {
+    /// Name of the interface in the configuration.
+    pub interface: String,
+    /// Its network device.
+    pub device: String,
+    /// Which feature.
+    pub hook: Hook,
+    /// How well it works.
+    pub state: State,
+    /// The rung of the ladder in use.
+    pub rung: &'static str,
+    /// Why it is no better one.
+    pub reasons: Vec<String>,
+    /// Whether the program was seen to read packets; see [`verify::verify`].
+    pub verified: bool,
+}
+
+impl fmt::Display for FeatureState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hook = match self.hook {
+            Hook::Xdp => "xdp",
+            Hook::Tc => "tc",
+        };
+        write!(f, "{hook} on {} ({}): {}", self.interface, self.device, self.rung)?;
+        for reason in &self.reasons {
+            write!(f, "; {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A feature, and what it holds in the kernel.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) state: FeatureState,
+    pub(super) marks: Vec<(Mark, u32)>,
+}
+
+impl FeatureState {
+    pub(super) fn new(interface: &InterfacePlan, hook: Hook, rung: &'static str) -> Self {
+        Self {
+            interface: interface.name.clone(),
+            device: interface.device.clone(),
+            hook,
+            state: State::Off,
+            rung,
+            reasons: Vec::new(),
+            verified: false,
+        }
+    }
+
+    pub(super) fn failed(mut self, reason: String) -> Held {
+        self.state = State::Failed;
+        self.reasons.push(reason);
+        self.without_marks()
+    }
+
+    pub(super) const fn without_marks(self) -> Held {
+        Held { state: self, marks: Vec::new() }
+    }
+}
