@@ -11,9 +11,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use sluice::config::Net;
 use sluice::dataplane::verify::{Seen, Verified, verify};
 use sluice::dataplane::{
-    Dataplane, DataplanePlan, Error, FeatureState, Hook, InterfacePlan, Net, Objects, Sizes, State,
+    Dataplane, DataplanePlan, Error, FeatureState, Hook, InterfacePlan, Objects, Sizes, State,
     TcWish, XdpWish,
 };
 use sluice::kernel::{Need, Report, Support};
