@@ -53,6 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let copy = out.join(name).with_extension("o");
         fs::write(&copy, &object)?;
         let length = object.len();
+        let copy = copy.to_str().ok_or("the build directory has a name that is not UTF-8")?;
         write!(
             source,
             "\n/// Object `{name}` ({endianness}); empty when the agent was built without it.\n\

@@ -9,12 +9,10 @@ use sluice_abi::names::LISTS_MAX;
 use sluice_abi::settings::Settings;
 use sluice_abi::shield::Rate;
 
-use crate::config::{self, Backend, Config, OnCrash, OnError, Policy, XdpWish};
-use crate::dataplane::blocklist::Net;
+use crate::config::{self, Backend, Config, Net, OnCrash, OnError, Policy, RuleAction, XdpWish};
 use crate::dataplane::plan::{self as dataplane, DataplanePlan, InterfacePlan, Sizes, TcWish};
-use crate::inspect::domains::RuleAction;
 use crate::inspect::engine::Limits;
-use crate::netfilter::rules::{Marks, RulesError, Ruleset};
+use crate::netfilter::rules::{RulesError, Ruleset};
 
 /// Entries of a list map below which it is not made smaller: a reload may add some.
 const LIST_FLOOR: u32 = 1024;
@@ -77,7 +75,7 @@ impl Plan {
     /// The plan for a configuration. `hash_key` is drawn when the agent starts.
     pub fn new(config: &Config, hash_key: u32) -> Result<Self, RulesError> {
         let main = &config.main;
-        let marks = Marks::new(main.mark_mask.bits())?;
+        let marks = main.mark_mask;
         let devices = config.interfaces.iter().filter(|interface| interface.inspect);
         let ruleset = Ruleset::new(
             devices.map(|interface| interface.device.as_str()),
@@ -91,15 +89,15 @@ impl Plan {
             .iter()
             .filter(|list| list.enabled)
             .take(LISTS_MAX as usize)
-            .map(|list| (list.name.as_str().into(), nets(&list.entries)))
+            .map(|list| (list.name.as_str().into(), list.entries.clone()))
             .collect();
         let allowed: Vec<(Net, u32)> = config
             .allowlists
             .iter()
             .filter(|list| list.enabled)
             .flat_map(|list| {
-                let roles = list.roles.iter().fold(0, |bits, role| bits | role.bit());
-                nets(&list.entries).into_iter().map(move |net| (net, roles))
+                let roles = list.role_bits();
+                list.entries.iter().map(move |net| (*net, roles))
             })
             .collect();
         let rules: Vec<_> = config.rules.iter().filter(|rule| rule.enabled).collect();
@@ -135,7 +133,7 @@ impl Plan {
                     abi: sluice_abi::ABI_VERSION,
                     generation: 0,
                     flags: if main.enabled { Settings::ENABLED } else { 0 },
-                    mark_mask: marks.mask(),
+                    mark_mask: marks.bits(),
                     mark_trusted: marks.trusted(),
                     hash_key,
                     source_rate: Rate { per_second: main.source_pps, burst: main.source_burst },
@@ -157,9 +155,7 @@ impl Plan {
                 .iter()
                 .zip(0..)
                 .flat_map(|(rule, number)| {
-                    rule.domains
-                        .iter()
-                        .map(move |domain| (domain.clone(), action(rule.action), number))
+                    rule.domains.iter().map(move |domain| (domain.clone(), rule.action, number))
                 })
                 .collect(),
             rules: rules.iter().map(|rule| rule.name.as_str().into()).collect(),
@@ -225,17 +221,6 @@ impl Plan {
         } else {
             Change::None
         }
-    }
-}
-
-fn nets(nets: &[config::Net]) -> Vec<Net> {
-    nets.iter().filter_map(|net| Net::new(net.addr().into(), net.family_prefix())).collect()
-}
-
-const fn action(action: config::RuleAction) -> RuleAction {
-    match action {
-        config::RuleAction::Allow => RuleAction::Allow,
-        config::RuleAction::Block => RuleAction::Block,
     }
 }
 

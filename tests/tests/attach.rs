@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use aya::util::KernelVersion;
+use sluice::config::Net;
 use sluice::dataplane::verify::{Seen, Verified, verify};
 use sluice::dataplane::{
-    Dataplane, DataplanePlan, Error, FeatureState, Hook, InterfacePlan, Net, Objects, Sizes, State,
+    Dataplane, DataplanePlan, Error, FeatureState, Hook, InterfacePlan, Objects, Sizes, State,
     TcWish, XdpWish,
 };
 use sluice::kernel::{Need, Report, Support};

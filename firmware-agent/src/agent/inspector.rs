@@ -10,20 +10,19 @@ use sluice_abi::flow::{Direction, FlowCount, FlowKey, FlowState};
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{TCP, headers};
 
-use crate::config::OnError;
+use crate::config::{MarkMask, OnError, RuleAction};
 use crate::dataplane::flows::{Adopted, Flows};
 use crate::dataplane::table::{self, Action, FlowTable};
-use crate::inspect::domains::{DomainRules, RuleAction};
+use crate::inspect::domains::DomainRules;
 use crate::inspect::engine::{self, Engine, Outcome};
 use crate::netfilter::conntrack::{Conntrack, Tuple};
 use crate::netfilter::nfqueue::{self, Packet};
-use crate::netfilter::rules::Marks;
 
 /// What becomes of flows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Policy {
     /// The claimed bits.
-    pub(super) marks: Marks,
+    pub(super) marks: MarkMask,
     /// What to do with packets of undecided flows.
     pub(super) on_error: OnError,
     /// How long a TCP flow may be silent before it is inspected again.

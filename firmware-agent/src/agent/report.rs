@@ -8,13 +8,13 @@ use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::TCP;
 
 use super::running::State;
+use crate::config::{Net, RuleAction};
 use crate::control::report::{
     Cause, Feature, Flow, FlowMap, Interface, List, Netfilter, Queue, State as Health, Status,
     Tuple, Why,
 };
 use crate::dataplane::table::Record;
-use crate::dataplane::{FeatureState, Hook, Net, State as HookState};
-use crate::inspect::domains::RuleAction;
+use crate::dataplane::{FeatureState, Hook, State as HookState};
 use crate::kernel::{Report, Support};
 use crate::sys::clock;
 

@@ -25,7 +25,7 @@ use std::path::Path;
 use sluice_abi::attach::{Attachment, Link};
 use sluice_abi::names;
 
-pub use self::blocklist::{Blocklist, Net, Synced};
+pub use self::blocklist::{Blocklist, Synced};
 pub use self::error::Error;
 pub use self::feature::{FeatureState, Hook, State};
 pub use self::flows::{Adopted, Flows};
@@ -41,6 +41,7 @@ use self::feature::Held;
 use self::object::{Loader, open};
 use self::pins::{Mark, Pins};
 use self::programs::{Programs, load_fast_path, load_shield};
+use crate::config::Net;
 use crate::kernel::Report;
 use crate::kernel::choose::{TcRung, XdpRung};
 use crate::sys::clock;

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::source::Order;
 use super::*;
-use crate::inspect::domains::RuleAction;
+use crate::config::RuleAction;
 use crate::inspect::tls::tests::Recipe;
 
 /// Writes numbers in the order of a file.
