@@ -53,7 +53,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         let file = format!("{name}.o");
         fs::write(out.join(&file), &object)?;
         let length = object.len();
-        let copy = copy.to_str().ok_or("the build directory has a name that is not UTF-8")?;
         write!(
             source,
             "\n/// Object `{name}` ({endianness}); empty when the agent was built without it.\n\
