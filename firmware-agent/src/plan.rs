@@ -138,7 +138,7 @@ impl Plan {
                     hash_key,
                     source_rate: Rate { per_second: main.source_pps, burst: main.source_burst },
                     syn_rate: Rate { per_second: main.syn_pps, burst: main.syn_burst },
-                    source_prefix_v6: u32::from(main.source_prefix_v6),
+                    source_prefix_v6: main.source_prefix_v6,
                 },
             },
             ruleset,

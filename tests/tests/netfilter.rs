@@ -658,7 +658,8 @@ fn queues_opened_under_traffic_leave_no_packet_waiting() {
     let socket = udp(world.client(), server.address()).unwrap();
     let stop = AtomicBool::new(false);
     // No two neighbours have the same answer: a batch would reach back to what was swallowed.
-    let single = |packet: Packet<'_>| if packet.id % 2 == 0 { PASS } else { Verdict::Drop };
+    let single =
+        |packet: Packet<'_>| if packet.id.is_multiple_of(2) { PASS } else { Verdict::Drop };
     std::thread::scope(|scope| {
         let _stops = StopOnDrop(&stop);
         scope.spawn(|| {

@@ -253,7 +253,7 @@ fn malformed_tls_is_undecided_and_handled_by_policy() {
         assert_eq!(round_trip(&mut stream, &bad, bad.len()).is_ok(), passes, "{on_error}");
         let status = agent
             .wait_for_status("an undecided flow was counted", LIMIT, |status| {
-                (status.queue.engine["malformed_tls"] > 0).then(|| status.clone())
+                (status.queue.engine["undecided_malformed_tls"] > 0).then(|| status.clone())
             })
             .unwrap();
         assert_eq!(status.flows.entries, 0, "an undecided flow is in the flow map");

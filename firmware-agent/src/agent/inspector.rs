@@ -117,10 +117,14 @@ impl Inspector {
                 match self.policy.on_error {
                     OnError::Drop => return nfqueue::Verdict::Drop,
                     OnError::Alert => {
-                        log::warn!("passed uninspected: {}: {}", cause.name(), describe(step.flow))
+                        log::warn!("passed uninspected: {}: {}", cause.name(), describe(step.flow));
                     }
                     OnError::Pass => {
-                        log::debug!("passed uninspected: {}: {}", cause.name(), describe(step.flow))
+                        log::debug!(
+                            "passed uninspected: {}: {}",
+                            cause.name(),
+                            describe(step.flow)
+                        );
                     }
                 }
                 nfqueue::Verdict::Accept { mark: Some(self.policy.marks.undecided()) }
@@ -136,7 +140,7 @@ impl Inspector {
         direction: Direction,
         decision: &engine::Decision,
         hello: Option<&engine::Hello>,
-        mut flows: Option<&mut Flows>,
+        flows: Option<&mut Flows>,
     ) {
         let (own, nat) = self.keys(key, direction, decision.original);
         let expires_s = match decision.verdict {
@@ -163,7 +167,7 @@ impl Inspector {
             rule: decision.rule.and_then(|rule| self.rules.get(rule as usize)).cloned(),
             inspected_packets: decision.packets,
         };
-        self.record(now_ns, record, flows.as_deref_mut());
+        self.record(now_ns, record, flows);
     }
 
     /// Puts a decision into the table and the kernel.
@@ -267,7 +271,7 @@ impl Inspector {
         self.engine.set_rules(domains);
     }
 
-    fn deadline(&self, now_ns: u64) -> u32 {
+    const fn deadline(&self, now_ns: u64) -> u32 {
         ((now_ns / 1_000_000_000) as u32).saturating_add(self.policy.block.as_secs() as u32)
     }
 
