@@ -156,7 +156,7 @@ fn a_blocked_name_fails_and_its_neighbour_works() {
     assert!(verdicts > 0, "the rules count nothing: {status:#?}");
     let why = site.agent.why("deep.in.ads.test").unwrap();
     let cause = why.causes.first().unwrap();
-    assert_eq!((cause.by.as_str(), cause.entry.as_str()), ("rule ads", "ads.test"));
+    assert_eq!((cause.by.as_str(), cause.entry.as_str()), ("ads", "ads.test"));
 }
 
 /// One connection to a service that echoes: `first` in pieces, then 100 KiB whole and back.
@@ -253,7 +253,7 @@ fn malformed_tls_is_undecided_and_handled_by_policy() {
         assert_eq!(round_trip(&mut stream, &bad, bad.len()).is_ok(), passes, "{on_error}");
         let status = agent
             .wait_for_status("an undecided flow was counted", LIMIT, |status| {
-                (status.queue.engine["malformed_tls"] > 0).then(|| status.clone())
+                (status.queue.engine["undecided_malformed_tls"] > 0).then(|| status.clone())
             })
             .unwrap();
         assert_eq!(status.flows.entries, 0, "an undecided flow is in the flow map");
