@@ -514,32 +514,41 @@ fn a_missing_interface_is_named_and_attached_when_it_appears() {
     if without_programs() {
         return;
     }
-    let world = World::new();
-    let mut plan = world.plan();
-    plan.interfaces.push(interface("late0", 1));
-    let (mut dataplane, features) = world.start(&plan);
-    assert_eq!(shown(&features, "wan"), best());
-    for hook in [Hook::Xdp, Hook::Tc] {
-        let state = feature(&features, "late0", hook);
-        assert_eq!(state.state, State::Failed);
-        assert!(state.reasons[0].contains("no device late0 yet"), "{state}");
+    for wish in [TcWish::Auto, TcWish::Clsact] {
+        let world = World::new();
+        let mut plan = world.plan();
+        plan.interfaces.push(InterfacePlan { tc: wish, ..interface("late0", 1) });
+        let (mut dataplane, features) = world.start(&plan);
+        assert_eq!(shown(&features, "wan"), best());
+        for hook in [Hook::Xdp, Hook::Tc] {
+            let state = feature(&features, "late0", hook);
+            assert_eq!(state.state, State::Failed);
+            assert!(state.reasons[0].contains("no device late0 yet"), "{state}");
+        }
+        let reattach = |dataplane: &mut Dataplane| {
+            world.inside.enter(|| dataplane.reattach()).unwrap().unwrap()
+        };
+        let mut indexes = Vec::new();
+        for _ in 0..2 {
+            world.cable("late0", "far");
+            let features = reattach(&mut dataplane);
+            let [xdp, tc] = shown(&features, "late0");
+            assert_eq!(xdp, (State::Active, "native"), "{features:?}");
+            match wish {
+                TcWish::Auto => assert_eq!(tc, best_tc()),
+                TcWish::Clsact | TcWish::Off => assert_eq!(tc, (State::Active, "clsact")),
+            }
+            indexes.push(world.device("late0").ifindex);
+            world.inside.ip("link del late0").unwrap();
+            assert_eq!(shown(&reattach(&mut dataplane), "late0")[0].0, State::Failed);
+        }
+        assert_ne!(indexes[0], indexes[1]);
+        let links = world.pins.path().join(format!("v{}/links", sluice_abi::ABI_VERSION));
+        let left = fs::read_dir(links).unwrap().count();
+        assert_eq!(left, 3, "pins of the device that went are gone");
+        world.stop(dataplane, false);
+        assert!(world.is_clean());
     }
-    let reattach =
-        |dataplane: &mut Dataplane| world.inside.enter(|| dataplane.reattach()).unwrap().unwrap();
-    let mut indexes = Vec::new();
-    for _ in 0..2 {
-        world.cable("late0", "far");
-        let features = reattach(&mut dataplane);
-        assert_eq!(shown(&features, "late0"), best(), "{features:?}");
-        indexes.push(world.device("late0").ifindex);
-        world.inside.ip("link del late0").unwrap();
-        assert_eq!(shown(&reattach(&mut dataplane), "late0")[0].0, State::Failed);
-    }
-    assert_ne!(indexes[0], indexes[1]);
-    let links = world.pins.path().join(format!("v{}/links", sluice_abi::ABI_VERSION));
-    assert_eq!(fs::read_dir(links).unwrap().count(), 3, "pins of the device that went are gone");
-    world.stop(dataplane, false);
-    assert!(world.is_clean());
 }
 
 /// Pins are named by index: a device that gets another name is the same device.
