@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::util::KernelVersion;
 use sluice::dataplane::verify::{Seen, Verified, verify};
@@ -217,7 +217,9 @@ fn native_xdp_and_tcx_are_attached_pinned_and_removed_without_a_trace() {
     }
     let world = World::new();
     let plan = world.plan();
+    let start = Instant::now();
     let (mut dataplane, features) = world.start(&plan);
+    println!("attached after {} ms", start.elapsed().as_millis());
     assert_eq!(shown(&features, "wan"), best(), "{features:?}");
     let no_reasons = |state: &FeatureState| state.reasons.is_empty();
     assert!(features.iter().all(|f| no_reasons(f) == (f.state == State::Active)), "{features:?}");
@@ -791,6 +793,43 @@ fn a_map_that_does_not_fit_is_halved_until_it_does_and_that_is_said() {
     expect_dropped(&world, &dataplane, 3);
     world.stop(dataplane, false);
     assert!(world.is_clean());
+}
+
+/// R48: loaded, loaded again, and replaced by another half, within the time of R48 each.
+#[test]
+fn a_hundred_thousand_entries_are_loaded_within_five_seconds() {
+    if without_programs() {
+        return;
+    }
+    let world = World::new();
+    let mut plan = world.plan();
+    plan.sizes.block_hosts = 1 << 17;
+    plan.sizes.block_nets = 1 << 14;
+    let (mut dataplane, _) = world.start(&plan);
+    let addr = |n: u32| IpAddr::V4((0x0b00_0000 + n).into());
+    let hosts = |from: u32| (from..from + 100_000).map(move |n| Net::host(addr(n)));
+    let nets = (0..10_000).map(|n| Net::new(addr((1 << 24) + (n << 8)), 24).unwrap());
+    let nets: Vec<Net> = nets.collect();
+    let (first, second): (Vec<_>, Vec<_>) = (hosts(0).collect(), hosts(50_000).collect());
+    for (what, list, changed) in [
+        ("loaded", &first, (110_000, 0)),
+        ("the same again", &first, (0, 0)),
+        ("half of them others", &second, (50_000, 50_000)),
+    ] {
+        let start = Instant::now();
+        let synced = dataplane.set_lists(&[(0, list), (1, &nets)]).unwrap();
+        let taken = start.elapsed();
+        println!("100,000 addresses and 10,000 prefixes, {what}: {} ms", taken.as_millis());
+        assert_eq!((synced.written, synced.removed), changed, "{what}");
+        assert!(taken < Duration::from_secs(5), "{what}: {taken:?}");
+    }
+    let blocklist = dataplane.blocklist.as_ref().unwrap();
+    let found = |n| blocklist.lookup(addr(n), 0).unwrap().map(|listed| listed.list);
+    assert_eq!((found(49_999), found(50_000), found(149_999), found(150_000)), {
+        (None, Some(0), Some(0), None)
+    });
+    assert_eq!(found((1 << 24) + (9_999 << 8) + 7), Some(1));
+    world.stop(dataplane, false);
 }
 
 /// An upgrade of the agent: pins of another layout version.

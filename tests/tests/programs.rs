@@ -663,6 +663,7 @@ fn twice_the_capacity_goes_in_and_evictions_are_counted() {
     }
     let kept = path.flows.keys().unwrap().len();
     assert!(kept <= FLOW_KEYS as usize && kept > FLOW_KEYS as usize / 2, "{kept} kept");
+    let start = Instant::now();
     let ended = table.sweep(
         now + 1,
         |slot| path.flows.count(slot).unwrap(),
@@ -671,6 +672,7 @@ fn twice_the_capacity_goes_in_and_evictions_are_counted() {
     assert!(ended.iter().all(|action| action.cause == Cause::Evicted));
     assert_eq!((ended.len(), table.len()), (inserted as usize - kept, kept));
     assert_eq!(table.evicted(), u64::from(inserted) - kept as u64);
+    println!("{inserted} flows swept in {} us", start.elapsed().as_micros());
     println!("{inserted} inserted, {kept} kept of {FLOW_KEYS}, {} evicted", table.evicted());
 }
 
