@@ -456,7 +456,7 @@ impl State {
         }
         let generation = self.generation + 1;
         plan.dataplane.settings.generation = generation;
-        if change == Change::Restart || plan.enabled != self.plan.enabled {
+        if change == Change::Restart {
             return Ok(Some(Box::new(Anew { plan, warnings, generation })));
         }
         if let Some(dataplane) = &mut self.dataplane {

@@ -391,7 +391,11 @@ impl Dataplane {
     ) -> Result<(XdpRung, Vec<String>), Error> {
         let ifindex = target.device.ifindex;
         let stepped_down = self.stepped_down.get(&ifindex);
-        let wish = if stepped_down.is_some() { XdpWish::Generic } else { interface.xdp };
+        let wish = match (stepped_down, interface.xdp) {
+            (Some(_), XdpWish::Auto) => XdpWish::Generic,
+            (Some(_), XdpWish::Native) => XdpWish::Off,
+            (_, wish) => wish,
+        };
         let attachment = target_attachment(interface, target);
         let prog = programs.shield(&mut self.loader, &self.pins, self.objects, attachment)?;
         let (rung, mut reasons) =
