@@ -134,7 +134,7 @@ impl Table<BlockEntry> for HostMap<'_> {
     }
 
     fn net(key: &Addr) -> Net {
-        Net::of(key, 128)
+        Net::new(*key, 128)
     }
 
     fn insert(&mut self, net: &Net, value: BlockEntry) -> Result<(), Error> {
@@ -179,7 +179,7 @@ macro_rules! trie_map {
             }
 
             fn net(key: &TrieKey) -> Net {
-                Net::of(&key.addr, key.bits as u8)
+                Net::new(key.addr, key.bits as u8)
             }
 
             fn insert(&mut self, net: &Net, value: $value) -> Result<(), Error> {
