@@ -843,6 +843,35 @@ fn a_burst_of_1024_full_packets_is_not_lost() {
     assert_eq!(server.count(), BURST);
 }
 
+/// What the way of replacing rules rests on: a chain that goes takes every waiting packet of the
+/// namespace along, a chain that is only emptied does not.
+#[test]
+fn the_kernel_drops_what_waits_when_any_chain_goes() {
+    if without_root() {
+        return;
+    }
+    let world = Router::new(Build::default()).unwrap();
+    let chain = "chain x { type filter hook output priority 0; }";
+    world.netns.nft(&format!("table inet other {{ {chain}\n}}")).unwrap();
+    let inside = world.netns.enter(|| {
+        let queues = Queues::open(FIRST, 1, options(false)).unwrap();
+        let (mut backend, _) = choose(Wish::Auto).unwrap();
+        backend.apply(&rules(&world, 1, false)).unwrap();
+        let server = SocketAddr::new(world.server.v4.into(), 7013);
+        udp(world.client(), server).unwrap().send(b"question").unwrap();
+        let waiting = || queues.kernel_stats().unwrap()[0].waiting;
+        wait::until("the packet in the queue", LIMIT, || Ok((waiting() == 1).then_some(())))
+            .unwrap();
+        world.netns.nft("flush table inet other").unwrap();
+        backend.apply(&rules(&world, 1, true)).unwrap();
+        assert_eq!(waiting(), 1);
+        world.netns.nft("delete table inet other").unwrap();
+        assert_eq!(waiting(), 0);
+        backend.remove().unwrap();
+    });
+    inside.unwrap();
+}
+
 /// A full queue: the policy decides, and what is dropped is counted by the kernel.
 #[test]
 fn a_full_queue_passes_or_drops_by_policy() {
