@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::util::KernelVersion;
 use sluice::config::{Net, OnCrash};
@@ -238,7 +238,9 @@ fn native_xdp_and_tcx_are_attached_pinned_and_removed_without_a_trace() {
     }
     let world = World::new();
     let plan = world.plan();
+    let start = Instant::now();
     let (mut dataplane, features) = world.start(&plan);
+    println!("attached after {} ms", start.elapsed().as_millis());
     assert_eq!(shown(&features, "wan"), best(), "{features:?}");
     let no_reasons = |state: &FeatureState| state.reasons.is_empty();
     assert!(features.iter().all(|f| no_reasons(f) == (f.state == State::Active)), "{features:?}");
@@ -535,32 +537,41 @@ fn a_missing_interface_is_named_and_attached_when_it_appears() {
     if without_programs() {
         return;
     }
-    let world = World::new();
-    let mut plan = world.plan();
-    plan.interfaces.push(interface("late0", 1));
-    let (mut dataplane, features) = world.start(&plan);
-    assert_eq!(shown(&features, "wan"), best());
-    for hook in [Hook::Xdp, Hook::Tc] {
-        let state = feature(&features, "late0", hook);
-        assert_eq!(state.state, State::Failed);
-        assert!(state.reasons[0].contains("no device late0 yet"), "{state}");
+    for wish in [TcWish::Auto, TcWish::Clsact] {
+        let world = World::new();
+        let mut plan = world.plan();
+        plan.interfaces.push(InterfacePlan { tc: wish, ..interface("late0", 1) });
+        let (mut dataplane, features) = world.start(&plan);
+        assert_eq!(shown(&features, "wan"), best());
+        for hook in [Hook::Xdp, Hook::Tc] {
+            let state = feature(&features, "late0", hook);
+            assert_eq!(state.state, State::Failed);
+            assert!(state.reasons[0].contains("no device late0 yet"), "{state}");
+        }
+        let reattach = |dataplane: &mut Dataplane| {
+            world.inside.enter(|| dataplane.reattach()).unwrap().unwrap()
+        };
+        let mut indexes = Vec::new();
+        for _ in 0..2 {
+            world.cable("late0", "far");
+            let features = reattach(&mut dataplane);
+            let [xdp, tc] = shown(&features, "late0");
+            assert_eq!(xdp, (State::Active, "native"), "{features:?}");
+            match wish {
+                TcWish::Auto => assert_eq!(tc, best_tc()),
+                TcWish::Clsact | TcWish::Off => assert_eq!(tc, (State::Active, "clsact")),
+            }
+            indexes.push(world.device("late0").ifindex);
+            world.inside.ip("link del late0").unwrap();
+            assert_eq!(shown(&reattach(&mut dataplane), "late0")[0].0, State::Failed);
+        }
+        assert_ne!(indexes[0], indexes[1]);
+        let links = world.pins.path().join(format!("v{}/links", sluice_abi::ABI_VERSION));
+        let left = fs::read_dir(links).unwrap().count();
+        assert_eq!(left, 3, "pins of the device that went are gone");
+        world.stop(dataplane, false);
+        assert!(world.is_clean());
     }
-    let reattach =
-        |dataplane: &mut Dataplane| world.inside.enter(|| dataplane.reattach()).unwrap().unwrap();
-    let mut indexes = Vec::new();
-    for _ in 0..2 {
-        world.cable("late0", "far");
-        let features = reattach(&mut dataplane);
-        assert_eq!(shown(&features, "late0"), best(), "{features:?}");
-        indexes.push(world.device("late0").ifindex);
-        world.inside.ip("link del late0").unwrap();
-        assert_eq!(shown(&reattach(&mut dataplane), "late0")[0].0, State::Failed);
-    }
-    assert_ne!(indexes[0], indexes[1]);
-    let links = world.pins.path().join(format!("v{}/links", sluice_abi::ABI_VERSION));
-    assert_eq!(fs::read_dir(links).unwrap().count(), 3, "pins of the device that went are gone");
-    world.stop(dataplane, false);
-    assert!(world.is_clean());
 }
 
 /// Pins are named by index: a device that gets another name is the same device.
@@ -803,6 +814,43 @@ fn a_map_that_does_not_fit_is_halved_until_it_does_and_that_is_said() {
     expect_dropped(&world, &dataplane, 3);
     world.stop(dataplane, false);
     assert!(world.is_clean());
+}
+
+/// R48: loaded, loaded again, and replaced by another half, within the time of R48 each.
+#[test]
+fn a_hundred_thousand_entries_are_loaded_within_five_seconds() {
+    if without_programs() {
+        return;
+    }
+    let world = World::new();
+    let mut plan = world.plan();
+    plan.sizes.block_hosts = 1 << 17;
+    plan.sizes.block_nets = 1 << 14;
+    let (mut dataplane, _) = world.start(&plan);
+    let addr = |n: u32| IpAddr::V4((0x0b00_0000 + n).into());
+    let hosts = |from: u32| (from..from + 100_000).map(move |n| Net::host(addr(n)));
+    let nets = (0..10_000).map(|n| Net::new(addr((1 << 24) + (n << 8)).into(), 120));
+    let nets: Vec<Net> = nets.collect();
+    let (first, second): (Vec<_>, Vec<_>) = (hosts(0).collect(), hosts(50_000).collect());
+    for (what, list, changed) in [
+        ("loaded", &first, (110_000, 0)),
+        ("the same again", &first, (0, 0)),
+        ("half of them others", &second, (50_000, 50_000)),
+    ] {
+        let start = Instant::now();
+        let synced = dataplane.set_lists(&[(0, list), (1, &nets)]).unwrap();
+        let taken = start.elapsed();
+        println!("100,000 addresses and 10,000 prefixes, {what}: {} ms", taken.as_millis());
+        assert_eq!((synced.written, synced.removed), changed, "{what}");
+        assert!(taken < Duration::from_secs(5), "{what}: {taken:?}");
+    }
+    let blocklist = dataplane.blocklist.as_ref().unwrap();
+    let found = |n| blocklist.lookup(addr(n), 0).unwrap().map(|listed| listed.list);
+    assert_eq!((found(49_999), found(50_000), found(149_999), found(150_000)), {
+        (None, Some(0), Some(0), None)
+    });
+    assert_eq!(found((1 << 24) + (9_999 << 8) + 7), Some(1));
+    world.stop(dataplane, false);
 }
 
 /// An upgrade of the agent: pins of another layout version.

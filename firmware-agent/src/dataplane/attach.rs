@@ -320,7 +320,7 @@ fn detach_clsact(ifindex: u32, pins: &Pins) -> Result<(), Error> {
         for (side, name) in [(Side::Ingress, "sluice_in"), (Side::Egress, "sluice_out")] {
             // A device that is gone has no filters; a filter of another name is not ours.
             if let Ok(Some(_)) = own_filter(ifindex, side, name) {
-                rtnetlink::remove_filter(ifindex, side, FILTER)
+                unless_gone(rtnetlink::remove_filter(ifindex, side, FILTER))
                     .map_err(failed("remove the filters of"))?;
             }
         }
@@ -331,9 +331,18 @@ fn detach_clsact(ifindex: u32, pins: &Pins) -> Result<(), Error> {
             .into_iter()
             .all(|side| rtnetlink::filters(ifindex, side).is_ok_and(|filters| filters.is_empty()));
         if unused {
-            rtnetlink::remove_clsact(ifindex).map_err(failed("remove the qdisc of"))?;
+            unless_gone(rtnetlink::remove_clsact(ifindex))
+                .map_err(failed("remove the qdisc of"))?;
         }
         pins.remove(Mark::Qdisc, ifindex)?;
     }
     Ok(())
+}
+
+/// What was on a device goes with it.
+fn unless_gone(result: Result<(), RequestError>) -> Result<(), RequestError> {
+    match result {
+        Err(error) if matches!(error.errno(), Some(libc::ENODEV | libc::ENOENT)) => Ok(()),
+        other => other,
+    }
 }

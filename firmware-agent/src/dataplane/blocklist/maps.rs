@@ -33,15 +33,27 @@ fn net_of(key: &Key<Addr>) -> Net {
 }
 
 /// A map from prefixes to values.
-pub(super) trait Table<V: Copy + bytemuck::Pod> {
+pub(super) trait Table<V: bytemuck::Pod> {
     const NAME: &'static str;
     type Key: bytemuck::Pod;
 
     fn fd(&self) -> BorrowedFd<'_>;
     fn key(net: &Net) -> Self::Key;
+    fn net(key: &Self::Key) -> Net;
     fn insert(&mut self, net: &Net, value: V) -> Result<(), Error>;
     fn remove(&mut self, net: &Net) -> Result<bool, Error>;
-    fn entries(&self) -> Result<Entries<V>, Error>;
+    /// All entries, one by one.
+    fn walk(&self) -> Result<Entries<V>, Error>;
+
+    fn entries(&self) -> Result<Entries<V>, Error> {
+        match bpf::map_entries::<Self::Key, V>(self.fd(), BATCH) {
+            Ok(entries) => {
+                Ok(entries.iter().map(|(key, value)| (Self::net(key), *value)).collect())
+            }
+            // No batches for this kind of map, or no room for what hashes to one place.
+            Err(_) => self.walk(),
+        }
+    }
 
     fn insert_all(&mut self, entries: &[(Net, V)]) -> Result<(), Error> {
         let mut rest = entries;
@@ -71,7 +83,18 @@ pub(super) trait Table<V: Copy + bytemuck::Pod> {
     }
 
     fn remove_all(&mut self, nets: &[Net]) -> Result<(), Error> {
-        nets.iter().try_for_each(|net| self.remove(net).map(drop))
+        let mut rest = nets;
+        while !rest.is_empty() {
+            let keys: Vec<_> = rest.iter().take(BATCH).map(Self::key).collect();
+            let (done, result) = bpf::map_delete_batch(self.fd(), &keys);
+            rest = &rest[done..];
+            // No batches for this kind of map, or an entry that is not there.
+            if let (Err(_), Some((net, others))) = (result, rest.split_first()) {
+                self.remove(net)?;
+                rest = others;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -110,6 +133,10 @@ impl Table<BlockEntry> for HostMap<'_> {
         net.addr()
     }
 
+    fn net(key: &Addr) -> Net {
+        Net::new(*key, 128)
+    }
+
     fn insert(&mut self, net: &Net, value: BlockEntry) -> Result<(), Error> {
         self.0.insert(net.addr(), value, 0).map_err(Error::map(Self::NAME, "insert into"))
     }
@@ -118,7 +145,7 @@ impl Table<BlockEntry> for HostMap<'_> {
         removed(self.0.remove(&net.addr()), Self::NAME)
     }
 
-    fn entries(&self) -> Result<Entries<BlockEntry>, Error> {
+    fn walk(&self) -> Result<Entries<BlockEntry>, Error> {
         self.0
             .iter()
             .map(|entry| entry.map(|(addr, value)| (Net::new(addr, 128), value)))
@@ -151,6 +178,10 @@ macro_rules! trie_map {
                 TrieKey { bits: u32::from(net.prefix()), addr: net.addr() }
             }
 
+            fn net(key: &TrieKey) -> Net {
+                Net::new(key.addr, key.bits as u8)
+            }
+
             fn insert(&mut self, net: &Net, value: $value) -> Result<(), Error> {
                 self.0.insert(&key(net), value, 0).map_err(Error::map(Self::NAME, "insert into"))
             }
@@ -159,7 +190,7 @@ macro_rules! trie_map {
                 removed(self.0.remove(&key(net)), Self::NAME)
             }
 
-            fn entries(&self) -> Result<Entries<$value>, Error> {
+            fn walk(&self) -> Result<Entries<$value>, Error> {
                 self.0
                     .iter()
                     .map(|entry| entry.map(|(key, value)| (net_of(&key), value)))

@@ -80,6 +80,10 @@ impl Table<BlockEntry> for Fake {
         unreachable!("insert_all is replaced")
     }
 
+    fn net(_key: &u32) -> Net {
+        unreachable!("entries is replaced")
+    }
+
     fn insert(&mut self, net: &Net, value: BlockEntry) -> Result<(), Error> {
         self.entries.insert(*net, value);
         assert!(self.entries.len() <= self.room, "the map is full");
@@ -95,6 +99,14 @@ impl Table<BlockEntry> for Fake {
         let removed = self.entries.remove(net).is_some();
         self.step();
         Ok(removed)
+    }
+
+    fn remove_all(&mut self, nets: &[Net]) -> Result<(), Error> {
+        nets.iter().try_for_each(|net| self.remove(net).map(drop))
+    }
+
+    fn walk(&self) -> Result<Entries<BlockEntry>, Error> {
+        unreachable!("entries is replaced")
     }
 
     fn entries(&self) -> Result<Entries<BlockEntry>, Error> {
