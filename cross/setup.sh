@@ -2,11 +2,12 @@
 # Installs what Sluice is built and tested with, on a Debian 12 that has nothing: no cargo, no compiler.
 #
 #   cross/setup.sh build   compilers for the agent and the eBPF programs (the default)
-#   cross/setup.sh demo    build + the programs the demo router's clients and servers are made of
+#   cross/setup.sh demo    build + the programs of the demo router's clients and servers; then builds and runs it
 #   cross/setup.sh test    demo + clippy, rustfmt, shellcheck and the emulators of the test machines
 #   cross/setup.sh cross   build + zig and cargo-zigbuild for aarch64, mips and mipsel
 #
-# Several words may be given. Whatever is there already is left alone, so a second run only looks.
+# Several words may be given; what follows `demo` goes to the demo (--keep, --help). Whatever is there already is
+# left alone, so a second run only looks.
 # Packages come from Debian's archive; bpf-linker, cargo-zigbuild and zig go into a cache directory of
 # the calling user (${XDG_CACHE_HOME:-$HOME/.cache}/sluice/tools), nothing else in the file system changes.
 set -euo pipefail
@@ -29,10 +30,10 @@ LLVM_STRIP=("llvm-$LLVM_MAJOR")
 LLVM_LINK=("llvm-$LLVM_MAJOR-dev" "libpolly-$LLVM_MAJOR-dev" libzstd-dev zlib1g-dev libffi-dev g++)
 # dnsmasq-base is the program without the service.
 PEERS=(
-    nftables iproute2 iptables conntrack procps kmod
+    nftables iproute2 iptables conntrack netbase procps kmod busybox-static
     dnsmasq-base nginx-light openssl curl iperf3 hping3 ncat tcpdump ethtool bpftool
 )
-TESTS=(busybox-static tshark qemu-system-x86 qemu-user-static shellcheck xz-utils dpkg-dev)
+TESTS=(tshark qemu-system-x86 qemu-user-static shellcheck xz-utils dpkg-dev)
 CROSS=(python3 python3-venv)
 
 started=$SECONDS
@@ -227,11 +228,17 @@ setup_zig() {
 
 # --- main ------------------------------------------------------------------------------------------
 
-want_peers=0 want_tests=0 want_cross=0
-for word in "${@:-build}"; do
+want_peers=0 want_tests=0 want_cross=0 run_demo=0
+[ $# -gt 0 ] || set -- build
+while [ $# -gt 0 ]; do
+    word=$1
+    shift
     case "$word" in
     build) ;;
-    demo) want_peers=1 ;;
+    demo)
+        want_peers=1 run_demo=1
+        break
+        ;;
     test) want_peers=1 want_tests=1 ;;
     cross) want_cross=1 ;;
     -h | --help)
@@ -273,3 +280,8 @@ if [ "$want_cross" -eq 1 ]; then
     setup_zig
 fi
 say "ready after $((SECONDS - started)) s"
+if [ "$run_demo" -eq 1 ]; then
+    say "eBPF objects, agent, demo router (the first build takes some minutes)"
+    cd "$(dirname "$0")/.."
+    cargo xtask demo -- "$@"
+fi

@@ -50,14 +50,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                 "cargo::warning=the agent is built without object {name}: run cargo xtask agent"
             );
         }
-        let copy = out.join(name).with_extension("o");
-        fs::write(&copy, &object)?;
+        let file = format!("{name}.o");
+        fs::write(out.join(&file), &object)?;
         let length = object.len();
         write!(
             source,
             "\n/// Object `{name}` ({endianness}); empty when the agent was built without it.\n\
              pub static {constant}: &[u8] = &{constant}_ALIGNED.0;\n\
-             static {constant}_ALIGNED: Aligned<{length}> = Aligned(*include_bytes!({copy:?}));\n"
+             static {constant}_ALIGNED: Aligned<{length}> = Aligned(*include_bytes!({file:?}));\n"
         )?;
     }
     fs::write(out.join("objects.rs"), source)?;

@@ -1,4 +1,5 @@
 //! Timers of the executor, on every target that the agent is built for.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};

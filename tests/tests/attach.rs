@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use aya::util::KernelVersion;
+use sluice::config::Net;
 use sluice::dataplane::verify::{Seen, Verified, verify};
 use sluice::dataplane::{
-    Dataplane, DataplanePlan, Error, FeatureState, Hook, InterfacePlan, Net, Objects, Sizes, State,
+    Dataplane, DataplanePlan, Error, FeatureState, Hook, InterfacePlan, Objects, Sizes, State,
     TcWish, XdpWish,
 };
 use sluice::kernel::{Need, Report, Support};
@@ -814,7 +815,7 @@ fn a_hundred_thousand_entries_are_loaded_within_five_seconds() {
     let (mut dataplane, _) = world.start(&plan);
     let addr = |n: u32| IpAddr::V4((0x0b00_0000 + n).into());
     let hosts = |from: u32| (from..from + 100_000).map(move |n| Net::host(addr(n)));
-    let nets = (0..10_000).map(|n| Net::new(addr((1 << 24) + (n << 8)), 24).unwrap());
+    let nets = (0..10_000).map(|n| Net::new(addr((1 << 24) + (n << 8)).into(), 120));
     let nets: Vec<Net> = nets.collect();
     let (first, second): (Vec<_>, Vec<_>) = (hosts(0).collect(), hosts(50_000).collect());
     for (what, list, changed) in [

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use sluice::dataplane::Net;
+use sluice::config::Net;
 use sluice::dataplane::table::{Cause, Decision, FlowTable};
 use sluice::sys::clock::{monotonic_ns, monotonic_s};
 use sluice_abi::attach::{Link, Role};
@@ -109,6 +109,10 @@ fn host(addr: IpAddr) -> Net {
     Net::host(addr)
 }
 
+fn net(addr: impl std::fmt::Display, len: u8) -> Net {
+    format!("{addr}/{len}").parse().unwrap()
+}
+
 /// Another address of the same family.
 fn neighbour(addr: IpAddr) -> IpAddr {
     match addr {
@@ -130,7 +134,7 @@ fn the_shield_drops_what_is_listed_in_every_encapsulation_and_nothing_else() {
             let listed = looked_up(&frame, role, link);
             let other_role = if role == Role::Wan { Role::Lan } else { Role::Wan };
             let other_end = looked_up(&frame, other_role, link);
-            let wide = |addr: IpAddr| Net::new(addr, if addr.is_ipv4() { 24 } else { 48 }).unwrap();
+            let wide = |addr: IpAddr| net(addr, if addr.is_ipv4() { 24 } else { 48 });
             #[rustfmt::skip]
             let cases = [
                 ("nothing",         vec![],                        XDP_PASS, Counter::XdpPass),
@@ -223,7 +227,7 @@ fn the_allowlist_lifts_lists_on_interfaces_of_its_roles_only() {
         let addr = looked_up(&frame, role, Link::Ethernet);
         shield.blocklist.sync(&[(0, &[host(addr)])], monotonic_s()).unwrap();
         let other = if role == Role::Wan { Role::Lan } else { Role::Wan };
-        let inside = Net::new(addr, 24).unwrap();
+        let inside = net(addr, 24);
         let outside = host(neighbour(addr));
         #[rustfmt::skip]
         let cases = [
@@ -255,7 +259,7 @@ fn an_entry_with_a_deadline_ends_by_itself() {
     let frame = tcp(v4(ethernet())).bytes();
     let mut shield = Shield::enabled(Role::Wan, Link::Ethernet);
     let addr: IpAddr = SRC4.parse().unwrap();
-    for net in [host(addr), Net::new(addr, 24).unwrap()] {
+    for net in [host(addr), net(addr, 24)] {
         let deadline = monotonic_s() + 2;
         shield.blocklist.block(net, 9, deadline).unwrap();
         let listed = shield.blocklist.lookup(addr, monotonic_s()).unwrap().unwrap();
@@ -322,7 +326,7 @@ fn a_list_that_is_switched_off_is_not_looked_up() {
     let frame = tcp(v4(ethernet())).bytes();
     let addr: IpAddr = SRC4.parse().unwrap();
     let mut shield = Shield::enabled(Role::Wan, Link::Ethernet);
-    let nets = [host(addr), Net::new(addr, 24).unwrap()];
+    let nets = [host(addr), net(addr, 24)];
     shield.blocklist.sync(&[(0, &nets)], monotonic_s()).unwrap();
     for (on, counter) in [
         ((true, true), Counter::XdpDropHost),
@@ -775,7 +779,6 @@ fn lists_are_replaced_as_a_whole_and_found_again() {
     assert!(refused.to_string().contains("room for 1024 entries, the lists have 1025"));
     assert!(found(&shield, 500).is_some(), "a set that does not fit changes nothing");
 
-    let net = |text: &str, len| Net::new(text.parse().unwrap(), len).unwrap();
     let (wide, narrow) = (net("203.0.0.0", 8), net("203.0.2.0", 24));
     let v6 = net("2001:db8::", 32);
     shield.blocklist.sync(&[(2, &[wide, v6]), (3, &[narrow])], now).unwrap();

@@ -69,13 +69,19 @@ pub(crate) fn main(mut parser: lexopt::Parser) -> Result<()> {
             other => return Err(other.unexpected().into()),
         }
     }
-    let chosen: Vec<&Step> = STEPS
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| if only.is_empty() { *index >= first } else { only.contains(index) })
-        .map(|(_, step)| step)
-        .collect();
+    if only.is_empty() {
+        only = (first..STEPS.len()).collect();
+    }
+    run_steps(&only)
+}
 
+/// Some of the steps, in their order.
+pub(crate) fn steps(names: &[&str]) -> Result<()> {
+    run_steps(&names.iter().map(|name| position(name)).collect::<Result<Vec<_>>>()?)
+}
+
+fn run_steps(chosen: &[usize]) -> Result<()> {
+    let chosen: Vec<&Step> = chosen.iter().map(|index| &STEPS[*index]).collect();
     let mut all = Report::default();
     let mut privileged = 0;
     let mut failed = Vec::new();

@@ -11,6 +11,11 @@ pub(crate) fn main(mut parser: lexopt::Parser) -> Result<()> {
     run::run(
         run::host_cargo()
             .args(["run", "--quiet", "--package", "sluice-tests", "--bin", "demo", "--"])
-            .args(parser.raw_args()?),
+            .args(
+                parser
+                    .raw_args()?
+                    .enumerate()
+                    .filter_map(|(i, arg)| (i > 0 || arg != "--").then_some(arg)),
+            ),
     )
 }

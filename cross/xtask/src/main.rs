@@ -30,6 +30,7 @@ cargo xtask COMMAND
   agent [--target T]…       release build of the agent: host, aarch64, mips, mipsel or all
   mips                      unit tests on big- and little-endian MIPS under qemu
   vm [--cell C]… [-- ARG…]  guest tests in virtual machines; see cross/README.md
+  test                      objects, agent, and the tests with this machine's kernel (root)
   demo [-- ARG…]            objects, agent, and the demo router
   licence                   licence fields, licence files, foreign names
   ci [--from STEP] [--only STEP]…
@@ -61,6 +62,10 @@ fn dispatch(args: Vec<OsString>) -> Result<()> {
             }
             Some("vm") => vm::main(parser),
             Some("demo") => demo::main(parser),
+            Some("test") => {
+                end(parser)?;
+                ci::steps(&["ebpf", "agent", "kernel"])
+            }
             Some("licence") => {
                 end(parser)?;
                 licence::main()

@@ -68,12 +68,12 @@ pub(super) fn attach_xdp(
     };
     Ok(choose_xdp(
         || match wish {
-            XdpWish::Auto => attach(Hook::XdpNative),
+            XdpWish::Auto | XdpWish::Native => attach(Hook::XdpNative),
             XdpWish::Generic | XdpWish::Off => Support::No("not wanted".to_owned()),
         },
         || match wish {
             XdpWish::Auto | XdpWish::Generic => attach(Hook::XdpGeneric),
-            XdpWish::Off => Support::No("not wanted".to_owned()),
+            XdpWish::Native | XdpWish::Off => Support::No("not wanted".to_owned()),
         },
     ))
 }
@@ -180,6 +180,7 @@ fn take_up_xdp(
     });
     let wanted = match wish {
         XdpWish::Auto => rung.is_some(),
+        XdpWish::Native => rung == Some(XdpRung::Native),
         XdpWish::Generic => rung == Some(XdpRung::Generic),
         XdpWish::Off => false,
     };

@@ -1,7 +1,7 @@
 //! Messages of `nfnetlink_queue`: packets in, verdicts out. Pure: any bytes are read without a
 //! panic, and nothing is copied.
 
-use super::rules::Marks;
+use crate::config::MarkMask;
 use crate::sys::netlink::{Builder, Message, flag};
 
 /// The nfnetlink subsystem, in the upper byte of a message type.
@@ -157,7 +157,7 @@ pub enum Verdict {
 /// become one message, as long as verdicts are given in the order of arrival.
 #[derive(Debug)]
 pub struct Verdicts {
-    marks: Marks,
+    marks: MarkMask,
     builder: Builder,
     run: Option<Run>,
     messages: u32,
@@ -179,7 +179,7 @@ const VERDICT_LEN: usize = 16 + FAMILY_HEADER + 12 + 8;
 impl Verdicts {
     /// An empty collection with room for `count` answers.
     #[must_use]
-    pub fn new(marks: Marks, count: usize) -> Self {
+    pub fn new(marks: MarkMask, count: usize) -> Self {
         let builder = Builder::with_capacity(count * VERDICT_LEN);
         Self { marks, builder, run: None, messages: 0 }
     }
@@ -272,8 +272,8 @@ mod tests {
     use super::*;
     use crate::sys::netlink::Messages;
 
-    fn marks() -> Marks {
-        Marks::new(0x0300_0000).unwrap()
+    fn marks() -> MarkMask {
+        MarkMask::try_from(0x0300_0000).unwrap()
     }
 
     /// A packet message as the kernel writes it.

@@ -10,10 +10,11 @@
 use std::error::Error;
 
 use nix::time::{ClockId, clock_gettime};
+use sluice::config::MarkMask;
 use sluice::netfilter::apply::{Wish, choose};
 use sluice::netfilter::nfqueue::{Packet, Verdict};
 use sluice::netfilter::queue::{Options, Queues};
-use sluice::netfilter::rules::{Marks, Ruleset};
+use sluice::netfilter::rules::Ruleset;
 use sluice_abi::attach::Link;
 use sluice_datapath::parse;
 use sluice_tests::raw::Injector;
@@ -54,7 +55,7 @@ fn main() -> Outcome<()> {
 }
 
 fn measure(world: &Router) -> Outcome<()> {
-    let marks = Marks::new(0x0300_0000)?;
+    let marks = MarkMask::try_from(0x0300_0000)?;
     let rules = Ruleset::new([world.lan, WAN], marks, QUEUE, 1, true)?;
     let (mut backend, _) = choose(Wish::Auto)?;
     backend.apply(&rules)?;
@@ -104,7 +105,13 @@ fn measure(world: &Router) -> Outcome<()> {
 }
 
 /// Sends [`PACKETS`] packets; nanoseconds for each, and how many had no verdict.
-fn run(world: &Router, marks: Marks, way: Way, burst: usize, size: usize) -> Outcome<(u64, usize)> {
+fn run(
+    world: &Router,
+    marks: MarkMask,
+    way: Way,
+    burst: usize,
+    size: usize,
+) -> Outcome<(u64, usize)> {
     let client = world.client();
     let frame = client.frame().addresses(client.v4.into(), world.server.v4.into()).udp(5000, 9);
     let frame = frame.payload(&vec![0; size]).bytes();

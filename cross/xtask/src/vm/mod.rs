@@ -11,6 +11,7 @@ mod modules;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -18,7 +19,7 @@ use lexopt::Arg::{Long, Value};
 use lexopt::ValueExt as _;
 
 use crate::tally::Tally;
-use crate::{agent, ebpf, run};
+use crate::{agent, ebpf, run, toolchain};
 use cells::{Cell, Matrix};
 use initramfs::Tree;
 
@@ -57,14 +58,13 @@ pub(crate) fn main(mut parser: lexopt::Parser) -> Result<()> {
         }
     }
     ebpf::build()?;
-    agent::host()?;
     let mut tally = Tally::default();
     let result = boot(&options, &mut tally);
     println!("vm: {tally}");
     result
 }
 
-/// Every cell with its guests, counted into the tally. The objects and the agent must have been built.
+/// Every cell with its guests, counted into the tally. The objects must have been built.
 pub(crate) fn test(tally: &mut Tally) -> Result<()> {
     boot(&Options::default(), tally)
 }
@@ -75,10 +75,11 @@ fn boot(options: &Options, tally: &mut Tally) -> Result<()> {
     let cells = matrix.select(&options.cells)?;
     let guests = if options.guests.is_empty() { &matrix.guests } else { &options.guests };
     let guests = guests.iter().map(|guest| resolve(guest)).collect::<Result<Vec<_>>>()?;
+    let agent = agent::host()?;
     let mut faults = Vec::new();
     for cell in cells {
         let started = Instant::now();
-        match cell_run(cell, &matrix, &guests, options) {
+        match cell_run(cell, &matrix, &agent, &guests, options) {
             Ok(result) => {
                 let seconds = started.elapsed().as_secs_f32();
                 println!("vm: {}: {} in {seconds:.1} s", cell.name, result.tally);
@@ -97,6 +98,7 @@ fn boot(options: &Options, tally: &mut Tally) -> Result<()> {
 fn cell_run(
     cell: &Cell,
     matrix: &Matrix,
+    agent: &Path,
     guests: &[Guest],
     options: &Options,
 ) -> Result<machine::Outcome> {
@@ -112,6 +114,9 @@ fn cell_run(
     for (name, content) in kernel.modules(&list("tests/vm/modules.txt")?)? {
         tree.file(&format!("/modules/{name}"), 0o644, content);
     }
+    // At its path on the host too: tests look for it beside themselves.
+    tree.program("/usr/sbin/sluice", agent)?;
+    tree.program(&agent.to_string_lossy(), agent)?;
     for path in &matrix.workspace {
         let (mark, path) = path.strip_prefix('?').map_or(("", path.as_str()), |path| ("?", path));
         tree.host_entry(&format!("{mark}{}", run::root().join(path).display()))?;
@@ -120,9 +125,10 @@ fn cell_run(
         tree.host_tree(source, place)?;
     }
     let mut start = String::new();
-    for (index, guest) in guests.iter().enumerate() {
-        let place = format!("/guests/{index:02}-{}", guest.name);
+    for guest in guests {
+        let place = guest.path.to_string_lossy();
         tree.program(&place, &guest.path)?;
+        tree.file(&place, 0o755, guest.program.clone());
         start.push_str(&guest.command(&place, &options.args));
     }
     tree.file("/guests/start", 0o644, start.into_bytes());
@@ -132,7 +138,9 @@ fn cell_run(
 /// A test program of the guest.
 struct Guest {
     name: String,
+    /// Where it lies, here and there.
     path: PathBuf,
+    program: Vec<u8>,
     /// Whether it is one of cargo's, with libtest's arguments and the crate's directory.
     is_cargo: bool,
 }
@@ -143,7 +151,7 @@ impl Guest {
         let directory = if self.is_cargo { run::root().join("tests") } else { "/".into() };
         let mut command = format!("{} {} {place}", self.name, directory.display());
         if self.is_cargo {
-            command.push_str(" --test-threads=1");
+            command.push_str(" --test-threads=1 --show-output");
         }
         for arg in args {
             command.push(' ');
@@ -160,7 +168,9 @@ fn resolve(guest: &str) -> Result<Guest> {
         let path = run::root().join(guest);
         let name =
             path.file_stem().context("a guest without a name")?.to_string_lossy().into_owned();
-        return Ok(Guest { name, path, is_cargo: false });
+        let program = std::fs::read(&path)
+            .with_context(|| format!("could not read guest {}", path.display()))?;
+        return Ok(Guest { name, path, program, is_cargo: false });
     };
     let messages = run::output(
         run::host_cargo()
@@ -174,7 +184,17 @@ fn resolve(guest: &str) -> Result<Guest> {
         .into_iter()
         .find(is_test)
         .with_context(|| format!("cargo names no executable of test {test}"))?;
-    Ok(Guest { name: test.to_owned(), path, is_cargo: true })
+    Ok(Guest { name: test.to_owned(), program: without_debug(&path)?, path, is_cargo: true })
+}
+
+/// A program without its debug information, which is ten times its size and would lie in the guest's memory.
+fn without_debug(path: &Path) -> Result<Vec<u8>> {
+    let scratch = path.with_extension("stripped");
+    let mut strip = Command::new(toolchain::llvm_strip()?);
+    run::run(strip.args(["--strip-debug", "-o"]).args([&scratch, path]))?;
+    let program = std::fs::read(&scratch)?;
+    std::fs::remove_file(&scratch)?;
+    Ok(program)
 }
 
 /// The entries of a list: one a line, `#` starts a comment.

@@ -3,13 +3,13 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
-use aya::maps::lpm_trie::LpmTrie;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, IterableMap, MapData, MapError};
 use sluice_abi::flow::Addr;
 use sluice_abi::names;
 use sluice_abi::shield::{AllowEntry, BlockEntry};
 
-use super::net::Net;
+use crate::config::Net;
 use crate::dataplane::error::Error;
 use crate::sys::bpf;
 
@@ -22,6 +22,15 @@ const BATCH: usize = 1024;
 const REFILL: Duration = Duration::from_millis(2);
 /// Ticks to wait without progress before memory counts as used up.
 const PATIENCE: u32 = 50;
+
+/// How a trie knows `net`.
+pub(super) fn key(net: &Net) -> Key<Addr> {
+    Key::new(u32::from(net.prefix()), net.addr())
+}
+
+fn net_of(key: &Key<Addr>) -> Net {
+    Net::new(key.data(), key.prefix_len() as u8)
+}
 
 /// A map from prefixes to values.
 pub(super) trait Table<V: bytemuck::Pod> {
@@ -125,7 +134,7 @@ impl Table<BlockEntry> for HostMap<'_> {
     }
 
     fn net(key: &Addr) -> Net {
-        Net::of(key, 128)
+        Net::new(*key, 128)
     }
 
     fn insert(&mut self, net: &Net, value: BlockEntry) -> Result<(), Error> {
@@ -139,7 +148,7 @@ impl Table<BlockEntry> for HostMap<'_> {
     fn walk(&self) -> Result<Entries<BlockEntry>, Error> {
         self.0
             .iter()
-            .map(|entry| entry.map(|(addr, value)| (Net::of(&addr, 128), value)))
+            .map(|entry| entry.map(|(addr, value)| (Net::new(addr, 128), value)))
             .collect::<Result<_, _>>()
             .map_err(Error::map(Self::NAME, "list"))
     }
@@ -166,25 +175,25 @@ macro_rules! trie_map {
             }
 
             fn key(net: &Net) -> TrieKey {
-                TrieKey { bits: u32::from(net.bits()), addr: net.addr() }
+                TrieKey { bits: u32::from(net.prefix()), addr: net.addr() }
             }
 
             fn net(key: &TrieKey) -> Net {
-                Net::of(&key.addr, key.bits as u8)
+                Net::new(key.addr, key.bits as u8)
             }
 
             fn insert(&mut self, net: &Net, value: $value) -> Result<(), Error> {
-                self.0.insert(&net.key(), value, 0).map_err(Error::map(Self::NAME, "insert into"))
+                self.0.insert(&key(net), value, 0).map_err(Error::map(Self::NAME, "insert into"))
             }
 
             fn remove(&mut self, net: &Net) -> Result<bool, Error> {
-                removed(self.0.remove(&net.key()), Self::NAME)
+                removed(self.0.remove(&key(net)), Self::NAME)
             }
 
             fn walk(&self) -> Result<Entries<$value>, Error> {
                 self.0
                     .iter()
-                    .map(|entry| entry.map(|(key, value)| (Net::of_key(&key), value)))
+                    .map(|entry| entry.map(|(key, value)| (net_of(&key), value)))
                     .collect::<Result<_, _>>()
                     .map_err(Error::map(Self::NAME, "list"))
             }
