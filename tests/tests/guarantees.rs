@@ -57,7 +57,9 @@ fn every_test_that_is_named_exists() {
 fn every_test_on_a_router_is_named() {
     let document = fs::read_to_string(root().join("tests/GUARANTEES.md")).unwrap();
     let names: Vec<String> = names(&document).iter().map(|name| name.join("::")).collect();
-    for program in ["router_inspect", "router_shield", "router_fragment", "router_life"] {
+    for program in
+        ["router_inspect", "router_shield", "router_fragment", "router_life", "router_rungs"]
+    {
         let source = fs::read_to_string(root().join(format!("tests/tests/{program}.rs"))).unwrap();
         let lines: Vec<&str> = source.lines().collect();
         for window in lines.windows(2).filter(|window| window[0] == "#[test]") {

@@ -189,7 +189,8 @@ fn a_blocked_name_fails_and_its_neighbour_works() {
     assert!(verdicts > 0, "the rules count nothing: {status:#?}");
     let why = site.agent.why("deep.in.ads.test").unwrap();
     let cause = why.causes.first().unwrap();
-    assert_eq!((cause.by.as_str(), cause.entry.as_str()), ("ads", "ads.test"));
+    assert!(cause.by.ends_with("ads"), "{cause:?}");
+    assert_eq!(cause.entry, "ads.test");
 }
 
 /// One connection to a service that echoes: `first` in pieces, then 100 KiB whole and back.
