@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use sluice_abi::attach::{Attachment, Link};
+use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::names;
 
 pub use self::blocklist::{Blocklist, Synced};
@@ -42,7 +42,7 @@ use self::feature::Held;
 use self::links::Links;
 use self::object::{Loader, open};
 use self::pins::{Mark, Pins};
-use self::programs::{Programs, load_fast_path, load_shield};
+use self::programs::Programs;
 use crate::config::{Net, OnCrash};
 use crate::kernel::Report;
 use crate::kernel::choose::{TcRung, XdpRung};
@@ -58,6 +58,8 @@ pub struct Dataplane {
     objects: Objects,
     links: Links,
     loader: Loader,
+    /// Loaded, and not attached yet.
+    programs: Programs,
     held: Vec<Held>,
     /// Devices where the driver does not run the shield, and how that showed.
     stepped_down: HashMap<u32, String>,
@@ -100,11 +102,17 @@ impl Dataplane {
         }
         let pins = Pins::open(&plan.pin_dir)?;
         let mut loader = Loader::new(plan.sizes);
-        // Once without an interface: whether the verifier takes the programs, and the maps, do not
-        // depend on which devices exist at the moment.
-        let anywhere = Attachment::new(0, sluice_abi::attach::Role::Lan, Link::Ethernet);
-        let shield = load_shield(&mut loader, &pins, objects, anywhere);
-        let fast_path = load_fast_path(&mut loader, &pins, objects, anywhere);
+        // Whether the verifier takes the programs, and the maps, do not depend on which devices
+        // exist at the moment. What is loaded here is what the first interface most likely needs.
+        let likely = plan
+            .interfaces
+            .first()
+            .map_or(Attachment::new(0, Role::Lan, Link::Ethernet), |interface| {
+                Attachment::new(interface.slot, interface.role, Link::Ethernet)
+            });
+        let mut programs = Programs::default();
+        let shield = programs.shield(&mut loader, &pins, objects, likely).map(drop);
+        let fast_path = programs.fast_path(&mut loader, &pins, objects, likely).map(drop);
         let (shield, fast_path) = match (shield, fast_path) {
             (Err(error), Err(_)) => {
                 // What an earlier agent attached goes on; what this one made goes.
@@ -113,7 +121,7 @@ impl Dataplane {
                 }
                 return Err(error);
             }
-            (shield, fast_path) => (shield.map(drop), fast_path.map(drop)),
+            both => both,
         };
         let failed = |result: &Result<(), Error>| result.as_ref().err().map(Error::chain);
         let mut settings = SettingsMap::new(open(&pins, names::SETTINGS)?)?;
@@ -153,6 +161,7 @@ impl Dataplane {
             objects,
             links: Links::new(pins, plan.on_crash),
             loader,
+            programs,
             held: Vec::new(),
             stepped_down: HashMap::new(),
             no_shield: failed(&shield),
@@ -169,7 +178,7 @@ impl Dataplane {
     /// is on devices that no interface names any more. Whatever works already is left alone.
     pub fn reattach(&mut self) -> Result<Vec<FeatureState>, Error> {
         let devices = rtnetlink::devices().map_err(|source| Error::Devices(Box::new(source)))?;
-        let mut programs = Programs::default();
+        let mut programs = std::mem::take(&mut self.programs);
         let mut held = Vec::new();
         for interface in self.plan.interfaces.clone() {
             let device = devices.iter().find(|device| device.name == interface.device);
