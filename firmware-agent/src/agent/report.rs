@@ -68,6 +68,12 @@ impl State {
                 reasons: reason.iter().cloned().collect(),
             }],
         };
+        if !self.plan.enabled {
+            for feature in features.iter_mut().filter(|feature| feature.state != Health::Failed) {
+                feature.state = Health::Off;
+                feature.reasons.push("option enabled is 0: everything passes".to_owned());
+            }
+        }
         if let Some(dataplane) = &self.dataplane
             && !dataplane.notes().is_empty()
         {

@@ -269,7 +269,14 @@ impl Running {
     /// Reads the configuration again. With mistakes in it the old one stays in force.
     fn reload(&self) -> Result<(), Vec<String>> {
         let mut state = self.state.borrow_mut();
+        // One that has not begun: what the file says by now counts.
+        let pending = self.restart.1.try_recv().ok();
         let outcome = state.reload();
+        if outcome.is_err()
+            && let Some(pending) = pending
+        {
+            let _ = self.restart.0.try_send(pending);
+        }
         match &outcome {
             Ok(_) => state.mistakes.clear(),
             Err(mistakes) => {
@@ -284,7 +291,6 @@ impl Running {
             }
         }
         if let Some(anew) = outcome? {
-            // A second reload before the first took effect: the file is read again then anyway.
             let _ = self.restart.0.try_send(anew);
         }
         Ok(())
@@ -450,6 +456,9 @@ impl State {
         plan.dataplane.settings.generation = self.generation;
         let change = self.plan.change(&plan);
         crate::sys::log::start(config.main.log_level);
+        // Before anything else, which may take its time or fail. With no change it undoes what a
+        // reload that has been overtaken did.
+        self.switch(plan.enabled);
         if change == Change::None {
             self.warnings = warnings;
             return Ok(None);
@@ -486,6 +495,15 @@ impl State {
         self.generation = generation;
         log::info!("configuration in force, generation {generation}");
         Ok(None)
+    }
+
+    /// Tells the programs about the kill switch; on only where it is on already, because bringing
+    /// everything up is what switches it on.
+    fn switch(&mut self, on: bool) {
+        let Some(dataplane) = &mut self.dataplane else { return };
+        if let Err(error) = dataplane.settings.enable(on && self.plan.enabled) {
+            log::error!("{}", error.chain());
+        }
     }
 
     /// Removes rules and, unless `keep`, programs; returns what did not work.
