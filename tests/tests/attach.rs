@@ -839,21 +839,42 @@ fn a_hundred_thousand_entries_are_loaded_within_five_seconds() {
     world.stop(dataplane, false);
 }
 
-/// An upgrade of the agent: pins of another layout version.
+/// An upgrade of the agent: pins of another layout version, whose maps nobody can read any more.
+/// The agent fills its own maps before it attaches, and the old programs work until then.
 #[test]
-fn links_of_another_layout_version_are_taken_over() {
+fn links_of_another_layout_version_are_taken_over_without_a_gap() {
     if without_programs() {
         return;
     }
     let world = World::new();
     let plan = world.plan();
-    let (dataplane, _) = world.start(&plan);
+    let (mut dataplane, _) = world.start(&plan);
+    block(&mut dataplane);
     drop(dataplane);
     let version = |number| world.pins.path().join(format!("v{number}"));
     fs::rename(version(sluice_abi::ABI_VERSION), version(4_000_000)).unwrap();
     let native = world.device("wan").xdp.native;
-    let (dataplane, features) = world.start(&plan);
-    assert_eq!(shown(&features, "wan"), best());
+    let probe = Probe::new(&world.inside, &[("arrived", "ip saddr 198.51.100.7")]).unwrap();
+    let stop = AtomicBool::new(false);
+    let injector = world.injector();
+    let dataplane = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                injector.send(&frame(LISTED)).unwrap();
+            }
+        });
+        let report = Report::of_this_kernel();
+        let dataplane = world.inside.enter(|| {
+            let mut dataplane = Dataplane::load(&plan, Objects::embedded(), report).unwrap();
+            block(&mut dataplane);
+            assert_eq!(shown(&dataplane.reattach().unwrap(), "wan"), best());
+            dataplane
+        });
+        stop.store(true, Ordering::Relaxed);
+        dataplane.unwrap()
+    });
+    expect_dropped(&world, &dataplane, 20);
+    assert_eq!(probe.count("arrived").unwrap(), 0);
     assert_ne!(world.device("wan").xdp.native, native);
     assert!(!version(4_000_000).exists());
     world.stop(dataplane, false);

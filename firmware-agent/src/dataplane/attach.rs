@@ -78,11 +78,6 @@ pub(super) fn attach_xdp(
     ))
 }
 
-/// Removes the shield from a device.
-pub(super) fn detach_xdp(ifindex: u32, pins: &Pins) -> Result<(), Error> {
-    release(pins, Mark::Xdp, ifindex)
-}
-
 /// Detaches at once, so that the place is free, and removes the pin.
 fn release(pins: &Pins, mark: Mark, ifindex: u32) -> Result<(), Error> {
     if let Ok(link) = bpf::pinned(&pins.link(mark, ifindex)) {
@@ -113,7 +108,8 @@ pub(super) fn attach_tc(
             TcWish::Off => Support::No("not wanted".to_owned()),
         },
     );
-    // Now that the chosen way works, the other one, from an earlier run, goes.
+    // Now that the chosen way works, the others go: what an earlier run used, and what got no
+    // further than one side, which alone would see half of each flow.
     if rung != TcRung::Tcx {
         detach_tcx(ifindex, pins)?;
     }
@@ -230,16 +226,8 @@ fn create(
 
 fn tcx(programs: TcPrograms<'_>, ifindex: u32, pins: &Pins) -> io::Result<()> {
     for (hook, mark, _, _, prog) in programs.sides() {
-        let taken_up = take_up_tcx(prog, ifindex, hook, pins, mark);
-        let attached = match taken_up {
-            Ok(true) => Ok(()),
-            Ok(false) => create(prog, ifindex, hook, pins, mark),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = attached {
-            // One side alone would drop half of a flow.
-            detach_tcx(ifindex, pins).map_err(io::Error::other)?;
-            return Err(error);
+        if !take_up_tcx(prog, ifindex, hook, pins, mark)? {
+            create(prog, ifindex, hook, pins, mark)?;
         }
     }
     Ok(())
@@ -276,23 +264,16 @@ fn detach_tcx(ifindex: u32, pins: &Pins) -> Result<(), Error> {
 fn clsact(programs: TcPrograms<'_>, ifindex: u32, pins: &Pins) -> Result<(), String> {
     let failed = |what: &str, error: RequestError| format!("{what}: {error}");
     let added = rtnetlink::add_clsact(ifindex).map_err(|error| failed("add qdisc", error))?;
-    let result = (|| {
-        if added {
-            pins.remind(Mark::Qdisc, ifindex).map_err(|error| error.chain())?;
-        }
-        pins.remind(Mark::Filters, ifindex).map_err(|error| error.chain())?;
-        for (_, _, side, name, prog) in programs.sides() {
-            let replace = own_filter(ifindex, side, name)?.is_some();
-            rtnetlink::add_filter(ifindex, side, FILTER, name, prog, replace)
-                .map_err(|error| failed("add filter", error))?;
-        }
-        Ok(())
-    })();
-    if result.is_err() {
-        // One side alone would drop half of a flow.
-        detach_clsact(ifindex, pins).map_err(|error| error.chain())?;
+    if added {
+        pins.remind(Mark::Qdisc, ifindex).map_err(|error| error.chain())?;
     }
-    result
+    pins.remind(Mark::Filters, ifindex).map_err(|error| error.chain())?;
+    for (_, _, side, name, prog) in programs.sides() {
+        let replace = own_filter(ifindex, side, name)?.is_some();
+        rtnetlink::add_filter(ifindex, side, FILTER, name, prog, replace)
+            .map_err(|error| failed("add filter", error))?;
+    }
+    Ok(())
 }
 
 /// Our filter on one side; an error when our place belongs to somebody else.

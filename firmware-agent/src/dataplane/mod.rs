@@ -373,10 +373,7 @@ impl Dataplane {
             match rung {
                 XdpRung::None => {
                     // All entrances or none: an interface that is half protected looks protected.
-                    let undone = targets
-                        .iter()
-                        .map(|target| attach::detach_xdp(target.device.ifindex, &self.pins));
-                    state.reasons.extend(undone.filter_map(|result| Some(result.err()?.chain())));
+                    // What is not held is taken away at the end of the round.
                     state.state = State::Failed;
                     return state.without_marks();
                 }
