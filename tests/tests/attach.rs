@@ -437,17 +437,24 @@ fn when_tcx_is_full_both_sides_go_to_clsact_and_foreign_programs_stay() {
 
 /// R65: the rung of kernels before 6.6.
 #[test]
-fn clsact_is_taken_up_again_and_removed_only_if_it_was_ours() {
+fn clsact_is_taken_up_again_and_removed_only_if_nobody_else_uses_it() {
+    /// When somebody else puts a filter into the qdisc.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Other {
+        Never,
+        Before,
+        After,
+    }
     if without_programs() {
         return;
     }
-    for foreign in [false, true] {
+    for other in [Other::Never, Other::Before, Other::After] {
         let world = World::new();
-        if foreign {
-            world.inside.run("tc qdisc add dev wan clsact").unwrap();
+        let add_other = || {
             let (ifindex, program) = (world.device("wan").ifindex, foreign_classifier());
+            let place = (7, 1);
             let add = || {
-                let place = (7, 1);
+                rtnetlink::add_clsact(ifindex).unwrap();
                 rtnetlink::add_filter(
                     ifindex,
                     Side::Ingress,
@@ -458,8 +465,10 @@ fn clsact_is_taken_up_again_and_removed_only_if_it_was_ours() {
                 )
             };
             world.inside.enter(add).unwrap().unwrap();
+        };
+        if other == Other::Before {
+            add_other();
         }
-        let others = world.filters("wan", Side::Ingress);
         let mut plan = world.plan();
         plan.interfaces[0].tc = TcWish::Clsact;
         let (first, features) = world.start(&plan);
@@ -470,6 +479,9 @@ fn clsact_is_taken_up_again_and_removed_only_if_it_was_ours() {
         };
         let before = ours(Side::Ingress);
         assert_eq!((before.len(), ours(Side::Egress).len()), (1, 1));
+        if other == Other::After {
+            add_other();
+        }
         drop(first);
         assert_eq!(ours(Side::Ingress), before, "filters outlive the agent");
 
@@ -479,8 +491,11 @@ fn clsact_is_taken_up_again_and_removed_only_if_it_was_ours() {
         assert_eq!(after.len(), 1, "replaced, not added");
         assert_ne!(after[0].prog_id, before[0].prog_id);
         world.stop(second, false);
-        assert_eq!(world.filters("wan", Side::Ingress), others);
-        assert_eq!(world.has_clsact("wan"), foreign);
+        let left: Vec<_> =
+            world.filters("wan", Side::Ingress).into_iter().map(|filter| filter.name).collect();
+        let others = if other == Other::Never { vec![] } else { vec!["other".to_owned()] };
+        assert_eq!(left, others, "{other:?}");
+        assert_eq!(world.has_clsact("wan"), other != Other::Never, "{other:?}");
         assert!(world.is_clean());
     }
 }

@@ -87,15 +87,16 @@ fn release(pins: &Pins, mark: Mark, ifindex: u32) -> Result<(), Error> {
     pins.remove(mark, ifindex)
 }
 
-/// Attaches the classifiers to both sides of a device, or to none.
+/// Attaches the classifiers to both sides of a device. What an earlier run used, and what got no
+/// further than one side, is not taken away here: see [`detach_others`].
 pub(super) fn attach_tc(
     programs: TcPrograms<'_>,
     device: &Device,
     pins: &Pins,
     wish: TcWish,
-) -> Result<(TcRung, Vec<String>), Error> {
+) -> (TcRung, Vec<String>) {
     let ifindex = device.ifindex;
-    let (rung, missing) = choose_tc(
+    choose_tc(
         || match wish {
             TcWish::Auto => tcx(programs, ifindex, pins).into(),
             TcWish::Clsact | TcWish::Off => Support::No("not wanted".to_owned()),
@@ -107,16 +108,7 @@ pub(super) fn attach_tc(
             },
             TcWish::Off => Support::No("not wanted".to_owned()),
         },
-    );
-    // Now that the chosen way works, the others go: what an earlier run used, and what got no
-    // further than one side, which alone would see half of each flow.
-    if rung != TcRung::Tcx {
-        detach_tcx(ifindex, pins)?;
-    }
-    if rung != TcRung::Clsact {
-        detach_clsact(ifindex, pins)?;
-    }
-    Ok((rung, missing))
+    )
 }
 
 /// Removes every attachment of ours from devices that `keeps` does not name.
@@ -254,11 +246,6 @@ fn take_up_tcx(
     drop(link);
     release(pins, mark, ifindex).map_err(io::Error::other)?;
     Ok(false)
-}
-
-fn detach_tcx(ifindex: u32, pins: &Pins) -> Result<(), Error> {
-    release(pins, Mark::TcxIn, ifindex)?;
-    release(pins, Mark::TcxOut, ifindex)
 }
 
 fn clsact(programs: TcPrograms<'_>, ifindex: u32, pins: &Pins) -> Result<(), String> {

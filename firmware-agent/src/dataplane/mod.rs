@@ -431,7 +431,7 @@ impl Dataplane {
         let attachment = target_attachment(interface, &target);
         let attached = programs
             .fast_path(&mut self.loader, &self.pins, self.objects, attachment)
-            .and_then(|(ingress, egress)| {
+            .map(|(ingress, egress)| {
                 let programs = TcPrograms { ingress: ingress.as_fd(), egress: egress.as_fd() };
                 attach::attach_tc(programs, &target.device, &self.pins, interface.tc)
             });
