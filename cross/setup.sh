@@ -33,7 +33,7 @@ PEERS=(
     nftables iproute2 iptables conntrack netbase procps kmod busybox-static
     dnsmasq-base nginx-light openssl curl iperf3 hping3 ncat tcpdump ethtool bpftool
 )
-TESTS=(tshark qemu-system-x86 qemu-user-static shellcheck xz-utils dpkg-dev)
+TESTS=(git tshark qemu-system-x86 qemu-user-static shellcheck xz-utils dpkg-dev)
 CROSS=(python3 python3-venv)
 
 started=$SECONDS

@@ -1,4 +1,5 @@
-//! Licences: what each crate declares, the files that have to be there, and names that must not be.
+//! Licences: what each crate and each dependency declares, the files that have to be there, and names and files that
+//! must not be.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,8 +51,10 @@ const NOT_FREE: [&str; 7] = [
 /// `licence`.
 pub(crate) fn main() -> Result<()> {
     let mut faults = crates()?;
-    faults.extend(files());
-    let sources = sources()?;
+    faults.extend(licence_files());
+    let files = tracked()?;
+    faults.extend(build_products(&files));
+    let sources = sources(&files);
     for path in &sources {
         let text = std::fs::read_to_string(run::root().join(path))
             .with_context(|| format!("could not read {}", path.display()))?;
@@ -64,6 +67,60 @@ pub(crate) fn main() -> Result<()> {
     bail!("{} faults\n  {}", faults.len(), faults.join("\n  "))
 }
 
+/// The lists of `deny.toml`, enforced here too because cargo-deny is not everywhere.
+#[derive(Deserialize)]
+struct Policy {
+    licenses: Licences,
+    bans: Bans,
+}
+
+#[derive(Deserialize)]
+struct Licences {
+    allow: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Bans {
+    deny: Vec<Ban>,
+}
+
+#[derive(Deserialize)]
+struct Ban {
+    #[serde(rename = "crate")]
+    name: String,
+    reason: String,
+}
+
+impl Policy {
+    fn read() -> Result<Self> {
+        toml::from_str(&std::fs::read_to_string(run::root().join("deny.toml"))?)
+            .context("deny.toml is wrong")
+    }
+
+    /// What is wrong with a dependency.
+    fn fault(&self, name: &str, licence: Option<&str>) -> Option<String> {
+        if let Some(ban) = self.bans.deny.iter().find(|ban| ban.name == name) {
+            return Some(format!("dependency {name} is refused: {}", ban.reason));
+        }
+        let licence = licence.unwrap_or("none");
+        (!self.allows(licence)).then(|| format!("dependency {name}: licence {licence}"))
+    }
+
+    /// Whether one of the alternatives is allowed. Not all of SPDX: what crates write.
+    fn allows(&self, expression: &str) -> bool {
+        let allowed = |text: &str| {
+            let text = text.trim_matches(|c| matches!(c, ' ' | '(' | ')'));
+            self.licenses.allow.iter().any(|allow| allow == text)
+        };
+        let every = |text: &str| text.split(" AND ").all(|part| part.split(" OR ").any(allowed));
+        if expression.contains(" AND ") {
+            every(expression)
+        } else {
+            expression.split(" OR ").flat_map(|part| part.split('/')).any(allowed)
+        }
+    }
+}
+
 fn crates() -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Metadata {
@@ -73,19 +130,25 @@ fn crates() -> Result<Vec<String>> {
     struct Package {
         name: String,
         license: Option<String>,
+        /// `None` for crates of the workspace.
+        source: Option<String>,
     }
     let json = run::output(run::host_cargo().args([
         "metadata",
+        "--quiet",
         "--format-version",
         "1",
-        "--no-deps",
         "--locked",
     ]))?;
     let metadata: Metadata = serde_json::from_str(&json)?;
+    let policy = Policy::read()?;
     Ok(metadata
         .packages
         .iter()
-        .filter_map(|package| crate_fault(&package.name, package.license.as_deref()))
+        .filter_map(|Package { name, license, source }| match source {
+            None => crate_fault(name, license.as_deref()),
+            Some(_) => policy.fault(name, license.as_deref()),
+        })
         .collect())
 }
 
@@ -95,7 +158,7 @@ fn crate_fault(name: &str, licence: Option<&str>) -> Option<String> {
     (found != wanted).then(|| format!("crate {name}: licence is {found}, not {wanted}"))
 }
 
-fn files() -> Vec<String> {
+fn licence_files() -> Vec<String> {
     FILES
         .iter()
         .filter(|(file, phrase)| {
@@ -105,24 +168,43 @@ fn files() -> Vec<String> {
         .collect()
 }
 
-/// Files of the repository that hold code or configuration. Documents may name other projects.
-fn sources() -> Result<Vec<PathBuf>> {
+/// Every file of the repository, with those that are about to become one.
+fn tracked() -> Result<Vec<PathBuf>> {
     let list = run::output(
         Command::new("git")
             .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
             .current_dir(run::root()),
     )?;
-    let is_source = |path: &PathBuf| {
+    Ok(list.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from).collect())
+}
+
+/// What belongs to a build, or is far larger than anything that people write.
+fn build_products(files: &[PathBuf]) -> Vec<String> {
+    const LARGEST: u64 = 1 << 20;
+    files
+        .iter()
+        .filter_map(|path| {
+            let size = std::fs::metadata(run::root().join(path)).map_or(0, |file| file.len());
+            if path.ends_with("CACHEDIR.TAG") {
+                Some(format!("{} marks a directory of build products", path.display()))
+            } else {
+                (size > LARGEST).then(|| format!("{} has {size} bytes", path.display()))
+            }
+        })
+        .collect()
+}
+
+/// Files that hold code or configuration. Documents may name other projects.
+fn sources(files: &[PathBuf]) -> Vec<&PathBuf> {
+    let is_source = |path: &Path| {
         let known = ["rs", "sh", "toml", "txt", "uci", "js", "json", "nft", "yml"];
         path.extension().and_then(|e| e.to_str()).is_none_or(|e| known.contains(&e))
     };
-    Ok(list
-        .split('\0')
-        .filter(|name| !name.is_empty())
-        .map(PathBuf::from)
-        .filter(|path| path.is_relative() && is_source(path) && !is_text_of_a_licence(path))
+    files
+        .iter()
+        .filter(|path| is_source(path) && !is_text_of_a_licence(path))
         .filter(|path| is_text(&run::root().join(path)))
-        .collect())
+        .collect()
 }
 
 fn is_text_of_a_licence(path: &Path) -> bool {
@@ -162,6 +244,21 @@ mod tests {
         let text = format!("fn {}() {{}}", NOT_FREE[0]);
         assert_eq!(names(path, &text).len(), 1);
         assert_eq!(names(path, "ja4, JA4 and ja3s are implemented; a daemon"), [""; 0]);
+    }
+
+    #[test]
+    fn a_dependency_needs_one_allowed_alternative_and_no_ban() {
+        let policy = Policy::read().unwrap();
+        for licence in
+            ["MIT", "GPL-3.0 OR MIT", "MIT/Apache-2.0", "(MIT OR Apache-2.0) AND Unicode-3.0"]
+        {
+            assert_eq!(policy.fault("x", Some(licence)), None, "{licence}");
+        }
+        for licence in ["AGPL-3.0", "MIT AND GPL-3.0", "(MIT OR Apache-2.0) AND AGPL-3.0"] {
+            assert!(policy.fault("x", Some(licence)).is_some(), "{licence}");
+        }
+        assert!(policy.fault("x", None).is_some());
+        assert!(policy.fault("tokio", Some("MIT")).unwrap().contains("smol"));
     }
 
     #[test]
