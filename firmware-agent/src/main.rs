@@ -27,8 +27,9 @@ impl Commands for Sluice {
     }
 
     fn replay(&self, file: &Path, out: &mut dyn Write) -> Result<(), Failed> {
-        let _ = (file, out);
-        Err(Failed { exit: Exit::Failure, message: "replay is not in this build".to_owned() })
+        sluice::replay::run(file, out, sluice::replay::Options::default())
+            .map(drop)
+            .map_err(|error| Failed::new(Exit::Failure, &error))
     }
 }
 

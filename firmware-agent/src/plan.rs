@@ -7,14 +7,11 @@ use std::time::Duration;
 
 use sluice_abi::names::LISTS_MAX;
 use sluice_abi::settings::Settings;
-use sluice_abi::shield::Rate;
 
-use crate::config::{self, Backend, Config, OnCrash, OnError, Policy, XdpWish};
-use crate::dataplane::blocklist::Net;
-use crate::dataplane::plan::{self as dataplane, DataplanePlan, InterfacePlan, Sizes, TcWish};
-use crate::inspect::domains::RuleAction;
+use crate::config::{self, Backend, Config, Main, Net, OnCrash, OnError, Policy, RuleAction};
+use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Sizes, TcWish};
 use crate::inspect::engine::Limits;
-use crate::netfilter::rules::{Marks, RulesError, Ruleset};
+use crate::netfilter::rules::{RulesError, Ruleset};
 
 /// Entries of a list map below which it is not made smaller: a reload may add some.
 const LIST_FLOOR: u32 = 1024;
@@ -69,7 +66,8 @@ pub enum Change {
     Update,
     /// Programs come to and go from interfaces; maps, and so flows, survive.
     Reattach,
-    /// Sizes, directories or queues changed: the agent brings itself up anew.
+    /// Sizes, directories or queues changed, or the kill switch was used: the agent brings itself up
+    /// anew.
     Restart,
 }
 
@@ -77,11 +75,10 @@ impl Plan {
     /// The plan for a configuration. `hash_key` is drawn when the agent starts.
     pub fn new(config: &Config, hash_key: u32) -> Result<Self, RulesError> {
         let main = &config.main;
-        let marks = Marks::new(main.mark_mask.bits())?;
         let devices = config.interfaces.iter().filter(|interface| interface.inspect);
         let ruleset = Ruleset::new(
             devices.map(|interface| interface.device.as_str()),
-            marks,
+            main.mark_mask,
             main.queue,
             main.queues,
             main.policy == Policy::Open,
@@ -91,57 +88,24 @@ impl Plan {
             .iter()
             .filter(|list| list.enabled)
             .take(LISTS_MAX as usize)
-            .map(|list| (list.name.as_str().into(), nets(&list.entries)))
+            .map(|list| (list.name.as_str().into(), list.entries.clone()))
             .collect();
         let allowed: Vec<(Net, u32)> = config
             .allowlists
             .iter()
             .filter(|list| list.enabled)
             .flat_map(|list| {
-                let roles = list.roles.iter().fold(0, |bits, role| bits | role.bit());
-                nets(&list.entries).into_iter().map(move |net| (net, roles))
+                let roles = list.role_bits();
+                list.entries.iter().map(move |net| (*net, roles))
             })
             .collect();
         let rules: Vec<_> = config.rules.iter().filter(|rule| rule.enabled).collect();
-        let (hosts, nets) =
-            lists.iter().flat_map(|(_, nets)| nets).fold((0, 0), |(hosts, nets), net| {
-                if net.is_host() { (hosts + 1, nets) } else { (hosts, nets + 1) }
-            });
-        let interface = |(slot, interface): (usize, &config::Interface)| InterfacePlan {
-            name: interface.name.clone(),
-            device: interface.device.clone(),
-            role: interface.role,
-            slot: slot as u32,
-            xdp: match interface.xdp {
-                XdpWish::Auto | XdpWish::Native => dataplane::XdpWish::Auto,
-                XdpWish::Generic => dataplane::XdpWish::Generic,
-                XdpWish::Off => dataplane::XdpWish::Off,
-            },
-            tc: if interface.tc { TcWish::Auto } else { TcWish::Off },
-        };
         Ok(Self {
             dataplane: DataplanePlan {
                 pin_dir: main.pin_dir.clone(),
-                interfaces: config.interfaces.iter().enumerate().map(interface).collect(),
-                sizes: Sizes {
-                    flows_keys: main.flows * 2,
-                    flow_slots: main.flows,
-                    bucket_sets: main.bucket_sets,
-                    block_hosts: room(hosts),
-                    block_nets: room(nets),
-                    allow_nets: room(allowed.len() as u32),
-                },
-                settings: Settings {
-                    abi: sluice_abi::ABI_VERSION,
-                    generation: 0,
-                    flags: if main.enabled { Settings::ENABLED } else { 0 },
-                    mark_mask: marks.mask(),
-                    mark_trusted: marks.trusted(),
-                    hash_key,
-                    source_rate: Rate { per_second: main.source_pps, burst: main.source_burst },
-                    syn_rate: Rate { per_second: main.syn_pps, burst: main.syn_burst },
-                    source_prefix_v6: u32::from(main.source_prefix_v6),
-                },
+                interfaces: config.interfaces.iter().zip(0..).map(interface).collect(),
+                sizes: sizes(main, &lists, &allowed),
+                settings: settings(main, hash_key),
             },
             ruleset,
             backend: main.netfilter,
@@ -157,9 +121,7 @@ impl Plan {
                 .iter()
                 .zip(0..)
                 .flat_map(|(rule, number)| {
-                    rule.domains
-                        .iter()
-                        .map(move |domain| (domain.clone(), action(rule.action), number))
+                    rule.domains.iter().map(move |domain| (domain.clone(), rule.action, number))
                 })
                 .collect(),
             rules: rules.iter().map(|rule| rule.name.as_str().into()).collect(),
@@ -209,13 +171,14 @@ impl Plan {
             || *sizes != old.sizes
             || (*backend, *queue, *limits) != (self.backend, self.queue, self.limits)
             || (*flows, *policy_open, run_dir) != (self.flows, self.policy_open, &self.run_dir)
+            || *enabled != self.enabled
             || ruleset.marks() != self.ruleset.marks();
         let update = *settings != old.settings
             || *ruleset != self.ruleset
             || (domains, rules) != (&self.domains, &self.rules)
             || (lists, allowed) != (&self.lists, &self.allowed)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
-            || (*sweep, *on_crash, *enabled) != (self.sweep, self.on_crash, self.enabled);
+            || (*sweep, *on_crash) != (self.sweep, self.on_crash);
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {
@@ -228,14 +191,41 @@ impl Plan {
     }
 }
 
-fn nets(nets: &[config::Net]) -> Vec<Net> {
-    nets.iter().filter_map(|net| Net::new(net.addr().into(), net.family_prefix())).collect()
+fn interface((interface, slot): (&config::Interface, u32)) -> InterfacePlan {
+    InterfacePlan {
+        name: interface.name.clone(),
+        device: interface.device.clone(),
+        role: interface.role,
+        slot,
+        xdp: interface.xdp,
+        tc: if interface.tc { TcWish::Auto } else { TcWish::Off },
+    }
 }
 
-const fn action(action: config::RuleAction) -> RuleAction {
-    match action {
-        config::RuleAction::Allow => RuleAction::Allow,
-        config::RuleAction::Block => RuleAction::Block,
+fn sizes(main: &Main, lists: &[(Box<str>, Vec<Net>)], allowed: &[(Net, u32)]) -> Sizes {
+    let nets = || lists.iter().flat_map(|(_, nets)| nets);
+    let hosts = nets().filter(|net| net.is_host()).count();
+    Sizes {
+        flows_keys: main.flows * 2,
+        flow_slots: main.flows,
+        bucket_sets: main.bucket_sets,
+        block_hosts: room(hosts as u32),
+        block_nets: room((nets().count() - hosts) as u32),
+        allow_nets: room(allowed.len() as u32),
+    }
+}
+
+const fn settings(main: &Main, hash_key: u32) -> Settings {
+    Settings {
+        abi: sluice_abi::ABI_VERSION,
+        generation: 0,
+        flags: if main.enabled { Settings::ENABLED } else { 0 },
+        mark_mask: main.mark_mask.bits(),
+        mark_trusted: main.mark_mask.trusted(),
+        hash_key,
+        source_rate: main.source_rate(),
+        syn_rate: main.syn_rate(),
+        source_prefix_v6: main.source_prefix_v6,
     }
 }
 
@@ -243,3 +233,6 @@ const fn action(action: config::RuleAction) -> RuleAction {
 fn room(entries: u32) -> u32 {
     entries.saturating_add(entries / 4).next_power_of_two().max(LIST_FLOOR)
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,27 +95,25 @@ impl Setup {
     }
 }
 
-/// The agent's program, built beforehand by `cargo xtask agent`: the release build, which has the
-/// eBPF objects inside; else one of this profile.
+/// The agent's program, built beforehand by `cargo xtask agent`: the release build, else one of this
+/// profile.
 pub fn program() -> Result<PathBuf> {
     let own = std::env::current_exe().attempt(|| "find this program".to_owned())?;
     // Tests lie in `target/PROFILE/deps`, the demo in `target/PROFILE`.
     let places = own.ancestors().skip(1).take(3);
-    let found = places
+    let candidates = places
         .clone()
         .map(|place| place.join("release/sluice"))
         .chain(places.map(|place| place.join("sluice")))
-        .find(|path| path.is_file());
-    let found = found.ok_or_else(|| {
-        Error::Unusable(format!("no agent near {}; build it: cargo xtask agent", own.display()))
-    })?;
-    match newer_source(&found)? {
-        None => Ok(found),
-        Some(source) => Err(Error::Unusable(format!(
-            "{} is older than {source}; build it again: cargo xtask agent",
-            found.display()
-        ))),
+        .filter(|path| path.is_file());
+    let mut stale = format!("there is no agent near {}", own.display());
+    for candidate in candidates {
+        match newer_source(&candidate)? {
+            None => return Ok(candidate),
+            Some(source) => stale = format!("{} is older than {source}", candidate.display()),
+        }
     }
+    Err(Error::Unusable(format!("{stale}; build it: cargo xtask agent")))
 }
 
 /// A source file, of those that cargo says the program was made of, that changed since.

@@ -31,8 +31,10 @@ impl Netns {
     /// Makes one with its loopback up; needs root.
     pub fn new(purpose: &str) -> Result<Self> {
         let name = unique(purpose);
-        process::run(Command::new("ip").args(["netns", "add", &name]))?;
+        // Not interrupted between making it and guarding it.
+        process::tidy(Command::new("ip").args(["netns", "add", &name]))?;
         let netns = Self { name };
+        wait::interrupted()?;
         for which in ["all", "default"] {
             // Nobody else is on these cables, and a tentative address loses first packets.
             netns.sysctl(&format!("net/ipv6/conf/{which}/accept_dad"), "0")?;
@@ -151,7 +153,7 @@ impl Netns {
 
     /// Processes inside.
     fn processes(&self) -> Result<Vec<Pid>> {
-        let list = process::run(Command::new("ip").args(["netns", "pids", &self.name]))?;
+        let list = process::tidy(Command::new("ip").args(["netns", "pids", &self.name]))?;
         Ok(list.lines().filter_map(|pid| pid.trim().parse().ok().map(Pid::from_raw)).collect())
     }
 
@@ -163,7 +165,7 @@ impl Netns {
                 let _gone = kill(pid, Signal::SIGKILL);
             }
         }
-        process::run(Command::new("ip").args(["netns", "del", &self.name])).map(drop)
+        process::tidy(Command::new("ip").args(["netns", "del", &self.name])).map(drop)
     }
 }
 

@@ -68,7 +68,14 @@ pub fn output(command: &mut Command) -> Result<Output> {
 
 /// Runs a program that must succeed and gives its standard output.
 pub fn run(command: &mut Command) -> Result<String> {
-    let output = output(command)?;
+    let text = tidy(command);
+    wait::interrupted()?;
+    text
+}
+
+/// Like [`run`], also after an interrupt: for taking down.
+pub fn tidy(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().attempt(|| shown(command))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(text);

@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use sluice::config::MarkMask;
 use sluice::netfilter::apply::{Backend, Kind, Nft, Wish, choose};
 use sluice::netfilter::conntrack::{Conntrack, Tuple};
 use sluice::netfilter::nfqueue::{Packet, Verdict};
 use sluice::netfilter::queue::{Options, QueueError, Queues, Totals};
-use sluice::netfilter::rules::{Counted, Marks, Replace, Ruleset};
+use sluice::netfilter::rules::{Counted, Replace, Ruleset};
 use sluice::netfilter::watch::Watch;
 use sluice_abi::attach::Link;
 use sluice_datapath::parse::{self, Headers};
@@ -29,8 +30,8 @@ const FIRST: u16 = 40;
 const PASS: Verdict = Verdict::Accept { mark: None };
 const LIMIT: Duration = Duration::from_secs(5);
 
-fn marks() -> Marks {
-    Marks::new(0x0300_0000).unwrap()
+fn marks() -> MarkMask {
+    MarkMask::try_from(0x0300_0000).unwrap()
 }
 
 const fn mark(value: u32) -> Verdict {
@@ -657,7 +658,8 @@ fn queues_opened_under_traffic_leave_no_packet_waiting() {
     let socket = udp(world.client(), server.address()).unwrap();
     let stop = AtomicBool::new(false);
     // No two neighbours have the same answer: a batch would reach back to what was swallowed.
-    let single = |packet: Packet<'_>| if packet.id % 2 == 0 { PASS } else { mark(0) };
+    let single =
+        |packet: Packet<'_>| if packet.id.is_multiple_of(2) { PASS } else { Verdict::Drop };
     std::thread::scope(|scope| {
         let _stops = StopOnDrop(&stop);
         scope.spawn(|| {

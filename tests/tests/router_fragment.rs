@@ -114,7 +114,10 @@ fn a_blocked_flow_does_not_escape_by_fragmenting() {
     assert!(answered, "the other hello was not answered");
 
     let wire = world.client().injector().unwrap();
-    let dropped = || agent.status().unwrap().netfilter.counters["dropped_blocked"];
+    let dropped = || {
+        let status = agent.status().unwrap();
+        status.netfilter.counters.get("dropped_blocked").copied().unwrap_or(0)
+    };
     let before = dropped();
     for _ in 0..10 {
         for fragment in fragments(&world, port, BLOCKED) {

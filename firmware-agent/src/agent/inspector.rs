@@ -10,20 +10,19 @@ use sluice_abi::flow::{Direction, FlowCount, FlowKey, FlowState};
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{TCP, headers};
 
-use crate::config::OnError;
+use crate::config::{MarkMask, OnError, RuleAction};
 use crate::dataplane::flows::{Adopted, Flows};
 use crate::dataplane::table::{self, Action, FlowTable};
-use crate::inspect::domains::{DomainRules, RuleAction};
+use crate::inspect::domains::DomainRules;
 use crate::inspect::engine::{self, Engine, Outcome};
 use crate::netfilter::conntrack::{Conntrack, Tuple};
 use crate::netfilter::nfqueue::{self, Packet};
-use crate::netfilter::rules::Marks;
 
 /// What becomes of flows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Policy {
     /// The claimed bits.
-    pub(super) marks: Marks,
+    pub(super) marks: MarkMask,
     /// What to do with packets of undecided flows.
     pub(super) on_error: OnError,
     /// How long a TCP flow may be silent before it is inspected again.
@@ -118,10 +117,14 @@ impl Inspector {
                 match self.policy.on_error {
                     OnError::Drop => return nfqueue::Verdict::Drop,
                     OnError::Alert => {
-                        log::warn!("passed uninspected: {}: {}", cause.name(), describe(step.flow))
+                        log::warn!("passed uninspected: {}: {}", cause.name(), describe(step.flow));
                     }
                     OnError::Pass => {
-                        log::debug!("passed uninspected: {}: {}", cause.name(), describe(step.flow))
+                        log::debug!(
+                            "passed uninspected: {}: {}",
+                            cause.name(),
+                            describe(step.flow)
+                        );
                     }
                 }
                 nfqueue::Verdict::Accept { mark: Some(self.policy.marks.undecided()) }
@@ -137,7 +140,7 @@ impl Inspector {
         direction: Direction,
         decision: &engine::Decision,
         hello: Option<&engine::Hello>,
-        mut flows: Option<&mut Flows>,
+        flows: Option<&mut Flows>,
     ) {
         let (own, nat) = self.keys(key, direction, decision.original);
         let expires_s = match decision.verdict {
@@ -164,7 +167,7 @@ impl Inspector {
             rule: decision.rule.and_then(|rule| self.rules.get(rule as usize)).cloned(),
             inspected_packets: decision.packets,
         };
-        self.record(now_ns, record, flows.as_deref_mut());
+        self.record(now_ns, record, flows);
     }
 
     /// Puts a decision into the table and the kernel.
@@ -268,7 +271,7 @@ impl Inspector {
         self.engine.set_rules(domains);
     }
 
-    fn deadline(&self, now_ns: u64) -> u32 {
+    const fn deadline(&self, now_ns: u64) -> u32 {
         ((now_ns / 1_000_000_000) as u32).saturating_add(self.policy.block.as_secs() as u32)
     }
 

@@ -8,13 +8,13 @@ use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::TCP;
 
 use super::running::State;
+use crate::config::{Net, RuleAction};
 use crate::control::report::{
     Cause, Feature, Flow, FlowMap, Interface, List, Netfilter, Queue, State as Health, Status,
     Tuple, Why,
 };
 use crate::dataplane::table::Record;
-use crate::dataplane::{FeatureState, Hook, Net, State as HookState};
-use crate::inspect::domains::RuleAction;
+use crate::dataplane::{FeatureState, Hook, State as HookState};
 use crate::kernel::{Report, Support};
 use crate::sys::clock;
 
@@ -252,7 +252,7 @@ impl State {
             causes.push(Cause {
                 hook: "xdp".to_owned(),
                 action: "drop".to_owned(),
-                by: name.unwrap_or_default(),
+                by: format!("blocklist {}", name.unwrap_or_default()),
                 entry: listed.net.to_string(),
                 packets: hits.packets,
                 last_s_ago: ago(now_ns, hits.last_ns),
@@ -318,7 +318,7 @@ impl State {
                         RuleAction::Block => "block",
                     }
                     .to_owned(),
-                    by: rule.map(ToString::to_string).unwrap_or_default(),
+                    by: format!("rule {}", rule.map(ToString::to_string).unwrap_or_default()),
                     entry: found.domain.to_owned(),
                     packets: sent.sum(),
                     last_s_ago: None,

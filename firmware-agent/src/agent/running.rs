@@ -12,13 +12,13 @@ use smol::{LocalExecutor, Timer, future};
 use super::inspector::{Inspector, Policy};
 use super::signals::{Signals, Wish};
 use crate::cli::{Exit, Failed, chain};
-use crate::config::{Backend as Wanted, Config};
+use crate::config::{Backend as Wanted, Config, Net};
 use crate::control::Request;
 use crate::control::server::{Methods, Server};
 use crate::dataplane::flows::Flows;
 use crate::dataplane::object::Objects;
 use crate::dataplane::verify::{Seen, Verified, verify};
-use crate::dataplane::{Dataplane, Hook, Net, State as HookState};
+use crate::dataplane::{Dataplane, Hook, State as HookState};
 use crate::inspect::domains::DomainRules;
 use crate::inspect::engine::Engine;
 use crate::kernel::Report;
@@ -227,15 +227,7 @@ impl Running {
             if let Err(source) = queues.readable().await {
                 return QueueError::Wait { source };
             }
-            let mut state = self.state.borrow_mut();
-            let now_ns = clock::monotonic_ns();
-            let State { inspector, dataplane, .. } = &mut *state;
-            let mut flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
-            let received =
-                queues.receive(|packet| inspector.packet(now_ns, &packet, flows.as_deref_mut()));
-            state.queue_totals = queues.totals();
-            drop(state);
-            if let Err(error) = received {
+            if let Err(error) = self.state.borrow_mut().receive(&mut queues) {
                 return error;
             }
             future::yield_now().await;
@@ -357,6 +349,17 @@ impl State {
         self.dataplane.as_ref().and_then(|dataplane| dataplane.flows.as_ref())
     }
 
+    /// Answers the packets that are there.
+    fn receive(&mut self, queues: &mut Queues) -> Result<(), QueueError> {
+        let now_ns = clock::monotonic_ns();
+        let mut flows = self.dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
+        let inspector = &mut self.inspector;
+        let received =
+            queues.receive(|packet| inspector.packet(now_ns, &packet, flows.as_deref_mut()));
+        self.queue_totals = queues.totals();
+        received.map(drop)
+    }
+
     fn apply_rules(&mut self) {
         let wish = match self.plan.backend {
             Wanted::Auto => BackendWish::Auto,
@@ -453,7 +456,7 @@ impl State {
         }
         let generation = self.generation + 1;
         plan.dataplane.settings.generation = generation;
-        if change == Change::Restart || plan.enabled != self.plan.enabled {
+        if change == Change::Restart {
             return Ok(Some(Box::new(Anew { plan, warnings, generation })));
         }
         if let Some(dataplane) = &mut self.dataplane {
@@ -469,7 +472,7 @@ impl State {
             backend.apply(&plan.ruleset).map_err(|error| vec![chain(&error)])?;
         }
         let domains = domain_rules(&plan);
-        let State { inspector, dataplane, .. } = &mut *self;
+        let Self { inspector, dataplane, .. } = &mut *self;
         let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
         inspector.set_rules(
             clock::monotonic_ns(),
@@ -521,7 +524,7 @@ fn domain_rules(plan: &Plan) -> DomainRules {
     DomainRules::new(plan.domains.iter().cloned())
 }
 
-fn policy(plan: &Plan) -> Policy {
+const fn policy(plan: &Plan) -> Policy {
     Policy {
         marks: plan.ruleset.marks(),
         on_error: plan.on_error,

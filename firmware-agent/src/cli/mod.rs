@@ -239,7 +239,7 @@ pub fn main(
     let asked = |error: AskError| {
         let exit = match error {
             AskError::NotRunning { .. } => Exit::NotRunning,
-            AskError::Denied { .. } => Exit::Denied,
+            AskError::Denied { .. } | AskError::Forbidden(_) => Exit::Denied,
             AskError::Broken { .. } | AskError::Refused(_) => Exit::Failure,
         };
         Failed::new(exit, &error)

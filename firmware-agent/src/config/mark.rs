@@ -34,6 +34,12 @@ impl MarkMask {
         3 * self.unit()
     }
 
+    /// `mark` with the bits under the mask set to `value`, all others kept.
+    #[must_use]
+    pub const fn put(self, mark: u32, value: u32) -> u32 {
+        (mark & !self.0) | (value & self.0)
+    }
+
     const fn unit(self) -> u32 {
         1 << self.0.trailing_zeros()
     }
@@ -111,6 +117,13 @@ mod tests {
             }
         }
         assert_eq!(MarkMask::default().undecided(), 0x3000_0000);
+    }
+
+    #[test]
+    fn bits_of_others_are_kept() {
+        let mask = MarkMask::try_from(0x0300_0000).unwrap();
+        assert_eq!(mask.put(0xff00_ff00, mask.blocked()), 0xfe00_ff00);
+        assert_eq!(mask.put(0xff, u32::MAX), 0x0300_00ff);
     }
 
     #[test]

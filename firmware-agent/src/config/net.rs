@@ -1,18 +1,18 @@
 //! Addresses and prefixes, and which of them a blocklist must never hold.
 
-use std::cmp::Ordering;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use sluice_abi::flow::Addr;
 
 /// A prefix of IPv4 or IPv6 addresses; a single address is a prefix of full length.
 ///
-/// The bits behind the prefix are zero.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+/// The bits behind the prefix are zero. Sorted by address; a prefix comes before what lies in it.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Net {
-    addr: Addr,
+    /// IPv4 lies behind `::ffff:0:0/96`. Bytes, because lists have tens of thousands of these.
+    octets: [u8; 16],
     /// Leading bits of 128. An IPv4 prefix has 96 more than its user wrote.
     prefix: u8,
 }
@@ -25,13 +25,19 @@ impl Net {
     #[must_use]
     pub fn new(addr: Addr, prefix: u8) -> Self {
         let prefix = prefix.min(128);
-        Self { addr: addr_of(bits(addr) & mask(prefix)), prefix }
+        Self { octets: (bits(addr) & mask(prefix)).to_be_bytes(), prefix }
+    }
+
+    /// One address.
+    #[must_use]
+    pub fn host(addr: IpAddr) -> Self {
+        Self::new(addr.into(), 128)
     }
 
     /// The first address.
     #[must_use]
-    pub const fn addr(&self) -> Addr {
-        self.addr
+    pub fn addr(&self) -> Addr {
+        IpAddr::V6(self.octets.into()).into()
     }
 
     /// Leading bits of 128, as the kernel's tries count them.
@@ -49,7 +55,7 @@ impl Net {
     /// Whether this is IPv4.
     #[must_use]
     pub const fn is_v4(&self) -> bool {
-        self.prefix >= MAPPED && self.addr.is_v4()
+        self.prefix >= MAPPED && self.bits() >> 32 == 0xffff
     }
 
     /// Leading bits as a user of the address family writes them.
@@ -58,20 +64,20 @@ impl Net {
         if self.is_v4() { self.prefix - MAPPED } else { self.prefix }
     }
 
-    /// Whether `addr` lies in it.
+    /// Whether every address of `other` lies in it.
     #[must_use]
-    pub fn contains(&self, addr: Addr) -> bool {
-        bits(addr) & mask(self.prefix) == bits(self.addr)
+    pub const fn contains(&self, other: &Self) -> bool {
+        self.prefix <= other.prefix && (self.bits() ^ other.bits()) & mask(self.prefix) == 0
     }
 
     /// Whether some address lies in both.
     #[must_use]
-    pub fn overlaps(&self, other: &Self) -> bool {
-        if self.prefix <= other.prefix {
-            self.contains(other.addr)
-        } else {
-            other.contains(self.addr)
-        }
+    pub const fn overlaps(&self, other: &Self) -> bool {
+        self.contains(other) || other.contains(self)
+    }
+
+    const fn bits(&self) -> u128 {
+        u128::from_be_bytes(self.octets)
     }
 
     /// Reads `192.0.2.1`, `192.0.2.0/24`, `2001:db8::1` or `2001:db8::/32`; the second value says
@@ -100,11 +106,11 @@ impl Net {
         };
         let net = Self::new(addr, prefix);
         // IPv4 addresses are kept as ::ffff:0:0/96: a wider IPv6 prefix over it would cover them.
-        let ipv4 = Self { addr: Addr::from_v4_octets([0; 4]), prefix: MAPPED };
+        let ipv4 = Self::new(Addr::from_v4_octets([0; 4]), MAPPED);
         if net.prefix < MAPPED && net.overlaps(&ipv4) {
             return Err(NetError::Mapped);
         }
-        Ok((net, net.addr != addr))
+        Ok((net, net.bits() != bits(addr)))
     }
 
     /// Why this must not be in a blocklist, if so: it would cut off the router, its neighbours, or
@@ -117,9 +123,9 @@ impl Net {
         }
         let never = NEVER.iter().find(|never| {
             let shared = mask(self.prefix.min(never.prefix));
-            (bits(self.addr) ^ never.bits) & shared == 0
+            (self.bits() ^ never.bits) & shared == 0
         })?;
-        let shown = Self::new(addr_of(never.bits), never.prefix);
+        let shown = Self { octets: never.bits.to_be_bytes(), prefix: never.prefix };
         Some(format!("overlaps {shown} ({}), which is never blocked", never.what))
     }
 }
@@ -157,28 +163,11 @@ fn bits(addr: Addr) -> u128 {
     }
 }
 
-fn addr_of(bits: u128) -> Addr {
-    IpAddr::V6(Ipv6Addr::from_bits(bits)).into()
-}
-
 const fn mask(prefix: u8) -> u128 {
     match prefix {
         0 => 0,
         1..=127 => u128::MAX << (128 - prefix),
         128.. => u128::MAX,
-    }
-}
-
-/// By address, then a prefix before what lies in it.
-impl Ord for Net {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (bits(self.addr), self.prefix).cmp(&(bits(other.addr), other.prefix))
-    }
-}
-
-impl PartialOrd for Net {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
     }
 }
 
@@ -193,7 +182,7 @@ impl FromStr for Net {
 
 impl fmt::Display for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ip = IpAddr::from(self.addr);
+        let ip = IpAddr::from(self.addr());
         if self.is_host() { write!(f, "{ip}") } else { write!(f, "{ip}/{}", self.family_prefix()) }
     }
 }
@@ -279,6 +268,30 @@ mod tests {
         for text in ["::/0", "::/80", "::fffe:0:0/95"] {
             assert_eq!(Net::from_text(text), Err(NetError::Mapped), "{text}");
         }
+    }
+
+    #[test]
+    fn containment_is_by_leading_bits() {
+        for (outer, inner, contains) in [
+            ("0.0.0.0/0", "192.0.2.1", true),
+            ("192.0.2.0/24", "192.0.2.0/25", true),
+            ("192.0.2.0/24", "192.0.2.0/24", true),
+            ("192.0.2.0/25", "192.0.2.0/24", false),
+            ("192.0.2.0/24", "192.0.3.1", false),
+            ("0.0.0.0/0", "2001:db8::1", false),
+            ("2001:db8::/32", "2001:db8:ffff::/48", true),
+        ] {
+            assert_eq!(net(outer).contains(&net(inner)), contains, "{outer} {inner}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_sorts_before_what_lies_in_it() {
+        let sorted = ["10.0.0.0/8", "192.0.2.0/24", "192.0.2.0/25", "192.0.2.0", "192.0.2.1"];
+        let mut nets = sorted.map(net);
+        nets.reverse();
+        nets.sort();
+        assert_eq!(nets.map(|net| net.to_string()), sorted);
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub enum AskError {
     /// The agent said no.
     #[error("{0}")]
     Refused(String),
+    /// The agent does not answer that to us.
+    #[error("{0}")]
+    Forbidden(String),
 }
 
 /// Asks the agent behind `socket`.
@@ -55,6 +58,7 @@ pub fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, A
     match reply {
         Reply::Ok(value) => serde_json::from_value(value).map_err(|error| broken(error.into())),
         Reply::Error(why) => Err(AskError::Refused(why)),
+        Reply::Denied(why) => Err(AskError::Forbidden(why)),
     }
 }
 

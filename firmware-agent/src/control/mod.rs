@@ -54,4 +54,6 @@ pub enum Reply {
     Ok(serde_json::Value),
     /// Why there is none; made for people.
     Error(String),
+    /// Who asked may not.
+    Denied(String),
 }

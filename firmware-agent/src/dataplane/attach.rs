@@ -68,12 +68,12 @@ pub(super) fn attach_xdp(
     };
     Ok(choose_xdp(
         || match wish {
-            XdpWish::Auto => attach(Hook::XdpNative),
+            XdpWish::Auto | XdpWish::Native => attach(Hook::XdpNative),
             XdpWish::Generic | XdpWish::Off => Support::No("not wanted".to_owned()),
         },
         || match wish {
             XdpWish::Auto | XdpWish::Generic => attach(Hook::XdpGeneric),
-            XdpWish::Off => Support::No("not wanted".to_owned()),
+            XdpWish::Native | XdpWish::Off => Support::No("not wanted".to_owned()),
         },
     ))
 }
@@ -180,6 +180,7 @@ fn take_up_xdp(
     });
     let wanted = match wish {
         XdpWish::Auto => rung.is_some(),
+        XdpWish::Native => rung == Some(XdpRung::Native),
         XdpWish::Generic => rung == Some(XdpRung::Generic),
         XdpWish::Off => false,
     };
@@ -317,7 +318,7 @@ fn detach_clsact(ifindex: u32, pins: &Pins) -> Result<(), Error> {
         for (side, name) in [(Side::Ingress, "sluice_in"), (Side::Egress, "sluice_out")] {
             // A device that is gone has no filters; a filter of another name is not ours.
             if let Ok(Some(_)) = own_filter(ifindex, side, name) {
-                rtnetlink::remove_filter(ifindex, side, FILTER)
+                unless_gone(rtnetlink::remove_filter(ifindex, side, FILTER))
                     .map_err(failed("remove the filters of"))?;
             }
         }
@@ -328,9 +329,18 @@ fn detach_clsact(ifindex: u32, pins: &Pins) -> Result<(), Error> {
             .into_iter()
             .all(|side| rtnetlink::filters(ifindex, side).is_ok_and(|filters| filters.is_empty()));
         if unused {
-            rtnetlink::remove_clsact(ifindex).map_err(failed("remove the qdisc of"))?;
+            unless_gone(rtnetlink::remove_clsact(ifindex))
+                .map_err(failed("remove the qdisc of"))?;
         }
         pins.remove(Mark::Qdisc, ifindex)?;
     }
     Ok(())
+}
+
+/// What was on a device goes with it.
+fn unless_gone(result: Result<(), RequestError>) -> Result<(), RequestError> {
+    match result {
+        Err(error) if matches!(error.errno(), Some(libc::ENODEV | libc::ENOENT)) => Ok(()),
+        other => other,
+    }
 }

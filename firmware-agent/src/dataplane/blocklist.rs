@@ -4,7 +4,6 @@
 //! blocked all the time. Entries with a deadline are not part of a set and stay until they are void.
 
 mod maps;
-mod net;
 
 use std::net::IpAddr;
 
@@ -14,10 +13,9 @@ use sluice_abi::flow::Addr;
 use sluice_abi::names;
 use sluice_abi::shield::{AllowEntry, BlockEntry};
 
-pub use self::net::Net;
-
 use self::maps::{AllowMap, Entries, HostMap, NetMap, Table};
 use super::error::Error;
+use crate::config::Net;
 
 /// What the lists say about an address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -148,7 +146,7 @@ impl Blocklist {
             None => self.longest(&host)?.filter(|(_, entry)| live(entry)),
         };
         let Some((net, entry)) = found else { return Ok(None) };
-        let allowed_roles = optional(self.allow.get(&host.key(), 0))
+        let allowed_roles = optional(self.allow.get(&maps::key(&host), 0))
             .map_err(Error::map(names::ALLOW_NETS, "read"))?
             .map_or(0, |entry| entry.roles);
         let BlockEntry { list, expires_s } = entry;
@@ -178,7 +176,7 @@ impl Blocklist {
         while bits > 0 && ask(bits - 1)? == Some(entry) {
             bits -= 1;
         }
-        Ok(Some((host.leading(bits), entry)))
+        Ok(Some((Net::new(host.addr(), bits), entry)))
     }
 }
 

@@ -25,7 +25,7 @@ use std::path::Path;
 use sluice_abi::attach::{Attachment, Link};
 use sluice_abi::names;
 
-pub use self::blocklist::{Blocklist, Net, Synced};
+pub use self::blocklist::{Blocklist, Synced};
 pub use self::error::Error;
 pub use self::feature::{FeatureState, Hook, State};
 pub use self::flows::{Adopted, Flows};
@@ -41,6 +41,7 @@ use self::feature::Held;
 use self::object::{Loader, open};
 use self::pins::{Mark, Pins};
 use self::programs::{Programs, load_fast_path, load_shield};
+use crate::config::Net;
 use crate::kernel::Report;
 use crate::kernel::choose::{TcRung, XdpRung};
 use crate::sys::clock;
@@ -390,7 +391,11 @@ impl Dataplane {
     ) -> Result<(XdpRung, Vec<String>), Error> {
         let ifindex = target.device.ifindex;
         let stepped_down = self.stepped_down.get(&ifindex);
-        let wish = if stepped_down.is_some() { XdpWish::Generic } else { interface.xdp };
+        let wish = match (stepped_down, interface.xdp) {
+            (Some(_), XdpWish::Auto) => XdpWish::Generic,
+            (Some(_), XdpWish::Native) => XdpWish::Off,
+            (_, wish) => wish,
+        };
         let attachment = target_attachment(interface, target);
         let prog = programs.shield(&mut self.loader, &self.pins, self.objects, attachment)?;
         let (rung, mut reasons) =

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use sluice_abi::attach::Role;
 use sluice_abi::settings::Settings;
 
+pub use crate::config::XdpWish;
+
 /// Where pins live unless the configuration says otherwise.
 pub const PIN_DIR: &str = "/sys/fs/bpf/sluice";
 
@@ -36,18 +38,6 @@ pub struct InterfacePlan {
     pub xdp: XdpWish,
     /// How verdicts should reach packets.
     pub tc: TcWish,
-}
-
-/// Where the shield should run.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum XdpWish {
-    /// The best place that works.
-    #[default]
-    Auto,
-    /// In the network stack, though the driver might do it.
-    Generic,
-    /// Nowhere.
-    Off,
 }
 
 /// How verdicts should reach packets.

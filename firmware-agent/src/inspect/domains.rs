@@ -3,14 +3,7 @@
 //! Owns the match: a rule for `example.com` covers that name and every name below it, never
 //! `notexample.com`; of several rules the longest domain wins. Names are compared in lower case.
 
-/// What a rule does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum RuleAction {
-    /// Trust the flow.
-    Allow,
-    /// Block the flow.
-    Block,
-}
+use crate::config::RuleAction;
 
 /// The rule that covers a name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

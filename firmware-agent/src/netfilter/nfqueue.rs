@@ -1,7 +1,7 @@
 //! Messages of `nfnetlink_queue`: packets in, verdicts out. Pure: any bytes are read without a
 //! panic, and nothing is copied.
 
-use super::rules::Marks;
+use crate::config::MarkMask;
 use crate::sys::netlink::{Builder, Message, flag};
 
 /// The nfnetlink subsystem, in the upper byte of a message type.
@@ -157,7 +157,7 @@ pub enum Verdict {
 /// become one message, as long as verdicts are given in the order of arrival.
 #[derive(Debug)]
 pub struct Verdicts {
-    marks: Marks,
+    marks: MarkMask,
     builder: Builder,
     run: Option<Run>,
     messages: u32,
@@ -179,7 +179,7 @@ const VERDICT_LEN: usize = 16 + FAMILY_HEADER + 12 + 8;
 impl Verdicts {
     /// An empty collection with room for `count` answers.
     #[must_use]
-    pub fn new(marks: Marks, count: usize) -> Self {
+    pub fn new(marks: MarkMask, count: usize) -> Self {
         let builder = Builder::with_capacity(count * VERDICT_LEN);
         Self { marks, builder, run: None, messages: 0 }
     }
@@ -187,7 +187,11 @@ impl Verdicts {
     /// Adds the answer to a packet with the mark `old`.
     pub fn push(&mut self, queue: u16, id: u32, old: u32, verdict: Verdict) {
         let (action, mark) = match verdict {
-            Verdict::Accept { mark } => (NF_ACCEPT, mark.map(|value| self.marks.put(old, value))),
+            Verdict::Accept { mark } => {
+                let new = mark.map(|value| self.marks.put(old, value));
+                // A mark that stays as it is need not be said, and does not end a run.
+                (NF_ACCEPT, new.filter(|new| *new != old))
+            }
             Verdict::Drop => (NF_DROP, None),
         };
         match &mut self.run {
@@ -268,8 +272,8 @@ mod tests {
     use super::*;
     use crate::sys::netlink::Messages;
 
-    fn marks() -> Marks {
-        Marks::new(0x0300_0000).unwrap()
+    fn marks() -> MarkMask {
+        MarkMask::try_from(0x0300_0000).unwrap()
     }
 
     /// A packet message as the kernel writes it.
@@ -430,11 +434,24 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_that_stays_as_it_is_does_not_end_a_run() {
+        let mut verdicts = Verdicts::new(marks(), 8);
+        verdicts.push(9, 1, 0xff00, Verdict::Accept { mark: None });
+        verdicts.push(9, 2, 0xee00, Verdict::Accept { mark: Some(0) });
+        let trusted = marks().trusted();
+        verdicts.push(9, 3, trusted, Verdict::Accept { mark: Some(trusted) });
+        assert_eq!(sent(&mut verdicts), [(VERDICT_BATCH, 9, NF_ACCEPT, 3, None)]);
+        // To go back to inspection is a change.
+        verdicts.push(9, 4, trusted | 1, Verdict::Accept { mark: Some(0) });
+        assert_eq!(sent(&mut verdicts), [(VERDICT, 9, NF_ACCEPT, 4, Some(1))]);
+    }
+
+    #[test]
     fn a_full_collection_does_not_grow() {
         let mut verdicts = Verdicts::new(marks(), 4);
         let capacity = 4 * VERDICT_LEN;
         for id in 0..4 {
-            verdicts.push(9, id, id << 4, Verdict::Accept { mark: Some(0) });
+            verdicts.push(9, id, id << 4, Verdict::Accept { mark: Some(marks().trusted()) });
         }
         assert_eq!(verdicts.finish().len(), capacity);
     }

@@ -22,7 +22,7 @@ use nix::sys::socket::{SockProtocol, getsockopt, setsockopt, sockopt};
 use smol::Async;
 
 use super::nfqueue::{Arrival, KernelStats, Packet, Verdict, Verdicts, read};
-use super::rules::Marks;
+use crate::config::MarkMask;
 use crate::sys::netlink::{Batch, Messages, adopt};
 
 /// The queues of the calling thread's namespace; `/proc/net` would be that of the first thread.
@@ -41,7 +41,7 @@ const CHARGE: usize = 4096 + 512;
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// The claimed bits of marks.
-    pub marks: Marks,
+    pub marks: MarkMask,
     /// Policy for what finds a queue full: pass, or drop.
     pub policy_open: bool,
     /// Packets that may wait in each queue.

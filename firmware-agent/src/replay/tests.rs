@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::source::Order;
 use super::*;
-use crate::inspect::domains::RuleAction;
+use crate::config::RuleAction;
 use crate::inspect::tls::tests::Recipe;
 
 /// Writes numbers in the order of a file.
@@ -446,7 +446,9 @@ fn compare(folder: &Path, expected: BTreeMap<String, Vec<Row>>, has_ja3: bool) -
     for (capture, mut expected) in expected {
         let mut found = found_hellos(&folder.join(&capture));
         if !has_ja3 {
-            found.iter_mut().for_each(|row| row[3].clear());
+            for row in &mut found {
+                row[3].clear();
+            }
         }
         expected.sort();
         found.sort();

@@ -21,7 +21,9 @@ const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_QUERY: libc::c_int = 16;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
+const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_LINK_DETACH: libc::c_int = 34;
@@ -333,6 +335,19 @@ fn possible_cpus() -> io::Result<usize> {
     Ok(*CPUS.get_or_init(|| cpus))
 }
 
+/// Attribute of the batch commands.
+#[repr(C)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: RawFd,
+    elem_flags: u64,
+    flags: u64,
+}
+
 /// Writes entries to a map until the first failure; returns how many were written, and the failure.
 ///
 /// `keys` and `values` are used up to the length of the shorter one.
@@ -341,41 +356,84 @@ pub fn map_update_batch<K: Pod, V: Pod>(
     keys: &[K],
     values: &[V],
 ) -> (usize, io::Result<()>) {
-    #[repr(C)]
-    struct Attr {
-        in_batch: u64,
-        out_batch: u64,
-        keys: u64,
-        values: u64,
-        count: u32,
-        map_fd: RawFd,
-        elem_flags: u64,
-        flags: u64,
-    }
     let count = keys.len().min(values.len());
+    map_batch(BPF_MAP_UPDATE_BATCH, map, address(keys.as_ptr()), address(values.as_ptr()), count)
+}
+
+/// Removes entries from a map until the first failure, such as a key that is not there; returns how
+/// many were removed, and the failure.
+pub fn map_delete_batch<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> (usize, io::Result<()>) {
+    map_batch(BPF_MAP_DELETE_BATCH, map, address(keys.as_ptr()), 0, keys.len())
+}
+
+fn map_batch(
+    command: libc::c_int,
+    map: BorrowedFd<'_>,
+    keys: u64,
+    values: u64,
+    count: usize,
+) -> (usize, io::Result<()>) {
     if count == 0 {
         return (0, Ok(()));
     }
-    let mut attr = Attr {
+    let mut attr = Batch {
         in_batch: 0,
         out_batch: 0,
-        keys: address(keys.as_ptr()),
-        values: address(values.as_ptr()),
+        keys,
+        values,
         count: count as u32,
         map_fd: map.as_raw_fd(),
         elem_flags: 0,
         flags: 0,
     };
-    match call(BPF_MAP_UPDATE_BATCH, &mut attr) {
+    match call(command, &mut attr) {
         Ok(_) => (count, Ok(())),
         Err(error) => {
             // The kernel writes its progress back; when it does not know the command, or refuses
-            // before it starts, the count is what we asked for, and nothing was written.
+            // before it starts, the count is what we asked for, and nothing was done.
             let unknown = matches!(error.raw_os_error(), Some(libc::EINVAL | ENOTSUPP));
             let done =
                 if unknown || attr.count as usize >= count { 0 } else { attr.count as usize };
             (done, Err(error))
         }
+    }
+}
+
+/// Reads all entries of a map, `step` at a time. An entry that comes or goes meanwhile may be
+/// missing.
+pub fn map_entries<K: Pod, V: Pod>(map: BorrowedFd<'_>, step: usize) -> io::Result<Vec<(K, V)>> {
+    // Where the next call goes on: a bucket or a key, as the kind of map likes.
+    let mut position = [[0_u64; 8]; 2];
+    let mut keys = vec![K::zeroed(); step];
+    let mut values = vec![V::zeroed(); step];
+    let mut entries = Vec::new();
+    let mut is_first = true;
+    loop {
+        let [from, to] = &mut position;
+        let mut attr = Batch {
+            in_batch: if is_first { 0 } else { address(from.as_ptr()) },
+            out_batch: address(to.as_mut_ptr()),
+            keys: address(keys.as_mut_ptr()),
+            values: address(values.as_mut_ptr()),
+            count: step as u32,
+            map_fd: map.as_raw_fd(),
+            elem_flags: 0,
+            flags: 0,
+        };
+        let result = call(BPF_MAP_LOOKUP_BATCH, &mut attr);
+        let is_last = match result {
+            Ok(_) => false,
+            // The end, with or without a last portion.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) => return Err(error),
+        };
+        let count = (attr.count as usize).min(step);
+        entries.extend(keys.iter().copied().zip(values.iter().copied()).take(count));
+        if is_last {
+            return Ok(entries);
+        }
+        position.swap(0, 1);
+        is_first = false;
     }
 }
 

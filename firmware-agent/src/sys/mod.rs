@@ -8,4 +8,5 @@ pub mod clock;
 pub mod log;
 pub mod netlink;
 pub mod nfnetlink;
+pub mod peer;
 pub mod rtnetlink;

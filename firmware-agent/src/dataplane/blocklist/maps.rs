@@ -3,13 +3,13 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
-use aya::maps::lpm_trie::LpmTrie;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, IterableMap, MapData, MapError};
 use sluice_abi::flow::Addr;
 use sluice_abi::names;
 use sluice_abi::shield::{AllowEntry, BlockEntry};
 
-use super::net::Net;
+use crate::config::Net;
 use crate::dataplane::error::Error;
 use crate::sys::bpf;
 
@@ -23,16 +23,37 @@ const REFILL: Duration = Duration::from_millis(2);
 /// Ticks to wait without progress before memory counts as used up.
 const PATIENCE: u32 = 50;
 
+/// How a trie knows `net`.
+pub(super) fn key(net: &Net) -> Key<Addr> {
+    Key::new(u32::from(net.prefix()), net.addr())
+}
+
+fn net_of(key: &Key<Addr>) -> Net {
+    Net::new(key.data(), key.prefix_len() as u8)
+}
+
 /// A map from prefixes to values.
-pub(super) trait Table<V: Copy + bytemuck::Pod> {
+pub(super) trait Table<V: bytemuck::Pod> {
     const NAME: &'static str;
     type Key: bytemuck::Pod;
 
     fn fd(&self) -> BorrowedFd<'_>;
     fn key(net: &Net) -> Self::Key;
+    fn net(key: &Self::Key) -> Net;
     fn insert(&mut self, net: &Net, value: V) -> Result<(), Error>;
     fn remove(&mut self, net: &Net) -> Result<bool, Error>;
-    fn entries(&self) -> Result<Entries<V>, Error>;
+    /// All entries, one by one.
+    fn walk(&self) -> Result<Entries<V>, Error>;
+
+    fn entries(&self) -> Result<Entries<V>, Error> {
+        match bpf::map_entries::<Self::Key, V>(self.fd(), BATCH) {
+            Ok(entries) => {
+                Ok(entries.iter().map(|(key, value)| (Self::net(key), *value)).collect())
+            }
+            // No batches for this kind of map, or no room for what hashes to one place.
+            Err(_) => self.walk(),
+        }
+    }
 
     fn insert_all(&mut self, entries: &[(Net, V)]) -> Result<(), Error> {
         let mut rest = entries;
@@ -62,7 +83,18 @@ pub(super) trait Table<V: Copy + bytemuck::Pod> {
     }
 
     fn remove_all(&mut self, nets: &[Net]) -> Result<(), Error> {
-        nets.iter().try_for_each(|net| self.remove(net).map(drop))
+        let mut rest = nets;
+        while !rest.is_empty() {
+            let keys: Vec<_> = rest.iter().take(BATCH).map(Self::key).collect();
+            let (done, result) = bpf::map_delete_batch(self.fd(), &keys);
+            rest = &rest[done..];
+            // No batches for this kind of map, or an entry that is not there.
+            if let (Err(_), Some((net, others))) = (result, rest.split_first()) {
+                self.remove(net)?;
+                rest = others;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -101,6 +133,10 @@ impl Table<BlockEntry> for HostMap<'_> {
         net.addr()
     }
 
+    fn net(key: &Addr) -> Net {
+        Net::new(*key, 128)
+    }
+
     fn insert(&mut self, net: &Net, value: BlockEntry) -> Result<(), Error> {
         self.0.insert(net.addr(), value, 0).map_err(Error::map(Self::NAME, "insert into"))
     }
@@ -109,10 +145,10 @@ impl Table<BlockEntry> for HostMap<'_> {
         removed(self.0.remove(&net.addr()), Self::NAME)
     }
 
-    fn entries(&self) -> Result<Entries<BlockEntry>, Error> {
+    fn walk(&self) -> Result<Entries<BlockEntry>, Error> {
         self.0
             .iter()
-            .map(|entry| entry.map(|(addr, value)| (Net::of(&addr, 128), value)))
+            .map(|entry| entry.map(|(addr, value)| (Net::new(addr, 128), value)))
             .collect::<Result<_, _>>()
             .map_err(Error::map(Self::NAME, "list"))
     }
@@ -139,21 +175,25 @@ macro_rules! trie_map {
             }
 
             fn key(net: &Net) -> TrieKey {
-                TrieKey { bits: u32::from(net.bits()), addr: net.addr() }
+                TrieKey { bits: u32::from(net.prefix()), addr: net.addr() }
+            }
+
+            fn net(key: &TrieKey) -> Net {
+                Net::new(key.addr, key.bits as u8)
             }
 
             fn insert(&mut self, net: &Net, value: $value) -> Result<(), Error> {
-                self.0.insert(&net.key(), value, 0).map_err(Error::map(Self::NAME, "insert into"))
+                self.0.insert(&key(net), value, 0).map_err(Error::map(Self::NAME, "insert into"))
             }
 
             fn remove(&mut self, net: &Net) -> Result<bool, Error> {
-                removed(self.0.remove(&net.key()), Self::NAME)
+                removed(self.0.remove(&key(net)), Self::NAME)
             }
 
-            fn entries(&self) -> Result<Entries<$value>, Error> {
+            fn walk(&self) -> Result<Entries<$value>, Error> {
                 self.0
                     .iter()
-                    .map(|entry| entry.map(|(key, value)| (Net::of_key(&key), value)))
+                    .map(|entry| entry.map(|(key, value)| (net_of(&key), value)))
                     .collect::<Result<_, _>>()
                     .map_err(Error::map(Self::NAME, "list"))
             }

@@ -4,7 +4,7 @@ use sluice_abi::verdict::Reason;
 use sluice_datapath::parse::ACK;
 
 use super::*;
-use crate::inspect::domains::RuleAction;
+use crate::config::RuleAction;
 use crate::inspect::tls::tests::Recipe;
 
 const PSH_ACK: u8 = 0x18;

@@ -42,7 +42,7 @@ impl Ruleset {
     }
 
     fn mangle(&self, text: &mut String, present: bool) {
-        let mask = self.marks.mask();
+        let mask = self.marks.bits();
         let (trusted, blocked, undecided) =
             (self.marks.trusted(), self.marks.blocked(), self.marks.undecided());
         let queue = self.iptables_queue();
@@ -74,7 +74,7 @@ impl Ruleset {
     }
 
     fn filter(&self, text: &mut String, present: bool) {
-        let mask = self.marks.mask();
+        let mask = self.marks.bits();
         start(text, "filter", CHAINS[1].1);
         for value in [self.marks.trusted(), self.marks.undecided()] {
             let _ = writeln!(

@@ -14,6 +14,8 @@ pub use self::iptables::Present;
 pub(super) use self::iptables::{CHAINS as IPTABLES_CHAINS, JUMPS as IPTABLES_JUMPS, removal};
 pub use self::nft::Replace;
 
+use crate::config::MarkMask;
+
 /// The nftables table that belongs to Sluice.
 pub const TABLE: &str = "sluice";
 
@@ -64,61 +66,11 @@ impl Counted {
     }
 }
 
-/// The bits of packet and connection marks that Sluice claims, and their values.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Marks {
-    mask: u32,
-}
-
-impl Marks {
-    /// Claims `mask`, whose two lowest bits must be neighbours: they hold the value.
-    pub const fn new(mask: u32) -> Result<Self, RulesError> {
-        if mask == 0 || (mask >> mask.trailing_zeros()) & 3 != 3 {
-            return Err(RulesError::Mask(mask));
-        }
-        Ok(Self { mask })
-    }
-
-    const fn unit(self) -> u32 {
-        1 << self.mask.trailing_zeros()
-    }
-
-    /// The claimed bits.
-    #[must_use]
-    pub const fn mask(self) -> u32 {
-        self.mask
-    }
-
-    /// Not queued again.
-    #[must_use]
-    pub const fn trusted(self) -> u32 {
-        self.unit()
-    }
-
-    /// Dropped, both directions.
-    #[must_use]
-    pub const fn blocked(self) -> u32 {
-        2 * self.unit()
-    }
-
-    /// Not queued again, and not vetted.
-    #[must_use]
-    pub const fn undecided(self) -> u32 {
-        3 * self.unit()
-    }
-
-    /// A mark with its claimed bits set to `value`, all others kept.
-    #[must_use]
-    pub const fn put(self, mark: u32, value: u32) -> u32 {
-        (mark & !self.mask) | (value & self.mask)
-    }
-}
-
 /// What the rules should do.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ruleset {
     devices: Vec<Box<str>>,
-    marks: Marks,
+    marks: MarkMask,
     first: u16,
     last: u16,
     policy_open: bool,
@@ -130,7 +82,7 @@ impl Ruleset {
     /// with a closed one they are dropped.
     pub fn new<D: Into<Box<str>>>(
         devices: impl IntoIterator<Item = D>,
-        marks: Marks,
+        marks: MarkMask,
         queue_first: u16,
         queue_count: u16,
         policy_open: bool,
@@ -153,7 +105,7 @@ impl Ruleset {
 
     /// The marks that the rules use.
     #[must_use]
-    pub const fn marks(&self) -> Marks {
+    pub const fn marks(&self) -> MarkMask {
         self.marks
     }
 }
@@ -175,9 +127,6 @@ pub enum RulesError {
     /// A name that cannot stand in a rule.
     #[error("interface name `{0}` cannot stand in a firewall rule")]
     Device(Box<str>),
-    /// No room for the values.
-    #[error("mark mask {0:#010x} has no two neighbouring lowest bits, such as 0x03000000")]
-    Mask(u32),
     /// Queue numbers are 16 bits.
     #[error("{count} queues from number {first} on: numbers end at 65535 and one is needed")]
     Queues {
@@ -193,28 +142,13 @@ mod tests {
     use super::*;
 
     pub(super) fn sample(queue_count: u16, policy_open: bool) -> Ruleset {
-        let marks = Marks::new(0x0300_0000).unwrap();
+        let marks = MarkMask::try_from(0x0300_0000).unwrap();
         Ruleset::new(["wan", "br-lan"], marks, 5, queue_count, policy_open).unwrap()
     }
 
     #[test]
-    fn marks_keep_foreign_bits_and_need_two_neighbouring_bits() {
-        let marks = Marks::new(0x0300_0000).unwrap();
-        assert_eq!(
-            (marks.trusted(), marks.blocked(), marks.undecided()),
-            (0x0100_0000, 0x0200_0000, 0x0300_0000)
-        );
-        assert_eq!(marks.put(0xff00_ff00, marks.blocked()), 0xfe00_ff00);
-        assert_eq!(marks.put(0xff, u32::MAX), 0x0300_00ff);
-        assert_eq!(Marks::new(0xc000_0000).unwrap().undecided(), 0xc000_0000);
-        for mask in [0, 1, 5, 0x8000_0000, 0x0a00_0000] {
-            assert_eq!(Marks::new(mask), Err(RulesError::Mask(mask)));
-        }
-    }
-
-    #[test]
     fn names_that_could_say_more_than_a_name_are_refused() {
-        let marks = Marks::new(3).unwrap();
+        let marks = MarkMask::try_from(3).unwrap();
         for name in
             ["", "lan*", "lan+", "a b", "a\"b", "a\nb", "-i", "a;b", "0123456789abcdef", "ä"]
         {
@@ -230,7 +164,7 @@ mod tests {
 
     #[test]
     fn queue_numbers_end_where_the_kernel_ends_them() {
-        let marks = Marks::new(3).unwrap();
+        let marks = MarkMask::try_from(3).unwrap();
         assert!(Ruleset::new(["a"], marks, 65535, 1, true).is_ok());
         for (first, count) in [(0, 0), (65535, 2), (1, 65535), (2, 65535)] {
             let refused = Ruleset::new(["a"], marks, first, count, true);

@@ -42,7 +42,7 @@ impl Ruleset {
     /// a resynchronisation and keeps the entry with its mark. Otherwise a host could have its
     /// first connection trusted and reuse the port for a second one that nobody inspects.
     fn opening(&self, text: &mut String) {
-        let mask = self.marks.mask();
+        let mask = self.marks.bits();
         let _ = writeln!(
             text,
             "\tchain opening {{\n\
@@ -55,7 +55,7 @@ impl Ruleset {
     }
 
     fn inspect(&self, text: &mut String) {
-        let mask = self.marks.mask();
+        let mask = self.marks.bits();
         let (trusted, blocked, undecided) =
             (self.marks.trusted(), self.marks.blocked(), self.marks.undecided());
         let mut devices = String::new();
@@ -90,7 +90,7 @@ impl Ruleset {
     }
 
     fn decide(&self, text: &mut String) {
-        let mask = self.marks.mask();
+        let mask = self.marks.bits();
         let rule = |value: u32, end: &str| {
             format!(
                 "\t\tmeta mark & {mask:#010x} == {value:#010x} \

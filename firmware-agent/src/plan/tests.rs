@@ -1,0 +1,303 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::config::{MarkMask, SECTIONS, XdpWish};
+use sluice_abi::attach::Role;
+use sluice_abi::shield::Rate;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/");
+
+/// One section of each kind.
+const SAMPLE: &str = "\
+config sluice main
+config interface wan
+	option device eth0
+	option role wan
+config interface lan
+	option device br-lan
+	option role lan
+config blocklist bad
+	list entry 192.0.2.1
+	list entry 198.51.100.0/24
+config allowlist good
+	list entry 192.0.2.128/25
+	option role wan
+config rule ads
+	list domain ads.test
+	list domain tracker.test
+";
+
+fn plan(text: &str) -> Plan {
+    let (config, _) = Config::parse(text.as_bytes(), "f").unwrap();
+    Plan::new(&config, 7).unwrap()
+}
+
+/// The sample, with `option` of the first section of type `kind` set to `value`.
+fn with(kind: &str, option: &str, value: &str) -> Plan {
+    let section = SAMPLE.find(&format!("config {kind} ")).unwrap();
+    let start = section + SAMPLE[section..].find('\n').unwrap() + 1;
+    let end = SAMPLE[start..].find("config ").map_or(SAMPLE.len(), |len| start + len);
+    let is_it = |line: &&str| line.split_whitespace().nth(1) == Some(option);
+    let kept: String = SAMPLE[start..end]
+        .split_inclusive('\n')
+        .filter(|line| !is_it(line))
+        .chain([format!("\toption {option} '{value}'\n").as_str()])
+        .collect();
+    plan(&format!("{}{kept}{}", &SAMPLE[..start], &SAMPLE[end..]))
+}
+
+#[test]
+fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
+    use Change::{None, Reattach, Restart, Update};
+    #[rustfmt::skip]
+    let options = [
+        ("sluice", "enabled", "0", Restart),
+        ("sluice", "policy", "closed", Restart),
+        ("sluice", "on_error", "drop", Update),
+        ("sluice", "mark_mask", "0x0c000000", Restart),
+        ("sluice", "queue", "7", Restart),
+        ("sluice", "queues", "2", Restart),
+        ("sluice", "netfilter", "nft", Restart),
+        ("sluice", "window_packets", "11", Restart),
+        ("sluice", "window_bytes", "5000", Restart),
+        ("sluice", "inspect_flows", "101", Restart),
+        ("sluice", "inspect_memory_kib", "301", Restart),
+        ("sluice", "flows", "401", Restart),
+        ("sluice", "idle_tcp_s", "12", Update),
+        ("sluice", "idle_udp_s", "13", Update),
+        ("sluice", "block_s", "20", Update),
+        ("sluice", "sweep_s", "14", Update),
+        ("sluice", "source_pps", "15", Update),
+        ("sluice", "source_burst", "16", Update),
+        ("sluice", "syn_pps", "17", Update),
+        ("sluice", "syn_burst", "18", Update),
+        ("sluice", "source_prefix_v6", "19", Update),
+        ("sluice", "bucket_sets", "128", Restart),
+        ("sluice", "on_crash", "detach", Update),
+        ("sluice", "pin_dir", "/p", Restart),
+        ("sluice", "run_dir", "/r", Restart),
+        // Read by the agent itself.
+        ("sluice", "log_level", "debug", None),
+        ("interface", "device", "eth9", Reattach),
+        ("interface", "role", "lan", Reattach),
+        ("interface", "xdp", "native", Reattach),
+        ("interface", "tc", "0", Reattach),
+        ("interface", "inspect", "0", Update),
+        ("blocklist", "enabled", "0", Update),
+        ("blocklist", "entry", "192.0.2.9", Update),
+        ("allowlist", "enabled", "0", Update),
+        ("allowlist", "entry", "192.0.2.9", Update),
+        ("allowlist", "role", "lan", Update),
+        ("rule", "enabled", "0", Update),
+        ("rule", "action", "allow", Update),
+        ("rule", "domain", "other.test", Update),
+        // Have done their work when the configuration is read.
+        ("blocklist", "file", "/f", None),
+        ("blocklist", "max_entries", "9", None),
+        ("allowlist", "file", "/f", None),
+        ("allowlist", "max_entries", "9", None),
+    ];
+    let tried: BTreeSet<_> = options.iter().map(|(kind, option, ..)| (*kind, *option)).collect();
+    let all: BTreeSet<_> = SECTIONS
+        .iter()
+        .flat_map(|section| section.options.iter().map(|option| (section.kind, option.name)))
+        .collect();
+    assert_eq!(tried, all, "the table has every option");
+
+    let old = plan(SAMPLE);
+    for (kind, option, value, cost) in options {
+        // A role is changed on a router that has the other one twice.
+        let new = if option == "role" && kind == "interface" {
+            let more = format!("{SAMPLE}config interface b\noption device b\noption role wan\n");
+            let (mut config, _) = Config::parse(more.as_bytes(), "f").unwrap();
+            config.interfaces.pop();
+            config.interfaces[0].role = Role::Lan;
+            Plan::new(&config, 7).unwrap()
+        } else {
+            with(kind, option, value)
+        };
+        assert_eq!(old.change(&new), cost, "{kind}.{option}");
+        assert_eq!(new.change(&old), cost, "{kind}.{option}, back");
+    }
+}
+
+#[test]
+fn the_dearest_of_several_changes_counts() {
+    let old = plan(SAMPLE);
+    assert_eq!(old.change(&old), Change::None);
+    let mut new = old.clone();
+    new.sweep += Duration::from_secs(1);
+    assert_eq!(old.change(&new), Change::Update);
+    new.dataplane.interfaces[0].xdp = XdpWish::Off;
+    assert_eq!(old.change(&new), Change::Reattach);
+    new.dataplane.sizes.bucket_sets *= 2;
+    assert_eq!(old.change(&new), Change::Restart);
+}
+
+#[test]
+fn an_interface_more_is_attached_to_and_one_less_is_left() {
+    let old = plan(SAMPLE);
+    let new =
+        plan(&format!("{SAMPLE}config interface guest\noption device br-guest\noption role lan\n"));
+    assert_eq!((old.change(&new), new.change(&old)), (Change::Reattach, Change::Reattach));
+    // Not inspected: it must not be in the rules.
+    let quiet = plan(&format!(
+        "{SAMPLE}config interface guest\noption device br-guest\noption role lan\noption inspect 0\n"
+    ));
+    assert_ne!(new.ruleset, old.ruleset);
+    assert_eq!(quiet.ruleset, old.ruleset);
+}
+
+#[test]
+fn interfaces_keep_their_order_their_role_and_what_is_wanted_there() {
+    let text = "config interface a\noption device eth1\noption role wan\noption xdp native\n\
+                config interface b\noption device eth0\noption role lan\noption xdp off\n\
+                option tc 0\nconfig interface c\noption device eth2\noption role lan\n\
+                option xdp generic\n";
+    let interface = |name: &str, device: &str, role, slot, xdp, tc| InterfacePlan {
+        name: name.to_owned(),
+        device: device.to_owned(),
+        role,
+        slot,
+        xdp,
+        tc,
+    };
+    assert_eq!(
+        plan(text).dataplane.interfaces,
+        [
+            interface("a", "eth1", Role::Wan, 0, XdpWish::Native, TcWish::Auto),
+            interface("b", "eth0", Role::Lan, 1, XdpWish::Off, TcWish::Off),
+            interface("c", "eth2", Role::Lan, 2, XdpWish::Generic, TcWish::Auto),
+        ]
+    );
+}
+
+/// A burst of 0 in a bucket lets nothing through; in the configuration it is one second's worth.
+#[test]
+fn programs_are_told_a_burst_whenever_they_are_told_a_rate() {
+    let settings = |options: &str| {
+        plan(&SAMPLE.replace("sluice main\n", &format!("sluice main\n{options}")))
+            .dataplane
+            .settings
+    };
+    let both = settings("option source_pps 700\noption syn_pps 30\noption syn_burst 60\n");
+    assert_eq!(both.source_rate, Rate { per_second: 700, burst: 700 });
+    assert_eq!(both.syn_rate, Rate { per_second: 30, burst: 60 });
+    let mask = MarkMask::default();
+    assert_eq!((both.mark_mask, both.mark_trusted), (mask.bits(), mask.trusted()));
+    assert_eq!((both.flags, both.hash_key), (Settings::ENABLED, 7));
+    assert_eq!(settings("option enabled 0\n").flags, 0);
+}
+
+#[test]
+fn lists_have_room_to_grow_in_powers_of_two() {
+    for (entries, rounded) in [
+        (0, LIST_FLOOR),
+        (1, LIST_FLOOR),
+        (819, 1024),
+        (820, 2048),
+        (65_536, 131_072),
+        (262_144 * 64, 1 << 25),
+    ] {
+        assert_eq!(room(entries), rounded, "{entries}");
+        assert!(rounded >= entries + entries / 4);
+    }
+}
+
+#[test]
+fn lists_are_measured_by_kind_of_entry_and_growth_within_the_room_is_no_restart() {
+    let entries = |count: u32, len: &str| {
+        (0..count).fold(String::new(), |text, n| {
+            let addr = std::net::Ipv4Addr::from_bits(0x0a00_0000 + n * 256);
+            text + &format!("list entry {addr}{len}\n")
+        })
+    };
+    let with_list = |hosts, nets| {
+        let (hosts, nets) = (entries(hosts, ""), entries(nets, "/24"));
+        plan(&format!("{SAMPLE}config blocklist more\n{hosts}{nets}"))
+    };
+    // The sample has one of each, too.
+    let sizes = with_list(1_000, 3_000).dataplane.sizes;
+    assert_eq!((sizes.block_hosts, sizes.block_nets), (2_048, 4_096));
+    assert_eq!((sizes.allow_nets, sizes.flows_keys, sizes.flow_slots), (LIST_FLOOR, 16_384, 8_192));
+    let old = with_list(10, 10);
+    assert_eq!(old.change(&with_list(500, 700)), Change::Update);
+    assert_eq!(old.change(&with_list(900, 10)), Change::Restart);
+    assert_eq!(old.change(&with_list(10, 900)), Change::Restart);
+}
+
+#[test]
+fn lists_that_do_not_count_are_left_out_and_the_others_are_numbered_without_gaps() {
+    let text = format!(
+        "{SAMPLE}config blocklist off\noption enabled 0\nlist entry 192.0.2.7\n\
+         config blocklist last\nlist entry 203.0.113.0/24\n\
+         config allowlist off2\noption enabled 0\nlist entry 192.0.2.7\n\
+         config allowlist both\nlist entry 2001:db8::1\n"
+    );
+    let plan = plan(&text);
+    let shown: Vec<(&str, Vec<String>)> = plan
+        .lists
+        .iter()
+        .map(|(name, nets)| (&**name, nets.iter().map(ToString::to_string).collect()))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("bad", vec!["192.0.2.1".to_owned(), "198.51.100.0/24".to_owned()]),
+            ("last", vec!["203.0.113.0/24".to_owned()]),
+        ]
+    );
+    let allowed: Vec<_> =
+        plan.allowed.iter().map(|(net, roles)| (net.to_string(), *roles)).collect();
+    let (lan, wan) = (Role::Lan.bit(), Role::Wan.bit());
+    assert_eq!(
+        allowed,
+        [("192.0.2.128/25".to_owned(), wan), ("2001:db8::1".to_owned(), lan | wan)]
+    );
+}
+
+#[test]
+fn rules_are_numbered_in_the_order_of_the_file_and_those_that_do_not_count_left_out() {
+    let text = format!(
+        "{SAMPLE}config rule off\noption enabled 0\nlist domain off.test\n\
+         config rule work\noption action allow\nlist domain work.test\n"
+    );
+    let plan = plan(&text);
+    assert_eq!(plan.rules, ["ads".into(), "work".into()]);
+    let domain = |name: &str, action, number| (name.to_owned(), action, number);
+    assert_eq!(
+        plan.domains,
+        [
+            domain("ads.test", RuleAction::Block, 0),
+            domain("tracker.test", RuleAction::Block, 0),
+            domain("work.test", RuleAction::Allow, 1),
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_be_inspected_at_all_is_refused() {
+    let text = SAMPLE.replace("option role", "option inspect 0\noption role");
+    let (config, _) = Config::parse(text.as_bytes(), "f").unwrap();
+    assert_eq!(Plan::new(&config, 7), Err(RulesError::NoDevice));
+}
+
+#[test]
+fn the_default_and_every_example_give_a_plan_and_stay_put_when_nothing_changes() {
+    let examples = std::fs::read_dir(format!("{ROOT}examples")).unwrap();
+    let files: Vec<_> = examples
+        .map(|entry| entry.unwrap().path())
+        .chain([format!("{ROOT}sluice").into()])
+        .collect();
+    assert!(files.len() >= 5, "{files:?}");
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let (first, again) = (plan(&text), plan(&text));
+        assert_eq!(first.change(&again), Change::None, "{}", file.display());
+        assert!(first.enabled && first.dataplane.interfaces.len() >= 2, "{}", file.display());
+        // What `status` promises fits the maps.
+        let nets = first.lists.iter().flat_map(|(_, nets)| nets);
+        let hosts = nets.filter(|net| net.is_host()).count();
+        assert!(hosts <= first.dataplane.sizes.block_hosts as usize);
+    }
+}

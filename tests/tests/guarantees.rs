@@ -1,0 +1,69 @@
+//! `GUARANTEES.md` only names tests that exist.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Names like `router_life::test` or `sluice::cli::show::test` in a text.
+fn names(text: &str) -> Vec<Vec<&str>> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.filter(|name| name.contains("::")).map(|name| name.split("::").collect()).collect()
+}
+
+/// Files in which a test of this module may be.
+fn files(module: &[&str]) -> Vec<PathBuf> {
+    let (first, rest) = module.split_first().unwrap();
+    let top = match *first {
+        "abi" => "ebpf/abi/src",
+        "datapath" => "ebpf/datapath/src",
+        "sluice" => "firmware-agent/src",
+        "xtask" => "cross/xtask/src",
+        test => return vec![root().join(format!("tests/tests/{test}.rs"))],
+    };
+    let module = rest.iter().fold(root().join(top), |path, part| path.join(part));
+    vec![module.with_extension("rs"), module.join("mod.rs"), module.join("tests.rs")]
+}
+
+#[test]
+fn every_test_that_is_named_exists() {
+    let text = fs::read_to_string(root().join("tests/GUARANTEES.md")).unwrap();
+    let names = names(&text);
+    assert!(names.len() > 100, "only {} names were found", names.len());
+    let mut missing = Vec::new();
+    for name in names {
+        let (test, module) = name.split_last().unwrap();
+        let exists = files(module).iter().any(|file| {
+            fs::read_to_string(file).is_ok_and(|source| {
+                // Unit tests are indented, and other attributes may stand between.
+                let lines: Vec<&str> = source.lines().map(str::trim).collect();
+                let at = lines.iter().position(|line| line.starts_with(&format!("fn {test}(")));
+                at.is_some_and(|at| lines[at.saturating_sub(4)..at].contains(&"#[test]"))
+            })
+        });
+        if !exists {
+            missing.push(name.join("::"));
+        }
+    }
+    assert!(missing.is_empty(), "no such tests:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn every_test_on_a_router_is_named() {
+    let text = fs::read_to_string(root().join("tests/GUARANTEES.md")).unwrap();
+    let names: Vec<String> = names(&text).iter().map(|name| name.join("::")).collect();
+    for program in ["router_inspect", "router_shield", "router_fragment", "router_life"] {
+        let source = fs::read_to_string(root().join(format!("tests/tests/{program}.rs"))).unwrap();
+        let lines: Vec<&str> = source.lines().collect();
+        for window in lines.windows(2).filter(|window| window[0] == "#[test]") {
+            let test = window[1].trim_start_matches("fn ").split('(').next().unwrap();
+            let name = format!("{program}::{test}");
+            assert!(names.contains(&name), "{name} proves nothing that is claimed");
+        }
+    }
+}
