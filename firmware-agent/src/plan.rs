@@ -8,7 +8,7 @@ use std::time::Duration;
 use sluice_abi::names::LISTS_MAX;
 use sluice_abi::settings::Settings;
 
-use crate::config::{self, Backend, Config, Main, Net, OnCrash, OnError, Policy, RuleAction};
+use crate::config::{self, Backend, Config, Main, Net, OnError, Policy, RuleAction};
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Sizes, TcWish};
 use crate::inspect::engine::Limits;
 use crate::netfilter::rules::{RulesError, Ruleset};
@@ -51,8 +51,6 @@ pub struct Plan {
     pub sweep: Duration,
     /// Directory of the control socket.
     pub run_dir: PathBuf,
-    /// What stays in the kernel when the agent dies.
-    pub on_crash: OnCrash,
     /// The kill switch.
     pub enabled: bool,
 }
@@ -106,6 +104,7 @@ impl Plan {
                 interfaces: config.interfaces.iter().zip(0..).map(interface).collect(),
                 sizes: sizes(main, &lists, &allowed),
                 settings: settings(main, hash_key),
+                on_crash: main.on_crash,
             },
             ruleset,
             backend: main.netfilter,
@@ -137,7 +136,6 @@ impl Plan {
             block: Duration::from_secs(main.block_s.into()),
             sweep: Duration::from_secs(main.sweep_s.into()),
             run_dir: main.run_dir.clone(),
-            on_crash: main.on_crash,
             enabled: main.enabled,
         })
     }
@@ -147,7 +145,7 @@ impl Plan {
     pub fn change(&self, new: &Self) -> Change {
         // Naming every field makes a new one a compile error here, not a change that is forgotten.
         let Self {
-            dataplane: DataplanePlan { pin_dir, interfaces, sizes, settings },
+            dataplane: DataplanePlan { pin_dir, interfaces, sizes, settings, on_crash },
             ruleset,
             backend,
             queue,
@@ -163,7 +161,6 @@ impl Plan {
             block,
             sweep,
             run_dir,
-            on_crash,
             enabled,
         } = new;
         let old = &self.dataplane;
@@ -178,7 +175,7 @@ impl Plan {
             || (domains, rules) != (&self.domains, &self.rules)
             || (lists, allowed) != (&self.lists, &self.allowed)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
-            || (*sweep, *on_crash) != (self.sweep, self.on_crash);
+            || (*sweep, *on_crash) != (self.sweep, old.on_crash);
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {

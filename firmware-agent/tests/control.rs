@@ -1,5 +1,7 @@
 //! Who may ask the agent: other users, each in a process of its own.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

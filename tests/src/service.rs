@@ -148,7 +148,7 @@ fn configuration(path: &str) -> String {
          master_process off;
          pid {path}/nginx.pid;
          error_log stderr warn;
-         events {{ worker_connections 2048; }}
+         events {{ worker_connections 512; }}
          http {{
             log_format seen '$remote_addr $ssl_server_name $request_uri $status';
             access_log {path}/access.log seen;

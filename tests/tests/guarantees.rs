@@ -32,8 +32,8 @@ fn files(module: &[&str]) -> Vec<PathBuf> {
 
 #[test]
 fn every_test_that_is_named_exists() {
-    let text = fs::read_to_string(root().join("tests/GUARANTEES.md")).unwrap();
-    let names = names(&text);
+    let document = fs::read_to_string(root().join("tests/GUARANTEES.md")).unwrap();
+    let names = names(&document);
     assert!(names.len() > 100, "only {} names were found", names.len());
     let mut missing = Vec::new();
     for name in names {
@@ -55,8 +55,8 @@ fn every_test_that_is_named_exists() {
 
 #[test]
 fn every_test_on_a_router_is_named() {
-    let text = fs::read_to_string(root().join("tests/GUARANTEES.md")).unwrap();
-    let names: Vec<String> = names(&text).iter().map(|name| name.join("::")).collect();
+    let document = fs::read_to_string(root().join("tests/GUARANTEES.md")).unwrap();
+    let names: Vec<String> = names(&document).iter().map(|name| name.join("::")).collect();
     for program in ["router_inspect", "router_shield", "router_fragment", "router_life"] {
         let source = fs::read_to_string(root().join(format!("tests/tests/{program}.rs"))).unwrap();
         let lines: Vec<&str> = source.lines().collect();

@@ -131,14 +131,20 @@ fn foreign_bits(netns: &Netns) {
                 }
                 chain behind {
                     type filter hook postrouting priority mangle; policy accept;
-                    meta mark & 0xff00 == 0xff00 counter name kept
-                    meta l4proto tcp meta mark & 0xff00 != 0xff00 counter name lost
+                    meta mark & 0xff00 == 0xff00 counter comment kept
+                    meta l4proto tcp meta mark & 0xff00 != 0xff00 counter comment lost
                 }
-                counter kept { }
-                counter lost { }
             }",
         )
         .unwrap();
+}
+
+/// Packets that kept, or lost, the foreign bits. Not by named counters: not every kernel has them.
+fn foreign(netns: &Netns, name: &str) -> u64 {
+    let table = netns.run("nft list table inet foreign").unwrap();
+    let rule = table.lines().find(|line| line.contains(&format!("comment \"{name}\""))).unwrap();
+    let (_, counter) = rule.split_once("counter packets ").unwrap();
+    counter.split(' ').next().unwrap().parse().unwrap()
 }
 
 /// The kernel's own answer decides; on one without the queue expression the reason is told.
@@ -212,8 +218,8 @@ fn a_trusted_or_undecided_connection_leaves_the_queue_and_keeps_foreign_bits() {
             assert_eq!((totals.malformed, totals.cut, totals.refused), (0, 0, 0));
         }
     }
-    assert_eq!(observe::counter(&world.netns, "inet foreign", "lost").unwrap(), 0);
-    assert!(observe::counter(&world.netns, "inet foreign", "kept").unwrap() > 100);
+    assert_eq!(foreign(&world.netns, "lost"), 0);
+    assert!(foreign(&world.netns, "kept") > 100);
 }
 
 /// The service counts after it has answered; more than expected is an error at once.
@@ -572,8 +578,8 @@ fn a_flushed_ruleset_is_noticed_within_200_ms_and_applied_again() {
                 Kind::Iptables => "iptables-nft -t filter -I FORWARD -j ACCEPT",
             },
         ] {
-            let start = Instant::now();
             world.netns.run(attack).unwrap();
+            let start = Instant::now();
             let change = noticed(&mut watch);
             let noticed_after = start.elapsed();
             assert!(change.is_some(), "{attack} was not noticed");
@@ -671,7 +677,7 @@ fn queues_opened_under_traffic_leave_no_packet_waiting() {
             let (mut backend, _) = choose(Wish::Auto).unwrap();
             backend.apply(&rules(&world, 1, true)).unwrap();
             let mut early = 0;
-            for _ in 0..20 {
+            for _ in 0..8 {
                 let mut queues = Queues::open(FIRST, 1, options(true)).unwrap();
                 early += queues.kernel_stats().unwrap()[0].total;
                 // Later packets than those of the set-up.
@@ -837,6 +843,35 @@ fn a_burst_of_1024_full_packets_is_not_lost() {
     assert_eq!(server.count(), BURST);
 }
 
+/// What the way of replacing rules rests on: a chain that goes takes every waiting packet of the
+/// namespace along, a chain that is only emptied does not.
+#[test]
+fn the_kernel_drops_what_waits_when_any_chain_goes() {
+    if without_root() {
+        return;
+    }
+    let world = Router::new(Build::default()).unwrap();
+    let chain = "chain x { type filter hook output priority 0; }";
+    world.netns.nft(&format!("table inet other {{ {chain}\n}}")).unwrap();
+    let inside = world.netns.enter(|| {
+        let queues = Queues::open(FIRST, 1, options(false)).unwrap();
+        let (mut backend, _) = choose(Wish::Auto).unwrap();
+        backend.apply(&rules(&world, 1, false)).unwrap();
+        let server = SocketAddr::new(world.server.v4.into(), 7013);
+        udp(world.client(), server).unwrap().send(b"question").unwrap();
+        let waiting = || queues.kernel_stats().unwrap()[0].waiting;
+        wait::until("the packet in the queue", LIMIT, || Ok((waiting() == 1).then_some(())))
+            .unwrap();
+        world.netns.nft("flush table inet other").unwrap();
+        backend.apply(&rules(&world, 1, true)).unwrap();
+        assert_eq!(waiting(), 1);
+        world.netns.nft("delete table inet other").unwrap();
+        assert_eq!(waiting(), 0);
+        backend.remove().unwrap();
+    });
+    inside.unwrap();
+}
+
 /// A full queue: the policy decides, and what is dropped is counted by the kernel.
 #[test]
 fn a_full_queue_passes_or_drops_by_policy() {
@@ -882,6 +917,8 @@ fn packets_of_many_segments_are_seen_whole() {
         return;
     }
     let world = Router::new(Build { super_packets: true, ..Build::default() }).unwrap();
+    // A slow machine would else send two segments at a time.
+    world.client().netns.sysctl("net/ipv4/tcp_min_tso_segs", "44").unwrap();
     let echo = TcpService::echo(&world.server, world.server.v4.into(), 7011).unwrap();
     let longest = AtomicU32::new(0);
     let decide = |packet: Packet<'_>| {

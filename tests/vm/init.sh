@@ -20,6 +20,8 @@ mount -t bpf bpf /sys/fs/bpf || fail "no bpffs"
 mount -t cgroup2 cgroup /sys/fs/cgroup || fail "no cgroup2"
 mount -t tracefs trace /sys/kernel/tracing 2>/dev/null
 ln -sf /proc/self/fd /dev/fd
+# Clients mount the address of their resolver over it.
+: >/etc/resolv.conf
 mkdir -p /run/netns
 ip link set lo up
 

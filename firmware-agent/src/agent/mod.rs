@@ -16,9 +16,10 @@ use smol::{LocalExecutor, future};
 
 use self::running::{Next, Running};
 use crate::cli::{Exit, Failed};
-use crate::config::Config;
+use crate::config::{Config, OnCrash};
 use crate::control::report::Feature;
 use crate::control::server::{ServeError, Server};
+use crate::dataplane::Dataplane;
 use crate::dataplane::object::Objects;
 use crate::kernel::Report;
 use crate::plan::Plan;
@@ -45,6 +46,8 @@ pub fn run(file: &Path) -> Result<(), Failed> {
         Plan::new(&config, hash_key).map_err(|error| Failed::new(Exit::Config, &error))?;
     let mut warnings = warnings.iter().map(ToString::to_string).collect();
     let mut generation = 1;
+    // What the agent before a restart of its own has pinned for this one.
+    let mut handed_over = None;
     loop {
         let server = Server::open(&plan.run_dir).map_err(|error| {
             let exit = if matches!(error, ServeError::Running { .. }) {
@@ -55,8 +58,9 @@ pub fn run(file: &Path) -> Result<(), Failed> {
             Failed::new(exit, &error)
         })?;
         let objects = Objects { xdp_shield: XDP_SHIELD, tc_flow: TC_FLOW };
-        let (running, queues) =
-            Running::start(plan, objects, report, warnings, generation, started_ns, file)?;
+        let wish = (plan.dataplane.on_crash, plan.dataplane.pin_dir.clone());
+        let started = Running::start(plan, objects, report, warnings, generation, started_ns, file);
+        let (running, queues) = started.inspect_err(|_| clear(handed_over.as_deref()))?;
         let running = Rc::new(running);
         let executor = LocalExecutor::new();
         let next =
@@ -75,8 +79,16 @@ pub fn run(file: &Path) -> Result<(), Failed> {
             Next::Restart(new) => {
                 (plan, warnings, generation) = (new.plan, new.warnings, new.generation);
                 running.hand_over(&plan);
+                handed_over = (wish.0 == OnCrash::Detach).then_some(wish.1);
             }
         }
+    }
+}
+
+/// Takes away what was pinned for a start that failed.
+fn clear(pin_dir: Option<&Path>) {
+    if let Some(Err(error)) = pin_dir.map(Dataplane::clear) {
+        log::warn!("{}", error.chain());
     }
 }
 

@@ -313,7 +313,7 @@ impl Running {
     /// After a failure: what the configuration wants to stay, stays.
     pub(super) fn abandon(self) {
         let state = self.state.into_inner();
-        if state.plan.on_crash == crate::config::OnCrash::Detach {
+        if state.plan.dataplane.on_crash == crate::config::OnCrash::Detach {
             for error in state.take_down(false) {
                 log::warn!("{error}");
             }

@@ -1,12 +1,14 @@
-//! Puts programs on devices: the ladder, the pins, the way back.
+//! Puts programs on devices: the ladder, the links, the way back.
 //!
-//! A pinned link of ours is taken up by putting the new program behind it, so a restart leaves no
-//! moment without protection. Programs of others are never replaced or moved.
+//! A link of ours is taken up by putting the new program behind it, so a restart leaves no moment
+//! without protection. Programs of others are never replaced or moved.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use super::error::Error;
+use super::links::Links;
 use super::pins::{Mark, Pins};
 use super::plan::{TcWish, XdpWish};
 use crate::kernel::Support;
@@ -39,11 +41,11 @@ impl<'a> TcPrograms<'a> {
 pub(super) fn attach_xdp(
     prog: BorrowedFd<'_>,
     device: &Device,
-    pins: &Pins,
+    links: &mut Links,
     wish: XdpWish,
 ) -> Result<(XdpRung, Vec<String>), Error> {
     let ifindex = device.ifindex;
-    if let Some(rung) = take_up_xdp(prog, device, pins, wish)? {
+    if let Some(rung) = take_up_xdp(prog, device, links, wish)? {
         // Trying the driver would mean to detach first.
         let missing = match (rung, wish) {
             (XdpRung::Generic, XdpWish::Auto) => {
@@ -60,8 +62,9 @@ pub(super) fn attach_xdp(
     if let Some(id) = now.and_then(|device| foreign_xdp(&device)) {
         return Ok((XdpRung::None, vec![foreign_reason(device, id)]));
     }
+    let links = RefCell::new(links);
     let attach = |hook| -> Support {
-        match create(prog, ifindex, hook, pins, Mark::Xdp) {
+        match create(prog, ifindex, hook, &mut links.borrow_mut(), Mark::Xdp) {
             Ok(()) => Support::Yes,
             Err(error) => Support::No(xdp_reason(&error, &device.name)),
         }
@@ -79,34 +82,26 @@ pub(super) fn attach_xdp(
 }
 
 /// Removes the shield from a device.
-pub(super) fn detach_xdp(ifindex: u32, pins: &Pins) -> Result<(), Error> {
-    release(pins, Mark::Xdp, ifindex)
-}
-
-/// Detaches at once, so that the place is free, and removes the pin.
-fn release(pins: &Pins, mark: Mark, ifindex: u32) -> Result<(), Error> {
-    if let Ok(link) = bpf::pinned(&pins.link(mark, ifindex)) {
-        // Fails when the device is gone; then there is nothing left to detach.
-        let _ = bpf::link_detach(link.as_fd());
-    }
-    pins.remove(mark, ifindex)
+pub(super) fn detach_xdp(ifindex: u32, links: &mut Links) -> Result<(), Error> {
+    links.release(Mark::Xdp, ifindex)
 }
 
 /// Attaches the classifiers to both sides of a device, or to none.
 pub(super) fn attach_tc(
     programs: TcPrograms<'_>,
     device: &Device,
-    pins: &Pins,
+    links: &mut Links,
     wish: TcWish,
 ) -> Result<(TcRung, Vec<String>), Error> {
     let ifindex = device.ifindex;
+    let pins = links.pins().clone();
     let (rung, missing) = choose_tc(
         || match wish {
-            TcWish::Auto => tcx(programs, ifindex, pins).into(),
+            TcWish::Auto => tcx(programs, ifindex, links).into(),
             TcWish::Clsact | TcWish::Off => Support::No("not wanted".to_owned()),
         },
         || match wish {
-            TcWish::Auto | TcWish::Clsact => match clsact(programs, ifindex, pins) {
+            TcWish::Auto | TcWish::Clsact => match clsact(programs, ifindex, &pins) {
                 Ok(()) => Support::Yes,
                 Err(reason) => Support::No(reason),
             },
@@ -115,54 +110,57 @@ pub(super) fn attach_tc(
     );
     // Now that the chosen way works, the other one, from an earlier run, goes.
     if rung != TcRung::Tcx {
-        detach_tcx(ifindex, pins)?;
+        detach_tcx(ifindex, links)?;
     }
     if rung != TcRung::Clsact {
-        detach_clsact(ifindex, pins)?;
+        detach_clsact(ifindex, &pins)?;
     }
     Ok((rung, missing))
 }
 
 /// Removes every attachment of ours from devices that `keeps` does not name.
-pub(super) fn detach_others(pins: &Pins, keeps: impl Fn(Mark, u32) -> bool) -> Result<(), Error> {
-    for (mark, ifindex) in pins.marks()? {
+pub(super) fn detach_others(
+    links: &mut Links,
+    keeps: impl Fn(Mark, u32) -> bool,
+) -> Result<(), Error> {
+    for (mark, ifindex) in links.marks()? {
         if keeps(mark, ifindex) {
             continue;
         }
         match mark {
-            Mark::Xdp | Mark::TcxIn | Mark::TcxOut => release(pins, mark, ifindex)?,
-            Mark::Filters | Mark::Qdisc => detach_clsact(ifindex, pins)?,
+            Mark::Xdp | Mark::TcxIn | Mark::TcxOut => links.release(mark, ifindex)?,
+            Mark::Filters | Mark::Qdisc => detach_clsact(ifindex, links.pins())?,
         }
     }
     Ok(())
 }
 
 /// Whether what was attached to a device is still there.
-pub(super) fn is_attached(pins: &Pins, mark: Mark, ifindex: u32) -> bool {
+pub(super) fn is_attached(links: &Links, mark: Mark, ifindex: u32) -> bool {
     match mark {
-        Mark::Xdp | Mark::TcxIn | Mark::TcxOut => bpf::pinned(&pins.link(mark, ifindex))
+        Mark::Xdp | Mark::TcxIn | Mark::TcxOut => links
+            .get(mark, ifindex)
             .and_then(|link| bpf::link_info(link.as_fd()))
             .is_ok_and(|info| info.ifindex == ifindex),
         Mark::Filters => [(Side::Ingress, "sluice_in"), (Side::Egress, "sluice_out")]
             .into_iter()
             .all(|(side, name)| matches!(own_filter(ifindex, side, name), Ok(Some(_)))),
-        Mark::Qdisc => pins.link(mark, ifindex).exists(),
+        Mark::Qdisc => links.pins().link(mark, ifindex).exists(),
     }
 }
 
-/// Puts the program behind the link that an earlier agent pinned, if it is of any use.
+/// Puts the program behind the link that is there, if it is of any use.
 fn take_up_xdp(
     prog: BorrowedFd<'_>,
     device: &Device,
-    pins: &Pins,
+    links: &mut Links,
     wish: XdpWish,
 ) -> Result<Option<XdpRung>, Error> {
-    let path = pins.link(Mark::Xdp, device.ifindex);
-    let link = match bpf::pinned(&path) {
+    let link = match links.get(Mark::Xdp, device.ifindex) {
         Ok(link) => link,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(_) => {
-            release(pins, Mark::Xdp, device.ifindex)?;
+            links.release(Mark::Xdp, device.ifindex)?;
             return Ok(None);
         }
     };
@@ -185,10 +183,13 @@ fn take_up_xdp(
         XdpWish::Off => false,
     };
     if wanted && bpf::link_update(link.as_fd(), prog).is_ok() {
+        let path = links.pins().link(Mark::Xdp, device.ifindex);
+        let failed = |source| Error::Pin { path, operation: "replace", source };
+        links.keep(Mark::Xdp, device.ifindex, link).map_err(failed)?;
         return Ok(rung);
     }
     drop(link);
-    release(pins, Mark::Xdp, device.ifindex)?;
+    links.release(Mark::Xdp, device.ifindex)?;
     Ok(None)
 }
 
@@ -216,29 +217,29 @@ fn xdp_reason(error: &io::Error, device: &str) -> String {
     }
 }
 
-/// Attaches and pins; without the pin the attachment goes with the descriptor.
+/// Attaches; what cannot be kept goes with the descriptor.
 fn create(
     prog: BorrowedFd<'_>,
     ifindex: u32,
     hook: Hook,
-    pins: &Pins,
+    links: &mut Links,
     mark: Mark,
 ) -> io::Result<()> {
     let link = bpf::link_create(prog, ifindex, hook)?;
-    bpf::pin(link.as_fd(), &pins.link(mark, ifindex))
+    links.keep(mark, ifindex, link)
 }
 
-fn tcx(programs: TcPrograms<'_>, ifindex: u32, pins: &Pins) -> io::Result<()> {
+fn tcx(programs: TcPrograms<'_>, ifindex: u32, links: &mut Links) -> io::Result<()> {
     for (hook, mark, _, _, prog) in programs.sides() {
-        let taken_up = take_up_tcx(prog, ifindex, hook, pins, mark);
+        let taken_up = take_up_tcx(prog, ifindex, hook, links, mark);
         let attached = match taken_up {
             Ok(true) => Ok(()),
-            Ok(false) => create(prog, ifindex, hook, pins, mark),
+            Ok(false) => create(prog, ifindex, hook, links, mark),
             Err(error) => Err(error),
         };
         if let Err(error) = attached {
             // One side alone would drop half of a flow.
-            detach_tcx(ifindex, pins).map_err(io::Error::other)?;
+            detach_tcx(ifindex, links).map_err(io::Error::other)?;
             return Err(error);
         }
     }
@@ -249,10 +250,10 @@ fn take_up_tcx(
     prog: BorrowedFd<'_>,
     ifindex: u32,
     hook: Hook,
-    pins: &Pins,
+    links: &mut Links,
     mark: Mark,
 ) -> io::Result<bool> {
-    let link = match bpf::pinned(&pins.link(mark, ifindex)) {
+    let link = match links.get(mark, ifindex) {
         Ok(link) => link,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
@@ -261,16 +262,17 @@ fn take_up_tcx(
     let here = info.ifindex == ifindex
         && bpf::tcx_programs(ifindex, hook).is_ok_and(|ids| ids.contains(&info.prog_id));
     if here && bpf::link_update(link.as_fd(), prog).is_ok() {
+        links.keep(mark, ifindex, link)?;
         return Ok(true);
     }
     drop(link);
-    release(pins, mark, ifindex).map_err(io::Error::other)?;
+    links.release(mark, ifindex).map_err(io::Error::other)?;
     Ok(false)
 }
 
-fn detach_tcx(ifindex: u32, pins: &Pins) -> Result<(), Error> {
-    release(pins, Mark::TcxIn, ifindex)?;
-    release(pins, Mark::TcxOut, ifindex)
+fn detach_tcx(ifindex: u32, links: &mut Links) -> Result<(), Error> {
+    links.release(Mark::TcxIn, ifindex)?;
+    links.release(Mark::TcxOut, ifindex)
 }
 
 fn clsact(programs: TcPrograms<'_>, ifindex: u32, pins: &Pins) -> Result<(), String> {

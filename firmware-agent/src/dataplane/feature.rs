@@ -16,7 +16,7 @@ pub enum Hook {
 }
 
 /// How well a feature works on an interface.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// As well as it can.
@@ -67,6 +67,22 @@ impl fmt::Display for FeatureState {
 pub(super) struct Held {
     pub(super) state: FeatureState,
     pub(super) marks: Vec<(Mark, u32)>,
+}
+
+impl Held {
+    /// The feature, with what it cannot do when a crash `detaches`.
+    pub(super) fn shown(&self, detaches: bool) -> FeatureState {
+        let mut state = self.state.clone();
+        if detaches && self.marks.iter().any(|(mark, _)| *mark == Mark::Filters) {
+            state.state = state.state.max(State::Degraded);
+            state.reasons.push(
+                "on_crash detach has no effect here: filters of clsact belong to the device, not to \
+                 the agent, and stay when it dies"
+                    .to_owned(),
+            );
+        }
+        state
+    }
 }
 
 impl FeatureState {

@@ -9,6 +9,7 @@ mod device;
 pub mod error;
 pub mod feature;
 pub mod flows;
+mod links;
 pub mod object;
 pub mod pins;
 pub mod plan;
@@ -22,7 +23,7 @@ use std::collections::HashMap;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use sluice_abi::attach::{Attachment, Link};
+use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::names;
 
 pub use self::blocklist::{Blocklist, Synced};
@@ -38,10 +39,11 @@ use self::attach::TcPrograms;
 use self::blocklist::Room;
 use self::device::Target;
 use self::feature::Held;
+use self::links::Links;
 use self::object::{Loader, open};
 use self::pins::{Mark, Pins};
-use self::programs::{Programs, load_fast_path, load_shield};
-use crate::config::Net;
+use self::programs::Programs;
+use crate::config::{Net, OnCrash};
 use crate::kernel::Report;
 use crate::kernel::choose::{TcRung, XdpRung};
 use crate::sys::clock;
@@ -49,12 +51,15 @@ use crate::sys::rtnetlink::{self, Device};
 
 /// The programs in the kernel and their maps.
 ///
-/// Dropping it leaves everything in force; [`Dataplane::stop`] takes it away.
+/// Dropping it is what a crash is: links that are pinned stay in force, others end. [`Dataplane::stop`]
+/// takes all of it away, or none.
 pub struct Dataplane {
     plan: DataplanePlan,
     objects: Objects,
-    pins: Pins,
+    links: Links,
     loader: Loader,
+    /// Loaded, and not attached yet.
+    programs: Programs,
     held: Vec<Held>,
     /// Devices where the driver does not run the shield, and how that showed.
     stepped_down: HashMap<u32, String>,
@@ -97,11 +102,17 @@ impl Dataplane {
         }
         let pins = Pins::open(&plan.pin_dir)?;
         let mut loader = Loader::new(plan.sizes);
-        // Once without an interface: whether the verifier takes the programs, and the maps, do not
-        // depend on which devices exist at the moment.
-        let anywhere = Attachment::new(0, sluice_abi::attach::Role::Lan, Link::Ethernet);
-        let shield = load_shield(&mut loader, &pins, objects, anywhere);
-        let fast_path = load_fast_path(&mut loader, &pins, objects, anywhere);
+        // Whether the verifier takes the programs, and the maps, do not depend on which devices
+        // exist at the moment. What is loaded here is what the first interface most likely needs.
+        let likely = plan
+            .interfaces
+            .first()
+            .map_or(Attachment::new(0, Role::Lan, Link::Ethernet), |interface| {
+                Attachment::new(interface.slot, interface.role, Link::Ethernet)
+            });
+        let mut programs = Programs::default();
+        let shield = programs.shield(&mut loader, &pins, objects, likely).map(drop);
+        let fast_path = programs.fast_path(&mut loader, &pins, objects, likely).map(drop);
         let (shield, fast_path) = match (shield, fast_path) {
             (Err(error), Err(_)) => {
                 // What an earlier agent attached goes on; what this one made goes.
@@ -110,7 +121,7 @@ impl Dataplane {
                 }
                 return Err(error);
             }
-            (shield, fast_path) => (shield.map(drop), fast_path.map(drop)),
+            both => both,
         };
         let failed = |result: &Result<(), Error>| result.as_ref().err().map(Error::chain);
         let mut settings = SettingsMap::new(open(&pins, names::SETTINGS)?)?;
@@ -148,8 +159,9 @@ impl Dataplane {
         Ok(Self {
             plan: plan.clone(),
             objects,
-            pins,
+            links: Links::new(pins, plan.on_crash),
             loader,
+            programs,
             held: Vec::new(),
             stepped_down: HashMap::new(),
             no_shield: failed(&shield),
@@ -166,7 +178,7 @@ impl Dataplane {
     /// is on devices that no interface names any more. Whatever works already is left alone.
     pub fn reattach(&mut self) -> Result<Vec<FeatureState>, Error> {
         let devices = rtnetlink::devices().map_err(|source| Error::Devices(Box::new(source)))?;
-        let mut programs = Programs::default();
+        let mut programs = std::mem::take(&mut self.programs);
         let mut held = Vec::new();
         for interface in self.plan.interfaces.clone() {
             let device = devices.iter().find(|device| device.name == interface.device);
@@ -180,7 +192,7 @@ impl Dataplane {
             });
         }
         let keeps = |mark| held.iter().any(|held| held.marks.contains(&mark));
-        attach::detach_others(&self.pins, |mark, ifindex| keeps((mark, ifindex)))?;
+        attach::detach_others(&mut self.links, |mark, ifindex| keeps((mark, ifindex)))?;
         self.held = held;
         Ok(self.features())
     }
@@ -195,6 +207,9 @@ impl Dataplane {
             };
             of(plan) == of(&self.plan)
         });
+        if plan.on_crash != self.plan.on_crash {
+            self.links.set_on_crash(plan.on_crash)?;
+        }
         let DataplanePlan { pin_dir, sizes, .. } = &self.plan;
         self.plan = DataplanePlan { pin_dir: pin_dir.clone(), sizes: *sizes, ..plan.clone() };
         self.reattach()
@@ -203,7 +218,8 @@ impl Dataplane {
     /// How each feature fares.
     #[must_use]
     pub fn features(&self) -> Vec<FeatureState> {
-        self.held.iter().map(|held| held.state.clone()).collect()
+        let detaches = self.links.on_crash() == OnCrash::Detach;
+        self.held.iter().map(|held| held.shown(detaches)).collect()
     }
 
     /// What was not as planned when objects were loaded: smaller maps, maps made anew.
@@ -283,13 +299,13 @@ impl Dataplane {
     }
 
     /// Ends it. With `keep` programs and maps stay in force until the next start.
-    pub fn stop(self, keep: bool) -> Result<(), Error> {
-        let Self { pins, .. } = self;
+    pub fn stop(mut self, keep: bool) -> Result<(), Error> {
         if keep {
-            return Ok(());
+            // Also where a crash detaches: this is none, and the next start takes the pins away.
+            return self.links.set_on_crash(OnCrash::Keep);
         }
-        attach::detach_others(&pins, |_, _| false)?;
-        pins.clear()
+        attach::detach_others(&mut self.links, |_, _| false)?;
+        self.links.into_pins().clear()
     }
 
     /// Takes away what an agent that is gone has left in `pin_dir`.
@@ -297,9 +313,9 @@ impl Dataplane {
         if !pin_dir.exists() {
             return Ok(());
         }
-        let pins = Pins::open(pin_dir)?;
-        attach::detach_others(&pins, |_, _| false)?;
-        pins.clear()
+        let mut links = Links::new(Pins::open(pin_dir)?, OnCrash::Keep);
+        attach::detach_others(&mut links, |_, _| false)?;
+        links.into_pins().clear()
     }
 
     /// The feature as it was, when it works and is where it should be.
@@ -326,7 +342,7 @@ impl Dataplane {
         let attached = held
             .marks
             .iter()
-            .all(|(mark, ifindex)| attach::is_attached(&self.pins, *mark, *ifindex));
+            .all(|(mark, ifindex)| attach::is_attached(&self.links, *mark, *ifindex));
         (everywhere(&held_there) && only_there && attached).then(|| held.clone())
     }
 
@@ -366,7 +382,7 @@ impl Dataplane {
                     // All entrances or none: an interface that is half protected looks protected.
                     let undone = targets
                         .iter()
-                        .map(|target| attach::detach_xdp(target.device.ifindex, &self.pins));
+                        .map(|target| attach::detach_xdp(target.device.ifindex, &mut self.links));
                     state.reasons.extend(undone.filter_map(|result| Some(result.err()?.chain())));
                     state.state = State::Failed;
                     return state.without_marks();
@@ -397,9 +413,10 @@ impl Dataplane {
             (_, wish) => wish,
         };
         let attachment = target_attachment(interface, target);
-        let prog = programs.shield(&mut self.loader, &self.pins, self.objects, attachment)?;
+        let prog =
+            programs.shield(&mut self.loader, self.links.pins(), self.objects, attachment)?;
         let (rung, mut reasons) =
-            attach::attach_xdp(prog.as_fd(), &target.device, &self.pins, wish)?;
+            attach::attach_xdp(prog.as_fd(), &target.device, &mut self.links, wish)?;
         reasons.extend(stepped_down.map(|reason| format!("native: {reason}")));
         Ok((rung, reasons))
     }
@@ -424,10 +441,10 @@ impl Dataplane {
         };
         let attachment = target_attachment(interface, &target);
         let attached = programs
-            .fast_path(&mut self.loader, &self.pins, self.objects, attachment)
+            .fast_path(&mut self.loader, self.links.pins(), self.objects, attachment)
             .and_then(|(ingress, egress)| {
                 let programs = TcPrograms { ingress: ingress.as_fd(), egress: egress.as_fd() };
-                attach::attach_tc(programs, &target.device, &self.pins, interface.tc)
+                attach::attach_tc(programs, &target.device, &mut self.links, interface.tc)
             });
         let (rung, reasons) = match attached {
             Ok(done) => done,
@@ -436,7 +453,7 @@ impl Dataplane {
         let ifindex = target.device.ifindex;
         let marks: &[Mark] = match rung {
             TcRung::Tcx => &[Mark::TcxIn, Mark::TcxOut],
-            TcRung::Clsact if self.pins.link(Mark::Qdisc, ifindex).exists() => {
+            TcRung::Clsact if self.links.pins().link(Mark::Qdisc, ifindex).exists() => {
                 &[Mark::Filters, Mark::Qdisc]
             }
             TcRung::Clsact => &[Mark::Filters],

@@ -34,6 +34,15 @@ pub enum Mark {
 impl Mark {
     const ALL: [Self; 5] = [Self::Xdp, Self::TcxIn, Self::TcxOut, Self::Filters, Self::Qdisc];
 
+    /// Whether it is the pin of a link, not a reminder.
+    #[must_use]
+    pub const fn is_link(self) -> bool {
+        match self {
+            Self::Xdp | Self::TcxIn | Self::TcxOut => true,
+            Self::Filters | Self::Qdisc => false,
+        }
+    }
+
     const fn prefix(self) -> &'static str {
         match self {
             Self::Xdp => "xdp",
@@ -56,7 +65,7 @@ impl Mark {
 }
 
 /// The pin directory of this agent's layout version.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pins {
     root: PathBuf,
     maps: PathBuf,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use sluice_abi::attach::Role;
 use sluice_abi::settings::Settings;
 
-pub use crate::config::XdpWish;
+pub use crate::config::{OnCrash, XdpWish};
 
 /// Where pins live unless the configuration says otherwise.
 pub const PIN_DIR: &str = "/sys/fs/bpf/sluice";
@@ -21,6 +21,8 @@ pub struct DataplanePlan {
     pub sizes: Sizes,
     /// What the programs are told. The bits that say which lists have entries are the data path's.
     pub settings: Settings,
+    /// What a crash of the agent leaves on the devices.
+    pub on_crash: OnCrash,
 }
 
 /// One interface.

@@ -65,7 +65,7 @@ impl Programs {
     }
 }
 
-pub(super) fn load_shield(
+fn load_shield(
     loader: &mut Loader,
     pins: &Pins,
     objects: Objects,
@@ -75,7 +75,7 @@ pub(super) fn load_shield(
     program::<Xdp>(&mut ebpf, XDP_SHIELD, names::XDP_SHIELD)
 }
 
-pub(super) fn load_fast_path(
+fn load_fast_path(
     loader: &mut Loader,
     pins: &Pins,
     objects: Objects,

@@ -118,19 +118,24 @@ impl Queues {
 
     /// Gives `each` the packets that are there, in the order of their queue, and its answers to the
     /// kernel. Takes one batch per queue, so that a flood leaves time for other tasks; returns how
-    /// many packets it were, and 0 when all queues are empty.
+    /// many datagrams it were (packets, and refusals of verdicts), and 0 when all queues are empty.
     pub fn receive(
         &mut self,
         mut each: impl FnMut(Packet<'_>) -> Verdict,
     ) -> Result<usize, QueueError> {
-        let mut packets = 0;
+        let mut datagrams = 0;
         for queue in &self.open {
             let fd = queue.socket.as_fd();
             match self.batch.receive(fd) {
-                Ok(_) => self.totals.batches += 1,
+                Ok(count) => {
+                    datagrams += count;
+                    self.totals.batches += 1;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    // There is something behind the report.
+                    datagrams += 1;
                     self.totals.overruns += 1;
                     continue;
                 }
@@ -142,7 +147,6 @@ impl Queues {
                 for message in Messages::new(datagram.bytes) {
                     match read(&message) {
                         Arrival::Packet(packet) => {
-                            packets += 1;
                             self.totals.packets += 1;
                             self.totals.gso += u64::from(packet.gso);
                             self.totals.cut += u64::from(packet.is_cut());
@@ -164,7 +168,7 @@ impl Queues {
             self.totals.verdict_messages += u64::from(self.verdicts.clear());
             sent.map_err(|source| QueueError::Answer { number: queue.number, source })?;
         }
-        Ok(packets)
+        Ok(datagrams)
     }
 
     /// What happened so far.

@@ -338,8 +338,8 @@ fn possible_cpus() -> io::Result<usize> {
 /// Attribute of the batch commands.
 #[repr(C)]
 struct Batch {
-    in_batch: u64,
-    out_batch: u64,
+    batch_in: u64,
+    batch_out: u64,
     keys: u64,
     values: u64,
     count: u32,
@@ -377,8 +377,8 @@ fn map_batch(
         return (0, Ok(()));
     }
     let mut attr = Batch {
-        in_batch: 0,
-        out_batch: 0,
+        batch_in: 0,
+        batch_out: 0,
         keys,
         values,
         count: count as u32,
@@ -411,8 +411,8 @@ pub fn map_entries<K: Pod, V: Pod>(map: BorrowedFd<'_>, step: usize) -> io::Resu
     loop {
         let [from, to] = &mut position;
         let mut attr = Batch {
-            in_batch: if is_first { 0 } else { address(from.as_ptr()) },
-            out_batch: address(to.as_mut_ptr()),
+            batch_in: if is_first { 0 } else { address(from.as_ptr()) },
+            batch_out: address(to.as_mut_ptr()),
             keys: address(keys.as_mut_ptr()),
             values: address(values.as_mut_ptr()),
             count: step as u32,

@@ -159,8 +159,8 @@ fn run(
                         Way::Batch => queues.receive(pass)?,
                         _ => queues.receive(parsed)?,
                     };
-                    seen += count;
                     if count == 0 {
+                        seen = queues.totals().packets as usize;
                         return Ok(());
                     }
                 }

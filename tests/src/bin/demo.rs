@@ -13,14 +13,14 @@ The demo router of Sluice: devices, servers and an attacker around a router in n
 usage: demo [--keep] [--rounds N]
 
   --keep        leave it running to play with; Ctrl-C takes it down
-  --rounds N    rounds of the throughput comparison (3); 0 leaves it out
+  --rounds N    rounds of the throughput comparison (5); 0 leaves it out
 
 Needs root. Ends with 0 when Sluice did what the demo is there to show, else with 1; 2 for arguments
 that make no sense, 130 after Ctrl-C.
 ";
 
 fn options(args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-    let mut options = Options { keep: false, rounds: 3 };
+    let mut options = Options { keep: false, rounds: 5 };
     let mut args = args.peekable();
     while let Some(arg) = args.next() {
         match arg.as_str() {

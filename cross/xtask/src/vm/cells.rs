@@ -27,6 +27,9 @@ pub(crate) struct Cell {
     pub(crate) name: String,
     /// The kernel's package: `*` stands for the part that changes with each update.
     pub(crate) package: String,
+    /// Test programs of this cell, behind those that every cell has.
+    #[serde(default)]
+    pub(crate) guests: Vec<String>,
     /// After so many seconds the machine is stopped and has failed.
     pub(crate) limit_s: u64,
     /// Memory in MiB.

@@ -73,11 +73,15 @@ pub(crate) fn test(tally: &mut Tally) -> Result<()> {
 fn boot(options: &Options, tally: &mut Tally) -> Result<()> {
     let matrix = Matrix::read()?;
     let cells = matrix.select(&options.cells)?;
-    let guests = if options.guests.is_empty() { &matrix.guests } else { &options.guests };
-    let guests = guests.iter().map(|guest| resolve(guest)).collect::<Result<Vec<_>>>()?;
     let agent = agent::host()?;
     let mut faults = Vec::new();
     for cell in cells {
+        let guests = if options.guests.is_empty() {
+            matrix.guests.iter().chain(&cell.guests)
+        } else {
+            options.guests.iter().chain(&[])
+        };
+        let guests = guests.map(|guest| resolve(guest)).collect::<Result<Vec<_>>>()?;
         let started = Instant::now();
         match cell_run(cell, &matrix, &agent, &guests, options) {
             Ok(result) => {

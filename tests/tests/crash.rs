@@ -1,0 +1,154 @@
+//! What a crash of the agent leaves behind, when its configuration says: nothing on the devices.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sluice_tests::agent::{Agent, Setup};
+use sluice_tests::frame::Frame;
+use sluice_tests::hello::client_hello;
+use sluice_tests::observe;
+use sluice_tests::probe::Probe;
+use sluice_tests::raw::Injector;
+use sluice_tests::router::{Build, Router, WAN_V4};
+use sluice_tests::skip::without_root;
+use sluice_tests::traffic::{TcpService, connect, round_trip};
+use sluice_tests::wait;
+
+const LIMIT: Duration = Duration::from_secs(10);
+const LISTED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+
+fn setup() -> Setup {
+    let setup = Setup::default().blocklist("bad", &[&LISTED.to_string()]);
+    setup.rule("ads", "block", &["ads.test"]).main("on_crash", "detach")
+}
+
+struct World {
+    echo: TcpService,
+    wire: Injector,
+    router: Router,
+}
+
+impl World {
+    fn new() -> Self {
+        let router = Router::new(Build::default()).unwrap();
+        let echo = TcpService::echo(&router.server, router.server.v4.into(), 443).unwrap();
+        Probe::new(&router.netns, &[("arrived", "udp dport 9")]).unwrap();
+        let wire = router.attacker.injector().unwrap();
+        Self { echo, wire, router }
+    }
+
+    fn arrived(&self) -> u64 {
+        observe::counter(&self.router.netns, "inet probe", "arrived").unwrap()
+    }
+
+    fn send_listed(&self) {
+        let frame: Frame = self.router.attacker.frame().ipv4(LISTED, WAN_V4).udp(4000, 9);
+        self.wire.send(&frame.bytes()).unwrap();
+    }
+
+    /// How many of ten packets from the listed source arrive.
+    fn arrivals(&self) -> u64 {
+        let before = self.arrived();
+        for _ in 0..10 {
+            self.send_listed();
+        }
+        self.arrived() - before
+    }
+
+    fn answered(&self, name: &str) -> bool {
+        let Ok(mut stream) = connect(self.router.client(), self.echo.address()) else {
+            return false;
+        };
+        stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let hello = client_hello(name, 0);
+        round_trip(&mut stream, &hello, hello.len()).is_ok()
+    }
+
+    fn programs(&self) -> Vec<observe::Attached> {
+        observe::attached(&self.router.netns).unwrap()
+    }
+
+    fn has_rules(&self) -> bool {
+        self.router.netns.run("nft list ruleset").unwrap().to_lowercase().contains("sluice")
+    }
+}
+
+/// Whether this kernel has only clsact for the fast path, which a crash cannot detach.
+fn has_filters(programs: &[observe::Attached]) -> bool {
+    programs.iter().any(|program| program.hook.starts_with("clsact"))
+}
+
+/// R59: the kernel takes the programs off when the process is gone. The rules stay; with policy
+/// open nobody listening to the queue means that new flows pass.
+#[test]
+fn a_killed_agent_takes_its_programs_with_it() {
+    if without_root() {
+        return;
+    }
+    let world = World::new();
+    let mut agent = Agent::start(&world.router, setup()).unwrap();
+    assert_eq!(world.arrivals(), 0);
+    assert!(!world.answered("ads.test"));
+    let programs = world.programs();
+    assert!(!programs.is_empty());
+
+    agent.kill9().unwrap();
+    let is_gone = |program: &observe::Attached| !program.hook.starts_with("clsact");
+    wait::until_true("the programs went", LIMIT, || !world.programs().iter().any(is_gone)).unwrap();
+    assert_eq!(world.arrivals(), 10);
+    assert!(world.has_rules());
+    assert!(has_filters(&programs) || world.answered("ads.test"));
+    assert!(world.answered("news.test"));
+
+    agent.start_again(&world.router).unwrap();
+    assert_eq!(world.arrivals(), 0);
+    assert!(!world.answered("ads.test"));
+    assert_eq!(world.programs().len(), programs.len());
+    assert!(agent.stop().unwrap().success());
+    assert_eq!(world.programs(), []);
+    assert!(!world.has_rules());
+}
+
+/// R59, R125: coming up anew with other sizes is no crash: not one packet slips through.
+#[test]
+fn a_restart_of_its_own_has_no_gap() {
+    if without_root() {
+        return;
+    }
+    let world = World::new();
+    let mut agent = Agent::start(&world.router, setup()).unwrap();
+    let before = world.arrived();
+    let generation = agent.status().unwrap().generation;
+    let done = AtomicBool::new(false);
+    let sent = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut sent = 0_u64;
+            while !done.load(Ordering::Relaxed) {
+                world.send_listed();
+                sent += 1;
+            }
+            sent
+        });
+        agent.reload(&setup().main("bucket_sets", 128)).unwrap();
+        let reloaded = wait::until_true("the sizes were in force", LIMIT, || {
+            // Nobody answers while it comes up.
+            agent
+                .status()
+                .is_ok_and(|status| status.generation > generation && status.state != "starting")
+        });
+        done.store(true, Ordering::Relaxed);
+        reloaded.unwrap();
+        sender.join().unwrap()
+    });
+    assert!(sent > 100, "{sent}");
+    assert_eq!(world.arrived() - before, 0, "of {sent}");
+    // And the new one ends like the old one would have.
+    agent.kill9().unwrap();
+    wait::until_true("the shield went", LIMIT, || {
+        !world.programs().iter().any(|program| program.hook == "xdp")
+    })
+    .unwrap();
+}
