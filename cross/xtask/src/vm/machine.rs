@@ -17,13 +17,16 @@ use crate::tally::Tally;
 pub(crate) struct Outcome {
     /// Its tests.
     pub(crate) tally: Tally,
+    /// From its start to its end.
+    pub(crate) elapsed: Duration,
     /// Why the machine counts as failed.
     pub(crate) fault: Option<String>,
 }
 
 /// Boots the kernel with the archive as its root and reads the serial line to the end.
 pub(crate) fn run(cell: &Cell, kernel: &Kernel, archive: &[u8]) -> Result<Outcome> {
-    let initrd = Scratch::new(archive)?;
+    let started = Instant::now();
+    let initrd = Scratch::new(&cell.name, archive)?;
     let mut child = Command::new("qemu-system-x86_64")
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"])
         .args(["-no-reboot", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"])
@@ -48,7 +51,7 @@ pub(crate) fn run(cell: &Cell, kernel: &Kernel, archive: &[u8]) -> Result<Outcom
         }
     });
 
-    let deadline = Instant::now() + Duration::from_secs(cell.limit_s);
+    let deadline = started + Duration::from_secs(cell.limit_s);
     let mut console = Console::default();
     let mut timed_out = false;
     loop {
@@ -75,7 +78,7 @@ pub(crate) fn run(cell: &Cell, kernel: &Kernel, archive: &[u8]) -> Result<Outcom
     } else {
         Some(format!("qemu failed: {status}"))
     };
-    Ok(Outcome { tally: console.tally, fault })
+    Ok(Outcome { tally: console.tally, elapsed: started.elapsed(), fault })
 }
 
 /// What the serial line has said so far.
@@ -109,8 +112,8 @@ impl Console {
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(content: &[u8]) -> Result<Self> {
-        let path = run::root().join(format!("target/vm-{}.cpio", std::process::id()));
+    fn new(name: &str, content: &[u8]) -> Result<Self> {
+        let path = run::root().join(format!("target/vm-{name}-{}.cpio", std::process::id()));
         std::fs::write(&path, content)
             .with_context(|| format!("could not write {}", path.display()))?;
         Ok(Self(path))

@@ -12,7 +12,6 @@ mod modules;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use lexopt::Arg::{Long, Value};
@@ -20,8 +19,9 @@ use lexopt::ValueExt as _;
 
 use crate::tally::Tally;
 use crate::{agent, ebpf, run, toolchain};
-use cells::{Cell, Matrix};
+use cells::Matrix;
 use initramfs::Tree;
+use kernel::Kernel;
 
 /// What to run: the defaults are all cells and the guests of the matrix.
 #[derive(Default)]
@@ -69,28 +69,42 @@ pub(crate) fn test(tally: &mut Tally) -> Result<()> {
     boot(&Options::default(), tally)
 }
 
-/// Boots each cell. All are run before a failure of one is told.
+/// Prepares the cells one after the other, since apt and cargo have locks, and boots them at once: each keeps
+/// about one core busy. All are run to their end before a failure of one is told.
 fn boot(options: &Options, tally: &mut Tally) -> Result<()> {
     let matrix = Matrix::read()?;
-    let cells = matrix.select(&options.cells)?;
     let agent = agent::host()?;
-    let mut faults = Vec::new();
-    for cell in cells {
+    let mut machines = Vec::new();
+    for cell in matrix.select(&options.cells)? {
         let guests = if options.guests.is_empty() {
             matrix.guests.iter().chain(&cell.guests)
         } else {
             options.guests.iter().chain(&[])
         };
         let guests = guests.map(|guest| resolve(guest)).collect::<Result<Vec<_>>>()?;
-        let started = Instant::now();
-        match cell_run(cell, &matrix, &agent, &guests, options) {
-            Ok(result) => {
-                let seconds = started.elapsed().as_secs_f32();
-                println!("vm: {}: {} in {seconds:.1} s", cell.name, result.tally);
-                *tally += result.tally;
-                faults.extend(result.fault.map(|fault| format!("{}: {fault}", cell.name)));
+        let kernel = kernel::get(&cell.package)?;
+        println!("vm: {}: {}", cell.name, kernel.label());
+        let archive = archive(&kernel, &matrix, &agent, &guests, options)?;
+        machines.push((cell, kernel, archive));
+    }
+    let outcomes = std::thread::scope(|scope| {
+        let running: Vec<_> = machines
+            .iter()
+            .map(|(cell, kernel, archive)| scope.spawn(|| machine::run(cell, kernel, archive)))
+            .collect();
+        running.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+    });
+    let mut faults = Vec::new();
+    for ((cell, ..), outcome) in machines.iter().zip(outcomes) {
+        match outcome {
+            Ok(Ok(outcome)) => {
+                let seconds = outcome.elapsed.as_secs_f32();
+                println!("vm: {}: {} in {seconds:.1} s", cell.name, outcome.tally);
+                *tally += outcome.tally;
+                faults.extend(outcome.fault.map(|fault| format!("{}: {fault}", cell.name)));
             }
-            Err(error) => faults.push(format!("{}: {error:#}", cell.name)),
+            Ok(Err(error)) => faults.push(format!("{}: {error:#}", cell.name)),
+            Err(_) => faults.push(format!("{}: its thread panicked", cell.name)),
         }
     }
     if faults.is_empty() {
@@ -99,16 +113,14 @@ fn boot(options: &Options, tally: &mut Tally) -> Result<()> {
     bail!("virtual machines failed\n  {}", faults.join("\n  "))
 }
 
-fn cell_run(
-    cell: &Cell,
+/// The initial RAM disk of a cell.
+fn archive(
+    kernel: &Kernel,
     matrix: &Matrix,
     agent: &Path,
     guests: &[Guest],
     options: &Options,
-) -> Result<machine::Outcome> {
-    println!("vm: {}: {}", cell.name, cell.package);
-    let kernel = kernel::get(&cell.package)?;
-    println!("vm: {}: {}", cell.name, kernel.label());
+) -> Result<Vec<u8>> {
     let mut tree = Tree::new();
     tree.system()?;
     tree.program("/init", &run::root().join("tests/vm/init.sh"))?;
@@ -136,7 +148,7 @@ fn cell_run(
         start.push_str(&guest.command(&place, &options.args));
     }
     tree.file("/guests/start", 0o644, start.into_bytes());
-    machine::run(cell, &kernel, &tree.into_cpio())
+    Ok(tree.into_cpio())
 }
 
 /// A test program of the guest.
