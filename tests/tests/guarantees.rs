@@ -65,6 +65,7 @@ fn every_test_on_a_router_is_named() {
         "router_life",
         "router_restart",
         "router_rungs",
+        "router_guard",
     ] {
         let source = fs::read_to_string(root().join(format!("tests/tests/{program}.rs"))).unwrap();
         let lines: Vec<&str> = source.lines().collect();
