@@ -8,6 +8,7 @@ use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::TCP;
 
 use super::running::State;
+use crate::cli::chain;
 use crate::config::{Net, RuleAction};
 use crate::control::report::{
     Cause, Feature, Flow, FlowMap, Interface, List, Netfilter, Queue, State as Health, Status,
@@ -16,6 +17,7 @@ use crate::control::report::{
 use crate::dataplane::table::Record;
 use crate::dataplane::{FeatureState, Hook, State as HookState};
 use crate::kernel::{Report, Support};
+use crate::netfilter::apply;
 use crate::sys::clock;
 
 impl State {
@@ -366,7 +368,20 @@ pub(super) fn probes(report: &Report) -> Vec<Feature> {
             reasons,
         }
     }));
+    features.push(rules());
     features
+}
+
+/// How rules would reach this kernel, found out with tables that are gone again at once.
+fn rules() -> Feature {
+    let (state, rung, reasons) = match apply::choose(apply::Wish::Auto) {
+        Ok((backend, reasons)) if reasons.is_empty() => {
+            (Health::Active, backend.kind().name(), reasons)
+        }
+        Ok((backend, reasons)) => (Health::Degraded, backend.kind().name(), reasons),
+        Err(error) => (Health::Failed, "none", vec![chain(&error)]),
+    };
+    Feature { name: "rules".to_owned(), state, rung: rung.to_owned(), reasons }
 }
 
 fn feature(feature: FeatureState) -> Feature {
