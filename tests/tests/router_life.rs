@@ -25,6 +25,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// A listed source, in every setup here.
 const LISTED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 
+/// What is counted on arrival.
+const WITNESSES: [(&str, &str); 2] = [("arrived", "udp dport 9"), ("last", "udp dport 10")];
+
 fn setup() -> Setup {
     Setup::default().blocklist("bad", &[&LISTED.to_string()]).rule("ads", "block", &["ads.test"])
 }
@@ -40,20 +43,24 @@ impl Guarded {
     fn new() -> Self {
         let world = Router::new(Build::default()).unwrap();
         let echo = TcpService::echo(&world.server, world.server.v4.into(), 443).unwrap();
-        Probe::new(&world.netns, &[("arrived", "udp dport 9")]).unwrap();
+        Probe::new(&world.netns, &WITNESSES).unwrap();
         let wire = world.attacker.injector().unwrap();
         Self { echo, wire, world }
     }
 
     /// How many of ten packets from `source` arrive at the router.
     fn arrivals(&self, source: Ipv4Addr) -> u64 {
-        let count = || observe::counter(&self.world.netns, "inet probe", "arrived").unwrap();
-        let before = count();
+        let count = |name| observe::counter(&self.world.netns, "inet probe", name).unwrap();
+        let (before, last) = (count("arrived"), count("last"));
         let frame: Frame = self.world.attacker.frame().ipv4(source, WAN_V4).udp(4000, 9);
         for _ in 0..10 {
             self.wire.send(&frame.bytes()).unwrap();
         }
-        count() - before
+        // Behind them one from a source that nothing is said about: when it is there, they are.
+        let witness = self.world.attacker.frame().ipv4(self.world.attacker.v4, WAN_V4);
+        self.wire.send(&witness.udp(4000, 10).bytes()).unwrap();
+        wait::until_true("the last packet arrived", LIMIT, || count("last") > last).unwrap();
+        count("arrived") - before
     }
 
     /// Whether a new connection whose hello names `name` is answered.
@@ -192,7 +199,7 @@ fn rules_come_back_after_a_flush() {
 
     guarded.world.netns.run("nft flush ruleset").unwrap();
     guarded.world.firewall().unwrap();
-    Probe::new(&guarded.world.netns, &[("arrived", "udp dport 9")]).unwrap();
+    Probe::new(&guarded.world.netns, &WITNESSES).unwrap();
     agent
         .wait_for_status("the rules were back", LIMIT, |status| {
             (status.netfilter.applied && status.netfilter.reapplied > before).then_some(())

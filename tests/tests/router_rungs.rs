@@ -13,6 +13,7 @@ use sluice_tests::probe::Probe;
 use sluice_tests::router::{Build, Router, WAN, WAN_V4};
 use sluice_tests::service::{Dns, Family, Web, fetch, page};
 use sluice_tests::skip::without_root;
+use sluice_tests::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -86,11 +87,18 @@ fn the_whole_job_on_the_best_rungs_of_this_kernel() {
         .unwrap();
     do_the_job("after a flush");
 
-    let probe = Probe::new(&world.netns, &[("arrived", "udp dport 9")]).unwrap();
+    let witnesses = [("arrived", "udp dport 9"), ("last", "udp dport 10")];
+    let probe = Probe::new(&world.netns, &witnesses).unwrap();
     let wire = world.attacker.injector().unwrap();
     for (source, arrivals) in [("198.51.100.7", 0), ("198.51.100.8", 20)] {
         let frame = world.attacker.frame().ipv4(source.parse().unwrap(), WAN_V4).udp(4000, 9);
         (0..20).for_each(|_| wire.send(&frame.bytes()).unwrap());
+        // When a later packet of somebody else is there, so are these.
+        let last = probe.count("last").unwrap();
+        let other = world.attacker.frame().ipv4(world.attacker.v4, WAN_V4).udp(4000, 10);
+        wire.send(&other.bytes()).unwrap();
+        let arrived = || probe.count("last").unwrap() > last;
+        wait::until_true("the last packet arrived", LIMIT, arrived).unwrap();
         assert_eq!(probe.count("arrived").unwrap(), arrivals, "{source}");
     }
     assert_eq!(agent.count(WAN, "xdp_drop_host").unwrap(), 20);

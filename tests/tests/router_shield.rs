@@ -25,6 +25,12 @@ fn v6(text: &str) -> Ipv6Addr {
     text.parse().unwrap()
 }
 
+/// Waits until the programs have seen what was put on the cable. On a busy machine they run a moment
+/// after the frame was sent; the assertion that follows says what is wrong when they never do.
+fn settled(seen: impl FnMut() -> bool) {
+    wait::settles(Duration::from_secs(5), seen);
+}
+
 /// A UDP frame from a made-up source to the router.
 fn udp_from(host: &Host, source: IpAddr) -> Frame {
     let router: IpAddr = if source.is_ipv4() { WAN_V4.into() } else { WAN_V6.into() };
@@ -65,9 +71,10 @@ fn listed_sources_are_dropped_and_their_neighbours_are_not() {
         for _ in 0..20 {
             wire.send(&udp_from(&world.attacker, source).bytes()).unwrap();
         }
-        // The cable is a function call: what was sent has arrived, or was dropped, by now.
-        let counted = agent.count(WAN, counter).unwrap() - before.0;
-        let arrived = probe.count("arrived").unwrap() - before.1;
+        let counted = || agent.count(WAN, counter).unwrap() - before.0;
+        let arrived = || probe.count("arrived").unwrap() - before.1;
+        settled(|| counted().max(arrived()) >= 20);
+        let (counted, arrived) = (counted(), arrived());
         if counter.contains("drop") {
             assert_eq!((counted, arrived), (20, 0), "{name}: {counter} and arrivals");
         } else {
@@ -96,7 +103,9 @@ fn an_address_allowed_on_the_lan_is_still_dropped_on_wan() {
     for _ in 0..5 {
         wire.send(&udp_from(&world.attacker, v4("198.51.100.7").into()).bytes()).unwrap();
     }
-    assert_eq!(agent.count(WAN, "xdp_drop_host").unwrap(), 5);
+    let dropped = || agent.count(WAN, "xdp_drop_host").unwrap();
+    settled(|| dropped() >= 5);
+    assert_eq!(dropped(), 5);
     assert_eq!(probe.count("arrived").unwrap(), 0);
 }
 
@@ -125,11 +134,16 @@ fn two_hundred_listed_packets_are_two_hundred_drops() {
     let agent = Agent::start(&world, Setup::default().blocklist("bad", &["198.51.100.7"])).unwrap();
     let probe = Probe::new(&world.netns, &[("arrived", "udp dport 9")]).unwrap();
     let wire = world.attacker.injector().unwrap();
-    for _ in 0..200 {
+    let dropped = || agent.count(WAN, "xdp_drop_host").unwrap();
+    for sent in 1..=200 {
         wire.send(&udp_from(&world.attacker, v4("198.51.100.7").into()).bytes()).unwrap();
+        // The ring of a virtual cable holds 256.
+        if sent % 50 == 0 {
+            settled(|| dropped() >= sent);
+        }
     }
     assert_eq!(probe.count("arrived").unwrap(), 0);
-    assert_eq!(agent.count(WAN, "xdp_drop_host").unwrap(), 200);
+    assert_eq!(dropped(), 200);
     let list = agent.status().unwrap().lists.into_iter().find(|list| list.name == "bad").unwrap();
     assert_eq!((list.entries, list.packets), (1, 200));
     let why = agent.why("198.51.100.7").unwrap();
@@ -178,8 +192,10 @@ fn a_syn_flood_is_held_to_the_rate_while_others_connect() {
         }
     }
     let seconds = start.elapsed().as_secs_f64();
-    let (passed, dropped) =
-        (probe.count("flood").unwrap(), agent.count(WAN, "xdp_drop_syn_rate").unwrap());
+    let passed = || probe.count("flood").unwrap();
+    let dropped = || agent.count(WAN, "xdp_drop_syn_rate").unwrap();
+    settled(|| passed() + dropped() >= u64::from(sent));
+    let (passed, dropped) = (passed(), dropped());
     let allowed = BURST as f64 + RATE as f64 * seconds;
     println!("{sent} SYN in {seconds:.2} s: {passed} passed, {allowed:.0} allowed");
     assert!((passed as f64 - allowed).abs() < allowed * 0.1, "{passed} of {allowed:.0}");
@@ -208,17 +224,23 @@ fn the_first_packet_of_every_source_passes() {
     };
     let sources: Vec<Ipv4Addr> =
         (0..500_u16).map(|n| Ipv4Addr::from([198, 18, (n / 250) as u8, (n % 250) as u8])).collect();
-    for &source in &sources {
+    let arrived = || probe.count("arrived").unwrap();
+    for (number, &source) in (1..).zip(&sources) {
         wire.send(&syn(source)).unwrap();
+        if number % 50 == 0 {
+            settled(|| arrived() >= number);
+        }
     }
-    assert_eq!(probe.count("arrived").unwrap(), 500);
+    assert_eq!(arrived(), 500);
     // The second ones come within the second for which the bucket is empty.
     for &source in &sources[..50] {
         wire.send(&syn(source)).unwrap();
         wire.send(&syn(source)).unwrap();
     }
-    assert!(probe.count("arrived").unwrap() < 600, "the limit is not in force at all");
-    assert!(agent.count(WAN, "xdp_drop_syn_rate").unwrap() > 0);
+    let dropped = || agent.count(WAN, "xdp_drop_syn_rate").unwrap();
+    settled(|| arrived() + dropped() >= 600);
+    assert_eq!(arrived() + dropped(), 600);
+    assert!(dropped() > 0, "the limit is not in force at all");
 }
 
 /// R56: what cannot be read is not judged.
@@ -236,7 +258,9 @@ fn truncated_frames_pass_and_are_counted() {
     for _ in 0..7 {
         wire.send(&whole[..14 + 19]).unwrap();
     }
-    assert_eq!(agent.count(WAN, "xdp_truncated").unwrap(), 7);
+    let truncated = || agent.count(WAN, "xdp_truncated").unwrap();
+    settled(|| truncated() >= 7);
+    assert_eq!(truncated(), 7);
     assert_eq!(agent.count(WAN, "xdp_drop_host").unwrap(), 0);
     assert!(observe::received(&world.netns, WAN).unwrap() >= before + 7);
 }
