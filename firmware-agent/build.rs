@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             );
         }
         let file = format!("{name}.o");
-        fs::write(out.join(&file), &object)?;
+        write(&out.join(&file), &object)?;
         let length = object.len();
         write!(
             source,
@@ -60,8 +60,13 @@ fn main() -> Result<(), Box<dyn Error>> {
              static {constant}_ALIGNED: Aligned<{length}> = Aligned(*include_bytes!({file:?}));\n"
         )?;
     }
-    fs::write(out.join("objects.rs"), source)?;
+    write(&out.join("objects.rs"), source.as_bytes())?;
     Ok(())
+}
+
+/// Writes a file unless it holds that already: its time says when the agent has to be built anew.
+fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    if fs::read(path).is_ok_and(|old| old == content) { Ok(()) } else { fs::write(path, content) }
 }
 
 /// A variable that cargo always sets.

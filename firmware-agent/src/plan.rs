@@ -2,6 +2,8 @@
 //!
 //! Pure.
 
+pub mod guard;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

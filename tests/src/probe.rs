@@ -9,7 +9,7 @@ use std::{fs, io};
 use crate::directory::unique;
 use crate::error::{Attempt as _, Result};
 use crate::netns::Netns;
-use crate::observe;
+use crate::{observe, process};
 
 /// Counters of packets that arrive in a namespace, before everything but XDP and TC.
 #[derive(Clone, Copy, Debug)]
@@ -37,28 +37,33 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// An XDP program that is none of Sluice's: it passes every packet.
+/// An XDP program that is none of Sluice's and passes every packet; attached while this lives.
 #[derive(Debug)]
-pub struct ForeignXdp {
+pub struct ForeignXdp<'a> {
+    netns: &'a Netns,
+    interface: String,
     pin: PathBuf,
 }
 
-impl ForeignXdp {
+impl<'a> ForeignXdp<'a> {
     /// Loads it and attaches it to an interface, with the tool an administrator would use.
-    pub fn attach(netns: &Netns, interface: &str) -> Result<Self> {
+    pub fn attach(netns: &'a Netns, interface: &str) -> Result<Self> {
         let program = load(XDP_PASS).attempt(|| "load a foreign program".to_owned())?;
         let pin = Path::new("/sys/fs/bpf").join(unique("foreign"));
         pin_program(&program, &pin).attempt(|| format!("pin {}", pin.display()))?;
-        let this = Self { pin };
+        let this = Self { netns, interface: interface.to_owned(), pin };
         let pin = this.pin.display();
         netns.run(&format!("ip link set dev {interface} xdp pinned {pin}"))?;
         Ok(this)
     }
 }
 
-impl Drop for ForeignXdp {
+impl Drop for ForeignXdp<'_> {
     fn drop(&mut self) {
-        // The attachment ends with the namespace.
+        let mut detach = self.netns.command("ip");
+        detach.args(["link", "set", "dev", &self.interface, "xdp", "off"]);
+        // Both end with the namespace at the latest.
+        let _detached = process::tidy(&mut detach);
         let _removed = fs::remove_file(&self.pin);
     }
 }

@@ -11,6 +11,8 @@ use serde::Deserialize;
 pub struct Status {
     /// `active`, or the worst state of a feature.
     pub state: String,
+    /// Process of the agent.
+    pub pid: u32,
     /// Milliseconds from the start of the process to protection in force.
     pub ready_ms: u64,
     /// Counts configurations.

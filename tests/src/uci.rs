@@ -6,12 +6,11 @@ use std::fmt::Write as _;
 ///
 /// ```
 /// use sluice_tests::uci::Uci;
-/// let text = Uci::default()
+/// let file = Uci::default()
 ///     .section("rule", "ads")
 ///     .option("action", "block")
-///     .list("domain", &["ads.test"])
-///     .text();
-/// assert_eq!(text, "\nconfig rule 'ads'\n\toption action 'block'\n\tlist domain 'ads.test'\n");
+///     .list("domain", &["ads.test"]);
+/// assert_eq!(file.text(), "\nconfig rule 'ads'\n\toption action 'block'\n\tlist domain 'ads.test'\n");
 /// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Uci(String);

@@ -457,17 +457,24 @@ fn when_tcx_is_full_both_sides_go_to_clsact_and_foreign_programs_stay() {
 
 /// R65: the rung of kernels before 6.6.
 #[test]
-fn clsact_is_taken_up_again_and_removed_only_if_it_was_ours() {
+fn clsact_is_taken_up_again_and_removed_only_if_nobody_else_uses_it() {
+    /// When somebody else puts a filter into the qdisc.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Other {
+        Never,
+        Before,
+        After,
+    }
     if without_programs() {
         return;
     }
-    for foreign in [false, true] {
+    for other in [Other::Never, Other::Before, Other::After] {
         let world = World::new();
-        if foreign {
-            world.inside.run("tc qdisc add dev wan clsact").unwrap();
+        let add_other = || {
             let (ifindex, program) = (world.device("wan").ifindex, foreign_classifier());
+            let place = (7, 1);
             let add = || {
-                let place = (7, 1);
+                rtnetlink::add_clsact(ifindex).unwrap();
                 rtnetlink::add_filter(
                     ifindex,
                     Side::Ingress,
@@ -478,8 +485,10 @@ fn clsact_is_taken_up_again_and_removed_only_if_it_was_ours() {
                 )
             };
             world.inside.enter(add).unwrap().unwrap();
+        };
+        if other == Other::Before {
+            add_other();
         }
-        let others = world.filters("wan", Side::Ingress);
         let mut plan = world.plan();
         plan.interfaces[0].tc = TcWish::Clsact;
         let (first, features) = world.start(&plan);
@@ -490,6 +499,9 @@ fn clsact_is_taken_up_again_and_removed_only_if_it_was_ours() {
         };
         let before = ours(Side::Ingress);
         assert_eq!((before.len(), ours(Side::Egress).len()), (1, 1));
+        if other == Other::After {
+            add_other();
+        }
         drop(first);
         assert_eq!(ours(Side::Ingress), before, "filters outlive the agent");
 
@@ -499,8 +511,11 @@ fn clsact_is_taken_up_again_and_removed_only_if_it_was_ours() {
         assert_eq!(after.len(), 1, "replaced, not added");
         assert_ne!(after[0].prog_id, before[0].prog_id);
         world.stop(second, false);
-        assert_eq!(world.filters("wan", Side::Ingress), others);
-        assert_eq!(world.has_clsact("wan"), foreign);
+        let left: Vec<_> =
+            world.filters("wan", Side::Ingress).into_iter().map(|filter| filter.name).collect();
+        let others = if other == Other::Never { vec![] } else { vec!["other".to_owned()] };
+        assert_eq!(left, others, "{other:?}");
+        assert_eq!(world.has_clsact("wan"), other != Other::Never, "{other:?}");
         assert!(world.is_clean());
     }
 }
@@ -859,21 +874,42 @@ fn a_hundred_thousand_entries_are_loaded_within_five_seconds() {
     world.stop(dataplane, false);
 }
 
-/// An upgrade of the agent: pins of another layout version.
+/// An upgrade of the agent: pins of another layout version, whose maps nobody can read any more.
+/// The agent fills its own maps before it attaches, and the old programs work until then.
 #[test]
-fn links_of_another_layout_version_are_taken_over() {
+fn links_of_another_layout_version_are_taken_over_without_a_gap() {
     if without_programs() {
         return;
     }
     let world = World::new();
     let plan = world.plan();
-    let (dataplane, _) = world.start(&plan);
+    let (mut dataplane, _) = world.start(&plan);
+    block(&mut dataplane);
     drop(dataplane);
     let version = |number| world.pins.path().join(format!("v{number}"));
     fs::rename(version(sluice_abi::ABI_VERSION), version(4_000_000)).unwrap();
     let native = world.device("wan").xdp.native;
-    let (dataplane, features) = world.start(&plan);
-    assert_eq!(shown(&features, "wan"), best());
+    let probe = Probe::new(&world.inside, &[("arrived", "ip saddr 198.51.100.7")]).unwrap();
+    let stop = AtomicBool::new(false);
+    let injector = world.injector();
+    let dataplane = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                injector.send(&frame(LISTED)).unwrap();
+            }
+        });
+        let report = Report::of_this_kernel();
+        let dataplane = world.inside.enter(|| {
+            let mut dataplane = Dataplane::load(&plan, Objects::embedded(), report).unwrap();
+            block(&mut dataplane);
+            assert_eq!(shown(&dataplane.reattach().unwrap(), "wan"), best());
+            dataplane
+        });
+        stop.store(true, Ordering::Relaxed);
+        dataplane.unwrap()
+    });
+    expect_dropped(&world, &dataplane, 20);
+    assert_eq!(probe.count("arrived").unwrap(), 0);
     assert_ne!(world.device("wan").xdp.native, native);
     assert!(!version(4_000_000).exists());
     world.stop(dataplane, false);

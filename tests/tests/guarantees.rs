@@ -24,6 +24,7 @@ fn files(module: &[&str]) -> Vec<PathBuf> {
         "datapath" => "ebpf/datapath/src",
         "sluice" => "firmware-agent/src",
         "xtask" => "cross/xtask/src",
+        "users" => return vec![root().join("firmware-agent/tests/users.rs")],
         test => return vec![root().join(format!("tests/tests/{test}.rs"))],
     };
     let module = rest.iter().fold(root().join(top), |path, part| path.join(part));
@@ -57,7 +58,15 @@ fn every_test_that_is_named_exists() {
 fn every_test_on_a_router_is_named() {
     let document = fs::read_to_string(root().join("tests/GUARANTEES.md")).unwrap();
     let names: Vec<String> = names(&document).iter().map(|name| name.join("::")).collect();
-    for program in ["router_inspect", "router_shield", "router_fragment", "router_life"] {
+    for program in [
+        "router_inspect",
+        "router_shield",
+        "router_fragment",
+        "router_life",
+        "router_restart",
+        "router_rungs",
+        "router_guard",
+    ] {
         let source = fs::read_to_string(root().join(format!("tests/tests/{program}.rs"))).unwrap();
         let lines: Vec<&str> = source.lines().collect();
         for window in lines.windows(2).filter(|window| window[0] == "#[test]") {

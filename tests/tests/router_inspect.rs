@@ -189,7 +189,8 @@ fn a_blocked_name_fails_and_its_neighbour_works() {
     assert!(verdicts > 0, "the rules count nothing: {status:#?}");
     let why = site.agent.why("deep.in.ads.test").unwrap();
     let cause = why.causes.first().unwrap();
-    assert_eq!((cause.by.as_str(), cause.entry.as_str()), ("ads", "ads.test"));
+    assert!(cause.by.ends_with("ads"), "{cause:?}");
+    assert_eq!(cause.entry, "ads.test");
 }
 
 /// One connection to a service that echoes: `first` in pieces, then 100 KiB whole and back.
@@ -313,6 +314,12 @@ fn a_thousand_packets_without_a_decision_leave_the_flow_map_empty() {
     for port in 0..1000 {
         let frame = world.client().frame().ipv4(world.client().v4, world.server.v4);
         wire.send(&frame.udp(20_000 + port, 4433).payload(b"one").bytes()).unwrap();
+        // Fewer in flight than a device's backlog holds: the kernel drops the rest of a burst.
+        let sent = u32::from(port) + 1;
+        sluice_tests::wait::until_true("few were in flight", LIMIT, || {
+            service.count() + 200 > sent
+        })
+        .unwrap();
     }
     sluice_tests::wait::until_true("all were delivered", LIMIT, || service.count() == 1000)
         .unwrap();

@@ -134,7 +134,8 @@ fn two_hundred_listed_packets_are_two_hundred_drops() {
     assert_eq!((list.entries, list.packets), (1, 200));
     let why = agent.why("198.51.100.7").unwrap();
     let cause = why.causes.first().unwrap();
-    assert_eq!((cause.by.as_str(), cause.entry.as_str()), ("bad", "198.51.100.7"));
+    assert!(cause.by.ends_with("bad"), "{cause:?}");
+    assert_eq!(cause.entry, "198.51.100.7");
     assert_eq!(agent.why("198.51.100.8").unwrap().causes.len(), 0);
 }
 

@@ -75,7 +75,8 @@ fn a_foreign_program_is_seen_where_it_is_attached() {
     assert!(observe::is_loaded(only.id));
     // Traffic goes through it.
     assert!(world.client().ping(world.server.v4.into()).unwrap());
-    drop((foreign, world));
+    drop(foreign);
+    assert_eq!(observe::attached(&world.netns).unwrap(), []);
     wait::until_true("it was gone", Duration::from_secs(10), || !observe::is_loaded(only.id))
         .unwrap();
 }

@@ -5,6 +5,7 @@
 //! state while it waits.
 
 mod inspector;
+mod lists;
 mod report;
 mod running;
 mod signals;

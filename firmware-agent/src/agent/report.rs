@@ -42,7 +42,7 @@ impl State {
             generation: self.generation,
             config_file: self.file.display().to_string(),
             config_errors: self.mistakes.clone(),
-            config_warnings: self.warnings.clone(),
+            config_warnings: self.warnings.iter().chain(self.lists.warnings()).cloned().collect(),
             features,
             interfaces: self.interfaces(),
             netfilter: self.netfilter(),
@@ -68,6 +68,12 @@ impl State {
                 reasons: reason.iter().cloned().collect(),
             }],
         };
+        if !self.plan.enabled {
+            for feature in features.iter_mut().filter(|feature| feature.state != Health::Failed) {
+                feature.state = Health::Off;
+                feature.reasons.push("option enabled is 0: everything passes".to_owned());
+            }
+        }
         if let Some(dataplane) = &self.dataplane
             && !dataplane.notes().is_empty()
         {
@@ -179,7 +185,7 @@ impl State {
                 let hits = hits.and_then(|hits| hits.of(number).ok()).unwrap_or_default();
                 List {
                     name: name.to_string(),
-                    entries: nets.len() as u64,
+                    entries: (nets.len() - self.lists.left_out(number)) as u64,
                     packets: hits.packets,
                     bytes: hits.bytes,
                     last_s_ago: ago(now_ns, hits.last_ns),

@@ -10,9 +10,10 @@ use std::time::Duration;
 use smol::{LocalExecutor, Timer, future};
 
 use super::inspector::{Inspector, Policy};
+use super::lists::Lists;
 use super::signals::{Signals, Wish};
 use crate::cli::{Exit, Failed, chain};
-use crate::config::{Backend as Wanted, Config, Net};
+use crate::config::{Backend as Wanted, Config};
 use crate::control::Request;
 use crate::control::server::{Methods, Server};
 use crate::dataplane::flows::Flows;
@@ -61,6 +62,7 @@ pub(super) struct State {
     pub(super) generation: u32,
     pub(super) file: PathBuf,
     pub(super) warnings: Vec<String>,
+    pub(super) lists: Lists,
     /// Mistakes of the file that was refused last; empty when the file is in force.
     pub(super) mistakes: Vec<String>,
     pub(super) started_ns: u64,
@@ -130,6 +132,7 @@ impl Running {
             generation,
             file: file.to_owned(),
             warnings,
+            lists: Lists::default(),
             mistakes: Vec::new(),
             started_ns,
             ready_ns: 0,
@@ -154,7 +157,8 @@ impl Running {
             Err(error) => log::warn!("{error}"),
         }
         if let Some(mut dataplane) = dataplane {
-            let refused = set_lists(&mut dataplane, &state.plan).err();
+            state.lists.look();
+            let refused = state.lists.set(&mut dataplane, &state.plan).err();
             let attached = dataplane.reattach();
             state.dataplane = Some(dataplane);
             if let Some(error) = refused {
@@ -243,6 +247,7 @@ impl Running {
             let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
             inspector.sweep(clock::monotonic_ns(), flows);
             state.look_after_interfaces();
+            state.look_after_lists();
             state.restore_rules();
         }
     }
@@ -269,7 +274,14 @@ impl Running {
     /// Reads the configuration again. With mistakes in it the old one stays in force.
     fn reload(&self) -> Result<(), Vec<String>> {
         let mut state = self.state.borrow_mut();
+        // One that has not begun: what the file says by now counts.
+        let pending = self.restart.1.try_recv().ok();
         let outcome = state.reload();
+        if outcome.is_err()
+            && let Some(pending) = pending
+        {
+            let _ = self.restart.0.try_send(pending);
+        }
         match &outcome {
             Ok(_) => state.mistakes.clear(),
             Err(mistakes) => {
@@ -284,7 +296,6 @@ impl Running {
             }
         }
         if let Some(anew) = outcome? {
-            // A second reload before the first took effect: the file is read again then anyway.
             let _ = self.restart.0.try_send(anew);
         }
         Ok(())
@@ -440,6 +451,17 @@ impl State {
         }
     }
 
+    /// Leaves other entries out when the router has got other addresses.
+    fn look_after_lists(&mut self) {
+        if let Some(dataplane) = &mut self.dataplane
+            && !self.plan.lists.is_empty()
+            && self.lists.look()
+            && let Err(error) = self.lists.set(dataplane, &self.plan)
+        {
+            log::error!("{}", error.chain());
+        }
+    }
+
     /// Puts the file into force. `Some` when that needs everything brought up anew.
     fn reload(&mut self) -> Result<Option<Box<Anew>>, Vec<String>> {
         let (config, warnings) = Config::load(&self.file)
@@ -450,6 +472,9 @@ impl State {
         plan.dataplane.settings.generation = self.generation;
         let change = self.plan.change(&plan);
         crate::sys::log::start(config.main.log_level);
+        // Before anything else, which may take its time or fail. With no change it undoes what a
+        // reload that has been overtaken did.
+        self.switch(plan.enabled);
         if change == Change::None {
             self.warnings = warnings;
             return Ok(None);
@@ -461,7 +486,8 @@ impl State {
         }
         if let Some(dataplane) = &mut self.dataplane {
             // The lists first: they are what can be refused, and then nothing has changed.
-            set_lists(dataplane, &plan).map_err(|error| vec![error.chain()])?;
+            self.lists.look();
+            self.lists.set(dataplane, &plan).map_err(|error| vec![error.chain()])?;
             if let Err(error) = dataplane.apply(&plan.dataplane) {
                 return Err(vec![error.chain()]);
             }
@@ -486,6 +512,15 @@ impl State {
         self.generation = generation;
         log::info!("configuration in force, generation {generation}");
         Ok(None)
+    }
+
+    /// Tells the programs about the kill switch; on only where it is on already, because bringing
+    /// everything up is what switches it on.
+    fn switch(&mut self, on: bool) {
+        let Some(dataplane) = &mut self.dataplane else { return };
+        if let Err(error) = dataplane.settings.enable(on && self.plan.enabled) {
+            log::error!("{}", error.chain());
+        }
     }
 
     /// Removes rules and, unless `keep`, programs; returns what did not work.
@@ -532,14 +567,4 @@ const fn policy(plan: &Plan) -> Policy {
         idle_udp: plan.idle.1,
         block: plan.block,
     }
-}
-
-fn set_lists(dataplane: &mut Dataplane, plan: &Plan) -> Result<(), crate::dataplane::Error> {
-    let lists: Vec<(u32, &[Net])> =
-        (0..).zip(&plan.lists).map(|(number, (_, nets))| (number, &**nets)).collect();
-    if let Some(blocklist) = &mut dataplane.blocklist {
-        // What lifts a list is there before the list.
-        blocklist.sync_allowed(&plan.allowed)?;
-    }
-    dataplane.set_lists(&lists).map(drop)
 }

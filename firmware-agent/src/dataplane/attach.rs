@@ -81,21 +81,17 @@ pub(super) fn attach_xdp(
     ))
 }
 
-/// Removes the shield from a device.
-pub(super) fn detach_xdp(ifindex: u32, links: &mut Links) -> Result<(), Error> {
-    links.release(Mark::Xdp, ifindex)
-}
-
-/// Attaches the classifiers to both sides of a device, or to none.
+/// Attaches the classifiers to both sides of a device. What an earlier run used, and what got no
+/// further than one side, is not taken away here: see [`detach_others`].
 pub(super) fn attach_tc(
     programs: TcPrograms<'_>,
     device: &Device,
     links: &mut Links,
     wish: TcWish,
-) -> Result<(TcRung, Vec<String>), Error> {
+) -> (TcRung, Vec<String>) {
     let ifindex = device.ifindex;
     let pins = links.pins().clone();
-    let (rung, missing) = choose_tc(
+    choose_tc(
         || match wish {
             TcWish::Auto => tcx(programs, ifindex, links).into(),
             TcWish::Clsact | TcWish::Off => Support::No("not wanted".to_owned()),
@@ -107,15 +103,7 @@ pub(super) fn attach_tc(
             },
             TcWish::Off => Support::No("not wanted".to_owned()),
         },
-    );
-    // Now that the chosen way works, the other one, from an earlier run, goes.
-    if rung != TcRung::Tcx {
-        detach_tcx(ifindex, links)?;
-    }
-    if rung != TcRung::Clsact {
-        detach_clsact(ifindex, &pins)?;
-    }
-    Ok((rung, missing))
+    )
 }
 
 /// Removes every attachment of ours from devices that `keeps` does not name.
@@ -231,16 +219,8 @@ fn create(
 
 fn tcx(programs: TcPrograms<'_>, ifindex: u32, links: &mut Links) -> io::Result<()> {
     for (hook, mark, _, _, prog) in programs.sides() {
-        let taken_up = take_up_tcx(prog, ifindex, hook, links, mark);
-        let attached = match taken_up {
-            Ok(true) => Ok(()),
-            Ok(false) => create(prog, ifindex, hook, links, mark),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = attached {
-            // One side alone would drop half of a flow.
-            detach_tcx(ifindex, links).map_err(io::Error::other)?;
-            return Err(error);
+        if !take_up_tcx(prog, ifindex, hook, links, mark)? {
+            create(prog, ifindex, hook, links, mark)?;
         }
     }
     Ok(())
@@ -270,31 +250,19 @@ fn take_up_tcx(
     Ok(false)
 }
 
-fn detach_tcx(ifindex: u32, links: &mut Links) -> Result<(), Error> {
-    links.release(Mark::TcxIn, ifindex)?;
-    links.release(Mark::TcxOut, ifindex)
-}
-
 fn clsact(programs: TcPrograms<'_>, ifindex: u32, pins: &Pins) -> Result<(), String> {
     let failed = |what: &str, error: RequestError| format!("{what}: {error}");
     let added = rtnetlink::add_clsact(ifindex).map_err(|error| failed("add qdisc", error))?;
-    let result = (|| {
-        if added {
-            pins.remind(Mark::Qdisc, ifindex).map_err(|error| error.chain())?;
-        }
-        pins.remind(Mark::Filters, ifindex).map_err(|error| error.chain())?;
-        for (_, _, side, name, prog) in programs.sides() {
-            let replace = own_filter(ifindex, side, name)?.is_some();
-            rtnetlink::add_filter(ifindex, side, FILTER, name, prog, replace)
-                .map_err(|error| failed("add filter", error))?;
-        }
-        Ok(())
-    })();
-    if result.is_err() {
-        // One side alone would drop half of a flow.
-        detach_clsact(ifindex, pins).map_err(|error| error.chain())?;
+    if added {
+        pins.remind(Mark::Qdisc, ifindex).map_err(|error| error.chain())?;
     }
-    result
+    pins.remind(Mark::Filters, ifindex).map_err(|error| error.chain())?;
+    for (_, _, side, name, prog) in programs.sides() {
+        let replace = own_filter(ifindex, side, name)?.is_some();
+        rtnetlink::add_filter(ifindex, side, FILTER, name, prog, replace)
+            .map_err(|error| failed("add filter", error))?;
+    }
+    Ok(())
 }
 
 /// Our filter on one side; an error when our place belongs to somebody else.

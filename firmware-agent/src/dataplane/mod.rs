@@ -380,10 +380,7 @@ impl Dataplane {
             match rung {
                 XdpRung::None => {
                     // All entrances or none: an interface that is half protected looks protected.
-                    let undone = targets
-                        .iter()
-                        .map(|target| attach::detach_xdp(target.device.ifindex, &mut self.links));
-                    state.reasons.extend(undone.filter_map(|result| Some(result.err()?.chain())));
+                    // What is not held is taken away at the end of the round.
                     state.state = State::Failed;
                     return state.without_marks();
                 }
@@ -442,7 +439,7 @@ impl Dataplane {
         let attachment = target_attachment(interface, &target);
         let attached = programs
             .fast_path(&mut self.loader, self.links.pins(), self.objects, attachment)
-            .and_then(|(ingress, egress)| {
+            .map(|(ingress, egress)| {
                 let programs = TcPrograms { ingress: ingress.as_fd(), egress: egress.as_fd() };
                 attach::attach_tc(programs, &target.device, &mut self.links, interface.tc)
             });

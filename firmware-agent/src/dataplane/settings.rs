@@ -53,7 +53,7 @@ impl SettingsMap {
         if on {
             settings.flags |= Settings::ENABLED;
         }
-        self.write(settings)
+        if settings == self.current { Ok(()) } else { self.write(settings) }
     }
 
     const LISTS: u32 = Settings::BLOCK_HOSTS | Settings::BLOCK_NETS;

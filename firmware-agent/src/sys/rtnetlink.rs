@@ -1,4 +1,7 @@
-//! Devices, clsact and `cls_bpf` through rtnetlink: what the data path attaches to.
+//! Devices, clsact and `cls_bpf` through rtnetlink: what the data path attaches to. Addresses and
+//! default routes: what it must leave alone.
+
+mod address;
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -6,6 +9,8 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use nix::sys::socket::SockProtocol;
 
 use super::netlink::{Attr, Attrs, Builder, RequestError, Socket, flag};
+
+pub use self::address::{Address, Gateway, addresses, default_gateways};
 
 /// XDP on a device.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

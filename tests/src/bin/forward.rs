@@ -23,19 +23,22 @@ const ROUNDS: u32 = 300;
 const PAYLOAD: usize = 1472;
 
 /// A router and the way to send through it.
-struct Lane {
+struct Lane<'a> {
     name: &'static str,
     wire: Injector,
     frame: Vec<u8>,
     best_ns: f64,
-    _guards: (Option<Agent>, Vec<ForeignXdp>),
-    _world: Router,
+    _guards: (Option<Agent>, Vec<ForeignXdp<'a>>),
 }
 
-impl Lane {
-    fn new(name: &'static str, xdp: Option<&'static str>, foreign: bool) -> Result<Self> {
-        let world = Router::new(Build { lan: Lan::Plain, ..Build::default() })?;
-        let agent = xdp.map(|xdp| Agent::start(&world, Setup::default().xdp(xdp))).transpose()?;
+impl<'a> Lane<'a> {
+    fn new(
+        world: &'a Router,
+        name: &'static str,
+        xdp: Option<&'static str>,
+        foreign: bool,
+    ) -> Result<Self> {
+        let agent = xdp.map(|xdp| Agent::start(world, Setup::default().xdp(xdp))).transpose()?;
         let mut programs = Vec::new();
         if foreign {
             mount_bpffs()?;
@@ -67,7 +70,7 @@ impl Lane {
         )?;
         let wire = client.injector()?;
         let guards = (agent, programs);
-        Ok(Self { name, wire, frame, best_ns: f64::MAX, _guards: guards, _world: world })
+        Ok(Self { name, wire, frame, best_ns: f64::MAX, _guards: guards })
     }
 
     fn batch(&mut self) -> Result<()> {
@@ -89,12 +92,14 @@ fn main() -> Result<()> {
     if skip::without_root() {
         return Ok(());
     }
+    let build = Build { lan: Lan::Plain, ..Build::default() };
+    let worlds = (0..5).map(|_| Router::new(build)).collect::<Result<Vec<_>>>()?;
     let mut lanes = [
-        Lane::new("plain router", None, false)?,
-        Lane::new("empty native XDP on both sides", None, true)?,
-        Lane::new("Sluice without XDP", Some("off"), false)?,
-        Lane::new("Sluice, generic XDP", Some("generic"), false)?,
-        Lane::new("Sluice, native XDP", Some("native"), false)?,
+        Lane::new(&worlds[0], "plain router", None, false)?,
+        Lane::new(&worlds[1], "empty native XDP on both sides", None, true)?,
+        Lane::new(&worlds[2], "Sluice without XDP", Some("off"), false)?,
+        Lane::new(&worlds[3], "Sluice, generic XDP", Some("generic"), false)?,
+        Lane::new(&worlds[4], "Sluice, native XDP", Some("native"), false)?,
     ];
     for _ in 0..ROUNDS {
         for lane in &mut lanes {

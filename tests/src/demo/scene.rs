@@ -176,7 +176,7 @@ impl Scene {
     /// The comparison; nothing when there is no twin.
     pub(super) fn measure(&self, rounds: u32) -> Result<Rates> {
         let Some((iperf, plain)) = &self.iperf else { return Ok(Rates::default()) };
-        say("[5/5] comparing throughput: plain router, with Sluice, every packet through a queue");
+        say("[5/5] comparing throughput: plain, empty XDP, Sluice, every packet through a queue");
         let progress = |round| {
             say(&format!("        round {round} of {rounds}"));
         };

@@ -184,6 +184,7 @@ fn throughput(out: &mut String, rates: &Rates) {
     };
     for (name, way) in [
         ("plain router", &rates.plain),
+        ("plain, an empty program in XDP", &rates.empty_xdp),
         ("router with Sluice", &rates.sluice),
         ("every packet through a queue", &rates.queued),
     ] {
@@ -193,6 +194,12 @@ fn throughput(out: &mut String, rates: &Rates) {
             "  {name:34} {down:>10.0} {down_share:>5.0} % {up:>10.0} {up_share:>5.0} %"
         );
     }
+    out.push('\n');
+    paragraph(
+        out,
+        "Virtual cables pay for XDP as such: the program of the second line does nothing. What Sluice \
+         itself costs is the step from there to the third.",
+    );
     let range = |way: &Way| {
         let all = || way.download.iter().chain(&way.upload).copied();
         let (low, high) = (all().fold(f64::MAX, f64::min), all().fold(0.0, f64::max));
@@ -200,7 +207,7 @@ fn throughput(out: &mut String, rates: &Rates) {
     };
     let _infallible = writeln!(
         out,
-        "\n  {} of each, in turns; they ranged {} plain, {} with Sluice, {} queued.",
+        "  {} of each, in turns; they ranged {} plain, {} with Sluice, {} queued.",
         plural(rates.plain.download.len() as u64, "run"),
         range(&rates.plain),
         range(&rates.sluice),
@@ -301,7 +308,7 @@ mod tests {
     }
 
     fn facts() -> Facts {
-        let status = r#"{"state":"active","ready_ms":80,"generation":1,"config_errors":[],
+        let status = r#"{"pid":7,"state":"active","ready_ms":80,"generation":1,"config_errors":[],
             "features":[],"lists":[{"name":"known_bad","entries":3,"packets":12}],
             "interfaces":[{"name":"wan","device":"wan","counters":{
                 "xdp_drop_host":12,"xdp_drop_syn_rate":9400,"xdp_pass":1}}],
@@ -327,6 +334,7 @@ mod tests {
             answers: vec![("sluice why ads.test".to_owned(), "blocked by no_ads\n".to_owned())],
             rates: Some(Rates {
                 plain: Way { download: vec![1000.0, 900.0, 1100.0], upload: vec![800.0] },
+                empty_xdp: Way { download: vec![990.0, 890.0, 1090.0], upload: vec![800.0] },
                 sluice: Way { download: vec![980.0, 970.0, 550.0], upload: vec![800.0] },
                 queued: Way { download: vec![100.0, 90.0, 110.0], upload: vec![80.0] },
             }),

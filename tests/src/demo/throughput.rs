@@ -1,4 +1,5 @@
-//! The same router three ways: plain, with Sluice, and with every packet through a queue.
+//! The same router four ways: plain, with an XDP program that does nothing, with Sluice, and with
+//! every packet through a queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,6 +7,7 @@ use std::thread::JoinHandle;
 
 use crate::error::{Attempt as _, Error, Result};
 use crate::netns::Netns;
+use crate::probe::ForeignXdp;
 use crate::router::Router;
 use crate::service::Iperf;
 use crate::wait;
@@ -20,6 +22,8 @@ const SECONDS: u32 = 1;
 pub(super) struct Rates {
     /// Plain forwarding.
     pub(super) plain: Way,
+    /// Plain, with an empty XDP program on every port: what virtual cables pay for XDP as such.
+    pub(super) empty_xdp: Way,
     /// With Sluice in force.
     pub(super) sluice: Way,
     /// Every packet handed to a program that accepts it.
@@ -50,7 +54,7 @@ pub(super) fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Measures in turns, so that a busy moment of the machine hits all three. `plain` is a second
+/// Measures in turns, so that a busy moment of the machine hits all four. `plain` is a second
 /// world of the same build without Sluice.
 pub(super) fn measure(
     guarded: (&Router, &Iperf),
@@ -62,6 +66,11 @@ pub(super) fn measure(
     for round in 1..=rounds {
         progress(round);
         rates.plain.add(plain.0, plain.1)?;
+        let ports = plain.0.ports();
+        let programs = ports.iter().map(|port| ForeignXdp::attach(&plain.0.netns, port));
+        let programs = programs.collect::<Result<Vec<_>>>()?;
+        rates.empty_xdp.add(plain.0, plain.1)?;
+        drop(programs);
         rates.sluice.add(guarded.0, guarded.1)?;
         let everything = Everything::start(&plain.0.netns)?;
         rates.queued.add(plain.0, plain.1)?;

@@ -1,4 +1,4 @@
-//! What a crash of the agent leaves behind, when its configuration says: nothing on the devices.
+//! What packets see when the agent crashes, comes up anew, or is switched off and on.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -6,6 +6,9 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use aya::maps::{Array, Map, MapData};
+use sluice_abi::names;
+use sluice_abi::settings::Settings;
 use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::frame::Frame;
 use sluice_tests::hello::client_hello;
@@ -21,8 +24,11 @@ const LIMIT: Duration = Duration::from_secs(10);
 const LISTED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 
 fn setup() -> Setup {
-    let setup = Setup::default().blocklist("bad", &[&LISTED.to_string()]);
-    setup.rule("ads", "block", &["ads.test"]).main("on_crash", "detach")
+    Setup::default().blocklist("bad", &[&LISTED.to_string()]).rule("ads", "block", &["ads.test"])
+}
+
+fn detaching() -> Setup {
+    setup().main("on_crash", "detach")
 }
 
 struct World {
@@ -89,7 +95,7 @@ fn a_killed_agent_takes_its_programs_with_it() {
         return;
     }
     let world = World::new();
-    let mut agent = Agent::start(&world.router, setup()).unwrap();
+    let mut agent = Agent::start(&world.router, detaching()).unwrap();
     assert_eq!(world.arrivals(), 0);
     assert!(!world.answered("ads.test"));
     let programs = world.programs();
@@ -119,7 +125,7 @@ fn a_restart_of_its_own_has_no_gap() {
         return;
     }
     let world = World::new();
-    let mut agent = Agent::start(&world.router, setup()).unwrap();
+    let mut agent = Agent::start(&world.router, detaching()).unwrap();
     let before = world.arrived();
     let generation = agent.status().unwrap().generation;
     let done = AtomicBool::new(false);
@@ -132,7 +138,7 @@ fn a_restart_of_its_own_has_no_gap() {
             }
             sent
         });
-        agent.reload(&setup().main("bucket_sets", 128)).unwrap();
+        agent.reload(&detaching().main("bucket_sets", 128)).unwrap();
         let reloaded = wait::until_true("the sizes were in force", LIMIT, || {
             // Nobody answers while it comes up.
             agent
@@ -151,4 +157,56 @@ fn a_restart_of_its_own_has_no_gap() {
         !world.programs().iter().any(|program| program.hook == "xdp")
     })
     .unwrap();
+}
+
+/// The kill switch as the programs see it.
+struct Switch(Array<MapData, Settings>);
+
+impl Switch {
+    fn of(agent: &Agent) -> Self {
+        let map = Map::Array(agent.map(names::SETTINGS).unwrap());
+        Self(Array::try_from(map).unwrap())
+    }
+
+    fn is_on(&self) -> bool {
+        self.0.get(&0, 0).unwrap().flags & Settings::ENABLED != 0
+    }
+}
+
+/// R59: switched off, programs stay where they are and do nothing, and the rules go; the programs
+/// first, because the rest takes its time.
+#[test]
+fn switching_off_stops_the_programs_before_anything_else() {
+    if without_root() {
+        return;
+    }
+    let world = World::new();
+    let mut agent = Agent::start(&world.router, setup()).unwrap();
+    assert_eq!(world.arrivals(), 0);
+    let (switch, programs) = (Switch::of(&agent), world.programs());
+    for _ in 0..2 {
+        agent.reload(&setup().main("enabled", 0)).unwrap();
+        let mut seen_without_rules = false;
+        wait::until_true("everything was off", LIMIT, || {
+            // In this order: rules that are gone say that the switch was used before.
+            if !world.has_rules() {
+                assert!(!switch.is_on(), "the rules went first");
+                seen_without_rules = true;
+            }
+            seen_without_rules && agent.status().is_ok_and(|status| status.state == "off")
+        })
+        .unwrap();
+        assert_eq!(world.programs().len(), programs.len(), "they are inert, not gone");
+        assert_eq!(world.arrivals(), 10);
+        assert!(world.answered("ads.test"));
+        let status = agent.status().unwrap();
+        let off = |feature: &sluice_tests::report::Feature| feature.state == "off";
+        assert!(status.features.iter().all(off), "{:?}", status.features);
+
+        agent.reload(&setup()).unwrap();
+        wait::until_true("everything was on", LIMIT, || world.has_rules()).unwrap();
+        assert!(switch.is_on(), "the programs first here, too");
+        assert_eq!(world.arrivals(), 0);
+        assert!(!world.answered("ads.test"));
+    }
 }
