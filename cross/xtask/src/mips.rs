@@ -22,6 +22,8 @@ const TESTS: [&[&str]; 3] = [
         "a_million_flows_stay_within_their_memory",
         "--skip",
         "no_truncation_or_stray_byte_stops_the_parser",
+        "--skip",
+        "agrees_with_a_model_that_keeps_each_byte_by_itself",
     ],
     // Timers depend on a flag of the build (see cross/targets.toml) and fail by never firing.
     &["--package", "sluice", "--test", "timers"],
@@ -42,6 +44,7 @@ pub(crate) fn main() -> Result<()> {
 /// Runs the tests on each target that has some. Each line of their output goes to `watch`.
 pub(crate) fn test(mut watch: impl FnMut(&str)) -> Result<()> {
     let toolchain = Toolchain::find()?;
+    let mut failed = Vec::new();
     for (name, target) in targets::read()?.into_iter().filter(|(_, target)| target.run_tests) {
         let qemu = run::find(&target.qemu)
             .with_context(|| format!("no {}: run cross/setup.sh test", target.qemu))?;
@@ -51,8 +54,14 @@ pub(crate) fn test(mut watch: impl FnMut(&str)) -> Result<()> {
             println!("mips: {name}: {}", tests.join(" "));
             let mut cargo = target.cargo(&toolchain, "test")?;
             cargo.args(["--quiet"]).args(tests).env(&runner, &qemu);
-            run::watched(&mut cargo, &mut watch)?;
+            if let Err(error) = run::watched(&mut cargo, &mut watch) {
+                println!("mips: {name}: {error:#}");
+                failed.push(name.clone());
+            }
         }
+    }
+    if !failed.is_empty() {
+        bail!("tests failed on {}", failed.join(", "));
     }
     Ok(())
 }
