@@ -36,7 +36,7 @@ impl Linear {
     /// Bytes in the linear part.
     #[inline(always)]
     #[must_use]
-    pub fn len(&self) -> u64 {
+    pub const fn bytes(&self) -> u64 {
         (self.end - self.data) as u64
     }
 }

@@ -168,4 +168,5 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 /// The kernel starts programs at their section; a host build only needs something to link.
 #[cfg(not(target_arch = "bpf"))]
+#[allow(clippy::missing_const_for_fn, reason = "found in the test target only")]
 fn main() {}
