@@ -7,7 +7,7 @@ pub mod guard;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sluice_abi::names::LISTS_MAX;
+use sluice_abi::names::LISTS_CONFIGURED_MAX;
 use sluice_abi::settings::Settings;
 
 use crate::config::{self, Backend, Config, Main, Net, OnError, Policy, RuleAction};
@@ -87,7 +87,7 @@ impl Plan {
             .blocklists
             .iter()
             .filter(|list| list.enabled)
-            .take(LISTS_MAX as usize)
+            .take(LISTS_CONFIGURED_MAX as usize)
             .map(|list| (list.name.as_str().into(), list.entries.clone()))
             .collect();
         let allowed: Vec<(Net, u32)> = config

@@ -52,20 +52,55 @@ pub enum Counter {
     TcOutDropBlocked = 20,
     /// TC egress: the kill switch is off.
     TcOutInert = 21,
+    /// XDP: an address lies in the bulk lists: dropped.
+    XdpDropListed = 22,
+    /// XDP: the source is in a range that is never routed: dropped.
+    XdpDropBogon = 23,
+    /// XDP: the source is private and came from the provider: dropped.
+    XdpDropPrivate = 24,
+    /// XDP: the source is an address of this router, or source and destination are the same: dropped.
+    XdpDropMartian = 25,
+    /// XDP: TCP flags that no stack sends: dropped.
+    XdpDropTcpFlags = 26,
+    /// XDP: the source is over its rate of ICMP packets: dropped.
+    XdpDropIcmpRate = 27,
+    /// XDP: the destination gets more answers of a well-known UDP amplifier than it may: dropped.
+    XdpDropAmplification = 28,
+    /// XDP: the destination is over its packet rate: dropped.
+    XdpDropDestinationRate = 29,
+    /// XDP: the destination is over its rate of TCP SYN packets from sources that never completed a handshake: dropped.
+    XdpDropDestinationSyn = 30,
+    /// XDP: the source opens connections faster than it may: dropped.
+    XdpDropConnectionRate = 31,
+    /// XDP: the ACK of a handshake carries no valid SYN cookie: dropped.
+    XdpDropSynCookie = 32,
+    /// XDP: a SYN was answered with a SYN cookie.
+    XdpSynCookieSent = 33,
+    /// A destination got a fresh, full bucket in a free way.
+    DestinationNew = 34,
+    /// A destination got a fresh, full bucket and another one lost its own.
+    DestinationEvicted = 35,
+    /// TC: over the rate of its flow or profile: dropped.
+    TcDropLimited = 36,
+    /// TC: held to a rate and within it: marked.
+    TcLimited = 37,
+    /// TC egress: the DSCP of its profile was written.
+    TcOutDscp = 38,
 }
 
 impl Counter {
     /// Counters per interface, rounded up so that an index is a shift.
-    pub const STRIDE: u32 = 32;
+    pub const STRIDE: u32 = 64;
 
     /// Every counter, in the order of the numbers.
     #[rustfmt::skip]
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 39] = [
         Self::XdpPass, Self::XdpInert, Self::XdpNotIp, Self::XdpTruncated, Self::XdpMalformed,
         Self::XdpDropHost, Self::XdpDropPrefix, Self::XdpDropSourceRate, Self::XdpDropSynRate,
         Self::XdpAllowed, Self::SourceNew, Self::SourceEvicted, Self::TcNoFlow, Self::TcUnknown,
         Self::TcInspect, Self::TcTrusted, Self::TcDropBlocked, Self::TcNewSyn,
         Self::TcInert, Self::TcOutPass, Self::TcOutDropBlocked, Self::TcOutInert,
+        Self::XdpDropListed, Self::XdpDropBogon, Self::XdpDropPrivate, Self::XdpDropMartian, Self::XdpDropTcpFlags, Self::XdpDropIcmpRate, Self::XdpDropAmplification, Self::XdpDropDestinationRate, Self::XdpDropDestinationSyn, Self::XdpDropConnectionRate, Self::XdpDropSynCookie, Self::XdpSynCookieSent, Self::DestinationNew, Self::DestinationEvicted, Self::TcDropLimited, Self::TcLimited, Self::TcOutDscp,
     ];
 
     /// Where this counter lies in `TOTALS` for the interface in `slot`.
@@ -101,6 +136,23 @@ impl Counter {
             Self::TcOutPass => "tc_out_pass",
             Self::TcOutDropBlocked => "tc_out_drop_blocked",
             Self::TcOutInert => "tc_out_inert",
+            Self::XdpDropListed => "xdp_drop_listed",
+            Self::XdpDropBogon => "xdp_drop_bogon",
+            Self::XdpDropPrivate => "xdp_drop_private",
+            Self::XdpDropMartian => "xdp_drop_martian",
+            Self::XdpDropTcpFlags => "xdp_drop_tcp_flags",
+            Self::XdpDropIcmpRate => "xdp_drop_icmp_rate",
+            Self::XdpDropAmplification => "xdp_drop_amplification",
+            Self::XdpDropDestinationRate => "xdp_drop_destination_rate",
+            Self::XdpDropDestinationSyn => "xdp_drop_destination_syn",
+            Self::XdpDropConnectionRate => "xdp_drop_connection_rate",
+            Self::XdpDropSynCookie => "xdp_drop_syn_cookie",
+            Self::XdpSynCookieSent => "xdp_syn_cookie_sent",
+            Self::DestinationNew => "destination_new",
+            Self::DestinationEvicted => "destination_evicted",
+            Self::TcDropLimited => "tc_drop_limited",
+            Self::TcLimited => "tc_limited",
+            Self::TcOutDscp => "tc_out_dscp",
         }
     }
 
@@ -115,6 +167,18 @@ impl Counter {
                 | Self::XdpDropSynRate
                 | Self::TcDropBlocked
                 | Self::TcOutDropBlocked
+                | Self::XdpDropListed
+                | Self::XdpDropBogon
+                | Self::XdpDropPrivate
+                | Self::XdpDropMartian
+                | Self::XdpDropTcpFlags
+                | Self::XdpDropIcmpRate
+                | Self::XdpDropAmplification
+                | Self::XdpDropDestinationRate
+                | Self::XdpDropDestinationSyn
+                | Self::XdpDropConnectionRate
+                | Self::XdpDropSynCookie
+                | Self::TcDropLimited
         )
     }
 }

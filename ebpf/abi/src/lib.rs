@@ -25,10 +25,11 @@ pub mod attach;
 pub mod counter;
 pub mod flow;
 pub mod names;
+pub mod reason;
 pub mod settings;
 pub mod shield;
 pub mod verdict;
 
 /// Version of every layout in this crate; part of the name of the pin directory, so that an agent
 /// never takes up maps of another layout.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

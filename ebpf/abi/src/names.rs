@@ -34,3 +34,9 @@ pub const TC_FLOW_OUT: &str = "tc_flow_out";
 
 /// Most lists that have hit counters.
 pub const LISTS_MAX: u32 = 64;
+/// Number of the list of what was blocked by hand.
+pub const LIST_MANUAL: u32 = 62;
+/// Number of the list of what was blocked automatically.
+pub const LIST_AUTOMATIC: u32 = 63;
+/// Most lists of the configuration.
+pub const LISTS_CONFIGURED_MAX: u32 = LIST_MANUAL;

@@ -22,7 +22,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use sluice_abi::attach::{Attachment, Role};
-use sluice_abi::names::LISTS_MAX;
+use sluice_abi::names::LISTS_CONFIGURED_MAX;
 
 pub use self::interface::{Interface, XdpWish};
 pub use self::list::{Allowlist, Blocklist};
@@ -247,8 +247,8 @@ impl Builder<'_> {
     fn check_counts(&mut self) {
         for (count, most, kind) in [
             (self.config.interfaces.len(), Attachment::SLOTS, "interface"),
-            (self.config.blocklists.len(), LISTS_MAX, "blocklist"),
-            (self.config.allowlists.len(), LISTS_MAX, "allowlist"),
+            (self.config.blocklists.len(), LISTS_CONFIGURED_MAX, "blocklist"),
+            (self.config.allowlists.len(), LISTS_CONFIGURED_MAX, "allowlist"),
         ] {
             if count > most as usize {
                 let reason = format!("has {count} sections of type {kind}, {most} are allowed");
