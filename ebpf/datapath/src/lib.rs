@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod bucket;
+pub mod bulk;
 pub mod packet;
 pub mod parse;
 pub mod sources;

@@ -106,6 +106,18 @@ pub enum Error {
     /// The kernel cannot run the programs at all.
     #[error("start the data path: {0}")]
     Kernel(String),
+    /// The image of the lists could not be made or read.
+    #[error("{operation} the image of the lists")]
+    Image {
+        /// What was done.
+        operation: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The lists need more memory than they may have.
+    #[error(transparent)]
+    Memory(#[from] super::bulk::TooLarge),
 }
 
 impl Error {

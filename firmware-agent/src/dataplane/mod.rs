@@ -5,6 +5,7 @@
 
 mod attach;
 pub mod blocklist;
+pub mod bulk;
 mod device;
 pub mod error;
 pub mod feature;
