@@ -10,7 +10,9 @@ use std::time::Duration;
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
 use sluice_abi::settings::Settings;
 
-use crate::config::{self, Backend, Config, Main, Net, OnError, Policy, RuleAction};
+use crate::config::{
+    self, Backend, Config, Counts, ListFile, Main, Net, OnError, Policy, RuleAction,
+};
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Sizes, TcWish};
 use crate::inspect::engine::Limits;
 use crate::netfilter::rules::{RulesError, Ruleset};
@@ -35,8 +37,8 @@ pub struct Plan {
     pub domains: Vec<(String, RuleAction, u32)>,
     /// Names of the rules by number.
     pub rules: Vec<Box<str>>,
-    /// Blocklists by number: name and entries.
-    pub lists: Vec<(Box<str>, Vec<Net>)>,
+    /// Blocklists by number.
+    pub lists: Vec<ListPlan>,
     /// What no list blocks, with the roles where that holds.
     pub allowed: Vec<(Net, u32)>,
     /// Decided flows that are remembered.
@@ -55,6 +57,32 @@ pub struct Plan {
     pub run_dir: PathBuf,
     /// The kill switch.
     pub enabled: bool,
+    /// Memory for lists in the kernel; 0 is a part of the machine's.
+    pub list_memory_kib: u32,
+    /// What no list may cover.
+    pub management: Vec<Net>,
+}
+
+/// A blocklist.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListPlan {
+    /// Its name.
+    pub name: Box<str>,
+    /// Entries of its section.
+    pub entries: Vec<Net>,
+    /// Its files as they were when the configuration was read.
+    pub files: Vec<ListFile>,
+}
+
+impl ListPlan {
+    /// Its entries by what they cost.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.entries.iter().for_each(|net| counts.add(net));
+        self.files.iter().for_each(|file| counts.join(&file.counts));
+        counts
+    }
 }
 
 /// What it takes to get from one plan to another, cheapest first.
@@ -83,12 +111,16 @@ impl Plan {
             main.queues,
             main.policy == Policy::Open,
         )?;
-        let lists: Vec<(Box<str>, Vec<Net>)> = config
+        let lists: Vec<ListPlan> = config
             .blocklists
             .iter()
             .filter(|list| list.enabled)
             .take(LISTS_CONFIGURED_MAX as usize)
-            .map(|list| (list.name.as_str().into(), list.entries.clone()))
+            .map(|list| ListPlan {
+                name: list.name.as_str().into(),
+                entries: list.entries.clone(),
+                files: list.sources.clone(),
+            })
             .collect();
         let allowed: Vec<(Net, u32)> = config
             .allowlists
@@ -139,6 +171,8 @@ impl Plan {
             sweep: Duration::from_secs(main.sweep_s.into()),
             run_dir: main.run_dir.clone(),
             enabled: main.enabled,
+            list_memory_kib: main.list_memory_kib,
+            management: main.management.clone(),
         })
     }
 
@@ -164,6 +198,8 @@ impl Plan {
             sweep,
             run_dir,
             enabled,
+            list_memory_kib,
+            management,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -176,6 +212,7 @@ impl Plan {
             || *ruleset != self.ruleset
             || (domains, rules) != (&self.domains, &self.rules)
             || (lists, allowed) != (&self.lists, &self.allowed)
+            || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
             || (*sweep, *on_crash) != (self.sweep, old.on_crash);
         if restart {
@@ -201,15 +238,18 @@ fn interface((interface, slot): (&config::Interface, u32)) -> InterfacePlan {
     }
 }
 
-fn sizes(main: &Main, lists: &[(Box<str>, Vec<Net>)], allowed: &[(Net, u32)]) -> Sizes {
-    let nets = || lists.iter().flat_map(|(_, nets)| nets);
-    let hosts = nets().filter(|net| net.is_host()).count();
+fn sizes(main: &Main, lists: &[ListPlan], allowed: &[(Net, u32)]) -> Sizes {
+    let mut counts = Counts::default();
+    for list in lists {
+        counts.join(&list.counts());
+    }
     Sizes {
         flows_keys: main.flows * 2,
         flow_slots: main.flows,
         bucket_sets: main.bucket_sets,
-        block_hosts: room(hosts as u32),
-        block_nets: room((nets().count() - hosts) as u32),
+        // What the image of the lists has needs no room here.
+        block_hosts: room(counts.hosts),
+        block_nets: room(counts.nets),
         allow_nets: room(allowed.len() as u32),
     }
 }

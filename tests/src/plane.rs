@@ -18,7 +18,7 @@ use aya::programs::{ProgramError, SchedClassifier, TestRun as _, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRunOptions};
 use sluice::dataplane::blocklist::Room;
 use sluice::dataplane::object::Objects;
-use sluice::dataplane::{Blocklist, Flows, Hits, SettingsMap, Totals};
+use sluice::dataplane::{Blocklist, Bulk, Flows, Hits, SettingsMap, Totals};
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Direction, FlowKey, FlowState};
@@ -148,6 +148,8 @@ pub struct Shield {
     pub blocklist: Blocklist,
     /// What they dropped.
     pub hits: Hits,
+    /// The image of the configured ones.
+    pub bulk: Bulk,
     _pins: PinDir,
 }
 
@@ -174,6 +176,7 @@ impl Shield {
             totals: Totals::new(map(names::TOTALS)).unwrap(),
             blocklist: blocklist.unwrap(),
             hits: Hits::new(map(names::LIST_HITS)).unwrap(),
+            bulk: Bulk::new(map(names::BULK)).unwrap(),
             ebpf,
             _pins: pins,
         }

@@ -7,15 +7,17 @@
 
 use bytemuck::{Pod, Zeroable};
 
+const CHUNK_BYTES: usize = 1 << 16;
+
 /// One value of an image's map.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub struct Chunk([u64; Chunk::BYTES / 8]);
+pub struct Chunk([u64; CHUNK_BYTES / 8]);
 abi_type!(Chunk, size = 65_536, align = 8);
 
 impl Chunk {
     /// Bytes of a chunk.
-    pub const BYTES: usize = 1 << 16;
+    pub const BYTES: usize = CHUNK_BYTES;
 
     /// The byte at `offset` modulo the size.
     #[inline(always)]

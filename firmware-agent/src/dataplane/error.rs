@@ -115,6 +115,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A file of a list could not be read again.
+    #[error("read list {}", path.display())]
+    ListFile {
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
     /// The lists need more memory than they may have.
     #[error(transparent)]
     Memory(#[from] super::bulk::TooLarge),

@@ -83,10 +83,10 @@ impl Entries {
         }
     }
 
-    /// IPv6 entries that are too long for an image.
+    /// IPv6 entries that are too long for an image, with their lists.
     #[must_use]
-    pub fn long(&self) -> &[(Net, u32)] {
-        &self.long
+    pub fn take_long(&mut self) -> Vec<(Net, u32)> {
+        std::mem::take(&mut self.long)
     }
 
     /// Whether the image would be empty.

@@ -201,7 +201,7 @@ where
     }
 
     /// The number of a new chunk.
-    fn begin(&mut self) -> Result<u32, ImageError<E>> {
+    const fn begin(&mut self) -> Result<u32, ImageError<E>> {
         if self.next == CHUNKS_MAX {
             return Err(ImageError::TooLarge);
         }

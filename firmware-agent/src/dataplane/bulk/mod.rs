@@ -54,9 +54,7 @@ impl Bulk {
     /// Whether the image has IPv4 addresses, and IPv6 prefixes.
     #[must_use]
     pub fn has_entries(&self) -> (bool, bool) {
-        self.image
-            .as_ref()
-            .map_or((false, false), |(_, header)| (header.buckets != 0, header.blocks != 0))
+        has_entries(self.image.as_ref())
     }
 
     /// Writes an image of sorted `entries`, of `bytes` bytes as [`measure`] says. It is not in force
@@ -107,6 +105,16 @@ impl Bulk {
 
 /// An image that is whole and not in force.
 pub struct Prepared(Option<(OwnedFd, Header)>);
+
+impl Prepared {
+    pub(super) fn has_entries(&self) -> (bool, bool) {
+        has_entries(self.0.as_ref())
+    }
+}
+
+fn has_entries(image: Option<&(OwnedFd, Header)>) -> (bool, bool) {
+    image.map_or((false, false), |(_, header)| (header.buckets != 0, header.blocks != 0))
+}
 
 fn bytes(header: &Header) -> u64 {
     u64::from(header.chunks) * Chunk::BYTES as u64

@@ -23,7 +23,7 @@ impl Image for Built {
 impl Built {
     fn of(lists: &[(u32, &[Net])]) -> Self {
         let mut entries = Entries::of(lists);
-        assert!(entries.long().is_empty());
+        assert_eq!(entries.take_long(), []);
         entries.sort();
         let mut chunks = BTreeMap::new();
         let header = write(&entries, |number, chunk| {
