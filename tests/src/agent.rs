@@ -251,7 +251,8 @@ impl Agent {
         while let Some(place) = places.pop() {
             let entries = fs::read_dir(&place).attempt(|| format!("list {}", place.display()))?;
             for entry in entries.flatten() {
-                if entry.file_name() == name {
+                if sluice::dataplane::layout::is_pin_of(&entry.file_name().to_string_lossy(), name)
+                {
                     return Ok(entry.path());
                 }
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

@@ -92,6 +92,12 @@ pub struct FlowMap {
     pub entries: u64,
     /// Removed as idle or past their deadline.
     pub expired: u64,
+    /// Blocked and limited flows.
+    pub held: u64,
+    /// Those that found no room.
+    pub held_refused: u64,
+    /// Trusted flows that were looked at once more.
+    pub reinspected: u64,
 }
 
 /// A blocklist.

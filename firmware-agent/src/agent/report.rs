@@ -55,6 +55,10 @@ impl State {
                 expired: self.inspector.totals.expired,
                 evicted: self.inspector.totals.evicted,
                 write_errors: self.inspector.totals.write_errors,
+                held: self.inspector.table.held().into(),
+                held_capacity: self.inspector.table.held_max().into(),
+                held_refused: self.inspector.table.refused(),
+                reinspected: self.inspector.totals.reinspected,
             },
             lists: self.lists(now_ns),
         }
@@ -324,9 +328,13 @@ impl State {
                     action: match found.action {
                         RuleAction::Allow => "allow",
                         RuleAction::Block => "block",
+                        RuleAction::Limit => "limit",
                     }
                     .to_owned(),
-                    by: format!("rule {}", rule.map(ToString::to_string).unwrap_or_default()),
+                    by: format!(
+                        "rule {}",
+                        rule.map(|rule| rule.name.to_string()).unwrap_or_default()
+                    ),
                     entry: found.domain.to_owned(),
                     packets: sent.sum(),
                     last_s_ago: None,

@@ -70,6 +70,10 @@ pub(super) fn status(status: &Status) -> String {
         ("expired", flows.expired),
         ("evicted", flows.evicted),
         ("write errors", flows.write_errors),
+        ("blocked or limited", flows.held),
+        ("blocked or limited, capacity", flows.held_capacity),
+        ("blocked or limited, no room", flows.held_refused),
+        ("inspected once more", flows.reinspected),
     ] {
         table.row(["flow map", counter, &value.to_string()]);
     }

@@ -101,6 +101,15 @@ pub struct FlowMap {
     pub evicted: u64,
     /// Decisions that the kernel refused to store.
     pub write_errors: u64,
+    /// Blocked and limited flows, which nothing displaces.
+    pub held: u64,
+    /// How many of those fit.
+    pub held_capacity: u64,
+    /// Blocked and limited flows that found no room: blocked ones are dropped by the mark of their
+    /// connection, others are not limited.
+    pub held_refused: u64,
+    /// Trusted flows that were looked at once more.
+    pub reinspected: u64,
 }
 
 /// A blocklist.
