@@ -44,6 +44,8 @@ pub(super) struct Totals {
     pub(super) write_errors: u64,
     /// Decisions about connections that conntrack did not know: their other key is missing.
     pub(super) without_connection: u64,
+    /// Packets of undecided flows that `on_error` dropped.
+    pub(super) dropped_undecided: u64,
 }
 
 /// Owns everything between queue and flow map.
@@ -115,7 +117,10 @@ impl Inspector {
             }
             Outcome::Undecided(cause) => {
                 match self.policy.on_error {
-                    OnError::Drop => return nfqueue::Verdict::Drop,
+                    OnError::Drop => {
+                        self.totals.dropped_undecided += 1;
+                        return nfqueue::Verdict::Drop;
+                    }
                     OnError::Alert => {
                         log::warn!("passed uninspected: {}: {}", cause.name(), describe(step.flow));
                     }
