@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::unistd::{Gid, Group, geteuid};
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -81,6 +82,9 @@ pub struct Server {
     /// Device and inode, by which the socket is known again.
     identity: (u64, u64),
     group: Option<Gid>,
+    /// Keeps the directory ours while two agents start at the same instant; a stale socket would be
+    /// replaced by both. The kernel gives it back when the process ends, however it ends.
+    _lock: Flock<fs::File>,
 }
 
 impl Server {
@@ -106,10 +110,11 @@ impl Server {
             fs::set_permissions(path, fs::Permissions::from_mode(mode))
         };
         restrict(run_dir, 0o750).map_err(failed("restrict directory", run_dir))?;
+        let lock = lock(run_dir)?;
         make_room(&path)?;
         let listener = Async::<UnixListener>::bind(&path).map_err(failed("listen at", &path))?;
         let identity = identity(&path).map_err(failed("look at", &path))?;
-        let server = Self { listener, path, identity, group };
+        let server = Self { listener, path, identity, group, _lock: lock };
         let path = &server.path;
         restrict(path, 0o660).map_err(failed("restrict socket", path))?;
         Ok(server)
@@ -193,6 +198,15 @@ fn claim(dir: &Path) -> Result<(), ServeError> {
         }
     }
     Ok(())
+}
+
+/// Takes the directory for this process.
+fn lock(dir: &Path) -> Result<Flock<fs::File>, ServeError> {
+    let open = fs::File::open(dir).map_err(failed("open directory", dir))?;
+    Flock::lock(open, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => ServeError::Running { path: socket_path(dir) },
+        errno => failed("lock directory", dir)(errno.into()),
+    })
 }
 
 /// Removes a socket that nobody listens to any more, and nothing else.
@@ -458,6 +472,9 @@ mod tests {
         let dir = Dir::new("successor");
         let first = Server::open(&dir.0).unwrap();
         fs::remove_file(socket_path(&dir.0)).unwrap();
+        let second = Server::open(&dir.0);
+        assert!(matches!(second, Err(ServeError::Running { .. })), "the directory is still taken");
+        fs::remove_dir(&dir.0).unwrap();
         let second = Server::open(&dir.0).unwrap();
         drop(first);
         assert!(socket_path(&dir.0).exists());
