@@ -425,6 +425,25 @@ mod tests {
     }
 
     #[test]
+    fn of_agents_that_find_a_stale_socket_at_the_same_instant_one_takes_its_place() {
+        let dir = Dir::new("rivals");
+        drop(Server::open(&dir.0).unwrap());
+        for round in 0..200 {
+            drop(UnixListener::bind(socket_path(&dir.0)).unwrap());
+            let barrier = std::sync::Barrier::new(4);
+            let winners: Vec<Server> = std::thread::scope(|scope| {
+                let rival = || {
+                    barrier.wait();
+                    Server::open(&dir.0).ok()
+                };
+                let rivals: Vec<_> = (0..4).map(|_| scope.spawn(rival)).collect();
+                rivals.into_iter().filter_map(|rival| rival.join().unwrap()).collect()
+            });
+            assert_eq!(winners.len(), 1, "round {round}");
+        }
+    }
+
+    #[test]
     fn what_is_not_a_stale_socket_is_left_where_it_is() {
         let dir = Dir::new("foreign");
         let path = socket_path(&dir.0);
