@@ -7,6 +7,8 @@
 //! The last lines, `ratio NAME VALUE`, are what `cargo xtask bench` holds to `cross/bench.toml`: the
 //! dearest of the frames, less the empty program, as a multiple of one lookup in a hash map by a key
 //! of 16 bytes. Such a ratio hardly depends on the machine, a time does.
+//!
+//! `--beside OBJECT:PROGRAM` measures an XDP program of somebody else in the same run.
 
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
@@ -85,6 +87,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         let name = format!("xdp_shield, {name}");
         ratios.add(&name, &row(&name, xdp.as_fd_raw(), &frames)?);
     }
+    for (name, ebpf) in &mut beside()? {
+        let program: &mut Xdp = ebpf.program_mut(name).ok_or("no such program")?.try_into()?;
+        program.load()?;
+        describe(name, &program.info()?);
+        let fd = program.fd()?.try_clone()?;
+        row(name, fd.as_fd_raw(), &frames)?;
+    }
     ratios.floor = row("empty, TC_ACT_UNSPEC", empty_tc.as_raw_fd(), &frames)?;
     ratios.lookup = row("one hash lookup", lookup_tc.as_raw_fd(), &frames)?;
     for (name, verdict) in
@@ -129,6 +138,20 @@ impl Ratios {
         let ratios = frames.map(|((floor, lookup), time)| (time - floor) / (lookup - floor));
         self.rows.push((name.to_owned(), ratios.fold(f64::MIN, f64::max)));
     }
+}
+
+/// The objects behind `--beside` with the program of each.
+fn beside() -> Result<Vec<(String, Ebpf)>, Box<dyn Error>> {
+    let mut others = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let value = if argument == "--beside" { arguments.next() } else { None };
+        let value = value.ok_or("usage: bench [--beside OBJECT:PROGRAM]...")?;
+        let (file, program) = value.rsplit_once(':').ok_or("--beside OBJECT:PROGRAM")?;
+        let mut loader = EbpfLoader::new();
+        others.push((program.to_owned(), loader.allow_unsupported_maps().load_file(file)?));
+    }
+    Ok(others)
 }
 
 trait AsFdRaw {
