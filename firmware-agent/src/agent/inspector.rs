@@ -69,6 +69,8 @@ pub(super) struct Totals {
     pub(super) without_connection: u64,
     /// Trusted flows that were looked at once more.
     pub(super) reinspected: u64,
+    /// Packets of undecided flows that `on_error` dropped.
+    pub(super) dropped_undecided: u64,
 }
 
 /// Owns everything between queue and flow map.
@@ -170,7 +172,10 @@ impl Inspector {
                     self.forget(key, flows);
                 }
                 match self.policy.on_error {
-                    OnError::Drop => return nfqueue::Verdict::Drop,
+                    OnError::Drop => {
+                        self.totals.dropped_undecided += 1;
+                        return nfqueue::Verdict::Drop;
+                    }
                     OnError::Alert => {
                         log::warn!("passed uninspected: {}: {}", cause.name(), describe(step.flow));
                     }

@@ -25,6 +25,7 @@ impl State {
     pub(super) fn status(&self) -> Status {
         let now_ns = clock::monotonic_ns();
         let features = self.features();
+        let (netfilter, queue) = (self.netfilter(), self.queue());
         let worst = features.iter().map(|feature| feature.state);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -47,8 +48,9 @@ impl State {
             config_warnings: self.warnings.iter().chain(self.lists.warnings()).cloned().collect(),
             features,
             interfaces: self.interfaces(),
-            netfilter: self.netfilter(),
-            queue: self.queue(),
+            drops: self.drops(&netfilter, &queue),
+            netfilter,
+            queue,
             flows: FlowMap {
                 entries: self.inspector.table.len() as u64,
                 capacity: self.plan.flows.into(),

@@ -46,6 +46,13 @@ pub(super) fn status(status: &Status) -> String {
     }
     section(&mut text, &table);
 
+    let mut table = Table::new(&["dropped in", "reason", "interface", "packets"]);
+    for drops in &status.drops {
+        let interface = drops.interface.as_deref().unwrap_or("-");
+        table.row([&drops.place, &drops.reason, interface, &drops.packets.to_string()]);
+    }
+    section(&mut text, &table);
+
     let mut table = Table::new(&["where", "counter", "value"]);
     let netfilter = &status.netfilter;
     for (name, value) in &netfilter.counters {
