@@ -78,9 +78,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let lookup_map = hash_map()?;
     let lookup_xdp = yardstick(6, 2, Some(lookup_map.as_raw_fd()))?;
     let lookup_tc = yardstick(3, -1, Some(lookup_map.as_raw_fd()))?;
-    let mut ratios = Ratios::default();
-    ratios.floor = row("empty, XDP_PASS", empty_xdp.as_raw_fd(), &frames)?;
-    ratios.lookup = row("one hash lookup", lookup_xdp.as_raw_fd(), &frames)?;
+    let mut ratios = Ratios {
+        floor: row("empty, XDP_PASS", empty_xdp.as_raw_fd(), &frames)?,
+        lookup: row("one hash lookup", lookup_xdp.as_raw_fd(), &frames)?,
+        rows: Vec::new(),
+    };
     for (name, change) in settings() {
         let mut map: Array<_, Settings> = Array::try_from(map(&mut shield, names::SETTINGS)?)?;
         map.set(0, change, 0)?;
@@ -123,7 +125,6 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Costs as multiples of one hash lookup.
-#[derive(Default)]
 struct Ratios {
     /// Minima of the empty program, by frame.
     floor: Vec<f64>,
@@ -332,11 +333,11 @@ fn yardstick(kind: u32, action: i32, map: Option<RawFd>) -> Result<OwnedFd, Box<
         rest: [u64; 12],
     }
     const fn instruction(code: u8, registers: u8, offset: i16, value: i32) -> [u8; 8] {
-        let ([a, b], [c, d, e, f]) = (offset.to_ne_bytes(), value.to_ne_bytes());
+        let (near, far) = (offset.to_ne_bytes(), value.to_ne_bytes());
         // Destination and source register share a byte as bit fields do.
         let registers =
             if cfg!(target_endian = "little") { registers } else { registers.rotate_left(4) };
-        [code, registers, a, b, c, d, e, f]
+        [code, registers, near[0], near[1], far[0], far[1], far[2], far[3]]
     }
     let mut code = Vec::new();
     if let Some(map) = map {

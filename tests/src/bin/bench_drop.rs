@@ -12,7 +12,6 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
-use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use sluice_tests::agent::{Agent, Setup};
@@ -58,9 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         text
     })?;
-    let setup = || {
-        Setup::default().blocklist_file("bad", &list, 2 * LISTED)
-    };
+    let setup = || Setup::default().blocklist_file("bad", &list, 2 * LISTED);
     let _generic = Agent::start(generic, setup().xdp("generic"))?;
     let _native = Agent::start(native, setup().xdp("native"))?;
 
@@ -159,7 +156,8 @@ fn mac_of(netns: &Netns, device: &str) -> Result<[u8; 6], Box<dyn Error>> {
     let octets = text.split_whitespace().next().ok_or("no address")?.split(':');
     let octets =
         octets.map(|octet| u8::from_str_radix(octet, 16)).collect::<Result<Vec<_>, _>>()?;
-    Ok(octets.try_into().map_err(|_| "not six octets")?)
+    let octets: Option<[u8; 6]> = octets.try_into().ok();
+    Ok(octets.ok_or("not six octets")?)
 }
 
 /// A UDP frame to the router, 64 bytes; the source and the checksum are the program's to write.
@@ -209,29 +207,38 @@ fn map(sources: &[u32]) -> io::Result<OwnedFd> {
     let values: Vec<[u8; 8]> = sources
         .iter()
         .map(|source| {
-            let ([a, b, c, d], [e, f]) = (source.to_be_bytes(), checksum(*source).to_be_bytes());
-            [a, b, c, d, e, f, 0, 0]
+            let mut value = [0; 8];
+            value[..4].copy_from_slice(&source.to_be_bytes());
+            value[4..6].copy_from_slice(&checksum(*source).to_be_bytes());
+            value
         })
         .collect();
-    let mut batch: [u64; 7] =
-        [0, 0, keys.as_ptr() as u64, values.as_ptr() as u64, u64::from(keys.len() as u32), 0, 0];
-    batch[4] = if cfg!(target_endian = "little") {
-        u64::from(keys.len() as u32) | (map.as_raw_fd() as u64) << 32
-    } else {
-        u64::from(keys.len() as u32) << 32 | map.as_raw_fd() as u64
-    };
+    let (count, fd) = (u64::from(keys.len() as u32), u64::from(map.as_raw_fd().cast_unsigned()));
+    let pair = if cfg!(target_endian = "little") { count | fd << 32 } else { count << 32 | fd };
+    let mut batch = [0, 0, keys.as_ptr() as u64, values.as_ptr() as u64, pair, 0, 0];
     bpf(26, &mut batch)?;
     Ok(map)
 }
 
+/// One instruction.
+const fn op(code: u8, to: u8, from: u8, offset: i16, value: i32) -> [u8; 8] {
+    let (near, far) = (offset.to_ne_bytes(), value.to_ne_bytes());
+    let registers = if cfg!(target_endian = "little") { to | from << 4 } else { to << 4 | from };
+    [code, registers, near[0], near[1], far[0], far[1], far[2], far[3]]
+}
+
+/// `union bpf_attr` of `BPF_PROG_LOAD`.
+#[repr(C)]
+struct Load {
+    kind: u32,
+    count: u32,
+    code: u64,
+    license: u64,
+    rest: [u64; 13],
+}
+
 /// A program that writes a random source and returns `action`, or sends the frame out of a device.
 fn generator(map: &OwnedFd, action: i32, out: Option<u32>) -> io::Result<OwnedFd> {
-    const fn op(code: u8, to: u8, from: u8, offset: i16, value: i32) -> [u8; 8] {
-        let ([a, b], [c, d, e, f]) = (offset.to_ne_bytes(), value.to_ne_bytes());
-        let registers =
-            if cfg!(target_endian = "little") { to | from << 4 } else { to << 4 | from };
-        [code, registers, a, b, c, d, e, f]
-    }
     let mask = i32::try_from(LISTED - 1).map_err(io::Error::other)?;
     let mut code = vec![
         op(0xbf, 6, 1, 0, 0),               // r6 = context
@@ -269,14 +276,6 @@ fn generator(map: &OwnedFd, action: i32, out: Option<u32>) -> io::Result<OwnedFd
         code[jump][2..4].copy_from_slice(&distance.to_ne_bytes());
     }
     code.extend([op(0xb7, 0, 0, 0, 0), op(0x95, 0, 0, 0, 0)]); // XDP_ABORTED
-    #[repr(C)]
-    struct Load {
-        kind: u32,
-        count: u32,
-        code: u64,
-        license: u64,
-        rest: [u64; 13],
-    }
     let mut load = Load {
         kind: 6,
         count: code.len() as u32,
@@ -329,11 +328,11 @@ fn test_run(program: &OwnedFd, frame: &[u8], ifindex: u32) -> io::Result<f64> {
         batch: 64,
         pad: 0,
     };
-    let now = || -> io::Result<Duration> {
+    let now = || -> io::Result<f64> {
         let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
-        Ok(Duration::new(time.tv_sec().cast_unsigned(), time.tv_nsec() as u32))
+        Ok(time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64)
     };
     let before = now()?;
     bpf(10, &mut run)?;
-    Ok((now()? - before).as_nanos() as f64 / f64::from(FRAMES))
+    Ok((now()? - before) / f64::from(FRAMES))
 }

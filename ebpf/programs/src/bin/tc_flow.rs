@@ -179,7 +179,7 @@ const fn is_void(state: &FlowState, now_ns: u64) -> bool {
 fn dress(ctx: &TcContext, packet: &Linear, headers: &Headers, number: u8) -> Counter {
     /// Where the IPv4 header has its checksum.
     const CHECKSUM: usize = 10;
-    let Some(profile) = PROFILES.get(number as u32) else {
+    let Some(profile) = PROFILES.get(u32::from(number)) else {
         return Counter::TcOutPass;
     };
     if profile.priority != 0 {
