@@ -7,6 +7,8 @@
 
 pub mod bucket;
 pub mod bulk;
+pub mod dscp;
+pub mod limit;
 pub mod packet;
 pub mod parse;
 pub mod sources;
