@@ -15,6 +15,7 @@ use sluice_abi::names;
 use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::directory::Directory;
 use sluice_tests::lists::{self, Random};
+use sluice_tests::observe;
 use sluice_tests::probe::Probe;
 use sluice_tests::raw::Injector;
 use sluice_tests::report::Status;
@@ -22,6 +23,7 @@ use sluice_tests::router::{Build, Router, WAN, WAN_V4};
 use sluice_tests::skip::without_root;
 use sluice_tests::wait;
 
+const NONE: [Ipv4Addr; 0] = [];
 const LISTED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 /// Emulated and shared machines are slow; times are printed, and bounded by what is never right.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -30,16 +32,19 @@ const LIMIT: Duration = Duration::from_secs(120);
 struct World {
     router: Router,
     wire: Injector,
-    probe: Probe,
     files: Directory,
 }
 
 impl World {
     fn new() -> Self {
         let router = Router::new(Build::default()).unwrap();
-        let probe = Probe::new(&router.netns, &[("arrived", "udp dport 9")]).unwrap();
+        Probe::new(&router.netns, &[("arrived", "udp dport 9")]).unwrap();
         let wire = router.attacker.injector().unwrap();
-        Self { router, wire, probe, files: Directory::new("lists").unwrap() }
+        Self { router, wire, files: Directory::new("lists").unwrap() }
+    }
+
+    fn arrived(&self) -> u64 {
+        observe::counter(&self.router.netns, "inet probe", "arrived").unwrap()
     }
 
     fn frame(&self, source: Ipv4Addr) -> Vec<u8> {
@@ -49,7 +54,7 @@ impl World {
     /// Which of the sources arrive: five packets each.
     fn passing(&self, agent: &Agent, sources: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
         let dropped = || agent.count(WAN, "xdp_drop_listed").unwrap();
-        let arrived = || self.probe.count("arrived").unwrap();
+        let arrived = || self.arrived();
         let one = |source: &Ipv4Addr| {
             let before = (dropped(), arrived());
             for _ in 0..5 {
@@ -143,12 +148,12 @@ fn no_packet_passes_while_lists_are_replaced() {
     let sent = u64::from(sent.load(Ordering::Relaxed));
     let settled = wait::settles(Duration::from_secs(10), || dropped(&agent) >= before + sent);
     assert!(settled && sent > 10_000, "{} of {sent} dropped", dropped(&agent) - before);
-    assert_eq!(world.probe.count("arrived").unwrap(), 0, "passed, of {sent}");
+    assert_eq!(world.arrived(), 0, "passed, of {sent}");
     println!("{sent} packets during 20 replacements");
     // What was only in the list before is gone, what is only in this one is there.
     let of = |list: &[(Ipv4Addr, u8)]| list[..10].iter().map(|entry| entry.0).collect::<Vec<_>>();
     assert_eq!(world.passing(&agent, &of(&others[1])), of(&others[1]));
-    assert_eq!(world.passing(&agent, &of(&others[0])), []);
+    assert_eq!(world.passing(&agent, &of(&others[0])), NONE);
 }
 
 /// R48: an agent that is killed while it loads leaves the old list in force, or the new one when it
@@ -176,7 +181,7 @@ fn a_load_that_is_cut_off_changes_nothing() {
         agent.kill9().unwrap();
         let image_left = image(&agent);
         // The dead agent cannot be asked, so the programs are.
-        let arrived = || world.probe.count("arrived").unwrap();
+        let arrived = || world.arrived();
         let passes = |source: Ipv4Addr| {
             let before = arrived();
             for _ in 0..3 {
@@ -232,7 +237,7 @@ fn a_million_entries_are_loaded_and_replaced_within_their_memory() {
         let others = std::iter::repeat_with(|| random.address());
         let others: Vec<Ipv4Addr> =
             others.filter(|address| !lists::has(&list, *address)).take(20).collect();
-        assert_eq!(world.passing(&agent, &listed), []);
+        assert_eq!(world.passing(&agent, &listed), NONE);
         assert_eq!(world.passing(&agent, &others), others);
         let why = agent.why(&list[54_321].0.to_string()).unwrap();
         let [cause] = &why.causes[..] else { unreachable!("{why:?}") };
@@ -301,7 +306,7 @@ fn an_unchanged_list_is_not_loaded_again() {
     reload(&mut agent, &setup.clone().main("block_s", 60));
     assert_eq!(image(&agent), first);
     let managed = Ipv4Addr::new(203, 0, 113, 66);
-    assert_eq!(world.passing(&agent, &[LISTED, managed]), []);
+    assert_eq!(world.passing(&agent, &[LISTED, managed]), NONE);
 
     // R178: a prefix from which the router is managed is not blocked by a part or a whole of it.
     let text = fs::read_to_string(agent.config()).unwrap();

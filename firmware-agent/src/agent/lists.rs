@@ -80,6 +80,7 @@ impl Lists {
             let synced = dataplane.set_lists(read.entries, cap_kib(plan))?;
             Ok((synced.image, read.left_out, read.shown))
         });
+        memory::give_back();
         let (image, left_out, shown) = result?;
         self.refused = None;
         self.image = image;
