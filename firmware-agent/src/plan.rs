@@ -12,7 +12,9 @@ use sluice_abi::names::LISTS_CONFIGURED_MAX;
 use sluice_abi::profile;
 use sluice_abi::settings::Settings;
 
-use crate::config::{self, Backend, Config, Main, Net, OnError, Policy, Profile, Rule, RuleAction};
+use crate::config::{
+    self, Backend, Config, Counts, ListFile, Main, Net, OnError, Policy, Profile, Rule, RuleAction,
+};
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
 use crate::inspect::engine::Limits;
@@ -42,8 +44,8 @@ pub struct Plan {
     pub treatments: Vec<Treatment>,
     /// When trusted flows are looked at once more.
     pub reinspection: Reinspection,
-    /// Blocklists by number: name and entries.
-    pub lists: Vec<(Box<str>, Vec<Net>)>,
+    /// Blocklists by number.
+    pub lists: Vec<ListPlan>,
     /// What no list blocks, with the roles where that holds.
     pub allowed: Vec<(Net, u32)>,
     /// Decided flows that are remembered.
@@ -64,6 +66,32 @@ pub struct Plan {
     pub run_dir: PathBuf,
     /// The kill switch.
     pub enabled: bool,
+    /// Memory for lists in the kernel; 0 is a part of the machine's.
+    pub list_memory_kib: u32,
+    /// What no list may cover.
+    pub management: Vec<Net>,
+}
+
+/// A blocklist.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListPlan {
+    /// Its name.
+    pub name: Box<str>,
+    /// Entries of its section.
+    pub entries: Vec<Net>,
+    /// Its files as they were when the configuration was read.
+    pub files: Vec<ListFile>,
+}
+
+impl ListPlan {
+    /// Its entries by what they cost.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.entries.iter().for_each(|net| counts.add(net));
+        self.files.iter().for_each(|file| counts.join(&file.counts));
+        counts
+    }
 }
 
 /// What it takes to get from one plan to another, cheapest first.
@@ -92,12 +120,16 @@ impl Plan {
             main.queues,
             main.policy == Policy::Open,
         )?;
-        let lists: Vec<(Box<str>, Vec<Net>)> = config
+        let lists: Vec<ListPlan> = config
             .blocklists
             .iter()
             .filter(|list| list.enabled)
             .take(LISTS_CONFIGURED_MAX as usize)
-            .map(|list| (list.name.as_str().into(), list.entries.clone()))
+            .map(|list| ListPlan {
+                name: list.name.as_str().into(),
+                entries: list.entries.clone(),
+                files: list.sources.clone(),
+            })
             .collect();
         let allowed: Vec<(Net, u32)> = config
             .allowlists
@@ -158,6 +190,8 @@ impl Plan {
             sweep: Duration::from_secs(main.sweep_s.into()),
             run_dir: main.run_dir.clone(),
             enabled: main.enabled,
+            list_memory_kib: main.list_memory_kib,
+            management: main.management.clone(),
         })
     }
 
@@ -186,6 +220,8 @@ impl Plan {
             sweep,
             run_dir,
             enabled,
+            list_memory_kib,
+            management,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -198,6 +234,7 @@ impl Plan {
             || *ruleset != self.ruleset
             || (domains, rules) != (&self.domains, &self.rules)
             || (lists, allowed) != (&self.lists, &self.allowed)
+            || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
             || (*sweep, *on_crash) != (self.sweep, old.on_crash)
             || (treatments, reinspection) != (&self.treatments, &self.reinspection)
@@ -225,17 +262,20 @@ fn interface((interface, slot): (&config::Interface, u32)) -> InterfacePlan {
     }
 }
 
-fn sizes(main: &Main, lists: &[(Box<str>, Vec<Net>)], allowed: &[(Net, u32)]) -> Sizes {
-    let nets = || lists.iter().flat_map(|(_, nets)| nets);
-    let hosts = nets().filter(|net| net.is_host()).count();
+fn sizes(main: &Main, lists: &[ListPlan], allowed: &[(Net, u32)]) -> Sizes {
+    let mut counts = Counts::default();
+    for list in lists {
+        counts.join(&list.counts());
+    }
     Sizes {
         flows_keys: main.flows * 2,
         flow_slots: main.flows + main.held_flows,
         held_keys: main.held_flows * 2,
         held_slots: main.held_flows,
         bucket_sets: main.bucket_sets,
-        block_hosts: room(hosts as u32),
-        block_nets: room((nets().count() - hosts) as u32),
+        // What the image of the lists has needs no room here.
+        block_hosts: room(counts.hosts),
+        block_nets: room(counts.nets),
         allow_nets: room(allowed.len() as u32),
     }
 }

@@ -33,6 +33,20 @@ pub struct Status {
     pub flows: FlowMap,
     /// Blocklists.
     pub lists: Vec<List>,
+    /// Their image.
+    #[serde(default)]
+    pub list_image: ListImage,
+}
+
+/// The image of the blocklists.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct ListImage {
+    /// Memory that it takes.
+    pub kib: u64,
+    /// Memory that it may take.
+    pub cap_kib: u64,
+    /// Time of the last change.
+    pub load_ms: u64,
 }
 
 /// A ladder.

@@ -30,6 +30,7 @@ macro_rules! abi_type {
 }
 
 pub mod attach;
+pub mod bulk;
 pub mod counter;
 pub mod flow;
 pub mod layout;

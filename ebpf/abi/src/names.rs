@@ -27,6 +27,10 @@ pub const LIST_HITS: &str = "LIST_HITS";
 /// [`BucketSet`](crate::shield::BucketSet) by hash; a power of two of sets.
 pub const BUCKETS: &str = "BUCKETS";
 
+/// The image of the configured lists: an array of one map, whose values are
+/// [`Chunk`](crate::bulk::Chunk)s.
+pub const BULK: &str = "BULK";
+
 /// The global with the interface's [`Attachment`](crate::attach::Attachment).
 pub const ATTACHMENT: &str = "ATTACHMENT";
 /// The global with the number of sets in [`BUCKETS`] less one.

@@ -158,14 +158,14 @@ impl Running {
             Err(error) => log::warn!("{error}"),
         }
         if let Some(mut dataplane) = dataplane {
-            state.lists.look();
-            let refused = state.lists.set(&mut dataplane, &state.plan).err();
+            state.lists.look(&state.plan.management);
+            // What an earlier agent left stays in force, and `status` says why; everything else
+            // protects meanwhile.
+            if let Err(error) = state.lists.set(&mut dataplane, &state.plan) {
+                state.lists.refuse(&error);
+            }
             let attached = dataplane.reattach();
             state.dataplane = Some(dataplane);
-            if let Some(error) = refused {
-                running.roll_back();
-                return Err(Failed { exit: Exit::Failure, message: error.chain() });
-            }
             if let Err(error) = attached {
                 log::warn!("{}", error.chain());
             }
@@ -331,12 +331,6 @@ impl Running {
             }
         }
     }
-
-    fn roll_back(self) {
-        for error in self.state.into_inner().take_down(false) {
-            log::warn!("{error}");
-        }
-    }
 }
 
 impl Methods for Running {
@@ -456,10 +450,10 @@ impl State {
     fn look_after_lists(&mut self) {
         if let Some(dataplane) = &mut self.dataplane
             && !self.plan.lists.is_empty()
-            && self.lists.look()
+            && self.lists.look(&self.plan.management)
             && let Err(error) = self.lists.set(dataplane, &self.plan)
         {
-            log::error!("{}", error.chain());
+            self.lists.refuse(&error);
         }
     }
 
@@ -487,7 +481,7 @@ impl State {
         }
         if let Some(dataplane) = &mut self.dataplane {
             // The lists first: they are what can be refused, and then nothing has changed.
-            self.lists.look();
+            self.lists.look(&plan.management);
             self.lists.set(dataplane, &plan).map_err(|error| vec![error.chain()])?;
             if let Err(error) = dataplane.apply(&plan.dataplane) {
                 return Err(vec![error.chain()]);

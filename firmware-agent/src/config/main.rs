@@ -6,9 +6,10 @@ use log::LevelFilter;
 use sluice_abi::shield::Rate;
 
 use super::mark::MarkMask;
+use super::net::Net;
 use super::reader::{Reader, words};
 use super::remark::Remarks;
-use super::schema::{Kind, OptionSpec, SectionSpec};
+use super::schema::{Fallback, Kind, OptionSpec, SectionSpec};
 use super::uci::Section;
 
 /// What happens to packets that the agent cannot look at.
@@ -129,6 +130,11 @@ pub struct Main {
     pub run_dir: PathBuf,
     /// What is logged.
     pub log_level: LevelFilter,
+    /// Memory for blocklists in the kernel, while they are replaced too; 0 is an eighth of the
+    /// machine's.
+    pub list_memory_kib: u32,
+    /// Addresses that no blocklist may cover.
+    pub management: Vec<Net>,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -203,6 +209,10 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Directory of the control socket."),
         OptionSpec::new("log_level", Kind::Word(&["error", "warn", "info", "debug", "trace"]), "info",
             "What is logged."),
+        OptionSpec::new("list_memory_kib", number(0, 1 << 20), "0",
+            "Memory for blocklists in the kernel, in KiB, old and new ones together while they are replaced; 0 is an eighth of the machine's, from 2 to 64 MiB."),
+        OptionSpec::list("management", Kind::Net, Fallback::Empty,
+            "Addresses and prefixes from which the router is managed: an entry that overlaps one is left out of every blocklist."),
     ],
 };
 
@@ -240,6 +250,8 @@ impl Main {
             pin_dir: uci.get("pin_dir"),
             run_dir: uci.get("run_dir"),
             log_level: uci.find("log_level").unwrap_or(LevelFilter::Info),
+            list_memory_kib: uci.get("list_memory_kib"),
+            management: uci.values("management"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
         if last > u32::from(u16::MAX) {

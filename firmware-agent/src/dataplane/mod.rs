@@ -5,6 +5,7 @@
 
 mod attach;
 pub mod blocklist;
+pub mod bulk;
 mod device;
 pub mod error;
 pub mod feature;
@@ -29,6 +30,7 @@ use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::names;
 
 pub use self::blocklist::{Blocklist, Synced};
+pub use self::bulk::Bulk;
 pub use self::error::Error;
 pub use self::feature::{FeatureState, Hook, State};
 pub use self::flows::{Adopted, FlowMaps, Flows};
@@ -39,6 +41,7 @@ pub use self::totals::{Hits, Totals};
 
 use self::attach::TcPrograms;
 use self::blocklist::Room;
+use self::bulk::{Entries, Live};
 use self::device::Target;
 use self::feature::Held;
 use self::links::Links;
@@ -82,6 +85,8 @@ pub struct Dataplane {
     pub blocklist: Option<Blocklist>,
     /// What the lists dropped, unless the shield cannot run.
     pub hits: Option<Hits>,
+    /// The image of the lists, unless the shield cannot run.
+    pub bulk: Option<Bulk>,
 }
 
 impl Dataplane {
@@ -145,7 +150,7 @@ impl Dataplane {
             }
             Err(_) => (None, None),
         };
-        let (blocklist, hits) = match &shield {
+        let (blocklist, hits, bulk) = match &shield {
             Ok(()) => {
                 let sizes = loader.sizes();
                 let room = Room {
@@ -159,14 +164,18 @@ impl Dataplane {
                     open(&pins, names::ALLOW_NETS)?,
                     room,
                 )?;
-                (Some(list), Some(Hits::new(open(&pins, names::LIST_HITS)?)?))
+                let hits = Hits::new(open(&pins, names::LIST_HITS)?)?;
+                (Some(list), Some(hits), Some(Bulk::new(open(&pins, names::BULK)?)?))
             }
-            Err(_) => (None, None),
+            Err(_) => (None, None, None),
         };
         // Before anything is attached: the first packet meets settings and lists in force.
         if let Some(list) = &blocklist {
             let (hosts, nets) = list.has_entries()?;
             settings.set_lists(hosts, nets)?;
+        }
+        if let Some(bulk) = &bulk {
+            settings.set_bulk(bulk.has_entries())?;
         }
         settings.set(plan.settings)?;
         Ok(Self {
@@ -185,6 +194,7 @@ impl Dataplane {
             profiles,
             blocklist,
             hits,
+            bulk,
         })
     }
 
@@ -293,18 +303,39 @@ impl Dataplane {
         self.reattach().map(drop)
     }
 
-    /// Replaces what is blocked, and tells the programs which lists are worth a lookup. Nothing
-    /// changes when the lists do not fit.
-    pub fn set_lists(&mut self, lists: &[(u32, &[Net])]) -> Result<Synced, Error> {
-        let Some(blocklist) = &mut self.blocklist else { return Ok(Synced::default()) };
-        let wanted = |host| lists.iter().any(|(_, nets)| nets.iter().any(|n| n.is_host() == host));
+    /// Replaces what lists block, and tells the programs which are worth a lookup. Nothing changes
+    /// when the lists do not fit, or need more than `cap_kib` while old and new ones are in memory.
+    pub fn set_lists(&mut self, mut entries: Entries, cap_kib: u32) -> Result<Synced, Error> {
+        let (Some(blocklist), Some(bulk)) = (&mut self.blocklist, &mut self.bulk) else {
+            return Ok(Synced::default());
+        };
+        entries.sort();
+        let size = if entries.is_empty() {
+            0
+        } else {
+            bulk::measure(&entries).map_err(|error| Error::Image {
+                operation: "size",
+                source: std::io::Error::other(error),
+            })?
+        };
+        let long = entries.take_long();
+        let live = Live { hosts: self.loader.sizes().block_hosts, nets: long.len() as u32 };
+        bulk::check(size, bulk.bytes(), live, cap_kib)?;
+        let prepared = Bulk::prepare(&entries, size)?;
+        drop(entries);
         // On before the first entry, off after the last.
         let (hosts, nets) = blocklist.has_entries()?;
+        let wanted = |host| long.iter().any(|(net, _)| net.is_host() == host);
         self.settings.set_lists(hosts || wanted(true), nets || wanted(false))?;
-        let synced = blocklist.sync(lists, clock::monotonic_s());
+        let synced = blocklist.sync_entries(long.into_iter(), clock::monotonic_s());
         let (hosts, nets) = blocklist.has_entries()?;
         self.settings.set_lists(hosts, nets)?;
-        synced
+        let synced = synced?;
+        let (before, after) = (bulk.has_entries(), prepared.has_entries());
+        self.settings.set_bulk((before.0 || after.0, before.1 || after.1))?;
+        bulk.replace(prepared)?;
+        self.settings.set_bulk(bulk.has_entries())?;
+        Ok(Synced { image: size, ..synced })
     }
 
     /// Blocks `net` for a time on account of `list`.

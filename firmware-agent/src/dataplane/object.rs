@@ -281,7 +281,7 @@ impl Loader {
         Ok(())
     }
 
-    fn shapes(&self) -> [(&'static str, Shape); 12] {
+    fn shapes(&self) -> [(&'static str, Shape); 13] {
         let map = |name, kind, key: usize, value: usize, max_entries| {
             let shape = Shape { kind, key_size: key as u32, value_size: value as u32, max_entries };
             (name, shape)
@@ -303,6 +303,7 @@ impl Loader {
             map(names::ALLOW_NETS, MapType::LpmTrie, prefix, size_of::<AllowEntry>(), sizes.allow_nets),
             map(names::LIST_HITS, MapType::PerCpuArray, index, size_of::<ListHits>(), names::LISTS_MAX),
             map(names::BUCKETS, MapType::Array, index, size_of::<BucketSet>(), sizes.bucket_sets),
+            map(names::BULK, MapType::ArrayOfMaps, index, size_of::<u32>(), 1),
         ];
         shapes
     }

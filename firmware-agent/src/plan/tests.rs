@@ -89,6 +89,8 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
         ("sluice", "run_dir", "/r", Restart),
         // Read by the agent itself.
         ("sluice", "log_level", "debug", None),
+        ("sluice", "list_memory_kib", "4096", Update),
+        ("sluice", "management", "192.0.2.99", Update),
         ("interface", "device", "eth9", Reattach),
         ("interface", "role", "lan", Reattach),
         ("interface", "xdp", "native", Reattach),
@@ -228,21 +230,26 @@ fn lists_have_room_to_grow_in_powers_of_two() {
 fn lists_are_measured_by_kind_of_entry_and_growth_within_the_room_is_no_restart() {
     let entries = |count: u32, len: &str| {
         (0..count).fold(String::new(), |text, n| {
-            let addr = std::net::Ipv4Addr::from_bits(0x0a00_0000 + n * 256);
+            let addr = std::net::Ipv6Addr::from_bits(0x2001 << 112 | u128::from(n) << 16);
             text + &format!("list entry {addr}{len}\n")
         })
     };
     let with_list = |hosts, nets| {
-        let (hosts, nets) = (entries(hosts, ""), entries(nets, "/24"));
+        let (hosts, nets) = (entries(hosts, ""), entries(nets, "/112"));
         plan(&format!("{SAMPLE}config blocklist more\n{hosts}{nets}"))
     };
-    // The sample has one of each, too.
     let sizes = with_list(1_000, 3_000).dataplane.sizes;
     assert_eq!((sizes.block_hosts, sizes.block_nets), (2_048, 4_096));
     assert_eq!(
         (sizes.allow_nets, sizes.flows_keys, sizes.flow_slots),
         (LIST_FLOOR, 16_384, 10_240)
     );
+    // IPv4, and IPv6 up to /64, is in the image.
+    let image = (0..5_000).fold(String::new(), |text, n| {
+        text + &format!("list entry 10.1.{}.{}\nlist entry 2001:{n:x}::/64\n", n / 250, n % 250)
+    });
+    let sizes = plan(&format!("{SAMPLE}config blocklist more\n{image}")).dataplane.sizes;
+    assert_eq!((sizes.block_hosts, sizes.block_nets), (LIST_FLOOR, LIST_FLOOR));
     let old = with_list(10, 10);
     assert_eq!(old.change(&with_list(500, 700)), Change::Update);
     assert_eq!(old.change(&with_list(900, 10)), Change::Restart);
@@ -261,7 +268,7 @@ fn lists_that_do_not_count_are_left_out_and_the_others_are_numbered_without_gaps
     let shown: Vec<(&str, Vec<String>)> = plan
         .lists
         .iter()
-        .map(|(name, nets)| (&**name, nets.iter().map(ToString::to_string).collect()))
+        .map(|list| (&*list.name, list.entries.iter().map(ToString::to_string).collect()))
         .collect();
     assert_eq!(
         shown,
@@ -320,9 +327,8 @@ fn the_default_and_every_example_give_a_plan_and_stay_put_when_nothing_changes()
         assert_eq!(first.change(&again), Change::None, "{}", file.display());
         assert!(first.enabled && first.dataplane.interfaces.len() >= 2, "{}", file.display());
         // What `status` promises fits the maps.
-        let nets = first.lists.iter().flat_map(|(_, nets)| nets);
-        let hosts = nets.filter(|net| net.is_host()).count();
-        assert!(hosts <= first.dataplane.sizes.block_hosts as usize);
+        let hosts: u32 = first.lists.iter().map(|list| list.counts().hosts).sum();
+        assert!(hosts <= first.dataplane.sizes.block_hosts);
     }
 }
 

@@ -12,7 +12,7 @@
 use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::macros::{btf_map, map, xdp};
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::programs::XdpContext;
@@ -24,6 +24,7 @@ use sluice_abi::settings::Settings;
 use sluice_abi::shield::{AllowEntry, BlockEntry, BucketSet, ListHits};
 use sluice_datapath::parse::{Headers, NotIp, headers};
 use sluice_datapath::sources::{self, Change, Class};
+use sluice_ebpf::bulk::{self, Bulk};
 use sluice_ebpf::counters::{count, settings};
 use sluice_ebpf::mem::Linear;
 
@@ -46,6 +47,10 @@ static BLOCK_NETS: LpmTrie<Addr, BlockEntry> = LpmTrie::pinned(1, 0);
 /// Prefixes that no list blocks.
 #[map]
 static ALLOW_NETS: LpmTrie<Addr, AllowEntry> = LpmTrie::pinned(1, 0);
+
+/// The image of the configured lists.
+#[btf_map]
+static BULK: Bulk = Bulk::new();
 
 /// What each list dropped.
 #[map]
@@ -97,7 +102,7 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
     pass
 }
 
-/// The live entry that lists `address`, and what to count the packet as.
+/// The live entry, or else the list, that blocks `address`, and what to count the packet as.
 #[inline(always)]
 fn listed(address: &Addr, settings: &Settings) -> Option<(BlockEntry, Counter)> {
     if settings.flags & Settings::BLOCK_HOSTS != 0 {
@@ -113,6 +118,12 @@ fn listed(address: &Addr, settings: &Settings) -> Option<(BlockEntry, Counter)> 
         && is_live(&entry)
     {
         return Some((entry, Counter::XdpDropPrefix));
+    }
+    let family = if address.is_v4() { Settings::BULK_V4 } else { Settings::BULK_V6 };
+    if settings.flags & family != 0
+        && let Some(list) = bulk::lookup(&BULK, address)
+    {
+        return Some((BlockEntry { list, expires_s: 0 }, Counter::XdpDropListed));
     }
     None
 }
