@@ -10,7 +10,7 @@ use std::time::Duration;
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
 use sluice_abi::settings::Settings;
 
-use crate::config::{self, Backend, Config, Main, Net, OnError, Policy, RuleAction};
+use crate::config::{self, Backend, Config, Ddos, Main, Net, OnError, Policy, RuleAction};
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Sizes, TcWish};
 use crate::inspect::engine::Limits;
 use crate::netfilter::rules::{RulesError, Ruleset};
@@ -51,10 +51,25 @@ pub struct Plan {
     pub block: Duration,
     /// Time between two looks for flows that ended.
     pub sweep: Duration,
+    /// What happens to who is over a rate or tries ports.
+    pub answer: Answer,
     /// Directory of the control socket.
     pub run_dir: PathBuf,
     /// The kill switch.
     pub enabled: bool,
+}
+
+/// What happens to strangers beyond the packets that are dropped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// How long who goes on is blocked; `None` is never.
+    pub block: Option<Duration>,
+    /// Most addresses that are blocked at once.
+    pub block_max: usize,
+    /// What is never blocked.
+    pub never: Vec<Net>,
+    /// Ports that make a scanner; 0 is never.
+    pub scan_ports: u32,
 }
 
 /// What it takes to get from one plan to another, cheapest first.
@@ -104,8 +119,8 @@ impl Plan {
             dataplane: DataplanePlan {
                 pin_dir: main.pin_dir.clone(),
                 interfaces: config.interfaces.iter().zip(0..).map(interface).collect(),
-                sizes: sizes(main, &lists, &allowed),
-                settings: settings(main, hash_key),
+                sizes: sizes(main, &config.ddos, &lists, &allowed),
+                settings: settings(main, &config.ddos, hash_key),
                 on_crash: main.on_crash,
             },
             ruleset,
@@ -137,6 +152,7 @@ impl Plan {
             ),
             block: Duration::from_secs(main.block_s.into()),
             sweep: Duration::from_secs(main.sweep_s.into()),
+            answer: answer(&config.ddos),
             run_dir: main.run_dir.clone(),
             enabled: main.enabled,
         })
@@ -162,6 +178,7 @@ impl Plan {
             idle,
             block,
             sweep,
+            answer,
             run_dir,
             enabled,
         } = new;
@@ -177,7 +194,8 @@ impl Plan {
             || (domains, rules) != (&self.domains, &self.rules)
             || (lists, allowed) != (&self.lists, &self.allowed)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
-            || (*sweep, *on_crash) != (self.sweep, old.on_crash);
+            || (*sweep, *on_crash) != (self.sweep, old.on_crash)
+            || *answer != self.answer;
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {
@@ -201,20 +219,34 @@ fn interface((interface, slot): (&config::Interface, u32)) -> InterfacePlan {
     }
 }
 
-fn sizes(main: &Main, lists: &[(Box<str>, Vec<Net>)], allowed: &[(Net, u32)]) -> Sizes {
+fn answer(ddos: &Ddos) -> Answer {
+    Answer {
+        block: (ddos.block_s != 0).then(|| Duration::from_secs(ddos.block_s.into())),
+        block_max: ddos.block_max as usize,
+        never: ddos.never_block.clone(),
+        scan_ports: ddos.scan_ports,
+    }
+}
+
+fn sizes(
+    main: &Main,
+    ddos: &Ddos,
+    lists: &[(Box<str>, Vec<Net>)],
+    allowed: &[(Net, u32)],
+) -> Sizes {
     let nets = || lists.iter().flat_map(|(_, nets)| nets);
     let hosts = nets().filter(|net| net.is_host()).count();
     Sizes {
         flows_keys: main.flows * 2,
         flow_slots: main.flows,
-        bucket_sets: main.bucket_sets,
+        bucket_sets: ddos.bucket_sets,
         block_hosts: room(hosts as u32),
         block_nets: room((nets().count() - hosts) as u32),
         allow_nets: room(allowed.len() as u32),
     }
 }
 
-const fn settings(main: &Main, hash_key: u32) -> Settings {
+fn settings(main: &Main, ddos: &Ddos, hash_key: u32) -> Settings {
     Settings {
         abi: sluice_abi::ABI_VERSION,
         generation: 0,
@@ -222,9 +254,7 @@ const fn settings(main: &Main, hash_key: u32) -> Settings {
         mark_mask: main.mark_mask.bits(),
         mark_trusted: main.mark_mask.trusted(),
         hash_key,
-        source_rate: main.source_rate(),
-        syn_rate: main.syn_rate(),
-        source_prefix_v6: main.source_prefix_v6,
+        limits: ddos.limits(),
     }
 }
 

@@ -18,10 +18,11 @@ use aya::programs::{ProgramError, SchedClassifier, TestRun as _, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRunOptions};
 use sluice::dataplane::blocklist::Room;
 use sluice::dataplane::object::Objects;
-use sluice::dataplane::{Blocklist, Flows, Hits, SettingsMap, Totals};
+use sluice::dataplane::{Blocklist, Flows, Hits, SettingsMap, Strangers, Totals};
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Direction, FlowKey, FlowState};
+use sluice_abi::limits::{Limits, prefix_mask};
 use sluice_abi::names;
 use sluice_abi::settings::Settings;
 use sluice_datapath::parse::headers;
@@ -131,9 +132,17 @@ pub fn enabled() -> Settings {
         mark_mask: 0x0f00_0000,
         mark_trusted: 0x0100_0000,
         hash_key: 0x5eed,
-        source_prefix_v6: 64,
+        limits: Limits { source_mask_v6: prefix_mask(64), ..Limits::default() },
         ..Settings::default()
     }
+}
+
+/// The same with limits.
+#[must_use]
+pub fn limited(change: impl FnOnce(&mut Limits)) -> Settings {
+    let mut settings = enabled();
+    change(&mut settings.limits);
+    settings
 }
 
 /// The shield.
@@ -148,6 +157,8 @@ pub struct Shield {
     pub blocklist: Blocklist,
     /// What they dropped.
     pub hits: Hits,
+    /// What it knows of strangers.
+    pub strangers: Strangers,
     _pins: PinDir,
 }
 
@@ -168,12 +179,19 @@ impl Shield {
             map(names::ALLOW_NETS),
             room,
         );
+        let strangers = Strangers::new(
+            map(names::OFFENDERS),
+            map(names::SCANS),
+            map(names::KNOWN),
+            map(names::OWN),
+        );
         Self {
             attachment,
             settings: SettingsMap::new(map(names::SETTINGS)).unwrap(),
             totals: Totals::new(map(names::TOTALS)).unwrap(),
             blocklist: blocklist.unwrap(),
             hits: Hits::new(map(names::LIST_HITS)).unwrap(),
+            strangers: strangers.unwrap(),
             ebpf,
             _pins: pins,
         }

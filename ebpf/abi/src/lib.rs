@@ -24,6 +24,7 @@ macro_rules! abi_type {
 pub mod attach;
 pub mod counter;
 pub mod flow;
+pub mod limits;
 pub mod names;
 pub mod reason;
 pub mod settings;

@@ -6,6 +6,8 @@
 #![no_std]
 
 pub mod bucket;
+pub mod checks;
 pub mod packet;
 pub mod parse;
+pub mod scan;
 pub mod sources;

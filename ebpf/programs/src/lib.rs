@@ -2,6 +2,7 @@
 #![cfg_attr(target_arch = "bpf", no_std)]
 
 pub mod counters;
+pub mod guard;
 pub mod mem;
 
 /// Programs contain no panicking path; the compiler still wants a handler.

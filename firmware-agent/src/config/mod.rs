@@ -4,6 +4,7 @@
 //! a configuration without asking the kernel. What a device can do, and what has to change when the
 //! configuration does, is decided elsewhere.
 
+mod ddos;
 mod file;
 mod interface;
 mod lexer;
@@ -24,6 +25,7 @@ use std::path::Path;
 use sluice_abi::attach::{Attachment, Role};
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
 
+pub use self::ddos::Ddos;
 pub use self::interface::{Interface, XdpWish};
 pub use self::list::{Allowlist, Blocklist};
 pub use self::main::{Backend, Main, OnCrash, OnError, Policy};
@@ -56,6 +58,8 @@ pub struct Config {
     pub allowlists: Vec<Allowlist>,
     /// Rules, in the order of the file.
     pub rules: Vec<Rule>,
+    /// What strangers may do.
+    pub ddos: Ddos,
 }
 
 /// Why a configuration is refused: every mistake in it.
@@ -132,6 +136,8 @@ struct Builder<'a> {
     remarks: &'a mut Remarks,
     /// Line of the `sluice` section.
     main: Option<u32>,
+    /// Line of the `ddos` section.
+    ddos: Option<u32>,
     /// Devices and their lines.
     devices: Vec<(String, u32)>,
     wanted: Vec<Wanted>,
@@ -145,6 +151,7 @@ impl Builder<'_> {
             config: Config::default(),
             remarks,
             main: None,
+            ddos: None,
             devices: Vec::new(),
             wanted: Vec::new(),
         };
@@ -203,16 +210,26 @@ impl Builder<'_> {
                 self.config.allowlists.push(list);
             }
             "rule" => self.config.rules.push(Rule::read(name, uci)),
-            _ => {
-                if let Some(line) = self.main {
-                    let reason = format!("there is one section of type {kind}, in line {line}");
-                    self.remarks.mistake(section.line, format!("{PACKAGE}.{name}"), reason);
-                } else {
+            "ddos" => match self.ddos {
+                Some(line) => self.only_one(section, kind, &name, line),
+                None => {
+                    self.ddos = Some(section.line);
+                    self.config.ddos = Ddos::read(uci);
+                }
+            },
+            _ => match self.main {
+                Some(line) => self.only_one(section, kind, &name, line),
+                None => {
                     self.main = Some(section.line);
                     self.config.main = Main::read(uci);
                 }
-            }
+            },
         }
+    }
+
+    fn only_one(&mut self, section: &Section, kind: &str, name: &str, line: u32) {
+        let reason = format!("there is one section of type {kind}, in line {line}");
+        self.remarks.mistake(section.line, format!("{PACKAGE}.{name}"), reason);
     }
 
     /// Notes the files of a list; those of a list that does not count may be missing.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{interface, list, main, rule};
+use super::{ddos, interface, list, main, rule};
 
 /// What an option may hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -150,8 +150,8 @@ pub struct SectionSpec {
 }
 
 /// Every type of section, in the order of the default file.
-pub const SECTIONS: [&SectionSpec; 5] =
-    [&main::SPEC, &interface::SPEC, &list::BLOCKLIST, &list::ALLOWLIST, &rule::SPEC];
+pub const SECTIONS: [&SectionSpec; 6] =
+    [&main::SPEC, &interface::SPEC, &list::BLOCKLIST, &list::ALLOWLIST, &rule::SPEC, &ddos::SPEC];
 
 /// Which of `known` was probably meant by `word`.
 pub(super) fn nearest(
