@@ -129,24 +129,29 @@ const SPECIAL: [u32; 8] = {
 };
 
 #[inline(always)]
+const fn within(ip: u32, net: [u8; 4], bits: u32) -> bool {
+    (ip ^ u32::from_be_bytes(net)) >> (32 - bits) == 0
+}
+
+#[inline(always)]
 const fn source_v4(ip: u32) -> Source {
     let octet = ip >> 24;
     if SPECIAL[(octet >> 5) as usize] & 1 << (octet & 31) == 0 {
         return Source::Global;
     }
-    let (second, three) = (ip >> 16, ip >> 8);
     match octet {
         0 if ip == 0 => Source::Unspecified,
         10 => Source::Private,
-        100 if ip >> 22 == 100 << 2 | 1 => Source::Private,
+        100 if within(ip, [100, 64, 0, 0], 10) => Source::Private,
         127 | 224..=239 => Source::Martian,
-        169 if second == 169 << 8 | 254 => Source::Link,
-        172 if ip >> 20 == 172 << 4 | 1 => Source::Private,
-        192 if second == 192 << 8 | 168 => Source::Private,
-        192 if three == 192 << 16 | 2 => Source::Bogon,
-        198 if ip >> 17 == 198 << 7 | 9 => Source::Bogon,
-        198 if three == 198 << 16 | 51 << 8 | 100 => Source::Bogon,
-        203 if three == 203 << 16 | 113 => Source::Bogon,
+        169 if within(ip, [169, 254, 0, 0], 16) => Source::Link,
+        172 if within(ip, [172, 16, 0, 0], 12) => Source::Private,
+        192 if within(ip, [192, 168, 0, 0], 16) => Source::Private,
+        192 if within(ip, [192, 0, 2, 0], 24) => Source::Bogon,
+        198 if within(ip, [198, 18, 0, 0], 15) || within(ip, [198, 51, 100, 0], 24) => {
+            Source::Bogon
+        }
+        203 if within(ip, [203, 0, 113, 0], 24) => Source::Bogon,
         255 if ip == u32::MAX => Source::Martian,
         0 | 240..=255 => Source::Bogon,
         _ => Source::Global,
@@ -158,7 +163,7 @@ const fn source_v6(words: [u32; 4]) -> Source {
     let first = u32::from_be(words[0]);
     // 2000::/3 is what is given out (RFC 4291, IANA).
     if first >> 29 == 1 {
-        let is_documentation = first == 0x2001_0db8 || first >> 12 == 0x3fff_0;
+        let is_documentation = first == 0x2001_0db8 || first >> 12 == 0x0003_fff0;
         return if is_documentation { Source::Bogon } else { Source::Global };
     }
     if first >> 25 == 0xfc >> 1 {
@@ -193,11 +198,11 @@ pub fn addresses(
     let (src, words) = (&brief.src, brief.src.words());
     let kind = if brief.is_v4() { source_v4(u32::from_be(words[3])) } else { source_v6(words) };
     let reason = match kind {
-        Source::Global | Source::Unspecified => None,
-        Source::Link if brief.is_v4() => Some((Limits::BOGON, DropReason::Bogon)),
-        Source::Link => None,
         Source::Private => Some((Limits::PRIVATE, DropReason::Private)),
         Source::Bogon => Some((Limits::BOGON, DropReason::Bogon)),
+        // Routers and neighbours of IPv6 speak with such addresses.
+        Source::Link if brief.is_v4() => Some((Limits::BOGON, DropReason::Bogon)),
+        Source::Global | Source::Unspecified | Source::Link => None,
         Source::Martian => Some((Limits::MARTIAN, DropReason::Martian)),
     };
     if let Some((bit, reason)) = reason
@@ -245,7 +250,7 @@ pub const fn are_flags_invalid(flags: u8) -> bool {
 }
 
 /// Source ports of services that answer a small question of UDP with much: QOTD, character
-/// generator, DNS, TFTP, portmapper, NTP, NetBIOS, SNMP, LDAP, RIP, SSDP, Kad, WS-Discovery, SIP,
+/// generator, DNS, TFTP, portmapper, NTP, `NetBIOS`, SNMP, LDAP, RIP, SSDP, Kad, WS-Discovery, SIP,
 /// multicast DNS, CoAP, ARMS, memcached, games.
 pub const AMPLIFIERS: [u16; 20] = [
     17, 19, 53, 69, 111, 123, 137, 161, 389, 520, 1900, 3283, 3702, 5060, 5353, 5683, 10_001,

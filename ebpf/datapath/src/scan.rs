@@ -13,7 +13,7 @@ const QUIET_MS: u32 = 60_000;
 
 /// Notes that the source `addr`, known by `tag`, tried `port` (network byte order).
 #[inline(always)]
-pub fn note(scan: &mut Scan, addr: &Addr, tag: u32, port: u16, now_ms: u32) {
+pub const fn note(scan: &mut Scan, addr: &Addr, tag: u32, port: u16, now_ms: u32) {
     let since_last = now_ms.wrapping_sub(scan.last_ms);
     let is_its = scan.tag == tag;
     if !is_its && scan.tag != 0 && scan.count >= KEPT_PORTS && since_last < QUIET_MS {

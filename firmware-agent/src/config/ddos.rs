@@ -31,16 +31,8 @@ pub struct Ddos {
     pub source_prefix_v6: u32,
     /// Sets of four buckets.
     pub bucket_sets: u32,
-    /// Whether sources that are never routed are dropped.
-    pub bogons: bool,
-    /// Whether private sources are dropped.
-    pub private_sources: bool,
-    /// Whether sources that cannot come from outside are dropped.
-    pub martians: bool,
-    /// Whether TCP flags that no stack sends are dropped.
-    pub tcp_flags: bool,
-    /// Whether packets to groups are left alone.
-    pub multicast_exempt: bool,
+    /// Checks of single packets: the bits of [`Limits::checks`].
+    pub checks: u32,
     /// Ports of this router that a stranger tries before that is told; 0 is never.
     pub scan_ports: u32,
     /// Seconds for which who goes on is blocked; 0 is never.
@@ -67,6 +59,15 @@ const RATES: [(&str, &str); 7] = [
     ("destination_pps", "destination_burst"),
     ("destination_syn_pps", "destination_syn_burst"),
     ("amplification_pps", "amplification_burst"),
+];
+
+/// Checks of single packets.
+const CHECKS: [(&str, u32); 5] = [
+    ("bogons", Limits::BOGON),
+    ("private_sources", Limits::PRIVATE),
+    ("martians", Limits::MARTIAN),
+    ("tcp_flags", Limits::TCP_FLAGS),
+    ("multicast_exempt", Limits::MULTICAST_EXEMPT),
 ];
 
 pub(super) const SPEC: SectionSpec = SectionSpec {
@@ -132,6 +133,15 @@ impl Ddos {
     pub(super) fn read(mut uci: Reader<'_>) -> Self {
         let [source, syn, icmp, connections, destination, destination_syn, amplification] =
             RATES.map(|(rate, burst)| self::rate(&mut uci, rate, burst));
+        let mut checks = 0;
+        for (option, bit) in CHECKS {
+            let on: bool = uci.get(option);
+            checks |= if on { bit } else { 0 };
+        }
+        let scan_ports = uci.get("scan_ports");
+        if scan_ports != 0 {
+            checks |= Limits::SCANS;
+        }
         Self {
             source,
             syn,
@@ -142,12 +152,8 @@ impl Ddos {
             amplification,
             source_prefix_v6: uci.get("source_prefix_v6"),
             bucket_sets: uci.get("bucket_sets"),
-            bogons: uci.get("bogons"),
-            private_sources: uci.get("private_sources"),
-            martians: uci.get("martians"),
-            tcp_flags: uci.get("tcp_flags"),
-            multicast_exempt: uci.get("multicast_exempt"),
-            scan_ports: uci.get("scan_ports"),
+            checks,
+            scan_ports,
             block_s: uci.get("block_s"),
             block_max: uci.get("block_max"),
             never_block: uci.values("never_block"),
@@ -158,16 +164,8 @@ impl Ddos {
     /// the rates are the data path's.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        let switches = [
-            (self.bogons, Limits::BOGON),
-            (self.private_sources, Limits::PRIVATE),
-            (self.martians, Limits::MARTIAN),
-            (self.tcp_flags, Limits::TCP_FLAGS),
-            (self.multicast_exempt, Limits::MULTICAST_EXEMPT),
-            (self.scan_ports != 0, Limits::SCANS),
-        ];
         Limits {
-            checks: switches.iter().filter(|(on, _)| *on).fold(0, |bits, (_, bit)| bits | bit),
+            checks: self.checks,
             source_mask_v6: prefix_mask(self.source_prefix_v6),
             source: self.source,
             source_syn: self.syn,

@@ -210,20 +210,22 @@ impl Builder<'_> {
                 self.config.allowlists.push(list);
             }
             "rule" => self.config.rules.push(Rule::read(name, uci)),
-            "ddos" => match self.ddos {
-                Some(line) => self.only_one(section, kind, &name, line),
-                None => {
+            "ddos" => {
+                if let Some(line) = self.ddos {
+                    self.only_one(section, kind, &name, line);
+                } else {
                     self.ddos = Some(section.line);
                     self.config.ddos = Ddos::read(uci);
                 }
-            },
-            _ => match self.main {
-                Some(line) => self.only_one(section, kind, &name, line),
-                None => {
+            }
+            _ => {
+                if let Some(line) = self.main {
+                    self.only_one(section, kind, &name, line);
+                } else {
                     self.main = Some(section.line);
                     self.config.main = Main::read(uci);
                 }
-            },
+            }
         }
     }
 
