@@ -232,11 +232,12 @@ mod tests {
 
     #[test]
     fn the_bits_of_rates_follow_the_rates() {
+        type Field = fn(&mut Limits) -> &mut Rate;
         let rate = Rate { per_second: 5, burst: 5 };
         let limits = Limits { checks: Limits::MARTIAN | Limits::SOURCE, ..Limits::default() };
         assert_eq!(limits.completed(7).checks, Limits::MARTIAN);
         assert_eq!(limits.completed(7).tick, 7);
-        let fields: [(fn(&mut Limits) -> &mut Rate, u32); 7] = [
+        let fields: [(Field, u32); 7] = [
             (|limits| &mut limits.source, Limits::SOURCE),
             (|limits| &mut limits.source_syn, Limits::SOURCE_SYN),
             (|limits| &mut limits.source_icmp, Limits::SOURCE_ICMP),

@@ -7,6 +7,8 @@
 
 pub mod bucket;
 pub mod checks;
+pub mod dscp;
+pub mod limit;
 pub mod packet;
 pub mod parse;
 pub mod scan;

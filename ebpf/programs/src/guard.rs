@@ -113,9 +113,9 @@ struct Side {
 
 impl Side {
     #[inline(always)]
-    fn of_source(&self, addr: &Addr, source: Id, counted: Counted, pace: Pace) -> Option<Counter> {
-        let place = source.place(counted.class, self.key);
-        let (granted, change) = self.take(place, counted.rate, pace);
+    fn of_source(&self, addr: &Addr, id: Id, by: Counted, pace: Pace) -> Option<Counter> {
+        let place = id.place(by.class, self.key);
+        let (granted, change) = self.take(place, by.rate, pace);
         match change {
             Change::Known => {}
             Change::New => count(self.slot, Counter::SourceNew),
@@ -124,14 +124,14 @@ impl Side {
         if granted {
             return None;
         }
-        self.offend(addr, place, counted.reason);
-        counted.reason.counter()
+        self.offend(addr, place, by.reason);
+        by.reason.counter()
     }
 
     #[inline(always)]
-    fn of_destination(&self, brief: &Brief, counted: Counted) -> Option<Counter> {
-        let place = Id::new(&brief.dst, brief.is_v4(), &WHOLE).place(counted.class, self.key);
-        let (granted, change) = self.take(place, counted.rate, Pace::Second);
+    fn of_destination(&self, brief: &Brief, by: Counted) -> Option<Counter> {
+        let place = Id::new(&brief.dst, brief.is_v4(), &WHOLE).place(by.class, self.key);
+        let (granted, change) = self.take(place, by.rate, Pace::Second);
         match change {
             Change::Known => {}
             Change::New => count(self.slot, Counter::DestinationNew),
@@ -140,8 +140,8 @@ impl Side {
         if granted {
             return None;
         }
-        self.offend(&brief.dst, place, counted.reason);
-        counted.reason.counter()
+        self.offend(&brief.dst, place, by.reason);
+        by.reason.counter()
     }
 
     #[inline(always)]
@@ -158,7 +158,7 @@ impl Side {
     fn is_known(&self, source: Id) -> bool {
         let place = source.place(Class::Known.number(), self.key);
         let Some(set) = KNOWN.get(place.set & (KNOWN_SETS - 1)) else { return false };
-        set.tags.iter().any(|tag| *tag == place.tag)
+        set.tags.contains(&place.tag)
     }
 
     #[inline(always)]
