@@ -29,6 +29,8 @@ const FLOW: Duration = Duration::from_secs(5);
 pub struct Setup {
     /// Options of the main section.
     pub main: Vec<(&'static str, String)>,
+    /// Options of the section about strangers.
+    pub ddos: Vec<(&'static str, String)>,
     /// How XDP is attached: `auto`, `native`, `generic` or `off`.
     pub xdp: &'static str,
     /// Further sections.
@@ -37,7 +39,7 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { main: Vec::new(), xdp: "auto", more: Uci::default() }
+        Self { main: Vec::new(), ddos: Vec::new(), xdp: "auto", more: Uci::default() }
     }
 }
 
@@ -46,6 +48,13 @@ impl Setup {
     #[must_use]
     pub fn main(mut self, name: &'static str, value: impl ToString) -> Self {
         self.main.push((name, value.to_string()));
+        self
+    }
+
+    /// With one more option of the section about strangers.
+    #[must_use]
+    pub fn ddos(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.ddos.push((name, value.to_string()));
         self
     }
 
@@ -95,6 +104,12 @@ impl Setup {
         file = file.option("pin_dir", pins.display()).option("run_dir", run.display());
         for (name, value) in &self.main {
             file = file.option(name, value);
+        }
+        if !self.ddos.is_empty() {
+            file = file.section("ddos", "limits");
+            for (name, value) in &self.ddos {
+                file = file.option(name, value);
+            }
         }
         for (name, device, role) in [("lan", lan, "lan"), ("wan", WAN, "wan")] {
             file = file.section("interface", name).option("device", device);

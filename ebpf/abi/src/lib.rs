@@ -34,6 +34,7 @@ pub mod bulk;
 pub mod counter;
 pub mod flow;
 pub mod layout;
+pub mod limits;
 pub mod names;
 pub mod profile;
 pub mod reason;

@@ -13,6 +13,7 @@ pub mod flows;
 pub mod layout;
 mod links;
 pub mod object;
+pub mod offenders;
 pub mod pins;
 pub mod plan;
 pub mod profiles;
@@ -23,6 +24,7 @@ pub mod totals;
 pub mod verify;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
@@ -35,6 +37,7 @@ pub use self::error::Error;
 pub use self::feature::{FeatureState, Hook, State};
 pub use self::flows::{Adopted, FlowMaps, Flows};
 pub use self::object::Objects;
+pub use self::offenders::Strangers;
 pub use self::plan::{DataplanePlan, InterfacePlan, Sizes, TcWish, XdpWish};
 pub use self::settings::SettingsMap;
 pub use self::totals::{Hits, Totals};
@@ -87,6 +90,8 @@ pub struct Dataplane {
     pub hits: Option<Hits>,
     /// The image of the lists, unless the shield cannot run.
     pub bulk: Option<Bulk>,
+    /// What the shield knows of strangers, unless it cannot run.
+    pub strangers: Option<Strangers>,
 }
 
 impl Dataplane {
@@ -169,6 +174,15 @@ impl Dataplane {
             }
             Err(_) => (None, None, None),
         };
+        let strangers = match &shield {
+            Ok(()) => Some(Strangers::new(
+                open(&pins, names::OFFENDERS)?,
+                open(&pins, names::SCANS)?,
+                open(&pins, names::KNOWN)?,
+                open(&pins, names::OWN)?,
+            )?),
+            Err(_) => None,
+        };
         // Before anything is attached: the first packet meets settings and lists in force.
         if let Some(list) = &blocklist {
             let (hosts, nets) = list.has_entries()?;
@@ -195,6 +209,7 @@ impl Dataplane {
             blocklist,
             hits,
             bulk,
+            strangers,
         })
     }
 
@@ -344,6 +359,14 @@ impl Dataplane {
         blocklist.block(net, list, expires_s)?;
         let (hosts, nets) = blocklist.has_entries()?;
         self.settings.set_lists(hosts, nets)
+    }
+
+    /// Tells the programs which addresses are the router's, and which checks cannot be in force with
+    /// them.
+    pub fn set_own(&mut self, addresses: &[IpAddr], withheld: u32) -> Result<(), Error> {
+        let Some(strangers) = &mut self.strangers else { return Ok(()) };
+        let filter = strangers.set_own(addresses)?;
+        self.settings.set_own(filter, withheld)
     }
 
     /// Ends it. With `keep` programs and maps stay in force until the next start.
