@@ -23,6 +23,7 @@ macro_rules! abi_type {
 
 pub mod attach;
 pub mod counter;
+pub mod device;
 pub mod flow;
 pub mod names;
 pub mod reason;
