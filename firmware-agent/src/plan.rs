@@ -7,11 +7,14 @@ pub mod guard;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sluice_abi::flow::FlowLimit;
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
+use sluice_abi::profile;
 use sluice_abi::settings::Settings;
 
-use crate::config::{self, Backend, Config, Main, Net, OnError, Policy, RuleAction};
-use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Sizes, TcWish};
+use crate::config::{self, Backend, Config, Main, Net, OnError, Policy, Profile, Rule, RuleAction};
+use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
+use crate::dataplane::table::{Reinspection, Treatment};
 use crate::inspect::engine::Limits;
 use crate::netfilter::rules::{RulesError, Ruleset};
 
@@ -35,12 +38,18 @@ pub struct Plan {
     pub domains: Vec<(String, RuleAction, u32)>,
     /// Names of the rules by number.
     pub rules: Vec<Box<str>>,
+    /// What flows that match a rule get, by number.
+    pub treatments: Vec<Treatment>,
+    /// When trusted flows are looked at once more.
+    pub reinspection: Reinspection,
     /// Blocklists by number: name and entries.
     pub lists: Vec<(Box<str>, Vec<Net>)>,
     /// What no list blocks, with the roles where that holds.
     pub allowed: Vec<(Net, u32)>,
     /// Decided flows that are remembered.
     pub flows: u32,
+    /// Blocked and limited flows that are remembered beside those.
+    pub held: u32,
     /// What to do with packets of undecided flows.
     pub on_error: OnError,
     /// What finds a queue full or without a listener passes.
@@ -100,6 +109,7 @@ impl Plan {
             })
             .collect();
         let rules: Vec<_> = config.rules.iter().filter(|rule| rule.enabled).collect();
+        let profiles = Profile::numbered(config.profiles.clone()).unwrap_or_default();
         Ok(Self {
             dataplane: DataplanePlan {
                 pin_dir: main.pin_dir.clone(),
@@ -107,6 +117,7 @@ impl Plan {
                 sizes: sizes(main, &lists, &allowed),
                 settings: settings(main, hash_key),
                 on_crash: main.on_crash,
+                profiles: profiles_of(&profiles),
             },
             ruleset,
             backend: main.netfilter,
@@ -126,9 +137,17 @@ impl Plan {
                 })
                 .collect(),
             rules: rules.iter().map(|rule| rule.name.as_str().into()).collect(),
+            treatments: rules.iter().map(|rule| treatment(rule, &profiles)).collect(),
+            reinspection: Reinspection {
+                percent: main.reinspect_percent as u8,
+                after: Duration::from_secs(main.reinspect_after_s.into()),
+                bytes: u64::from(main.reinspect_mib) << 20,
+                age: Duration::from_secs(main.reinspect_age_s.into()),
+            },
             lists,
             allowed,
             flows: main.flows,
+            held: main.held_flows,
             on_error: main.on_error,
             policy_open: main.policy == Policy::Open,
             idle: (
@@ -147,16 +166,19 @@ impl Plan {
     pub fn change(&self, new: &Self) -> Change {
         // Naming every field makes a new one a compile error here, not a change that is forgotten.
         let Self {
-            dataplane: DataplanePlan { pin_dir, interfaces, sizes, settings, on_crash },
+            dataplane: DataplanePlan { pin_dir, interfaces, sizes, settings, on_crash, profiles },
             ruleset,
             backend,
             queue,
             limits,
             domains,
             rules,
+            treatments,
+            reinspection,
             lists,
             allowed,
             flows,
+            held,
             on_error,
             policy_open,
             idle,
@@ -170,14 +192,16 @@ impl Plan {
             || *sizes != old.sizes
             || (*backend, *queue, *limits) != (self.backend, self.queue, self.limits)
             || (*flows, *policy_open, run_dir) != (self.flows, self.policy_open, &self.run_dir)
-            || *enabled != self.enabled
+            || (*enabled, *held) != (self.enabled, self.held)
             || ruleset.marks() != self.ruleset.marks();
         let update = *settings != old.settings
             || *ruleset != self.ruleset
             || (domains, rules) != (&self.domains, &self.rules)
             || (lists, allowed) != (&self.lists, &self.allowed)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
-            || (*sweep, *on_crash) != (self.sweep, old.on_crash);
+            || (*sweep, *on_crash) != (self.sweep, old.on_crash)
+            || (treatments, reinspection) != (&self.treatments, &self.reinspection)
+            || *profiles != old.profiles;
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {
@@ -206,7 +230,9 @@ fn sizes(main: &Main, lists: &[(Box<str>, Vec<Net>)], allowed: &[(Net, u32)]) ->
     let hosts = nets().filter(|net| net.is_host()).count();
     Sizes {
         flows_keys: main.flows * 2,
-        flow_slots: main.flows,
+        flow_slots: main.flows + main.held_flows,
+        held_keys: main.held_flows * 2,
+        held_slots: main.held_flows,
         bucket_sets: main.bucket_sets,
         block_hosts: room(hosts as u32),
         block_nets: room((nets().count() - hosts) as u32),
@@ -225,6 +251,41 @@ const fn settings(main: &Main, hash_key: u32) -> Settings {
         source_rate: main.source_rate(),
         syn_rate: main.syn_rate(),
         source_prefix_v6: main.source_prefix_v6,
+    }
+}
+
+/// What the programs know about profiles.
+fn profiles_of(profiles: &[Profile]) -> Profiles {
+    let mut all = Profiles::default();
+    for (place, profile) in all.iter_mut().zip(profiles) {
+        *place = profile::Profile::new(profile.dscp, profile.priority);
+    }
+    all
+}
+
+/// What flows that match `rule` get. Which verdict a rate means is said by who decides: a rule that
+/// blocks has none.
+fn treatment(rule: &Rule, profiles: &[Profile]) -> Treatment {
+    /// A burst that lets a handful of packets pass, however low the rate is.
+    const BURST_MIN: u64 = 64 * 8192;
+    if rule.action == RuleAction::Block {
+        return Treatment::default();
+    }
+    let number = profiles.iter().position(|profile| Some(&profile.name) == rule.profile.as_ref());
+    let profile = number.and_then(|number| profiles.get(number));
+    let of_rule =
+        (rule.action == RuleAction::Limit && rule.kbit != 0).then_some((rule.kbit, rule.burst_kib));
+    let of_profile = profile.map(|profile| (profile.kbit, profile.burst_kib));
+    let (kbit, burst_kib) = of_rule.or(of_profile).unwrap_or_default();
+    let burst = match (kbit, burst_kib) {
+        (0, _) => 0,
+        (kbit, 0) => (u64::from(kbit) * 500).max(BURST_MIN),
+        (_, kib) => u64::from(kib) * 8192,
+    };
+    Treatment {
+        profile: number.unwrap_or_default() as u8,
+        kbit,
+        burst: burst.min(FlowLimit::BURST_MAX.into()) as u32,
     }
 }
 

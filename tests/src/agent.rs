@@ -56,6 +56,15 @@ impl Setup {
         self
     }
 
+    /// With a file of addresses and prefixes to drop, at most so many.
+    #[must_use]
+    pub fn blocklist_file(mut self, name: &str, file: &Path, max_entries: u32) -> Self {
+        self.more =
+            self.more.section("blocklist", name).list("file", &[&file.display().to_string()]);
+        self.more = self.more.option("max_entries", max_entries);
+        self
+    }
+
     /// With addresses and prefixes that lists do not concern on interfaces of a role.
     #[must_use]
     pub fn allowlist(mut self, name: &str, role: &str, entries: &[&str]) -> Self {
@@ -251,7 +260,8 @@ impl Agent {
         while let Some(place) = places.pop() {
             let entries = fs::read_dir(&place).attempt(|| format!("list {}", place.display()))?;
             for entry in entries.flatten() {
-                if entry.file_name() == name {
+                if sluice::dataplane::layout::is_pin_of(&entry.file_name().to_string_lossy(), name)
+                {
                     return Ok(entry.path());
                 }
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

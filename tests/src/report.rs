@@ -23,6 +23,8 @@ pub struct Status {
     pub features: Vec<Feature>,
     /// Interfaces.
     pub interfaces: Vec<Interface>,
+    /// What was dropped and why.
+    pub drops: Vec<Drops>,
     /// Rules.
     pub netfilter: Netfilter,
     /// Queue and engine.
@@ -44,6 +46,22 @@ pub struct Feature {
     pub rung: String,
     /// Why no better one.
     pub reasons: Vec<String>,
+}
+
+/// Packets dropped for one reason in one place.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Drops {
+    /// `xdp`, `tc`, `netfilter`, `engine`.
+    pub place: String,
+    /// Why.
+    pub reason: String,
+    /// Section of the interface.
+    pub interface: Option<String>,
+    /// Packets.
+    pub packets: u64,
+    /// The same by CPU.
+    #[serde(default)]
+    pub cpus: Vec<u64>,
 }
 
 /// An interface.
@@ -92,6 +110,12 @@ pub struct FlowMap {
     pub entries: u64,
     /// Removed as idle or past their deadline.
     pub expired: u64,
+    /// Blocked and limited flows.
+    pub held: u64,
+    /// Those that found no room.
+    pub held_refused: u64,
+    /// Trusted flows that were looked at once more.
+    pub reinspected: u64,
 }
 
 /// A blocklist.

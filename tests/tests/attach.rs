@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use aya::util::KernelVersion;
 use sluice::config::{Net, OnCrash};
+use sluice::dataplane::layout;
 use sluice::dataplane::verify::{Seen, Verified, verify};
 use sluice::dataplane::{
     Dataplane, DataplanePlan, Error, FeatureState, Hook, InterfacePlan, Objects, Sizes, State,
@@ -24,6 +25,7 @@ use sluice::sys::rtnetlink::{self, Device, Side};
 use sluice_abi::attach::Role;
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Direction, FlowKey, FlowState};
+use sluice_abi::names;
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_tests::directory::unique;
 use sluice_tests::frame::Frame;
@@ -69,6 +71,8 @@ impl World {
             sizes: Sizes {
                 flows_keys: 512,
                 flow_slots: 256,
+                held_keys: 64,
+                held_slots: 32,
                 bucket_sets: 64,
                 block_hosts: 128,
                 block_nets: 64,
@@ -76,6 +80,7 @@ impl World {
             },
             settings: enabled(),
             on_crash: OnCrash::Keep,
+            profiles: sluice::dataplane::plan::Profiles::default(),
         }
     }
 
@@ -256,7 +261,7 @@ fn native_xdp_and_tcx_are_attached_pinned_and_removed_without_a_trace() {
         let dir = world.pins.path().join(format!("v{}", sluice_abi::ABI_VERSION)).join(what);
         fs::read_dir(dir).unwrap().count()
     };
-    assert_eq!((pinned("maps"), pinned("links")), (9, 3));
+    assert_eq!((pinned("maps"), pinned("links")), (12, 3));
 
     block(&mut dataplane);
     expect_dropped(&world, &dataplane, 20);
@@ -303,7 +308,7 @@ fn a_second_start_takes_up_what_the_first_left() {
     assert!(second.settings.current().generation > generation);
     expect_dropped(&world, &second, 5);
     let adopted = second.flows.as_mut().unwrap().adopt(0).unwrap();
-    assert_eq!((adopted.blocked.len(), adopted.forgotten), (1, 1));
+    assert_eq!((adopted.held.len(), adopted.forgotten), (1, 1));
     // Attaching again changes nothing.
     let before = world.device("wan").xdp;
     let again = world.inside.enter(|| second.reattach()).unwrap().unwrap();
@@ -744,6 +749,41 @@ fn a_map_of_another_size_is_made_anew_and_the_others_are_kept() {
     world.stop(dataplane, false);
 }
 
+/// R126: entries that mean something else are never taken up, also where they have the same size.
+#[test]
+fn a_map_of_another_layout_and_the_same_size_is_made_anew() {
+    if without_programs() {
+        return;
+    }
+    let world = World::new();
+    let plan = world.plan();
+    let addr = |text: &str| text.parse::<IpAddr>().unwrap().into();
+    let (key, _) = FlowKey::new(addr("192.0.2.1"), addr("192.0.2.2"), 1, 2, 6);
+    let state = FlowState::new(Verdict::Blocked, Reason::DomainRule, Direction::Up, 1, 0);
+    let maps = world.pins.path().join(format!("v{}/maps", sluice_abi::ABI_VERSION));
+    for (other, is_kept) in [
+        (layout::pin(names::HELD), true),
+        (format!("{}-00000000", names::HELD), false),
+        (names::HELD.to_owned(), false),
+    ] {
+        let (mut first, _) = world.start(&plan);
+        block(&mut first);
+        first.flows.as_mut().unwrap().set(&key, &state).unwrap();
+        drop(first);
+        // What an agent with another layout would have left.
+        fs::rename(maps.join(layout::pin(names::HELD)), maps.join(&other)).unwrap();
+        let (second, _) = world.start(&plan);
+        let kept = second.flows.as_ref().unwrap().get(&key).unwrap();
+        assert_eq!(kept, is_kept.then_some(state), "{other}");
+        let notes = if is_kept { &[][..] } else { &["map HELD: made anew, its entries are lost"] };
+        assert_eq!(second.notes(), notes, "{other}");
+        assert_eq!(maps.join(&other).exists(), is_kept, "{other}");
+        expect_dropped(&world, &second, 3);
+        world.stop(second, false);
+        assert!(world.is_clean());
+    }
+}
+
 /// A control group whose processes get at most so much memory, kernel memory included.
 struct MemoryLimit(PathBuf);
 
@@ -1007,7 +1047,7 @@ fn with_detach_programs_end_with_the_agent_and_maps_stay() {
         })
         .unwrap();
         let maps = world.pins.path().join(format!("v{}/maps", sluice_abi::ABI_VERSION));
-        assert!(maps.join("BLOCK_HOSTS").exists(), "{round}");
+        assert!(maps.join(layout::pin(names::BLOCK_HOSTS)).exists(), "{round}");
     }
     let (dataplane, _) = world.start(&plan);
     world.stop(dataplane, false);

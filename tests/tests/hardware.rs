@@ -10,6 +10,7 @@ use aya::maps::{Array, HashMap, MapData};
 use aya::programs::{TestRun as _, Xdp};
 use aya::{EbpfLoader, TestRunOptions};
 use sluice::config::{Net, OnCrash};
+use sluice::dataplane::plan::Profiles;
 use sluice::dataplane::{
     Dataplane, DataplanePlan, FeatureState, Hook, InterfacePlan, Objects, Sizes, State, TcWish,
     XdpWish,
@@ -53,6 +54,7 @@ fn plan(pins: &PinDir, device: &str, xdp: XdpWish) -> DataplanePlan {
         sizes: Sizes { block_hosts: 128, block_nets: 64, ..Sizes::default() },
         settings: enabled(),
         on_crash: OnCrash::Keep,
+        profiles: Profiles::default(),
     }
 }
 

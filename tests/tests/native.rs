@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use sluice::config::{Net, OnCrash};
+use sluice::dataplane::plan::Profiles;
 use sluice::dataplane::{
     Dataplane, DataplanePlan, Hook, InterfacePlan, Objects, Sizes, State, TcWish, XdpWish,
 };
@@ -72,6 +73,7 @@ fn the_shield_runs_in_the_driver_of_a_cable_and_counts_every_frame_once() {
             sizes: Sizes { block_hosts: 128, block_nets: 64, ..Sizes::default() },
             settings: enabled(),
             on_crash: OnCrash::Keep,
+            profiles: Profiles::default(),
         };
         let report = Report::of_this_kernel();
         let (mut dataplane, features) =

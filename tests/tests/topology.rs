@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use sluice::config::{Net, OnCrash};
+use sluice::dataplane::plan::Profiles;
 use sluice::dataplane::{
     Dataplane, DataplanePlan, FeatureState, Hook, InterfacePlan, Objects, Sizes, State, TcWish,
     XdpWish,
@@ -76,6 +77,7 @@ impl World {
             sizes: Sizes { block_hosts: 128, block_nets: 64, ..Sizes::default() },
             settings: enabled(),
             on_crash: OnCrash::Keep,
+            profiles: Profiles::default(),
         };
         let report = Report::of_this_kernel();
         let started =

@@ -4,6 +4,13 @@
 pub const FLOWS: &str = "FLOWS";
 /// Per-CPU [`FlowCount`](crate::flow::FlowCount) by slot.
 pub const FLOW_COUNTS: &str = "FLOW_COUNTS";
+/// Decisions that no flood of others may displace, blocked and limited flows:
+/// [`FlowKey`](crate::flow::FlowKey) to [`FlowState`](crate::flow::FlowState), hash.
+pub const HELD: &str = "HELD";
+/// [`FlowLimit`](crate::flow::FlowLimit) by slot.
+pub const LIMITS: &str = "LIMITS";
+/// [`Profile`](crate::profile::Profile) by number.
+pub const PROFILES: &str = "PROFILES";
 /// Per-CPU `u64` by [`Counter::index`](crate::counter::Counter::index).
 pub const TOTALS: &str = "TOTALS";
 /// One [`Settings`](crate::settings::Settings).

@@ -6,6 +6,8 @@
 #![no_std]
 
 pub mod bucket;
+pub mod dscp;
+pub mod limit;
 pub mod packet;
 pub mod parse;
 pub mod sources;

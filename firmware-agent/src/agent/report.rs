@@ -25,6 +25,7 @@ impl State {
     pub(super) fn status(&self) -> Status {
         let now_ns = clock::monotonic_ns();
         let features = self.features();
+        let (netfilter, queue) = (self.netfilter(), self.queue());
         let worst = features.iter().map(|feature| feature.state);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -47,14 +48,19 @@ impl State {
             config_warnings: self.warnings.iter().chain(self.lists.warnings()).cloned().collect(),
             features,
             interfaces: self.interfaces(),
-            netfilter: self.netfilter(),
-            queue: self.queue(),
+            drops: self.drops(&netfilter, &queue),
+            netfilter,
+            queue,
             flows: FlowMap {
                 entries: self.inspector.table.len() as u64,
                 capacity: self.plan.flows.into(),
                 expired: self.inspector.totals.expired,
                 evicted: self.inspector.totals.evicted,
                 write_errors: self.inspector.totals.write_errors,
+                held: self.inspector.table.held().into(),
+                held_capacity: self.inspector.table.held_max().into(),
+                held_refused: self.inspector.table.refused(),
+                reinspected: self.inspector.totals.reinspected,
             },
             lists: self.lists(now_ns),
         }
@@ -324,9 +330,13 @@ impl State {
                     action: match found.action {
                         RuleAction::Allow => "allow",
                         RuleAction::Block => "block",
+                        RuleAction::Limit => "limit",
                     }
                     .to_owned(),
-                    by: format!("rule {}", rule.map(ToString::to_string).unwrap_or_default()),
+                    by: format!(
+                        "rule {}",
+                        rule.map(|rule| rule.name.to_string()).unwrap_or_default()
+                    ),
                     entry: found.domain.to_owned(),
                     packets: sent.sum(),
                     last_s_ago: None,
@@ -398,7 +408,12 @@ fn feature(feature: FeatureState) -> Feature {
             HookState::Off => Health::Off,
         },
         rung: feature.rung.to_owned(),
-        reasons: feature.reasons,
+        reasons: feature
+            .card
+            .map(|card| format!("hardware: {card}"))
+            .into_iter()
+            .chain(feature.reasons)
+            .collect(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use smol::{LocalExecutor, Timer, future};
 
-use super::inspector::{Inspector, Policy};
+use super::inspector::{Inspector, Policy, Room, Rule};
 use super::lists::Lists;
 use super::signals::{Signals, Wish};
 use crate::cli::{Exit, Failed, chain};
@@ -19,7 +19,7 @@ use crate::control::server::{Methods, Server};
 use crate::dataplane::flows::Flows;
 use crate::dataplane::object::Objects;
 use crate::dataplane::verify::{Seen, Verified, verify};
-use crate::dataplane::{Dataplane, Hook, State as HookState};
+use crate::dataplane::{Dataplane, Hook, Sizes, State as HookState};
 use crate::inspect::domains::DomainRules;
 use crate::inspect::engine::Engine;
 use crate::kernel::Report;
@@ -125,8 +125,9 @@ impl Running {
         let conntrack = Conntrack::open()
             .map_err(|error| inspection_notes.push(format!("conntrack netlink: {error}")))
             .ok();
+        let room = room(&plan, dataplane.as_ref().map(Dataplane::sizes));
         let inspector =
-            Inspector::new(engine(&plan), plan.flows, plan.rules.clone(), policy(&plan), conntrack);
+            Inspector::new(engine(&plan), room, rules(&plan), policy(&plan), conntrack, random());
         let state = State {
             plan,
             generation,
@@ -500,13 +501,7 @@ impl State {
         let domains = domain_rules(&plan);
         let Self { inspector, dataplane, .. } = &mut *self;
         let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
-        inspector.set_rules(
-            clock::monotonic_ns(),
-            domains,
-            plan.rules.clone(),
-            policy(&plan),
-            flows,
-        );
+        inspector.set_rules(clock::monotonic_ns(), domains, rules(&plan), policy(&plan), flows);
         self.plan = plan;
         self.warnings = warnings;
         self.generation = generation;
@@ -566,5 +561,18 @@ const fn policy(plan: &Plan) -> Policy {
         idle_tcp: plan.idle.0,
         idle_udp: plan.idle.1,
         block: plan.block,
+        reinspection: plan.reinspection,
     }
+}
+
+/// Room for decisions: what the plan wants, or less where the maps are smaller.
+fn room(plan: &Plan, sizes: Option<&Sizes>) -> Room {
+    let Some(sizes) = sizes else { return Room { held: plan.held, flows: plan.flows } };
+    let held = plan.held.min(sizes.held_slots).min(sizes.held_keys / 2);
+    Room { held, flows: plan.flows.min(sizes.flow_slots.saturating_sub(held)) }
+}
+
+fn rules(plan: &Plan) -> Vec<Rule> {
+    let pairs = plan.rules.iter().zip(&plan.treatments);
+    pairs.map(|(name, treatment)| Rule { name: name.clone(), treatment: *treatment }).collect()
 }

@@ -91,6 +91,16 @@ pub struct Main {
     pub inspect_memory_kib: u32,
     /// Decided flows; NAT gives each up to two keys.
     pub flows: u32,
+    /// Blocked and limited flows beside those.
+    pub held_flows: u32,
+    /// Percent of trusted flows that are looked at again.
+    pub reinspect_percent: u32,
+    /// Seconds after which those are.
+    pub reinspect_after_s: u32,
+    /// MiB after which every flow is looked at again; 0 for never.
+    pub reinspect_mib: u32,
+    /// Seconds after which every flow is looked at again; 0 for never.
+    pub reinspect_age_s: u32,
     /// Seconds without a packet after which a TCP flow is forgotten.
     pub idle_tcp_s: u32,
     /// Seconds without a packet after which a UDP flow is forgotten.
@@ -155,6 +165,16 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Memory for packets of flows under inspection, in KiB."),
         OptionSpec::new("flows", number(256, 262_144), "8192",
             "Decided flows that are remembered; beyond it the least used is forgotten and inspected again."),
+        OptionSpec::new("held_flows", number(64, 65_536), "2048",
+            "Blocked and limited flows that are remembered beside those; beyond it a new one is blocked by the mark of its connection alone, or not limited."),
+        OptionSpec::new("reinspect_percent", number(0, 100), "1",
+            "Percent of trusted flows, chosen by lot, that are inspected once more later."),
+        OptionSpec::new("reinspect_after_s", number(11, 86_400), "120",
+            "Seconds after which those are inspected once more."),
+        OptionSpec::new("reinspect_mib", number(0, 1_048_576), "1024",
+            "MiB after which any trusted flow is inspected once more; 0 is never."),
+        OptionSpec::new("reinspect_age_s", number(0, 432_000), "3600",
+            "Seconds after which any trusted flow is inspected once more; 0 is never."),
         OptionSpec::new("idle_tcp_s", number(1, 432_000), "7440",
             "Seconds without a packet after which a TCP flow is forgotten."),
         OptionSpec::new("idle_udp_s", number(1, 86_400), "180",
@@ -201,6 +221,11 @@ impl Main {
             inspect_flows: uci.get("inspect_flows"),
             inspect_memory_kib: uci.get("inspect_memory_kib"),
             flows: uci.get("flows"),
+            held_flows: uci.get("held_flows"),
+            reinspect_percent: uci.get("reinspect_percent"),
+            reinspect_after_s: uci.get("reinspect_after_s"),
+            reinspect_mib: uci.get("reinspect_mib"),
+            reinspect_age_s: uci.get("reinspect_age_s"),
             idle_tcp_s: uci.get("idle_tcp_s"),
             idle_udp_s: uci.get("idle_udp_s"),
             block_s: uci.get("block_s"),

@@ -11,6 +11,7 @@ mod list;
 mod main;
 mod mark;
 mod net;
+mod profile;
 mod reader;
 mod remark;
 mod rule;
@@ -29,6 +30,7 @@ pub use self::list::{Allowlist, Blocklist};
 pub use self::main::{Backend, Main, OnCrash, OnError, Policy};
 pub use self::mark::{MarkMask, MarkMaskError};
 pub use self::net::{Net, NetError};
+pub use self::profile::{Class, Profile};
 pub use self::remark::{Mistake, REMARKS_MAX, Remark, Warning};
 pub use self::rule::{Rule, RuleAction};
 pub use self::schema::{Fallback, Kind, OptionSpec, SECTIONS, SectionSpec};
@@ -56,6 +58,8 @@ pub struct Config {
     pub allowlists: Vec<Allowlist>,
     /// Rules, in the order of the file.
     pub rules: Vec<Rule>,
+    /// Profiles that differ from those that are always there, in the order of the file.
+    pub profiles: Vec<Profile>,
 }
 
 /// Why a configuration is refused: every mistake in it.
@@ -157,6 +161,9 @@ impl Builder<'_> {
         }
         builder.check_counts();
         builder.check_rules(&package);
+        if !is_broken {
+            builder.check_profiles(&package);
+        }
         if with_files {
             builder.read_files();
         }
@@ -203,6 +210,7 @@ impl Builder<'_> {
                 self.config.allowlists.push(list);
             }
             "rule" => self.config.rules.push(Rule::read(name, uci)),
+            "profile" => self.config.profiles.push(Profile::read(name, uci)),
             _ => {
                 if let Some(line) = self.main {
                     let reason = format!("there is one section of type {kind}, in line {line}");
@@ -270,8 +278,37 @@ impl Builder<'_> {
             if domain == other && action != other_action {
                 let section = package.sections.iter().find(|s| package.shown_name(s) == *second);
                 let line = section.map_or(0, |section| section.line);
-                let reason = format!("{domain} is allowed and blocked, here and in {first}");
+                let reason = format!("{domain} has two actions, here and in {first}");
                 self.remarks.warning(line, format!("{PACKAGE}.{second}.domain"), reason);
+            }
+        }
+    }
+
+    /// Every profile has a number, and every rule a profile that exists.
+    fn check_profiles(&mut self, package: &Package) {
+        let line_of = |name: &str| {
+            let section = package.sections.iter().find(|s| package.shown_name(s) == name);
+            section.map_or(0, |section| section.line)
+        };
+        let profiles = match Profile::numbered(self.config.profiles.clone()) {
+            Ok(profiles) => profiles,
+            Err(name) => {
+                let reason = "there are 16 profiles at most, six of them always".to_owned();
+                self.remarks.mistake(line_of(&name), format!("{PACKAGE}.{name}"), reason);
+                return;
+            }
+        };
+        for rule in &self.config.rules {
+            let Some(name) = &rule.profile else { continue };
+            let path = format!("{PACKAGE}.{}.profile", rule.name);
+            let Some(profile) = profiles.iter().find(|profile| profile.name == *name) else {
+                let reason = format!("there is no profile {name}");
+                self.remarks.mistake(line_of(&rule.name), path, reason);
+                continue;
+            };
+            if rule.action == RuleAction::Limit && rule.kbit == 0 && profile.kbit == 0 {
+                let reason = format!("the profile {name} has no rate, and option kbit is 0");
+                self.remarks.mistake(line_of(&rule.name), path, reason);
             }
         }
     }

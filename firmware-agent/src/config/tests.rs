@@ -203,7 +203,9 @@ fn each_option_of_the_main_section_lands_in_its_field() {
                 option idle_udp_s 13\noption block_s 20\noption sweep_s 14\noption source_pps 15\n\
                 option source_burst 16\noption syn_pps 17\noption syn_burst 18\n\
                 option source_prefix_v6 19\noption bucket_sets 128\noption on_crash detach\n\
-                option pin_dir /p\noption run_dir /r\noption log_level debug\n";
+                option pin_dir /p\noption run_dir /r\noption log_level debug\n\
+                option held_flows 65\noption reinspect_percent 21\noption reinspect_after_s 22\n\
+                option reinspect_mib 23\noption reinspect_age_s 24\n";
     let (config, warnings) = with(text).unwrap();
     assert_eq!(shown(&warnings), [""; 0]);
     assert_eq!(
@@ -221,6 +223,11 @@ fn each_option_of_the_main_section_lands_in_its_field() {
             inspect_flows: 101,
             inspect_memory_kib: 301,
             flows: 401,
+            held_flows: 65,
+            reinspect_percent: 21,
+            reinspect_after_s: 22,
+            reinspect_mib: 23,
+            reinspect_age_s: 24,
             idle_tcp_s: 12,
             idle_udp_s: 13,
             block_s: 20,
@@ -343,7 +350,7 @@ fn what_is_odd_is_warned_about() {
             "config rule a\n\tlist domain x.example\nconfig rule b\n\tlist domain X.example.\n\
              \toption action allow\n"
         ),
-        ["f:9: sluice.b.domain: x.example is allowed and blocked, here and in a"]
+        ["f:9: sluice.b.domain: x.example has two actions, here and in a"]
     );
     assert_eq!(
         warnings("config blocklist b\n"),
@@ -353,7 +360,7 @@ fn what_is_odd_is_warned_about() {
         mistakes("config rule\n\toption action deny\n"),
         [
             "f:7: sluice.@rule[0].domain: is required",
-            "f:8: sluice.@rule[0].action: 'deny' is not one of allow, block",
+            "f:8: sluice.@rule[0].action: 'deny' is not one of allow, block, limit",
         ]
     );
 }
@@ -430,4 +437,70 @@ fn an_empty_file_asks_for_interfaces_only() {
     let error = parse("").unwrap_err();
     assert_eq!(error.mistakes.len(), 2);
     assert!(error.mistakes.iter().all(|mistake| mistake.reason.contains("interface")));
+}
+
+#[test]
+fn a_limit_needs_a_rate_of_the_rule_or_of_its_profile() {
+    let rule = |options: &str| format!("config rule r\n\tlist domain a.test\n{options}");
+    let limit = "\toption action limit\n";
+    let (config, warned) =
+        with(&rule(&format!("{limit}\toption kbit 500\n\toption burst_kib 9\n"))).unwrap();
+    assert_eq!(shown(&warned), [""; 0]);
+    let read = &config.rules[0];
+    assert_eq!((read.action, read.kbit, read.burst_kib), (RuleAction::Limit, 500, 9));
+    assert_eq!(
+        mistakes(&rule(limit)),
+        ["f:9: sluice.r.kbit: is required with action limit, or a profile that has a rate"]
+    );
+    assert_eq!(
+        mistakes(&rule(&format!("{limit}\toption profile video\n"))),
+        ["f:7: sluice.r.profile: the profile video has no rate, and option kbit is 0"]
+    );
+    assert_eq!(
+        mistakes(&rule("\toption action allow\n\toption profile vdeo\n")),
+        ["f:7: sluice.r.profile: there is no profile vdeo"]
+    );
+    assert_eq!(
+        warnings(&rule("\toption kbit 500\n\toption profile video\n")),
+        [
+            "f:9: sluice.r.kbit: is not used with this action",
+            "f:10: sluice.r.profile: is not used with this action"
+        ]
+    );
+    let slow = "config profile slow\n\toption kbit 300\n";
+    with(&format!("{slow}{}", rule(&format!("{limit}\toption profile slow\n")))).unwrap();
+}
+
+#[test]
+fn each_option_of_a_profile_lands_in_its_field_and_the_default_stays() {
+    let text = "config profile games\n\toption class voice\n\toption dscp cs4\n\
+                \toption priority 5\n\toption kbit 6\n\toption burst_kib 7\n\
+                config profile bulk\n\toption dscp le\n\
+                config profile calm\n\toption class video\n\
+                config profile plain\n\toption class video\n\toption dscp none\n";
+    let (config, _) = with(text).unwrap();
+    let own = |name: &str, class, dscp| Profile {
+        name: name.to_owned(),
+        class,
+        dscp,
+        priority: 0,
+        kbit: 0,
+        burst_kib: 0,
+    };
+    let games = own("games", Class::Voice, Some(32));
+    assert_eq!(
+        config.profiles,
+        [
+            Profile { priority: 5, kbit: 6, burst_kib: 7, ..games },
+            own("bulk", Class::None, Some(1)),
+            own("calm", Class::Video, Some(34)),
+            own("plain", Class::Video, None),
+        ]
+    );
+    assert_eq!(mistakes("config profile default\n").len(), 1);
+    let many = (0..11).fold(String::new(), |text, n| text + &format!("config profile p{n}\n"));
+    assert_eq!(
+        mistakes(&many),
+        ["f:17: sluice.p10: there are 16 profiles at most, six of them always"]
+    );
 }

@@ -11,10 +11,12 @@ pub mod feature;
 pub mod flows;
 mod hardware;
 mod ladder;
+pub mod layout;
 mod links;
 pub mod object;
 pub mod pins;
 pub mod plan;
+pub mod profiles;
 mod programs;
 pub mod settings;
 pub mod table;
@@ -31,7 +33,7 @@ use sluice_abi::names;
 pub use self::blocklist::{Blocklist, Synced};
 pub use self::error::Error;
 pub use self::feature::{FeatureState, Hook, State};
-pub use self::flows::{Adopted, Flows};
+pub use self::flows::{Adopted, FlowMaps, Flows};
 pub use self::object::Objects;
 pub use self::plan::{DataplanePlan, InterfacePlan, Sizes, TcWish, XdpWish};
 pub use self::settings::SettingsMap;
@@ -43,6 +45,7 @@ use self::hardware::Hardware;
 use self::links::Links;
 use self::object::{Loader, open};
 use self::pins::{Mark, Pins};
+use self::profiles::ProfileMap;
 use self::programs::Programs;
 use crate::config::{Net, OnCrash};
 use crate::kernel::Report;
@@ -75,6 +78,8 @@ pub struct Dataplane {
     pub totals: Totals,
     /// Decided flows, unless the fast path cannot run.
     pub flows: Option<Flows>,
+    /// The profiles, unless the fast path cannot run.
+    profiles: Option<ProfileMap>,
     /// The lists, unless the shield cannot run.
     pub blocklist: Option<Blocklist>,
     /// What the lists dropped, unless the shield cannot run.
@@ -128,11 +133,19 @@ impl Dataplane {
         let failed = |result: &Result<(), Error>| result.as_ref().err().map(Error::chain);
         let mut settings = SettingsMap::new(open(&pins, names::SETTINGS)?)?;
         let totals = Totals::new(open(&pins, names::TOTALS)?)?;
-        let flows = match &fast_path {
+        let (flows, profiles) = match &fast_path {
             Ok(()) => {
-                Some(Flows::new(open(&pins, names::FLOWS)?, open(&pins, names::FLOW_COUNTS)?)?)
+                let maps = FlowMaps {
+                    flows: open(&pins, names::FLOWS)?,
+                    held: open(&pins, names::HELD)?,
+                    limits: open(&pins, names::LIMITS)?,
+                    counts: open(&pins, names::FLOW_COUNTS)?,
+                };
+                let mut profiles = ProfileMap::new(open(&pins, names::PROFILES)?)?;
+                profiles.set(&plan.profiles)?;
+                (Some(Flows::new(maps)?), Some(profiles))
             }
-            Err(_) => None,
+            Err(_) => (None, None),
         };
         let (blocklist, hits) = match &shield {
             Ok(()) => {
@@ -172,6 +185,7 @@ impl Dataplane {
             settings,
             totals,
             flows,
+            profiles,
             blocklist,
             hits,
         })
@@ -181,6 +195,9 @@ impl Dataplane {
     /// directory and the sizes of maps stay as they are: for others, start anew.
     pub fn apply(&mut self, plan: &DataplanePlan) -> Result<Vec<FeatureState>, Error> {
         self.settings.set(plan.settings)?;
+        if let Some(profiles) = &mut self.profiles {
+            profiles.set(&plan.profiles)?;
+        }
         self.held.retain(|held| {
             let of = |plan: &DataplanePlan| {
                 plan.interfaces.iter().find(|plan| plan.name == held.state.interface).cloned()

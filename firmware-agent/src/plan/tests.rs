@@ -25,6 +25,12 @@ config allowlist good
 config rule ads
 	list domain ads.test
 	list domain tracker.test
+config rule slow
+	option action limit
+	option profile games
+	list domain slow.test
+config profile games
+	option kbit 1000
 ";
 
 fn plan(text: &str) -> Plan {
@@ -63,6 +69,11 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
         ("sluice", "inspect_flows", "101", Restart),
         ("sluice", "inspect_memory_kib", "301", Restart),
         ("sluice", "flows", "401", Restart),
+        ("sluice", "held_flows", "65", Restart),
+        ("sluice", "reinspect_percent", "2", Update),
+        ("sluice", "reinspect_after_s", "22", Update),
+        ("sluice", "reinspect_mib", "23", Update),
+        ("sluice", "reinspect_age_s", "24", Update),
         ("sluice", "idle_tcp_s", "12", Update),
         ("sluice", "idle_udp_s", "13", Update),
         ("sluice", "block_s", "20", Update),
@@ -91,6 +102,15 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
         ("rule", "enabled", "0", Update),
         ("rule", "action", "allow", Update),
         ("rule", "domain", "other.test", Update),
+        // The rule blocks.
+        ("rule", "kbit", "9", None),
+        ("rule", "burst_kib", "9", None),
+        ("rule", "profile", "video", None),
+        ("profile", "class", "voice", Update),
+        ("profile", "dscp", "ef", Update),
+        ("profile", "priority", "3", Update),
+        ("profile", "kbit", "9", Update),
+        ("profile", "burst_kib", "9", Update),
         // Have done their work when the configuration is read.
         ("blocklist", "file", "/f", None),
         ("blocklist", "max_entries", "9", None),
@@ -219,7 +239,10 @@ fn lists_are_measured_by_kind_of_entry_and_growth_within_the_room_is_no_restart(
     // The sample has one of each, too.
     let sizes = with_list(1_000, 3_000).dataplane.sizes;
     assert_eq!((sizes.block_hosts, sizes.block_nets), (2_048, 4_096));
-    assert_eq!((sizes.allow_nets, sizes.flows_keys, sizes.flow_slots), (LIST_FLOOR, 16_384, 8_192));
+    assert_eq!(
+        (sizes.allow_nets, sizes.flows_keys, sizes.flow_slots),
+        (LIST_FLOOR, 16_384, 10_240)
+    );
     let old = with_list(10, 10);
     assert_eq!(old.change(&with_list(500, 700)), Change::Update);
     assert_eq!(old.change(&with_list(900, 10)), Change::Restart);
@@ -263,14 +286,15 @@ fn rules_are_numbered_in_the_order_of_the_file_and_those_that_do_not_count_left_
          config rule work\noption action allow\nlist domain work.test\n"
     );
     let plan = plan(&text);
-    assert_eq!(plan.rules, ["ads".into(), "work".into()]);
+    assert_eq!(plan.rules, ["ads".into(), "slow".into(), "work".into()]);
     let domain = |name: &str, action, number| (name.to_owned(), action, number);
     assert_eq!(
         plan.domains,
         [
             domain("ads.test", RuleAction::Block, 0),
             domain("tracker.test", RuleAction::Block, 0),
-            domain("work.test", RuleAction::Allow, 1),
+            domain("slow.test", RuleAction::Limit, 1),
+            domain("work.test", RuleAction::Allow, 2),
         ]
     );
 }
@@ -300,4 +324,34 @@ fn the_default_and_every_example_give_a_plan_and_stay_put_when_nothing_changes()
         let hosts = nets.filter(|net| net.is_host()).count();
         assert!(hosts <= first.dataplane.sizes.block_hosts as usize);
     }
+}
+
+#[test]
+fn a_rule_gives_its_flows_a_profile_and_a_rate() {
+    let rule = |options: &str| {
+        let text =
+            format!("{SAMPLE}config rule x\noption action allow\nlist domain x.test\n{options}");
+        *plan(&text).treatments.last().unwrap()
+    };
+    let limited = |kbit, burst| Treatment { profile: 0, kbit, burst };
+    assert_eq!(rule(""), Treatment::default());
+    assert_eq!(rule("option profile voice\n"), Treatment { profile: 4, ..limited(0, 0) });
+    // 1000 kbit/s, half a second of which is less than the least burst of 64 KiB.
+    assert_eq!(
+        rule("option profile games\n"),
+        Treatment { profile: 6, ..limited(1000, 64 * 8192) }
+    );
+    let limit = "option action limit\n";
+    assert_eq!(rule(&format!("{limit}option kbit 8000\n")), limited(8000, 4_000_000));
+    assert_eq!(
+        rule(&format!("{limit}option kbit 8000\noption burst_kib 10\noption profile games\n")),
+        Treatment { profile: 6, ..limited(8000, 10 * 8192) }
+    );
+    let whole = rule(&format!("{limit}option kbit 1000000\noption burst_kib 131072\n"));
+    assert_eq!(whole, limited(FlowLimit::KBIT_MAX, FlowLimit::BURST_MAX));
+
+    let profiles = plan(SAMPLE).dataplane.profiles;
+    assert_eq!(profiles[0], profile::Profile::default(), "the default leaves packets alone");
+    assert_eq!(profiles[4], profile::Profile::new(Some(46), 6));
+    assert_eq!(profiles[6], profile::Profile::default());
 }

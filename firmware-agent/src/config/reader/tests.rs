@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::schema::SECTIONS;
 use crate::config::uci::Package;
-use crate::config::{Allowlist, Blocklist, Interface, Main, Policy, Rule};
+use crate::config::{Allowlist, Blocklist, Interface, Main, Policy, Profile, Rule};
 
 /// Reads `options` as a section of the type, and returns what was said.
 fn remarks_of(spec: &'static SectionSpec, options: &str) -> (Vec<String>, Vec<String>) {
@@ -17,6 +17,7 @@ fn remarks_of(spec: &'static SectionSpec, options: &str) -> (Vec<String>, Vec<St
         "blocklist" => drop(Blocklist::read(name, uci)),
         "allowlist" => drop(Allowlist::read(name, uci)),
         "rule" => drop(Rule::read(name, uci)),
+        "profile" => drop(Profile::read(name, uci)),
         kind => panic!("{kind}"),
     }
     let (mistakes, warnings) = remarks.finish();
@@ -100,6 +101,7 @@ fn every_option_of_the_table_is_read_and_no_other() {
             "blocklist" => drop(Blocklist::read(String::new(), uci)),
             "allowlist" => drop(Allowlist::read(String::new(), uci)),
             "rule" => drop(Rule::read(String::new(), uci)),
+            "profile" => drop(Profile::read(String::new(), uci)),
             kind => panic!("{kind}"),
         }
         let mut asked = ASKED.take();
