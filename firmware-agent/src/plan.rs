@@ -10,7 +10,7 @@ use std::time::Duration;
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
 use sluice_abi::settings::Settings;
 
-use crate::config::{self, Backend, Config, Main, Net, OnError, Policy, RuleAction};
+use crate::config::{self, Backend, Config, Main, ManageOffload, Net, OnError, Policy, RuleAction};
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Sizes, TcWish};
 use crate::inspect::engine::Limits;
 use crate::netfilter::rules::{RulesError, Ruleset};
@@ -55,6 +55,8 @@ pub struct Plan {
     pub run_dir: PathBuf,
     /// The kill switch.
     pub enabled: bool,
+    /// The firewall offloads trusted flows only.
+    pub guard_offload: bool,
 }
 
 /// What it takes to get from one plan to another, cheapest first.
@@ -139,6 +141,7 @@ impl Plan {
             sweep: Duration::from_secs(main.sweep_s.into()),
             run_dir: main.run_dir.clone(),
             enabled: main.enabled,
+            guard_offload: main.manage_offload == ManageOffload::Guard,
         })
     }
 
@@ -164,6 +167,7 @@ impl Plan {
             sweep,
             run_dir,
             enabled,
+            guard_offload,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -177,7 +181,8 @@ impl Plan {
             || (domains, rules) != (&self.domains, &self.rules)
             || (lists, allowed) != (&self.lists, &self.allowed)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
-            || (*sweep, *on_crash) != (self.sweep, old.on_crash);
+            || (*sweep, *on_crash) != (self.sweep, old.on_crash)
+            || *guard_offload != self.guard_offload;
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {

@@ -31,6 +31,21 @@ pub struct Status {
     pub flows: FlowMap,
     /// Blocklists.
     pub lists: Vec<List>,
+    /// The firewall's flow offload.
+    pub offload: Offload,
+}
+
+/// The firewall's flow offload.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Offload {
+    /// `none`, `software` or `hardware`.
+    pub mode: String,
+    /// Only trusted flows are offloaded.
+    pub guarded: bool,
+    /// How often rules were put under guard.
+    pub guards: u64,
+    /// What does not see offloaded packets.
+    pub blind: Vec<String>,
 }
 
 /// A ladder.

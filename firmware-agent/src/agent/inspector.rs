@@ -46,6 +46,9 @@ pub(super) struct Totals {
     pub(super) without_connection: u64,
 }
 
+/// A flow and the way that the connection's first packet travels under its key.
+pub(super) type Flow = (FlowKey, Direction);
+
 /// Owns everything between queue and flow map.
 pub(super) struct Inspector {
     pub(super) engine: Engine,
@@ -79,6 +82,13 @@ impl Inspector {
         flows: Option<&mut Flows>,
     ) -> nfqueue::Verdict {
         let step = self.engine.packet(now_ns / 1_000_000, packet.l3, packet.wire_len);
+        if let Some((key, _)) = &step.flow
+            && self.is_cut(key, packet.l3)
+        {
+            // Its connection and the mark on it are gone, the decision is not.
+            self.renew(key, flows);
+            return nfqueue::Verdict::Accept { mark: Some(self.policy.marks.blocked()) };
+        }
         match step.outcome {
             Outcome::NotAFlow => nfqueue::Verdict::Accept { mark: None },
             Outcome::Inspect => {
@@ -266,7 +276,10 @@ impl Inspector {
             })
             .collect();
         for decision in blocked {
+            let flow = decision.key;
             self.record(now_ns, decision, flows.as_deref_mut());
+            // Its connection is marked trusted, and may be offloaded.
+            self.cut(&flow);
         }
         self.engine.set_rules(domains);
     }
@@ -348,7 +361,7 @@ fn count(flows: Option<&Flows>, slot: u32) -> FlowCount {
     flows.and_then(|flows| flows.count(slot).ok()).unwrap_or_default()
 }
 
-fn is_syn(l3: &[u8]) -> bool {
+pub(super) fn is_syn(l3: &[u8]) -> bool {
     headers(l3, sluice_abi::attach::Link::Ip).is_ok_and(|headers| headers.is_syn())
 }
 

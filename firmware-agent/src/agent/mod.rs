@@ -6,6 +6,7 @@
 
 mod inspector;
 mod lists;
+mod offload;
 mod report;
 mod running;
 mod signals;

@@ -57,6 +57,7 @@ impl State {
                 write_errors: self.inspector.totals.write_errors,
             },
             lists: self.lists(now_ns),
+            offload: self.offload(),
         }
     }
 
@@ -100,6 +101,7 @@ impl State {
             rung: rung.to_owned(),
             reasons: self.inspection_notes.clone(),
         });
+        features.push(self.offload_feature());
         features
     }
 

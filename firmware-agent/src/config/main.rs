@@ -59,6 +59,17 @@ pub enum OnCrash {
 }
 words!(OnCrash, "keep" => Self::Keep, "detach" => Self::Detach);
 
+/// What becomes of the firewall's rules that offload flows.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ManageOffload {
+    /// They concern trusted flows only, so that inspection sees the others.
+    #[default]
+    Guard,
+    /// They are left alone.
+    Off,
+}
+words!(ManageOffload, "guard" => Self::Guard, "off" => Self::Off);
+
 words!(LevelFilter,
     "error" => Self::Error, "warn" => Self::Warn, "info" => Self::Info, "debug" => Self::Debug,
     "trace" => Self::Trace,
@@ -119,6 +130,8 @@ pub struct Main {
     pub run_dir: PathBuf,
     /// What is logged.
     pub log_level: LevelFilter,
+    /// What becomes of the firewall's rules that offload flows.
+    pub manage_offload: ManageOffload,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -183,6 +196,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Directory of the control socket."),
         OptionSpec::new("log_level", Kind::Word(&["error", "warn", "info", "debug", "trace"]), "info",
             "What is logged."),
+        OptionSpec::new("manage_offload", Kind::Word(&["guard", "off"]), "guard",
+            "With flow offload in the firewall: hold it back until a flow is trusted, or leave it alone, which blinds inspection."),
     ],
 };
 
@@ -215,6 +230,7 @@ impl Main {
             pin_dir: uci.get("pin_dir"),
             run_dir: uci.get("run_dir"),
             log_level: uci.find("log_level").unwrap_or(LevelFilter::Info),
+            manage_offload: uci.get("manage_offload"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
         if last > u32::from(u16::MAX) {

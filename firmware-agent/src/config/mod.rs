@@ -26,7 +26,7 @@ use sluice_abi::names::LISTS_CONFIGURED_MAX;
 
 pub use self::interface::{Interface, XdpWish};
 pub use self::list::{Allowlist, Blocklist};
-pub use self::main::{Backend, Main, OnCrash, OnError, Policy};
+pub use self::main::{Backend, Main, ManageOffload, OnCrash, OnError, Policy};
 pub use self::mark::{MarkMask, MarkMaskError};
 pub use self::net::{Net, NetError};
 pub use self::remark::{Mistake, REMARKS_MAX, Remark, Warning};

@@ -203,7 +203,8 @@ fn each_option_of_the_main_section_lands_in_its_field() {
                 option idle_udp_s 13\noption block_s 20\noption sweep_s 14\noption source_pps 15\n\
                 option source_burst 16\noption syn_pps 17\noption syn_burst 18\n\
                 option source_prefix_v6 19\noption bucket_sets 128\noption on_crash detach\n\
-                option pin_dir /p\noption run_dir /r\noption log_level debug\n";
+                option pin_dir /p\noption run_dir /r\noption log_level debug\n\
+                option manage_offload off\n";
     let (config, warnings) = with(text).unwrap();
     assert_eq!(shown(&warnings), [""; 0]);
     assert_eq!(
@@ -235,6 +236,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
             pin_dir: "/p".into(),
             run_dir: "/r".into(),
             log_level: log::LevelFilter::Debug,
+            manage_offload: ManageOffload::Off,
         }
     );
 }
