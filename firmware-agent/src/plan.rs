@@ -13,8 +13,8 @@ use sluice_abi::profile;
 use sluice_abi::settings::Settings;
 
 use crate::config::{
-    self, Backend, Config, Counts, Ddos, ListFile, Main, Net, OnError, Policy, Profile, Rule,
-    RuleAction,
+    self, Backend, Config, Counts, Ddos, ListFile, Main, ManageOffload, Net, OnError, Policy,
+    Profile, Rule, RuleAction,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -73,6 +73,8 @@ pub struct Plan {
     pub list_memory_kib: u32,
     /// What no list may cover.
     pub management: Vec<Net>,
+    /// The firewall offloads trusted flows only.
+    pub guard_offload: bool,
 }
 
 /// A blocklist.
@@ -209,6 +211,7 @@ impl Plan {
             enabled: main.enabled,
             list_memory_kib: main.list_memory_kib,
             management: main.management.clone(),
+            guard_offload: main.manage_offload == ManageOffload::Guard,
         })
     }
 
@@ -240,6 +243,7 @@ impl Plan {
             enabled,
             list_memory_kib,
             management,
+            guard_offload,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -257,7 +261,8 @@ impl Plan {
             || (*sweep, *on_crash) != (self.sweep, old.on_crash)
             || (treatments, reinspection) != (&self.treatments, &self.reinspection)
             || *profiles != old.profiles
-            || *answer != self.answer;
+            || *answer != self.answer
+            || *guard_offload != self.guard_offload;
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {

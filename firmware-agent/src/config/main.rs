@@ -59,6 +59,17 @@ pub enum OnCrash {
 }
 words!(OnCrash, "keep" => Self::Keep, "detach" => Self::Detach);
 
+/// What becomes of the firewall's rules that offload flows.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ManageOffload {
+    /// They concern trusted flows only, so that inspection sees the others.
+    #[default]
+    Guard,
+    /// They are left alone.
+    Off,
+}
+words!(ManageOffload, "guard" => Self::Guard, "off" => Self::Off);
+
 words!(LevelFilter,
     "error" => Self::Error, "warn" => Self::Warn, "info" => Self::Info, "debug" => Self::Debug,
     "trace" => Self::Trace,
@@ -122,6 +133,8 @@ pub struct Main {
     pub list_memory_kib: u32,
     /// Addresses that no blocklist may cover.
     pub management: Vec<Net>,
+    /// What becomes of the firewall's rules that offload flows.
+    pub manage_offload: ManageOffload,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -188,6 +201,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Memory for blocklists in the kernel, in KiB, old and new ones together while they are replaced; 0 is an eighth of the machine's, from 2 to 64 MiB."),
         OptionSpec::list("management", Kind::Net, Fallback::Empty,
             "Addresses and prefixes from which the router is managed: an entry that overlaps one is left out of every blocklist."),
+        OptionSpec::new("manage_offload", Kind::Word(&["guard", "off"]), "guard",
+            "With flow offload in the firewall: hold it back until a flow is trusted, or leave it alone, which blinds inspection."),
     ],
 };
 
@@ -221,6 +236,7 @@ impl Main {
             log_level: uci.find("log_level").unwrap_or(LevelFilter::Info),
             list_memory_kib: uci.get("list_memory_kib"),
             management: uci.values("management"),
+            manage_offload: uci.get("manage_offload"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
         if last > u32::from(u16::MAX) {
