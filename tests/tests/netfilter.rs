@@ -412,6 +412,18 @@ fn a_bare_syn_of_a_trusted_connection_is_queued_and_ends_the_trust() {
         assert_eq!(trusted.mark, marks().trusted() | 0xff00);
         let queued = counted(backend, Counted::Queued);
 
+        // Who restores marks without a mask gives the packet what its connection has.
+        world
+            .netns
+            .nft(
+                "table inet restore {
+                    chain before {
+                        type filter hook prerouting priority -140; policy accept;
+                        tcp flags syn meta mark set ct mark
+                    }
+                }",
+            )
+            .unwrap();
         // Still established for conntrack: the same ends again, as after a crash of the client.
         let client = world.client();
         let frame = client
