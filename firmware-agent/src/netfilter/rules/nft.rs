@@ -27,7 +27,7 @@ impl Ruleset {
         let _ = writeln!(text, "add table inet {TABLE}\n{verb} table inet {TABLE}");
         let _ = writeln!(text, "table inet {TABLE} {{");
         self.opening(&mut text);
-        self.vetted(&mut text);
+        vetted(&mut text);
         self.inspect(&mut text);
         self.decide(&mut text);
         text.push_str("}\n");
@@ -54,20 +54,6 @@ impl Ruleset {
              \t\t{}\n\
              \t}}",
             self.nft_queue()
-        );
-    }
-
-    /// For packets that the fast path marked: most of them, so they meet one rule of `inspect` and
-    /// none of the sets. The fast path marks no first packet of a connection, but others can, such
-    /// as who restores connection marks without a mask: that packet goes the usual way.
-    fn vetted(&self, text: &mut String) {
-        let _ = writeln!(
-            text,
-            "\tchain vetted {{\n\
-             \t\ttcp flags & (fin | syn | rst | ack) == syn return\n\
-             \t\tcounter accept comment \"{}\"\n\
-             \t}}",
-            Counted::PassedTrusted.name()
         );
     }
 
@@ -139,6 +125,20 @@ impl Ruleset {
         let _ = write!(rule, " comment \"{}\"", Counted::Queued.name());
         rule
     }
+}
+
+/// For packets that the fast path marked: most of them, so they meet one rule of `inspect` and
+/// none of the sets. The fast path marks no first packet of a connection, but others can, such
+/// as who restores connection marks without a mask: that packet goes the usual way.
+fn vetted(text: &mut String) {
+    let _ = writeln!(
+        text,
+        "\tchain vetted {{\n\
+         \t\ttcp flags & (fin | syn | rst | ack) == syn return\n\
+         \t\tcounter accept comment \"{}\"\n\
+         \t}}",
+        Counted::PassedTrusted.name()
+    );
 }
 
 #[cfg(test)]
