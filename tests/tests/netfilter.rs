@@ -508,6 +508,39 @@ fn the_nft_table_copies_marks_counts_and_drops() {
     assert_eq!(count(Counted::Queued), 2 * (2 + 2 + 1 + 2 + 1));
 }
 
+/// R23: marks that somebody else gave the first packet of a connection do not spare it the queue.
+#[test]
+fn a_first_packet_with_a_foreign_mark_is_queued_in_the_nft_table() {
+    if without_root() {
+        return;
+    }
+    let world = Router::new(Build::default()).unwrap();
+    let text = rules(&world, 1, true).nft(Replace::Flush);
+    world.netns.nft(&text.replace("queue num 40 bypass", "accept")).unwrap();
+    world
+        .netns
+        .nft(&format!(
+            "table inet foreign {{
+                chain before {{
+                    type filter hook prerouting priority mangle; policy accept;
+                    tcp dport 7104 meta mark set {}
+                }}
+            }}",
+            marks().trusted()
+        ))
+        .unwrap();
+    for server in [IpAddr::from(world.server.v4), world.server.v6.into()] {
+        let echo = TcpService::echo(&world.server, server, 7104).unwrap();
+        let mut stream = connect(world.client(), echo.address()).unwrap();
+        round_trip(&mut stream, b"question", 8).unwrap();
+    }
+    let counts = world.netns.enter(|| Nft::new().counters()).unwrap().unwrap();
+    let count = |counted| counts.iter().find(|count| count.counted == counted).unwrap().packets;
+    // SYN, and the answer to it, which has no mark and no marked connection yet.
+    assert_eq!(count(Counted::Queued), 2 * 2);
+    assert!(count(Counted::PassedTrusted) >= 2 * 3);
+}
+
 /// R26: rules come and go as a whole; what is not ours stays.
 #[test]
 fn removing_leaves_no_rule_and_applying_twice_leaves_one_set() {
