@@ -339,6 +339,9 @@ fn profiles_of(profiles: &[Profile]) -> Profiles {
 fn treatment(rule: &Rule, profiles: &[Profile]) -> Treatment {
     /// A burst that lets a handful of packets pass, however low the rate is.
     const BURST_MIN: u64 = 64 * 8192;
+    /// Longer than TCP waits at least before it repeats what was lost (200 ms): where the way is
+    /// short, it lives from one such wait to the next, and what a full bucket spills is lost.
+    const BURST_MS: u64 = 300;
     if rule.action == RuleAction::Block {
         return Treatment::default();
     }
@@ -350,7 +353,7 @@ fn treatment(rule: &Rule, profiles: &[Profile]) -> Treatment {
     let (kbit, burst_kib) = of_rule.or(of_profile).unwrap_or_default();
     let burst = match (kbit, burst_kib) {
         (0, _) => 0,
-        (kbit, 0) => (u64::from(kbit) * 500).max(BURST_MIN),
+        (kbit, 0) => (u64::from(kbit) * BURST_MS).max(BURST_MIN),
         (_, kib) => u64::from(kib) * 8192,
     };
     Treatment {

@@ -365,13 +365,13 @@ fn a_rule_gives_its_flows_a_profile_and_a_rate() {
     let limited = |kbit, burst| Treatment { profile: 0, kbit, burst };
     assert_eq!(rule(""), Treatment::default());
     assert_eq!(rule("option profile voice\n"), Treatment { profile: 4, ..limited(0, 0) });
-    // 1000 kbit/s, half a second of which is less than the least burst of 64 KiB.
+    // 1000 kbit/s, 300 ms of which are less than the least burst of 64 KiB.
     assert_eq!(
         rule("option profile games\n"),
         Treatment { profile: 6, ..limited(1000, 64 * 8192) }
     );
     let limit = "option action limit\n";
-    assert_eq!(rule(&format!("{limit}option kbit 8000\n")), limited(8000, 4_000_000));
+    assert_eq!(rule(&format!("{limit}option kbit 8000\n")), limited(8000, 2_400_000));
     assert_eq!(
         rule(&format!("{limit}option kbit 8000\noption burst_kib 10\noption profile games\n")),
         Treatment { profile: 6, ..limited(8000, 10 * 8192) }
