@@ -13,7 +13,8 @@ use sluice_abi::profile;
 use sluice_abi::settings::Settings;
 
 use crate::config::{
-    self, Backend, Config, Counts, ListFile, Main, Net, OnError, Policy, Profile, Rule, RuleAction,
+    self, Backend, Config, Counts, Ddos, ListFile, Main, ManageOffload, Net, OnError, Policy,
+    Profile, Rule, RuleAction,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -62,6 +63,8 @@ pub struct Plan {
     pub block: Duration,
     /// Time between two looks for flows that ended.
     pub sweep: Duration,
+    /// What happens to who is over a rate or tries ports.
+    pub answer: Answer,
     /// Directory of the control socket.
     pub run_dir: PathBuf,
     /// The kill switch.
@@ -70,6 +73,8 @@ pub struct Plan {
     pub list_memory_kib: u32,
     /// What no list may cover.
     pub management: Vec<Net>,
+    /// The firewall offloads trusted flows only.
+    pub guard_offload: bool,
 }
 
 /// A blocklist.
@@ -92,6 +97,19 @@ impl ListPlan {
         self.files.iter().for_each(|file| counts.join(&file.counts));
         counts
     }
+}
+
+/// What happens to strangers beyond the packets that are dropped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// How long who goes on is blocked; `None` is never.
+    pub block: Option<Duration>,
+    /// Most addresses that are blocked at once.
+    pub block_max: usize,
+    /// What is never blocked.
+    pub never: Vec<Net>,
+    /// Ports that make a scanner; 0 is never.
+    pub scan_ports: u32,
 }
 
 /// What it takes to get from one plan to another, cheapest first.
@@ -146,8 +164,8 @@ impl Plan {
             dataplane: DataplanePlan {
                 pin_dir: main.pin_dir.clone(),
                 interfaces: config.interfaces.iter().zip(0..).map(interface).collect(),
-                sizes: sizes(main, &lists, &allowed),
-                settings: settings(main, hash_key),
+                sizes: sizes(main, &config.ddos, &lists, &allowed),
+                settings: settings(main, &config.ddos, hash_key),
                 on_crash: main.on_crash,
                 profiles: profiles_of(&profiles),
             },
@@ -188,10 +206,12 @@ impl Plan {
             ),
             block: Duration::from_secs(main.block_s.into()),
             sweep: Duration::from_secs(main.sweep_s.into()),
+            answer: answer(&config.ddos),
             run_dir: main.run_dir.clone(),
             enabled: main.enabled,
             list_memory_kib: main.list_memory_kib,
             management: main.management.clone(),
+            guard_offload: main.manage_offload == ManageOffload::Guard,
         })
     }
 
@@ -218,10 +238,12 @@ impl Plan {
             idle,
             block,
             sweep,
+            answer,
             run_dir,
             enabled,
             list_memory_kib,
             management,
+            guard_offload,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -238,7 +260,9 @@ impl Plan {
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
             || (*sweep, *on_crash) != (self.sweep, old.on_crash)
             || (treatments, reinspection) != (&self.treatments, &self.reinspection)
-            || *profiles != old.profiles;
+            || *profiles != old.profiles
+            || *answer != self.answer
+            || *guard_offload != self.guard_offload;
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {
@@ -262,7 +286,16 @@ fn interface((interface, slot): (&config::Interface, u32)) -> InterfacePlan {
     }
 }
 
-fn sizes(main: &Main, lists: &[ListPlan], allowed: &[(Net, u32)]) -> Sizes {
+fn answer(ddos: &Ddos) -> Answer {
+    Answer {
+        block: (ddos.block_s != 0).then(|| Duration::from_secs(ddos.block_s.into())),
+        block_max: ddos.block_max as usize,
+        never: ddos.never_block.clone(),
+        scan_ports: ddos.scan_ports,
+    }
+}
+
+fn sizes(main: &Main, ddos: &Ddos, lists: &[ListPlan], allowed: &[(Net, u32)]) -> Sizes {
     let mut counts = Counts::default();
     for list in lists {
         counts.join(&list.counts());
@@ -272,7 +305,7 @@ fn sizes(main: &Main, lists: &[ListPlan], allowed: &[(Net, u32)]) -> Sizes {
         flow_slots: main.flows + main.held_flows,
         held_keys: main.held_flows * 2,
         held_slots: main.held_flows,
-        bucket_sets: main.bucket_sets,
+        bucket_sets: ddos.bucket_sets,
         // What the image of the lists has needs no room here.
         block_hosts: room(counts.hosts),
         block_nets: room(counts.nets),
@@ -280,7 +313,7 @@ fn sizes(main: &Main, lists: &[ListPlan], allowed: &[(Net, u32)]) -> Sizes {
     }
 }
 
-const fn settings(main: &Main, hash_key: u32) -> Settings {
+fn settings(main: &Main, ddos: &Ddos, hash_key: u32) -> Settings {
     Settings {
         abi: sluice_abi::ABI_VERSION,
         generation: 0,
@@ -288,9 +321,7 @@ const fn settings(main: &Main, hash_key: u32) -> Settings {
         mark_mask: main.mark_mask.bits(),
         mark_trusted: main.mark_mask.trusted(),
         hash_key,
-        source_rate: main.source_rate(),
-        syn_rate: main.syn_rate(),
-        source_prefix_v6: main.source_prefix_v6,
+        limits: ddos.limits(),
     }
 }
 
@@ -308,6 +339,9 @@ fn profiles_of(profiles: &[Profile]) -> Profiles {
 fn treatment(rule: &Rule, profiles: &[Profile]) -> Treatment {
     /// A burst that lets a handful of packets pass, however low the rate is.
     const BURST_MIN: u64 = 64 * 8192;
+    /// Longer than TCP waits at least before it repeats what was lost (200 ms): where the way is
+    /// short, it lives from one such wait to the next, and what a full bucket spills is lost.
+    const BURST_MS: u64 = 300;
     if rule.action == RuleAction::Block {
         return Treatment::default();
     }
@@ -319,7 +353,7 @@ fn treatment(rule: &Rule, profiles: &[Profile]) -> Treatment {
     let (kbit, burst_kib) = of_rule.or(of_profile).unwrap_or_default();
     let burst = match (kbit, burst_kib) {
         (0, _) => 0,
-        (kbit, 0) => (u64::from(kbit) * 500).max(BURST_MIN),
+        (kbit, 0) => (u64::from(kbit) * BURST_MS).max(BURST_MIN),
         (_, kib) => u64::from(kib) * 8192,
     };
     Treatment {

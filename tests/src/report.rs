@@ -36,6 +36,8 @@ pub struct Status {
     /// Their image.
     #[serde(default)]
     pub list_image: ListImage,
+    /// The firewall's flow offload.
+    pub offload: Offload,
 }
 
 /// The image of the blocklists.
@@ -47,6 +49,19 @@ pub struct ListImage {
     pub cap_kib: u64,
     /// Time of the last change.
     pub load_ms: u64,
+}
+
+/// The firewall's flow offload.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Offload {
+    /// `none`, `software` or `hardware`.
+    pub mode: String,
+    /// Only trusted flows are offloaded.
+    pub guarded: bool,
+    /// How often rules were put under guard.
+    pub guards: u64,
+    /// What does not see offloaded packets.
+    pub blind: Vec<String>,
 }
 
 /// A ladder.

@@ -163,7 +163,7 @@ fn a_syn_flood_is_held_to_the_rate_while_others_connect() {
         return;
     }
     let world = Router::new(Build::default()).unwrap();
-    let setup = Setup::default().main("syn_pps", RATE).main("syn_burst", BURST);
+    let setup = Setup::default().ddos("syn_pps", RATE).ddos("syn_burst", BURST);
     let agent = Agent::start(&world, setup).unwrap();
     let flood = format!("ip saddr {} tcp flags syn", world.attacker.v4);
     let probe = Probe::new(&world.netns, &[("flood", &flood)]).unwrap();
@@ -212,10 +212,10 @@ fn the_first_packet_of_every_source_passes() {
     }
     let world = Router::new(Build::default()).unwrap();
     let setup = Setup::default()
-        .main("syn_pps", 1)
-        .main("syn_burst", 1)
-        .main("source_pps", 1)
-        .main("source_burst", 1);
+        .ddos("syn_pps", 1)
+        .ddos("syn_burst", 1)
+        .ddos("source_pps", 1)
+        .ddos("source_burst", 1);
     let agent = Agent::start(&world, setup).unwrap();
     let probe = Probe::new(&world.netns, &[("arrived", "ip saddr 198.18.0.0/15")]).unwrap();
     let wire = world.attacker.injector().unwrap();

@@ -26,6 +26,14 @@ pub const ALLOW_NETS: &str = "ALLOW_NETS";
 pub const LIST_HITS: &str = "LIST_HITS";
 /// [`BucketSet`](crate::shield::BucketSet) by hash; a power of two of sets.
 pub const BUCKETS: &str = "BUCKETS";
+/// One per-CPU [`Offenders`](crate::limits::Offenders).
+pub const OFFENDERS: &str = "OFFENDERS";
+/// [`Scan`](crate::limits::Scan) by hash.
+pub const SCANS: &str = "SCANS";
+/// [`KnownSet`](crate::limits::KnownSet) by hash.
+pub const KNOWN: &str = "KNOWN";
+/// [`Addr`](crate::flow::Addr) of this router, hash.
+pub const OWN: &str = "OWN";
 
 /// The image of the configured lists: an array of one map, whose values are
 /// [`Chunk`](crate::bulk::Chunk)s.
@@ -42,6 +50,15 @@ pub const XDP_SHIELD: &str = "xdp_shield";
 pub const TC_FLOW_IN: &str = "tc_flow_in";
 /// Egress program of the object `tc_flow`.
 pub const TC_FLOW_OUT: &str = "tc_flow_out";
+
+/// Program of the object `xdp_device` for interfaces towards the provider.
+pub const XDP_DEVICE_WAN: &str = "xdp_device_wan";
+/// Program of the object `xdp_device` for interfaces towards the household.
+pub const XDP_DEVICE_LAN: &str = "xdp_device_lan";
+/// In a network card: [`Addr`](crate::flow::Addr) to packets dropped, hash.
+pub const DEVICE_HOSTS: &str = "DEVICE_HOSTS";
+/// In a network card: `u64` by [`Total`](crate::device::Total), array.
+pub const DEVICE_TOTALS: &str = "DEVICE_TOTALS";
 
 /// Most lists that have hit counters.
 pub const LISTS_MAX: u32 = 64;

@@ -3,6 +3,7 @@
 
 pub mod bulk;
 pub mod counters;
+pub mod guard;
 pub mod mem;
 
 /// Programs contain no panicking path; the compiler still wants a handler.

@@ -64,6 +64,7 @@ impl State {
             },
             lists: self.lists(now_ns),
             list_image: self.list_image(),
+            offload: self.offload(),
         }
     }
 
@@ -107,6 +108,7 @@ impl State {
             rung: rung.to_owned(),
             reasons: self.inspection_notes.clone(),
         });
+        features.push(self.offload_feature());
         features
     }
 
@@ -429,7 +431,12 @@ fn feature(feature: FeatureState) -> Feature {
             HookState::Off => Health::Off,
         },
         rung: feature.rung.to_owned(),
-        reasons: feature.reasons,
+        reasons: feature
+            .card
+            .map(|card| format!("hardware: {card}"))
+            .into_iter()
+            .chain(feature.reasons)
+            .collect(),
     }
 }
 

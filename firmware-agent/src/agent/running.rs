@@ -25,6 +25,7 @@ use crate::inspect::engine::Engine;
 use crate::kernel::Report;
 use crate::netfilter::apply::{self, Backend, Kind, Wish as BackendWish};
 use crate::netfilter::conntrack::Conntrack;
+use crate::netfilter::offload::Guard;
 use crate::netfilter::queue::{LEN_MAX, Options, QueueError, Queues, Totals};
 use crate::netfilter::watch::Watch;
 use crate::plan::{Change, Plan};
@@ -81,6 +82,8 @@ pub(super) struct State {
     pub(super) queue_burst: Option<usize>,
     /// Received and seen per interface, when its shield was attached.
     unverified: HashMap<String, (u64, Seen)>,
+    /// The firewall's rules that offload flows.
+    pub(super) offload: Guard,
 }
 
 impl Running {
@@ -147,6 +150,7 @@ impl Running {
             queue_totals: Totals::default(),
             queue_burst: queues.as_ref().map(Queues::burst),
             unverified: HashMap::new(),
+            offload: Guard::start(),
         };
         let mut running = Self { state: RefCell::new(state), restart: smol::channel::bounded(1) };
         let state = running.state.get_mut();
@@ -174,6 +178,7 @@ impl Running {
         if queues.is_some() {
             state.apply_rules();
         }
+        state.look_after_offload();
         state.ready_ns = clock::monotonic_ns();
         log::info!(
             "protection in force after {} ms, generation {generation}",
@@ -250,6 +255,7 @@ impl Running {
             state.look_after_interfaces();
             state.look_after_lists();
             state.restore_rules();
+            state.look_after_offload();
         }
     }
 
@@ -497,6 +503,7 @@ impl State {
         let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
         inspector.set_rules(clock::monotonic_ns(), domains, rules(&plan), policy(&plan), flows);
         self.plan = plan;
+        self.look_after_offload();
         self.warnings = warnings;
         self.generation = generation;
         log::info!("configuration in force, generation {generation}");
@@ -507,7 +514,7 @@ impl State {
     /// everything up is what switches it on.
     fn switch(&mut self, on: bool) {
         let Some(dataplane) = &mut self.dataplane else { return };
-        if let Err(error) = dataplane.settings.enable(on && self.plan.enabled) {
+        if let Err(error) = dataplane.enable(on && self.plan.enabled) {
             log::error!("{}", error.chain());
         }
     }
@@ -515,6 +522,10 @@ impl State {
     /// Removes rules and, unless `keep`, programs; returns what did not work.
     fn take_down(mut self, keep: bool) -> Vec<String> {
         let mut errors = Vec::new();
+        // Handed over, the guard stays until the next agent knows what it wants.
+        if !keep && let Err(error) = self.offload.restore() {
+            errors.push(chain(&error));
+        }
         if let Some(mut backend) = self.backend.take()
             && let Err(error) = backend.remove()
         {

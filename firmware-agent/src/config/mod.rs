@@ -4,6 +4,7 @@
 //! a configuration without asking the kernel. What a device can do, and what has to change when the
 //! configuration does, is decided elsewhere.
 
+mod ddos;
 mod file;
 mod interface;
 mod lexer;
@@ -25,10 +26,11 @@ use std::path::Path;
 use sluice_abi::attach::{Attachment, Role};
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
 
+pub use self::ddos::Ddos;
 pub use self::file::{Counts, ListFile};
 pub use self::interface::{Interface, XdpWish};
 pub use self::list::{Allowlist, Blocklist};
-pub use self::main::{Backend, Main, OnCrash, OnError, Policy};
+pub use self::main::{Backend, Main, ManageOffload, OnCrash, OnError, Policy};
 pub use self::mark::{MarkMask, MarkMaskError};
 pub use self::net::{Net, NetError};
 pub use self::profile::{Class, Profile};
@@ -61,6 +63,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// Profiles that differ from those that are always there, in the order of the file.
     pub profiles: Vec<Profile>,
+    /// What strangers may do.
+    pub ddos: Ddos,
 }
 
 /// Why a configuration is refused: every mistake in it.
@@ -137,6 +141,8 @@ struct Builder<'a> {
     remarks: &'a mut Remarks,
     /// Line of the `sluice` section.
     main: Option<u32>,
+    /// Line of the `ddos` section.
+    ddos: Option<u32>,
     /// Devices and their lines.
     devices: Vec<(String, u32)>,
     wanted: Vec<Wanted>,
@@ -150,6 +156,7 @@ impl Builder<'_> {
             config: Config::default(),
             remarks,
             main: None,
+            ddos: None,
             devices: Vec::new(),
             wanted: Vec::new(),
         };
@@ -212,16 +219,28 @@ impl Builder<'_> {
             }
             "rule" => self.config.rules.push(Rule::read(name, uci)),
             "profile" => self.config.profiles.push(Profile::read(name, uci)),
+            "ddos" => {
+                if let Some(line) = self.ddos {
+                    self.only_one(section, kind, &name, line);
+                } else {
+                    self.ddos = Some(section.line);
+                    self.config.ddos = Ddos::read(uci);
+                }
+            }
             _ => {
                 if let Some(line) = self.main {
-                    let reason = format!("there is one section of type {kind}, in line {line}");
-                    self.remarks.mistake(section.line, format!("{PACKAGE}.{name}"), reason);
+                    self.only_one(section, kind, &name, line);
                 } else {
                     self.main = Some(section.line);
                     self.config.main = Main::read(uci);
                 }
             }
         }
+    }
+
+    fn only_one(&mut self, section: &Section, kind: &str, name: &str, line: u32) {
+        let reason = format!("there is one section of type {kind}, in line {line}");
+        self.remarks.mistake(section.line, format!("{PACKAGE}.{name}"), reason);
     }
 
     /// Notes the files of a list; those of a list that does not count may be missing.

@@ -197,6 +197,24 @@ pub struct Status {
     /// Their image.
     #[serde(default)]
     pub list_image: ListImage,
+    /// The firewall's flow offload.
+    #[serde(default)]
+    pub offload: Offload,
+}
+
+/// The firewall's flow offload: packets that take a short way past the forward chain.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Offload {
+    /// `none`, `software` or `hardware`.
+    pub mode: String,
+    /// Whether only trusted flows are offloaded.
+    pub guarded: bool,
+    /// How often rules were put under guard since the start.
+    pub guards: u64,
+    /// Devices whose packets may take the short way.
+    pub devices: Vec<String>,
+    /// What does not see offloaded packets.
+    pub blind: Vec<String>,
 }
 
 /// One end of a connection.

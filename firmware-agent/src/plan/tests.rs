@@ -31,6 +31,8 @@ config rule slow
 	list domain slow.test
 config profile games
 	option kbit 1000
+config ddos limits
+	option martians 1
 ";
 
 fn plan(text: &str) -> Plan {
@@ -78,12 +80,6 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
         ("sluice", "idle_udp_s", "13", Update),
         ("sluice", "block_s", "20", Update),
         ("sluice", "sweep_s", "14", Update),
-        ("sluice", "source_pps", "15", Update),
-        ("sluice", "source_burst", "16", Update),
-        ("sluice", "syn_pps", "17", Update),
-        ("sluice", "syn_burst", "18", Update),
-        ("sluice", "source_prefix_v6", "19", Update),
-        ("sluice", "bucket_sets", "128", Restart),
         ("sluice", "on_crash", "detach", Update),
         ("sluice", "pin_dir", "/p", Restart),
         ("sluice", "run_dir", "/r", Restart),
@@ -113,6 +109,31 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
         ("profile", "priority", "3", Update),
         ("profile", "kbit", "9", Update),
         ("profile", "burst_kib", "9", Update),
+        ("ddos", "source_pps", "15", Update),
+        ("ddos", "syn_pps", "17", Update),
+        ("ddos", "icmp_pps", "5", Update),
+        ("ddos", "connections_pm", "5", Update),
+        ("ddos", "destination_pps", "5", Update),
+        ("ddos", "destination_syn_pps", "5", Update),
+        ("ddos", "amplification_pps", "5", Update),
+        ("ddos", "source_prefix_v6", "19", Update),
+        ("ddos", "source_burst", "16", Update),
+        ("ddos", "syn_burst", "16", Update),
+        ("ddos", "icmp_burst", "16", Update),
+        ("ddos", "connections_burst", "16", Update),
+        ("ddos", "destination_burst", "16", Update),
+        ("ddos", "destination_syn_burst", "16", Update),
+        ("ddos", "amplification_burst", "16", Update),
+        ("ddos", "bucket_sets", "128", Restart),
+        ("ddos", "bogons", "1", Update),
+        ("ddos", "private_sources", "1", Update),
+        ("ddos", "martians", "0", Update),
+        ("ddos", "tcp_flags", "0", Update),
+        ("ddos", "multicast_exempt", "0", Update),
+        ("ddos", "scan_ports", "0", Update),
+        ("ddos", "block_s", "7", Update),
+        ("ddos", "block_max", "8", Update),
+        ("ddos", "never_block", "192.0.2.9", Update),
         // Have done their work when the configuration is read.
         ("blocklist", "file", "/f", None),
         ("blocklist", "max_entries", "9", None),
@@ -202,9 +223,11 @@ fn programs_are_told_a_burst_whenever_they_are_told_a_rate() {
             .dataplane
             .settings
     };
-    let both = settings("option source_pps 700\noption syn_pps 30\noption syn_burst 60\n");
-    assert_eq!(both.source_rate, Rate { per_second: 700, burst: 700 });
-    assert_eq!(both.syn_rate, Rate { per_second: 30, burst: 60 });
+    let both =
+        plan(&format!("{SAMPLE}option source_pps 700\noption syn_pps 30\noption syn_burst 60\n"));
+    let both = both.dataplane.settings;
+    assert_eq!(both.limits.source, Rate { per_second: 700, burst: 700 });
+    assert_eq!(both.limits.source_syn, Rate { per_second: 30, burst: 60 });
     let mask = MarkMask::default();
     assert_eq!((both.mark_mask, both.mark_trusted), (mask.bits(), mask.trusted()));
     assert_eq!((both.flags, both.hash_key), (Settings::ENABLED, 7));
@@ -342,13 +365,13 @@ fn a_rule_gives_its_flows_a_profile_and_a_rate() {
     let limited = |kbit, burst| Treatment { profile: 0, kbit, burst };
     assert_eq!(rule(""), Treatment::default());
     assert_eq!(rule("option profile voice\n"), Treatment { profile: 4, ..limited(0, 0) });
-    // 1000 kbit/s, half a second of which is less than the least burst of 64 KiB.
+    // 1000 kbit/s, 300 ms of which are less than the least burst of 64 KiB.
     assert_eq!(
         rule("option profile games\n"),
         Treatment { profile: 6, ..limited(1000, 64 * 8192) }
     );
     let limit = "option action limit\n";
-    assert_eq!(rule(&format!("{limit}option kbit 8000\n")), limited(8000, 4_000_000));
+    assert_eq!(rule(&format!("{limit}option kbit 8000\n")), limited(8000, 2_400_000));
     assert_eq!(
         rule(&format!("{limit}option kbit 8000\noption burst_kib 10\noption profile games\n")),
         Treatment { profile: 6, ..limited(8000, 10 * 8192) }
