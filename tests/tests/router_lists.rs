@@ -1,7 +1,7 @@
 //! Configured lists of any size on a router: replaced as a whole, within their memory, or not at
 //! all.
 
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::fs;
 use std::net::Ipv4Addr;
