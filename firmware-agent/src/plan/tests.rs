@@ -54,11 +54,11 @@ fn with(kind: &str, option: &str, value: &str) -> Plan {
     plan(&format!("{}{kept}{}", &SAMPLE[..start], &SAMPLE[end..]))
 }
 
-#[test]
-fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
+/// Section, option, another value, and what it costs to get there.
+#[rustfmt::skip]
+const OPTIONS: &[(&str, &str, &str, Change)] = {
     use Change::{None, Reattach, Restart, Update};
-    #[rustfmt::skip]
-    let options = [
+    &[
         ("sluice", "enabled", "0", Restart),
         ("sluice", "policy", "closed", Restart),
         ("sluice", "on_error", "drop", Update),
@@ -87,6 +87,7 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
         ("sluice", "log_level", "debug", None),
         ("sluice", "list_memory_kib", "4096", Update),
         ("sluice", "management", "192.0.2.99", Update),
+        ("sluice", "manage_offload", "off", Update),
         ("interface", "device", "eth9", Reattach),
         ("interface", "role", "lan", Reattach),
         ("interface", "xdp", "native", Reattach),
@@ -139,8 +140,12 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
         ("blocklist", "max_entries", "9", None),
         ("allowlist", "file", "/f", None),
         ("allowlist", "max_entries", "9", None),
-    ];
-    let tried: BTreeSet<_> = options.iter().map(|(kind, option, ..)| (*kind, *option)).collect();
+    ]
+};
+
+#[test]
+fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
+    let tried: BTreeSet<_> = OPTIONS.iter().map(|(kind, option, ..)| (*kind, *option)).collect();
     let all: BTreeSet<_> = SECTIONS
         .iter()
         .flat_map(|section| section.options.iter().map(|option| (section.kind, option.name)))
@@ -148,7 +153,7 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
     assert_eq!(tried, all, "the table has every option");
 
     let old = plan(SAMPLE);
-    for (kind, option, value, cost) in options {
+    for (kind, option, value, cost) in OPTIONS.iter().copied() {
         // A role is changed on a router that has the other one twice.
         let new = if option == "role" && kind == "interface" {
             let more = format!("{SAMPLE}config interface b\noption device b\noption role wan\n");
