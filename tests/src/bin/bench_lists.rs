@@ -202,13 +202,13 @@ fn load(file: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 /// Exit status and peak of a child.
-fn wait(pid: u32) -> io::Result<(i32, i64)> {
+fn wait(pid: u32) -> io::Result<(i32, libc::c_long)> {
     let mut status = 0;
     // SAFETY: all zero is a valid `rusage`.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are valid for the call.
     let result = unsafe { libc::wait4(pid.cast_signed(), &raw mut status, 0, &raw mut usage) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok((status, usage.ru_maxrss.into())) }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok((status, usage.ru_maxrss)) }
 }
 
 /// A UDP frame; the source is the generator's to write.
