@@ -12,7 +12,10 @@ use sluice_abi::names::LISTS_CONFIGURED_MAX;
 use sluice_abi::profile;
 use sluice_abi::settings::Settings;
 
-use crate::config::{self, Backend, Config, Main, Net, OnError, Policy, Profile, Rule, RuleAction};
+use crate::config::{
+    self, Backend, Config, Counts, Ddos, ListFile, Main, ManageOffload, Net, OnError, Policy,
+    Profile, Rule, RuleAction,
+};
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
 use crate::inspect::engine::Limits;
@@ -42,8 +45,8 @@ pub struct Plan {
     pub treatments: Vec<Treatment>,
     /// When trusted flows are looked at once more.
     pub reinspection: Reinspection,
-    /// Blocklists by number: name and entries.
-    pub lists: Vec<(Box<str>, Vec<Net>)>,
+    /// Blocklists by number.
+    pub lists: Vec<ListPlan>,
     /// What no list blocks, with the roles where that holds.
     pub allowed: Vec<(Net, u32)>,
     /// Decided flows that are remembered.
@@ -60,10 +63,53 @@ pub struct Plan {
     pub block: Duration,
     /// Time between two looks for flows that ended.
     pub sweep: Duration,
+    /// What happens to who is over a rate or tries ports.
+    pub answer: Answer,
     /// Directory of the control socket.
     pub run_dir: PathBuf,
     /// The kill switch.
     pub enabled: bool,
+    /// Memory for lists in the kernel; 0 is a part of the machine's.
+    pub list_memory_kib: u32,
+    /// What no list may cover.
+    pub management: Vec<Net>,
+    /// The firewall offloads trusted flows only.
+    pub guard_offload: bool,
+}
+
+/// A blocklist.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListPlan {
+    /// Its name.
+    pub name: Box<str>,
+    /// Entries of its section.
+    pub entries: Vec<Net>,
+    /// Its files as they were when the configuration was read.
+    pub files: Vec<ListFile>,
+}
+
+impl ListPlan {
+    /// Its entries by what they cost.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.entries.iter().for_each(|net| counts.add(net));
+        self.files.iter().for_each(|file| counts.join(&file.counts));
+        counts
+    }
+}
+
+/// What happens to strangers beyond the packets that are dropped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// How long who goes on is blocked; `None` is never.
+    pub block: Option<Duration>,
+    /// Most addresses that are blocked at once.
+    pub block_max: usize,
+    /// What is never blocked.
+    pub never: Vec<Net>,
+    /// Ports that make a scanner; 0 is never.
+    pub scan_ports: u32,
 }
 
 /// What it takes to get from one plan to another, cheapest first.
@@ -92,12 +138,16 @@ impl Plan {
             main.queues,
             main.policy == Policy::Open,
         )?;
-        let lists: Vec<(Box<str>, Vec<Net>)> = config
+        let lists: Vec<ListPlan> = config
             .blocklists
             .iter()
             .filter(|list| list.enabled)
             .take(LISTS_CONFIGURED_MAX as usize)
-            .map(|list| (list.name.as_str().into(), list.entries.clone()))
+            .map(|list| ListPlan {
+                name: list.name.as_str().into(),
+                entries: list.entries.clone(),
+                files: list.sources.clone(),
+            })
             .collect();
         let allowed: Vec<(Net, u32)> = config
             .allowlists
@@ -114,8 +164,8 @@ impl Plan {
             dataplane: DataplanePlan {
                 pin_dir: main.pin_dir.clone(),
                 interfaces: config.interfaces.iter().zip(0..).map(interface).collect(),
-                sizes: sizes(main, &lists, &allowed),
-                settings: settings(main, hash_key),
+                sizes: sizes(main, &config.ddos, &lists, &allowed),
+                settings: settings(main, &config.ddos, hash_key),
                 on_crash: main.on_crash,
                 profiles: profiles_of(&profiles),
             },
@@ -156,8 +206,12 @@ impl Plan {
             ),
             block: Duration::from_secs(main.block_s.into()),
             sweep: Duration::from_secs(main.sweep_s.into()),
+            answer: answer(&config.ddos),
             run_dir: main.run_dir.clone(),
             enabled: main.enabled,
+            list_memory_kib: main.list_memory_kib,
+            management: main.management.clone(),
+            guard_offload: main.manage_offload == ManageOffload::Guard,
         })
     }
 
@@ -184,8 +238,12 @@ impl Plan {
             idle,
             block,
             sweep,
+            answer,
             run_dir,
             enabled,
+            list_memory_kib,
+            management,
+            guard_offload,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -198,10 +256,13 @@ impl Plan {
             || *ruleset != self.ruleset
             || (domains, rules) != (&self.domains, &self.rules)
             || (lists, allowed) != (&self.lists, &self.allowed)
+            || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
             || (*sweep, *on_crash) != (self.sweep, old.on_crash)
             || (treatments, reinspection) != (&self.treatments, &self.reinspection)
-            || *profiles != old.profiles;
+            || *profiles != old.profiles
+            || *answer != self.answer
+            || *guard_offload != self.guard_offload;
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {
@@ -225,22 +286,34 @@ fn interface((interface, slot): (&config::Interface, u32)) -> InterfacePlan {
     }
 }
 
-fn sizes(main: &Main, lists: &[(Box<str>, Vec<Net>)], allowed: &[(Net, u32)]) -> Sizes {
-    let nets = || lists.iter().flat_map(|(_, nets)| nets);
-    let hosts = nets().filter(|net| net.is_host()).count();
+fn answer(ddos: &Ddos) -> Answer {
+    Answer {
+        block: (ddos.block_s != 0).then(|| Duration::from_secs(ddos.block_s.into())),
+        block_max: ddos.block_max as usize,
+        never: ddos.never_block.clone(),
+        scan_ports: ddos.scan_ports,
+    }
+}
+
+fn sizes(main: &Main, ddos: &Ddos, lists: &[ListPlan], allowed: &[(Net, u32)]) -> Sizes {
+    let mut counts = Counts::default();
+    for list in lists {
+        counts.join(&list.counts());
+    }
     Sizes {
         flows_keys: main.flows * 2,
         flow_slots: main.flows + main.held_flows,
         held_keys: main.held_flows * 2,
         held_slots: main.held_flows,
-        bucket_sets: main.bucket_sets,
-        block_hosts: room(hosts as u32),
-        block_nets: room((nets().count() - hosts) as u32),
+        bucket_sets: ddos.bucket_sets,
+        // What the image of the lists has needs no room here.
+        block_hosts: room(counts.hosts),
+        block_nets: room(counts.nets),
         allow_nets: room(allowed.len() as u32),
     }
 }
 
-const fn settings(main: &Main, hash_key: u32) -> Settings {
+fn settings(main: &Main, ddos: &Ddos, hash_key: u32) -> Settings {
     Settings {
         abi: sluice_abi::ABI_VERSION,
         generation: 0,
@@ -248,9 +321,7 @@ const fn settings(main: &Main, hash_key: u32) -> Settings {
         mark_mask: main.mark_mask.bits(),
         mark_trusted: main.mark_mask.trusted(),
         hash_key,
-        source_rate: main.source_rate(),
-        syn_rate: main.syn_rate(),
-        source_prefix_v6: main.source_prefix_v6,
+        limits: ddos.limits(),
     }
 }
 
@@ -268,6 +339,9 @@ fn profiles_of(profiles: &[Profile]) -> Profiles {
 fn treatment(rule: &Rule, profiles: &[Profile]) -> Treatment {
     /// A burst that lets a handful of packets pass, however low the rate is.
     const BURST_MIN: u64 = 64 * 8192;
+    /// Longer than TCP waits at least before it repeats what was lost (200 ms): where the way is
+    /// short, it lives from one such wait to the next, and what a full bucket spills is lost.
+    const BURST_MS: u64 = 300;
     if rule.action == RuleAction::Block {
         return Treatment::default();
     }
@@ -279,7 +353,7 @@ fn treatment(rule: &Rule, profiles: &[Profile]) -> Treatment {
     let (kbit, burst_kib) = of_rule.or(of_profile).unwrap_or_default();
     let burst = match (kbit, burst_kib) {
         (0, _) => 0,
-        (kbit, 0) => (u64::from(kbit) * 500).max(BURST_MIN),
+        (kbit, 0) => (u64::from(kbit) * BURST_MS).max(BURST_MIN),
         (_, kib) => u64::from(kib) * 8192,
     };
     Treatment {

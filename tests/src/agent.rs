@@ -29,15 +29,19 @@ const FLOW: Duration = Duration::from_secs(5);
 pub struct Setup {
     /// Options of the main section.
     pub main: Vec<(&'static str, String)>,
+    /// Options of the section about strangers.
+    pub ddos: Vec<(&'static str, String)>,
     /// How XDP is attached: `auto`, `native`, `generic` or `off`.
     pub xdp: &'static str,
     /// Further sections.
     pub more: Uci,
+    /// Whether the fast path is attached.
+    pub tc: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { main: Vec::new(), xdp: "auto", more: Uci::default() }
+        Self { main: Vec::new(), ddos: Vec::new(), xdp: "auto", more: Uci::default(), tc: true }
     }
 }
 
@@ -46,6 +50,13 @@ impl Setup {
     #[must_use]
     pub fn main(mut self, name: &'static str, value: impl ToString) -> Self {
         self.main.push((name, value.to_string()));
+        self
+    }
+
+    /// With one more option of the section about strangers.
+    #[must_use]
+    pub fn ddos(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.ddos.push((name, value.to_string()));
         self
     }
 
@@ -88,6 +99,13 @@ impl Setup {
         self
     }
 
+    /// Without the fast path: verdicts live in the connection mark alone.
+    #[must_use]
+    pub const fn without_tc(mut self) -> Self {
+        self.tc = false;
+        self
+    }
+
     /// The file for a router whose LAN interface is `lan`.
     #[must_use]
     pub fn text(&self, lan: &str, pins: &Path, run: &Path) -> String {
@@ -96,9 +114,16 @@ impl Setup {
         for (name, value) in &self.main {
             file = file.option(name, value);
         }
+        if !self.ddos.is_empty() {
+            file = file.section("ddos", "limits");
+            for (name, value) in &self.ddos {
+                file = file.option(name, value);
+            }
+        }
         for (name, device, role) in [("lan", lan, "lan"), ("wan", WAN, "wan")] {
             file = file.section("interface", name).option("device", device);
             file = file.option("role", role).option("xdp", self.xdp);
+            file = file.option("tc", u8::from(self.tc));
         }
         file.text().to_owned() + self.more.text()
     }

@@ -19,10 +19,11 @@ use aya::{Ebpf, EbpfLoader, TestRunOptions};
 use sluice::dataplane::blocklist::Room;
 use sluice::dataplane::object::Objects;
 use sluice::dataplane::profiles::ProfileMap;
-use sluice::dataplane::{Blocklist, FlowMaps, Flows, Hits, SettingsMap, Totals};
+use sluice::dataplane::{Blocklist, Bulk, FlowMaps, Flows, Hits, SettingsMap, Strangers, Totals};
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Direction, FlowKey, FlowState};
+use sluice_abi::limits::{Limits, prefix_mask};
 use sluice_abi::names;
 use sluice_abi::settings::Settings;
 use sluice_datapath::parse::headers;
@@ -136,9 +137,17 @@ pub fn enabled() -> Settings {
         mark_mask: 0x0f00_0000,
         mark_trusted: 0x0100_0000,
         hash_key: 0x5eed,
-        source_prefix_v6: 64,
+        limits: Limits { source_mask_v6: prefix_mask(64), ..Limits::default() },
         ..Settings::default()
     }
+}
+
+/// The same with limits.
+#[must_use]
+pub fn limited(change: impl FnOnce(&mut Limits)) -> Settings {
+    let mut settings = enabled();
+    change(&mut settings.limits);
+    settings
 }
 
 /// The shield.
@@ -153,6 +162,10 @@ pub struct Shield {
     pub blocklist: Blocklist,
     /// What they dropped.
     pub hits: Hits,
+    /// The image of the configured ones.
+    pub bulk: Bulk,
+    /// What it knows of strangers.
+    pub strangers: Strangers,
     _pins: PinDir,
 }
 
@@ -173,12 +186,20 @@ impl Shield {
             map(names::ALLOW_NETS),
             room,
         );
+        let strangers = Strangers::new(
+            map(names::OFFENDERS),
+            map(names::SCANS),
+            map(names::KNOWN),
+            map(names::OWN),
+        );
         Self {
             attachment,
             settings: SettingsMap::new(map(names::SETTINGS)).unwrap(),
             totals: Totals::new(map(names::TOTALS)).unwrap(),
             blocklist: blocklist.unwrap(),
             hits: Hits::new(map(names::LIST_HITS)).unwrap(),
+            bulk: Bulk::new(map(names::BULK)).unwrap(),
+            strangers: strangers.unwrap(),
             ebpf,
             _pins: pins,
         }

@@ -135,6 +135,17 @@ fn the_reduced_shield_drops_listed_addresses_and_counts_them_in_its_own_maps() {
     }
 }
 
+/// Blocks these of the first five addresses and no other.
+fn block(dataplane: &mut Dataplane, wanted: &[Net]) {
+    for net in hosts(1..=5) {
+        if wanted.contains(&net) {
+            dataplane.block(net, 0, 0).unwrap();
+        } else {
+            dataplane.unblock(net).unwrap();
+        }
+    }
+}
+
 /// R194, R58.
 #[test]
 fn a_card_holds_listed_addresses_above_the_whole_shield() {
@@ -151,15 +162,15 @@ fn a_card_holds_listed_addresses_above_the_whole_shield() {
         assert_eq!(dataplane.in_hardware("wan"), Some((0, 0, 0)), "nothing is listed yet");
 
         // One fits, then more than fit: the simulator has room for two.
-        dataplane.set_lists(&[(0, &hosts([1]))]).unwrap();
+        block(&mut dataplane, &hosts([1]));
         assert_eq!(dataplane.in_hardware("wan"), Some((0, 0, 1)));
-        dataplane.set_lists(&[(0, &hosts(1..=5))]).unwrap();
+        block(&mut dataplane, &hosts(1..=5));
         assert_eq!(dataplane.in_hardware("wan"), Some((0, 0, 2)));
         // Nobody is dropped in the card who may pass.
         let allowed = [(hosts([3])[0], Role::Wan.bit())];
         let blocklist = dataplane.blocklist.as_mut().unwrap();
         blocklist.sync_allowed(&allowed).unwrap();
-        dataplane.set_lists(&[(0, &hosts([3, 4]))]).unwrap();
+        block(&mut dataplane, &hosts([3, 4]));
         assert_eq!(dataplane.in_hardware("wan"), Some((0, 0, 1)));
         dataplane.enable(false).unwrap();
         assert_eq!(dataplane.in_hardware("wan"), Some((0, 0, 0)), "the kill switch");
@@ -168,7 +179,7 @@ fn a_card_holds_listed_addresses_above_the_whole_shield() {
         // A round of looking changes nothing.
         dataplane.reattach().unwrap();
         assert_eq!((card.now().xdp, dataplane.in_hardware("wan")), (xdp, Some((0, 0, 1))));
-        dataplane.set_lists(&[]).unwrap();
+        block(&mut dataplane, &[]);
         assert_eq!(dataplane.in_hardware("wan"), Some((0, 0, 0)));
 
         dataplane.stop(false).unwrap();
@@ -188,7 +199,7 @@ fn what_a_killed_agent_left_in_a_card_is_replaced_and_removed_in_the_end() {
         let plan = plan(&pins, &card.device.name, XdpWish::Hardware);
         let (mut first, shield) = start(&plan);
         assert_eq!(shield.state, State::Active, "{shield}");
-        first.set_lists(&[(0, &hosts([1, 2]))]).unwrap();
+        block(&mut first, &hosts([1, 2]));
         let before = card.now().xdp.hardware;
         drop(first);
         assert_eq!(card.now().xdp.hardware, before, "it stays");

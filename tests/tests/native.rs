@@ -85,7 +85,7 @@ fn the_shield_runs_in_the_driver_of_a_cable_and_counts_every_frame_once() {
             assert_eq!(feature.reasons.is_empty(), !degraded, "{feature}");
         }
         assert_ne!(device("wan").xdp.native, 0);
-        dataplane.set_lists(&[(0, &[Net::host(IpAddr::V4(LISTED))])]).unwrap();
+        dataplane.block(Net::host(IpAddr::V4(LISTED)), 0, 0).unwrap();
         let count = |counter| dataplane.totals.count(0, counter).unwrap();
         let (injector, passed) = (injector(&device("far")), count(Counter::XdpPass));
         for _ in 0..50 {

@@ -12,14 +12,13 @@ use sluice::sys::clock::{monotonic_ns, monotonic_s};
 use sluice_abi::attach::{Link, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Addr, Direction, FlowKey, FlowState};
-use sluice_abi::settings::Settings;
 use sluice_abi::shield::Rate;
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{NotIp, Ports, headers};
 use sluice_tests::frame::{Frame, protocol, tcp_flag};
 use sluice_tests::plane::{
-    Buffer, FLOW_KEYS, FLOW_SLOTS, FastPath, HELD_KEYS, Outcome, Shield, Side, enabled, looked_up,
-    without_programs,
+    Buffer, FLOW_KEYS, FLOW_SLOTS, FastPath, HELD_KEYS, Outcome, Shield, Side, enabled, limited,
+    looked_up, without_programs,
 };
 
 const XDP_DROP: u32 = 1;
@@ -243,7 +242,7 @@ fn the_allowlist_lifts_lists_on_interfaces_of_its_roles_only() {
         }
         // R46: never a rate.
         let rate = Rate { per_second: 1, burst: 1 };
-        shield.settings.set(Settings { source_rate: rate, ..enabled() }).unwrap();
+        shield.settings.set(limited(|limits| limits.source = rate)).unwrap();
         let (_, counted) = shield.run(&frame, 10);
         let limited = counted.contains(&(Counter::XdpDropSourceRate, 9));
         assert_eq!(limited, role == Role::Wan, "{counted:?}");
@@ -299,7 +298,7 @@ fn without_valid_settings_everything_passes_unseen() {
     let inert = (XDP_PASS, vec![(Counter::XdpInert, 1)]);
     assert_eq!(shield.run(&frame, 1), inert, "never written");
     let rate = Rate { per_second: 1, burst: 1 };
-    shield.settings.set(Settings { source_rate: rate, ..enabled() }).unwrap();
+    shield.settings.set(limited(|limits| limits.source = rate)).unwrap();
     shield.settings.set_lists(true, true).unwrap();
     assert_eq!(shield.run(&frame, 1).0, XDP_DROP);
     shield.settings.enable(false).unwrap();
@@ -340,7 +339,8 @@ fn a_list_that_is_switched_off_is_not_looked_up() {
 
 fn rated(source_rate: Rate, syn_rate: Rate) -> Shield {
     let mut shield = Shield::enabled(Role::Wan, Link::Ethernet);
-    shield.settings.set(Settings { source_rate, syn_rate, ..enabled() }).unwrap();
+    let settings = limited(|limits| (limits.source, limits.source_syn) = (source_rate, syn_rate));
+    shield.settings.set(settings).unwrap();
     shield
 }
 

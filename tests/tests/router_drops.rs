@@ -1,6 +1,6 @@
 //! Every drop has a reason, a place, an interface and a CPU, and all of them can be asked for.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;

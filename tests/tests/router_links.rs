@@ -1,6 +1,6 @@
 //! Devices that come, go and change while the agent runs: noticed at once, not with the next sweep.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::time::{Duration, Instant};
 

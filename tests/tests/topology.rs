@@ -83,8 +83,8 @@ impl World {
         let started =
             self.inside.enter(|| Dataplane::start(&plan, Objects::embedded(), report)).unwrap();
         let (mut dataplane, features) = started.unwrap();
-        let listed = [Net::host(IpAddr::V4(LISTED))];
-        self.inside.enter(|| dataplane.set_lists(&[(0, &listed)]).map(drop)).unwrap().unwrap();
+        let listed = Net::host(IpAddr::V4(LISTED));
+        self.inside.enter(|| dataplane.block(listed, 0, 0)).unwrap().unwrap();
         Running { world: self, dataplane, features }
     }
 

@@ -30,10 +30,12 @@ macro_rules! abi_type {
 }
 
 pub mod attach;
+pub mod bulk;
 pub mod counter;
 pub mod device;
 pub mod flow;
 pub mod layout;
+pub mod limits;
 pub mod names;
 pub mod profile;
 pub mod reason;

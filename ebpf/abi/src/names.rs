@@ -26,6 +26,18 @@ pub const ALLOW_NETS: &str = "ALLOW_NETS";
 pub const LIST_HITS: &str = "LIST_HITS";
 /// [`BucketSet`](crate::shield::BucketSet) by hash; a power of two of sets.
 pub const BUCKETS: &str = "BUCKETS";
+/// One per-CPU [`Offenders`](crate::limits::Offenders).
+pub const OFFENDERS: &str = "OFFENDERS";
+/// [`Scan`](crate::limits::Scan) by hash.
+pub const SCANS: &str = "SCANS";
+/// [`KnownSet`](crate::limits::KnownSet) by hash.
+pub const KNOWN: &str = "KNOWN";
+/// [`Addr`](crate::flow::Addr) of this router, hash.
+pub const OWN: &str = "OWN";
+
+/// The image of the configured lists: an array of one map, whose values are
+/// [`Chunk`](crate::bulk::Chunk)s.
+pub const BULK: &str = "BULK";
 
 /// The global with the interface's [`Attachment`](crate::attach::Attachment).
 pub const ATTACHMENT: &str = "ATTACHMENT";

@@ -73,6 +73,9 @@ pub(super) struct Totals {
     pub(super) dropped_undecided: u64,
 }
 
+/// A flow and the way that the connection's first packet travels under its key.
+pub(super) type Flow = (FlowKey, Direction);
+
 /// Owns everything between queue and flow map.
 pub(super) struct Inspector {
     pub(super) engine: Engine,
@@ -425,12 +428,14 @@ impl Inspector {
         for decision in changed {
             let (key, verdict) = (decision.key, decision.verdict);
             self.record(now_ns, decision, flows.as_deref_mut());
-            let value = match verdict {
-                Verdict::Blocked => self.policy.marks.blocked(),
-                Verdict::Limited => self.policy.marks.undecided(),
-                _ => self.policy.marks.trusted(),
-            };
-            self.mark_connection(key, value);
+            match verdict {
+                // Its connection is marked trusted, and may be offloaded.
+                Verdict::Blocked => {
+                    self.cut(&key);
+                }
+                Verdict::Limited => self.mark_connection(key, self.policy.marks.undecided()),
+                _ => self.mark_connection(key, self.policy.marks.trusted()),
+            }
         }
         self.engine.set_rules(domains);
     }
@@ -585,7 +590,7 @@ fn count(flows: Option<&Flows>, slot: u32) -> FlowCount {
     flows.and_then(|flows| flows.count(slot).ok()).unwrap_or_default()
 }
 
-fn is_syn(l3: &[u8]) -> bool {
+pub(super) fn is_syn(l3: &[u8]) -> bool {
     headers(l3, sluice_abi::attach::Link::Ip).is_ok_and(|headers| headers.is_syn())
 }
 

@@ -7,6 +7,7 @@
 mod drops;
 mod inspector;
 mod lists;
+mod offload;
 mod report;
 mod running;
 mod signals;

@@ -25,6 +25,7 @@ use crate::inspect::engine::Engine;
 use crate::kernel::Report;
 use crate::netfilter::apply::{self, Backend, Kind, Wish as BackendWish};
 use crate::netfilter::conntrack::Conntrack;
+use crate::netfilter::offload::Guard;
 use crate::netfilter::queue::{LEN_MAX, Options, QueueError, Queues, Totals};
 use crate::netfilter::watch::Watch;
 use crate::plan::{Change, Plan};
@@ -85,6 +86,8 @@ pub(super) struct State {
     pub(super) queue_burst: Option<usize>,
     /// Received and seen per interface, when its shield was attached.
     unverified: HashMap<String, (u64, Seen)>,
+    /// The firewall's rules that offload flows.
+    pub(super) offload: Guard,
 }
 
 impl Running {
@@ -151,6 +154,7 @@ impl Running {
             queue_totals: Totals::default(),
             queue_burst: queues.as_ref().map(Queues::burst),
             unverified: HashMap::new(),
+            offload: Guard::start(),
         };
         let mut running = Self { state: RefCell::new(state), restart: smol::channel::bounded(1) };
         let state = running.state.get_mut();
@@ -162,14 +166,14 @@ impl Running {
             Err(error) => log::warn!("{error}"),
         }
         if let Some(mut dataplane) = dataplane {
-            state.lists.look();
-            let refused = state.lists.set(&mut dataplane, &state.plan).err();
+            state.lists.look(&state.plan.management);
+            // What an earlier agent left stays in force, and `status` says why; everything else
+            // protects meanwhile.
+            if let Err(error) = state.lists.set(&mut dataplane, &state.plan) {
+                state.lists.refuse(&error);
+            }
             let attached = dataplane.reattach();
             state.dataplane = Some(dataplane);
-            if let Some(error) = refused {
-                running.roll_back();
-                return Err(Failed { exit: Exit::Failure, message: error.chain() });
-            }
             if let Err(error) = attached {
                 log::warn!("{}", error.chain());
             }
@@ -178,6 +182,7 @@ impl Running {
         if queues.is_some() {
             state.apply_rules();
         }
+        state.look_after_offload();
         state.ready_ns = clock::monotonic_ns();
         log::info!(
             "protection in force after {} ms, generation {generation}",
@@ -261,6 +266,7 @@ impl Running {
             state.look_after_interfaces();
             state.look_after_lists();
             state.restore_rules();
+            state.look_after_offload();
         }
     }
 
@@ -359,12 +365,6 @@ impl Running {
             for error in state.take_down(false) {
                 log::warn!("{error}");
             }
-        }
-    }
-
-    fn roll_back(self) {
-        for error in self.state.into_inner().take_down(false) {
-            log::warn!("{error}");
         }
     }
 }
@@ -486,10 +486,10 @@ impl State {
     fn look_after_lists(&mut self) {
         if let Some(dataplane) = &mut self.dataplane
             && !self.plan.lists.is_empty()
-            && self.lists.look()
+            && self.lists.look(&self.plan.management)
             && let Err(error) = self.lists.set(dataplane, &self.plan)
         {
-            log::error!("{}", error.chain());
+            self.lists.refuse(&error);
         }
     }
 
@@ -517,7 +517,7 @@ impl State {
         }
         if let Some(dataplane) = &mut self.dataplane {
             // The lists first: they are what can be refused, and then nothing has changed.
-            self.lists.look();
+            self.lists.look(&plan.management);
             self.lists.set(dataplane, &plan).map_err(|error| vec![error.chain()])?;
             if let Err(error) = dataplane.apply(&plan.dataplane) {
                 return Err(vec![error.chain()]);
@@ -533,6 +533,7 @@ impl State {
         let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
         inspector.set_rules(clock::monotonic_ns(), domains, rules(&plan), policy(&plan), flows);
         self.plan = plan;
+        self.look_after_offload();
         self.warnings = warnings;
         self.generation = generation;
         log::info!("configuration in force, generation {generation}");
@@ -551,6 +552,10 @@ impl State {
     /// Removes rules and, unless `keep`, programs; returns what did not work.
     fn take_down(mut self, keep: bool) -> Vec<String> {
         let mut errors = Vec::new();
+        // Handed over, the guard stays until the next agent knows what it wants.
+        if !keep && let Err(error) = self.offload.restore() {
+            errors.push(chain(&error));
+        }
         if let Some(mut backend) = self.backend.take()
             && let Err(error) = backend.remove()
         {

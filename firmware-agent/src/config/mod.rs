@@ -4,6 +4,7 @@
 //! a configuration without asking the kernel. What a device can do, and what has to change when the
 //! configuration does, is decided elsewhere.
 
+mod ddos;
 mod file;
 mod interface;
 mod lexer;
@@ -25,9 +26,11 @@ use std::path::Path;
 use sluice_abi::attach::{Attachment, Role};
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
 
+pub use self::ddos::Ddos;
+pub use self::file::{Counts, ListFile};
 pub use self::interface::{Interface, XdpWish};
 pub use self::list::{Allowlist, Blocklist};
-pub use self::main::{Backend, Main, OnCrash, OnError, Policy};
+pub use self::main::{Backend, Main, ManageOffload, OnCrash, OnError, Policy};
 pub use self::mark::{MarkMask, MarkMaskError};
 pub use self::net::{Net, NetError};
 pub use self::profile::{Class, Profile};
@@ -60,6 +63,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// Profiles that differ from those that are always there, in the order of the file.
     pub profiles: Vec<Profile>,
+    /// What strangers may do.
+    pub ddos: Ddos,
 }
 
 /// Why a configuration is refused: every mistake in it.
@@ -136,6 +141,8 @@ struct Builder<'a> {
     remarks: &'a mut Remarks,
     /// Line of the `sluice` section.
     main: Option<u32>,
+    /// Line of the `ddos` section.
+    ddos: Option<u32>,
     /// Devices and their lines.
     devices: Vec<(String, u32)>,
     wanted: Vec<Wanted>,
@@ -149,6 +156,7 @@ impl Builder<'_> {
             config: Config::default(),
             remarks,
             main: None,
+            ddos: None,
             devices: Vec::new(),
             wanted: Vec::new(),
         };
@@ -211,16 +219,28 @@ impl Builder<'_> {
             }
             "rule" => self.config.rules.push(Rule::read(name, uci)),
             "profile" => self.config.profiles.push(Profile::read(name, uci)),
+            "ddos" => {
+                if let Some(line) = self.ddos {
+                    self.only_one(section, kind, &name, line);
+                } else {
+                    self.ddos = Some(section.line);
+                    self.config.ddos = Ddos::read(uci);
+                }
+            }
             _ => {
                 if let Some(line) = self.main {
-                    let reason = format!("there is one section of type {kind}, in line {line}");
-                    self.remarks.mistake(section.line, format!("{PACKAGE}.{name}"), reason);
+                    self.only_one(section, kind, &name, line);
                 } else {
                     self.main = Some(section.line);
                     self.config.main = Main::read(uci);
                 }
             }
         }
+    }
+
+    fn only_one(&mut self, section: &Section, kind: &str, name: &str, line: u32) {
+        let reason = format!("there is one section of type {kind}, in line {line}");
+        self.remarks.mistake(section.line, format!("{PACKAGE}.{name}"), reason);
     }
 
     /// Notes the files of a list; those of a list that does not count may be missing.
@@ -315,32 +335,54 @@ impl Builder<'_> {
 
     fn read_files(&mut self) {
         for Wanted { is_blocklist, index, path, sources } in std::mem::take(&mut self.wanted) {
-            let (entries, most) = if is_blocklist {
-                let list = &mut self.config.blocklists[index];
-                (&mut list.entries, list.max_entries as usize)
+            let (mut entries, most) = if is_blocklist {
+                let list = &self.config.blocklists[index];
+                (list.entries.len(), list.max_entries as usize)
             } else {
-                let list = &mut self.config.allowlists[index];
-                (&mut list.entries, list.max_entries as usize)
+                let list = &self.config.allowlists[index];
+                (list.entries.len(), list.max_entries as usize)
             };
             for Source { file, line } in sources {
-                match file::read(&file, is_blocklist, most) {
-                    Ok(read) => {
-                        entries.extend(read.nets);
-                        read.remarks.into_iter().for_each(|r| self.remarks.warning_about(r));
-                    }
+                match self.read_file(is_blocklist, index, &file, most) {
+                    Ok(read) => entries += read,
                     Err(err) => {
                         let reason = format!("{}: {err}", remark::shown(&file.to_string_lossy()));
                         self.remarks.mistake(line, path.as_str(), reason);
                     }
                 }
-                dedup(entries);
-                if entries.len() > most {
+                if entries > most {
                     let reason = format!("the list has more than {most} entries (max_entries)");
                     self.remarks.mistake(line, path.as_str(), reason);
-                    break; // what is left of the files would only take memory
+                    break; // what is left of the files would only take time
                 }
             }
         }
+    }
+
+    /// Reads a file of a list: an allowlist keeps its entries, a blocklist only what they cost.
+    fn read_file(
+        &mut self,
+        is_blocklist: bool,
+        index: usize,
+        file: &Path,
+        most: usize,
+    ) -> Result<usize, file::FileError> {
+        let mut counts = Counts::default();
+        let mut kept = Vec::new();
+        let read = file::read(file, is_blocklist, most, |net, _| {
+            counts.add(&net);
+            if !is_blocklist {
+                kept.push(net);
+            }
+            true
+        })?;
+        if is_blocklist {
+            self.config.blocklists[index].sources.push(ListFile::new(file, counts, &read));
+        } else {
+            self.config.allowlists[index].entries.append(&mut kept);
+        }
+        read.remarks.into_iter().for_each(|remark| self.remarks.warning_about(remark));
+        Ok(counts.sum() as usize)
     }
 
     fn finish_lists(&mut self) {

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{interface, list, main, profile, rule};
+use super::{ddos, interface, list, main, profile, rule};
 
 /// What an option may hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -159,13 +159,14 @@ pub struct SectionSpec {
 }
 
 /// Every type of section, in the order of the default file.
-pub const SECTIONS: [&SectionSpec; 6] = [
+pub const SECTIONS: [&SectionSpec; 7] = [
     &main::SPEC,
     &interface::SPEC,
     &list::BLOCKLIST,
     &list::ALLOWLIST,
     &rule::SPEC,
     &profile::SPEC,
+    &ddos::SPEC,
 ];
 
 /// Which of `known` was probably meant by `word`.

@@ -3,6 +3,7 @@
 
 use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowLimit, FlowState};
 use sluice_abi::layout::{Layout as _, of_map};
+use sluice_abi::limits::{KnownSet, Offenders, Scan};
 use sluice_abi::names;
 use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
@@ -14,7 +15,7 @@ type Index = u32;
 /// The layout of keys and values of a map; `None` of maps that hold no types of the ABI.
 #[must_use]
 pub const fn layout(name: &str) -> Option<u32> {
-    const KNOWN: [(&str, u32); 12] = [
+    const KNOWN: [(&str, u32); 16] = [
         (names::FLOWS, of_map(FlowKey::HASH, FlowState::HASH)),
         (names::HELD, of_map(FlowKey::HASH, FlowState::HASH)),
         (names::LIMITS, of_map(Index::HASH, FlowLimit::HASH)),
@@ -27,6 +28,10 @@ pub const fn layout(name: &str) -> Option<u32> {
         (names::ALLOW_NETS, of_map(Addr::HASH, AllowEntry::HASH)),
         (names::LIST_HITS, of_map(Index::HASH, ListHits::HASH)),
         (names::BUCKETS, of_map(Index::HASH, BucketSet::HASH)),
+        (names::OFFENDERS, of_map(Index::HASH, Offenders::HASH)),
+        (names::SCANS, of_map(Index::HASH, Scan::HASH)),
+        (names::KNOWN, of_map(Index::HASH, KnownSet::HASH)),
+        (names::OWN, of_map(Addr::HASH, u32::HASH)),
     ];
     let mut index = 0;
     while index < KNOWN.len() {

@@ -5,6 +5,7 @@
 
 mod attach;
 pub mod blocklist;
+pub mod bulk;
 mod device;
 pub mod error;
 pub mod feature;
@@ -14,6 +15,7 @@ mod ladder;
 pub mod layout;
 mod links;
 pub mod object;
+pub mod offenders;
 pub mod pins;
 pub mod plan;
 pub mod profiles;
@@ -25,21 +27,25 @@ pub mod totals;
 pub mod verify;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::Path;
 
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::names;
 
 pub use self::blocklist::{Blocklist, Synced};
+pub use self::bulk::Bulk;
 pub use self::error::Error;
 pub use self::feature::{FeatureState, Hook, State};
 pub use self::flows::{Adopted, FlowMaps, Flows};
 pub use self::object::Objects;
+pub use self::offenders::Strangers;
 pub use self::plan::{DataplanePlan, InterfacePlan, Sizes, TcWish, XdpWish};
 pub use self::settings::SettingsMap;
 pub use self::totals::{Hits, Totals};
 
 use self::blocklist::Room;
+use self::bulk::{Entries, Live};
 use self::feature::Held;
 use self::hardware::Hardware;
 use self::links::Links;
@@ -84,6 +90,10 @@ pub struct Dataplane {
     pub blocklist: Option<Blocklist>,
     /// What the lists dropped, unless the shield cannot run.
     pub hits: Option<Hits>,
+    /// The image of the lists, unless the shield cannot run.
+    pub bulk: Option<Bulk>,
+    /// What the shield knows of strangers, unless it cannot run.
+    pub strangers: Option<Strangers>,
 }
 
 impl Dataplane {
@@ -147,7 +157,7 @@ impl Dataplane {
             }
             Err(_) => (None, None),
         };
-        let (blocklist, hits) = match &shield {
+        let (blocklist, hits, bulk) = match &shield {
             Ok(()) => {
                 let sizes = loader.sizes();
                 let room = Room {
@@ -161,14 +171,27 @@ impl Dataplane {
                     open(&pins, names::ALLOW_NETS)?,
                     room,
                 )?;
-                (Some(list), Some(Hits::new(open(&pins, names::LIST_HITS)?)?))
+                let hits = Hits::new(open(&pins, names::LIST_HITS)?)?;
+                (Some(list), Some(hits), Some(Bulk::new(open(&pins, names::BULK)?)?))
             }
-            Err(_) => (None, None),
+            Err(_) => (None, None, None),
+        };
+        let strangers = match &shield {
+            Ok(()) => Some(Strangers::new(
+                open(&pins, names::OFFENDERS)?,
+                open(&pins, names::SCANS)?,
+                open(&pins, names::KNOWN)?,
+                open(&pins, names::OWN)?,
+            )?),
+            Err(_) => None,
         };
         // Before anything is attached: the first packet meets settings and lists in force.
         if let Some(list) = &blocklist {
             let (hosts, nets) = list.has_entries()?;
             settings.set_lists(hosts, nets)?;
+        }
+        if let Some(bulk) = &bulk {
+            settings.set_bulk(bulk.has_entries())?;
         }
         settings.set(plan.settings)?;
         Ok(Self {
@@ -188,6 +211,8 @@ impl Dataplane {
             profiles,
             blocklist,
             hits,
+            bulk,
+            strangers,
         })
     }
 
@@ -272,27 +297,72 @@ impl Dataplane {
         self.reattach().map(drop)
     }
 
-    /// Replaces what is blocked, and tells the programs which lists are worth a lookup. Nothing
-    /// changes when the lists do not fit.
-    pub fn set_lists(&mut self, lists: &[(u32, &[Net])]) -> Result<Synced, Error> {
-        let Some(blocklist) = &mut self.blocklist else { return Ok(Synced::default()) };
-        let wanted = |host| lists.iter().any(|(_, nets)| nets.iter().any(|n| n.is_host() == host));
+    /// Replaces what lists block, and tells the programs which are worth a lookup. Nothing changes
+    /// when the lists do not fit, or need more than `cap_kib` while old and new ones are in memory.
+    pub fn set_lists(&mut self, mut entries: Entries, cap_kib: u32) -> Result<Synced, Error> {
+        let (Some(blocklist), Some(bulk)) = (&mut self.blocklist, &mut self.bulk) else {
+            return Ok(Synced::default());
+        };
+        entries.sort();
+        let size = if entries.is_empty() {
+            0
+        } else {
+            bulk::measure(&entries).map_err(|error| Error::Image {
+                operation: "size",
+                source: std::io::Error::other(error),
+            })?
+        };
+        let long = entries.take_long();
+        let live = Live { hosts: self.loader.sizes().block_hosts, nets: long.len() as u32 };
+        bulk::check(size, bulk.bytes(), live, cap_kib)?;
+        let prepared = Bulk::prepare(&entries, size)?;
+        drop(entries);
         // On before the first entry, off after the last.
         let (hosts, nets) = blocklist.has_entries()?;
+        let wanted = |host| long.iter().any(|(net, _)| net.is_host() == host);
         self.settings.set_lists(hosts || wanted(true), nets || wanted(false))?;
-        let synced = blocklist.sync(lists, clock::monotonic_s());
+        let synced = blocklist.sync_entries(long.into_iter(), clock::monotonic_s());
         let (hosts, nets) = blocklist.has_entries()?;
         self.settings.set_lists(hosts, nets)?;
+        let synced = synced?;
+        let (before, after) = (bulk.has_entries(), prepared.has_entries());
+        self.settings.set_bulk((before.0 || after.0, before.1 || after.1))?;
+        bulk.replace(prepared)?;
+        self.settings.set_bulk(bulk.has_entries())?;
         self.fill_hardware()?;
-        synced
+        Ok(Synced { image: size, ..synced })
     }
 
     /// Blocks `net` for a time on account of `list`.
     pub fn block(&mut self, net: Net, list: u32, expires_s: u32) -> Result<(), Error> {
         let Some(blocklist) = &mut self.blocklist else { return Ok(()) };
         blocklist.block(net, list, expires_s)?;
-        let (hosts, nets) = blocklist.has_entries()?;
-        self.settings.set_lists(hosts, nets)
+        self.live_entries_changed()
+    }
+
+    /// Lifts a block of exactly this prefix; `false` when there was none.
+    pub fn unblock(&mut self, net: Net) -> Result<bool, Error> {
+        let Some(blocklist) = &mut self.blocklist else { return Ok(false) };
+        let was_blocked = blocklist.unblock(net)?;
+        self.live_entries_changed()?;
+        Ok(was_blocked)
+    }
+
+    /// Tells programs and cards.
+    fn live_entries_changed(&mut self) -> Result<(), Error> {
+        if let Some(blocklist) = &self.blocklist {
+            let (hosts, nets) = blocklist.has_entries()?;
+            self.settings.set_lists(hosts, nets)?;
+        }
+        self.fill_hardware()
+    }
+
+    /// Tells the programs which addresses are the router's, and which checks cannot be in force with
+    /// them.
+    pub fn set_own(&mut self, addresses: &[IpAddr], withheld: u32) -> Result<(), Error> {
+        let Some(strangers) = &mut self.strangers else { return Ok(()) };
+        let filter = strangers.set_own(addresses)?;
+        self.settings.set_own(filter, withheld)
     }
 
     /// Ends it. With `keep` programs and maps stay in force until the next start.

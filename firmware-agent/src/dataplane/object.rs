@@ -9,6 +9,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowLimit, FlowState};
+use sluice_abi::limits::{KNOWN_SETS, KnownSet, OWN_MAX, Offenders, SCANS, Scan};
 use sluice_abi::names;
 use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
@@ -287,7 +288,7 @@ impl Loader {
         Ok(())
     }
 
-    fn shapes(&self) -> [(&'static str, Shape); 12] {
+    fn shapes(&self) -> [(&'static str, Shape); 17] {
         let map = |name, kind, key: usize, value: usize, max_entries| {
             let shape = Shape { kind, key_size: key as u32, value_size: value as u32, max_entries };
             (name, shape)
@@ -309,6 +310,11 @@ impl Loader {
             map(names::ALLOW_NETS, MapType::LpmTrie, prefix, size_of::<AllowEntry>(), sizes.allow_nets),
             map(names::LIST_HITS, MapType::PerCpuArray, index, size_of::<ListHits>(), names::LISTS_MAX),
             map(names::BUCKETS, MapType::Array, index, size_of::<BucketSet>(), sizes.bucket_sets),
+            map(names::BULK, MapType::ArrayOfMaps, index, size_of::<u32>(), 1),
+            map(names::OFFENDERS, MapType::PerCpuArray, index, size_of::<Offenders>(), 1),
+            map(names::SCANS, MapType::Array, index, size_of::<Scan>(), SCANS),
+            map(names::KNOWN, MapType::Array, index, size_of::<KnownSet>(), KNOWN_SETS),
+            map(names::OWN, MapType::Hash, addr, 4, OWN_MAX),
         ];
         shapes
     }

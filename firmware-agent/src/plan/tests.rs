@@ -31,6 +31,8 @@ config rule slow
 	list domain slow.test
 config profile games
 	option kbit 1000
+config ddos limits
+	option martians 1
 ";
 
 fn plan(text: &str) -> Plan {
@@ -52,11 +54,11 @@ fn with(kind: &str, option: &str, value: &str) -> Plan {
     plan(&format!("{}{kept}{}", &SAMPLE[..start], &SAMPLE[end..]))
 }
 
-#[test]
-fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
+/// Section, option, another value, and what it costs to get there.
+#[rustfmt::skip]
+const OPTIONS: &[(&str, &str, &str, Change)] = {
     use Change::{None, Reattach, Restart, Update};
-    #[rustfmt::skip]
-    let options = [
+    &[
         ("sluice", "enabled", "0", Restart),
         ("sluice", "policy", "closed", Restart),
         ("sluice", "on_error", "drop", Update),
@@ -78,17 +80,14 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
         ("sluice", "idle_udp_s", "13", Update),
         ("sluice", "block_s", "20", Update),
         ("sluice", "sweep_s", "14", Update),
-        ("sluice", "source_pps", "15", Update),
-        ("sluice", "source_burst", "16", Update),
-        ("sluice", "syn_pps", "17", Update),
-        ("sluice", "syn_burst", "18", Update),
-        ("sluice", "source_prefix_v6", "19", Update),
-        ("sluice", "bucket_sets", "128", Restart),
         ("sluice", "on_crash", "detach", Update),
         ("sluice", "pin_dir", "/p", Restart),
         ("sluice", "run_dir", "/r", Restart),
         // Read by the agent itself.
         ("sluice", "log_level", "debug", None),
+        ("sluice", "list_memory_kib", "4096", Update),
+        ("sluice", "management", "192.0.2.99", Update),
+        ("sluice", "manage_offload", "off", Update),
         ("interface", "device", "eth9", Reattach),
         ("interface", "role", "lan", Reattach),
         ("interface", "xdp", "native", Reattach),
@@ -111,13 +110,42 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
         ("profile", "priority", "3", Update),
         ("profile", "kbit", "9", Update),
         ("profile", "burst_kib", "9", Update),
+        ("ddos", "source_pps", "15", Update),
+        ("ddos", "syn_pps", "17", Update),
+        ("ddos", "icmp_pps", "5", Update),
+        ("ddos", "connections_pm", "5", Update),
+        ("ddos", "destination_pps", "5", Update),
+        ("ddos", "destination_syn_pps", "5", Update),
+        ("ddos", "amplification_pps", "5", Update),
+        ("ddos", "source_prefix_v6", "19", Update),
+        ("ddos", "source_burst", "16", Update),
+        ("ddos", "syn_burst", "16", Update),
+        ("ddos", "icmp_burst", "16", Update),
+        ("ddos", "connections_burst", "16", Update),
+        ("ddos", "destination_burst", "16", Update),
+        ("ddos", "destination_syn_burst", "16", Update),
+        ("ddos", "amplification_burst", "16", Update),
+        ("ddos", "bucket_sets", "128", Restart),
+        ("ddos", "bogons", "1", Update),
+        ("ddos", "private_sources", "1", Update),
+        ("ddos", "martians", "0", Update),
+        ("ddos", "tcp_flags", "0", Update),
+        ("ddos", "multicast_exempt", "0", Update),
+        ("ddos", "scan_ports", "0", Update),
+        ("ddos", "block_s", "7", Update),
+        ("ddos", "block_max", "8", Update),
+        ("ddos", "never_block", "192.0.2.9", Update),
         // Have done their work when the configuration is read.
         ("blocklist", "file", "/f", None),
         ("blocklist", "max_entries", "9", None),
         ("allowlist", "file", "/f", None),
         ("allowlist", "max_entries", "9", None),
-    ];
-    let tried: BTreeSet<_> = options.iter().map(|(kind, option, ..)| (*kind, *option)).collect();
+    ]
+};
+
+#[test]
+fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
+    let tried: BTreeSet<_> = OPTIONS.iter().map(|(kind, option, ..)| (*kind, *option)).collect();
     let all: BTreeSet<_> = SECTIONS
         .iter()
         .flat_map(|section| section.options.iter().map(|option| (section.kind, option.name)))
@@ -125,7 +153,7 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
     assert_eq!(tried, all, "the table has every option");
 
     let old = plan(SAMPLE);
-    for (kind, option, value, cost) in options {
+    for (kind, option, value, cost) in OPTIONS.iter().copied() {
         // A role is changed on a router that has the other one twice.
         let new = if option == "role" && kind == "interface" {
             let more = format!("{SAMPLE}config interface b\noption device b\noption role wan\n");
@@ -200,9 +228,11 @@ fn programs_are_told_a_burst_whenever_they_are_told_a_rate() {
             .dataplane
             .settings
     };
-    let both = settings("option source_pps 700\noption syn_pps 30\noption syn_burst 60\n");
-    assert_eq!(both.source_rate, Rate { per_second: 700, burst: 700 });
-    assert_eq!(both.syn_rate, Rate { per_second: 30, burst: 60 });
+    let both =
+        plan(&format!("{SAMPLE}option source_pps 700\noption syn_pps 30\noption syn_burst 60\n"));
+    let both = both.dataplane.settings;
+    assert_eq!(both.limits.source, Rate { per_second: 700, burst: 700 });
+    assert_eq!(both.limits.source_syn, Rate { per_second: 30, burst: 60 });
     let mask = MarkMask::default();
     assert_eq!((both.mark_mask, both.mark_trusted), (mask.bits(), mask.trusted()));
     assert_eq!((both.flags, both.hash_key), (Settings::ENABLED, 7));
@@ -228,21 +258,26 @@ fn lists_have_room_to_grow_in_powers_of_two() {
 fn lists_are_measured_by_kind_of_entry_and_growth_within_the_room_is_no_restart() {
     let entries = |count: u32, len: &str| {
         (0..count).fold(String::new(), |text, n| {
-            let addr = std::net::Ipv4Addr::from_bits(0x0a00_0000 + n * 256);
+            let addr = std::net::Ipv6Addr::from_bits(0x2001 << 112 | u128::from(n) << 16);
             text + &format!("list entry {addr}{len}\n")
         })
     };
     let with_list = |hosts, nets| {
-        let (hosts, nets) = (entries(hosts, ""), entries(nets, "/24"));
+        let (hosts, nets) = (entries(hosts, ""), entries(nets, "/112"));
         plan(&format!("{SAMPLE}config blocklist more\n{hosts}{nets}"))
     };
-    // The sample has one of each, too.
     let sizes = with_list(1_000, 3_000).dataplane.sizes;
     assert_eq!((sizes.block_hosts, sizes.block_nets), (2_048, 4_096));
     assert_eq!(
         (sizes.allow_nets, sizes.flows_keys, sizes.flow_slots),
         (LIST_FLOOR, 16_384, 10_240)
     );
+    // IPv4, and IPv6 up to /64, is in the image.
+    let image = (0..5_000).fold(String::new(), |text, n| {
+        text + &format!("list entry 10.1.{}.{}\nlist entry 2001:{n:x}::/64\n", n / 250, n % 250)
+    });
+    let sizes = plan(&format!("{SAMPLE}config blocklist more\n{image}")).dataplane.sizes;
+    assert_eq!((sizes.block_hosts, sizes.block_nets), (LIST_FLOOR, LIST_FLOOR));
     let old = with_list(10, 10);
     assert_eq!(old.change(&with_list(500, 700)), Change::Update);
     assert_eq!(old.change(&with_list(900, 10)), Change::Restart);
@@ -261,7 +296,7 @@ fn lists_that_do_not_count_are_left_out_and_the_others_are_numbered_without_gaps
     let shown: Vec<(&str, Vec<String>)> = plan
         .lists
         .iter()
-        .map(|(name, nets)| (&**name, nets.iter().map(ToString::to_string).collect()))
+        .map(|list| (&*list.name, list.entries.iter().map(ToString::to_string).collect()))
         .collect();
     assert_eq!(
         shown,
@@ -320,9 +355,8 @@ fn the_default_and_every_example_give_a_plan_and_stay_put_when_nothing_changes()
         assert_eq!(first.change(&again), Change::None, "{}", file.display());
         assert!(first.enabled && first.dataplane.interfaces.len() >= 2, "{}", file.display());
         // What `status` promises fits the maps.
-        let nets = first.lists.iter().flat_map(|(_, nets)| nets);
-        let hosts = nets.filter(|net| net.is_host()).count();
-        assert!(hosts <= first.dataplane.sizes.block_hosts as usize);
+        let hosts: u32 = first.lists.iter().map(|list| list.counts().hosts).sum();
+        assert!(hosts <= first.dataplane.sizes.block_hosts);
     }
 }
 
@@ -336,13 +370,13 @@ fn a_rule_gives_its_flows_a_profile_and_a_rate() {
     let limited = |kbit, burst| Treatment { profile: 0, kbit, burst };
     assert_eq!(rule(""), Treatment::default());
     assert_eq!(rule("option profile voice\n"), Treatment { profile: 4, ..limited(0, 0) });
-    // 1000 kbit/s, half a second of which is less than the least burst of 64 KiB.
+    // 1000 kbit/s, 300 ms of which are less than the least burst of 64 KiB.
     assert_eq!(
         rule("option profile games\n"),
         Treatment { profile: 6, ..limited(1000, 64 * 8192) }
     );
     let limit = "option action limit\n";
-    assert_eq!(rule(&format!("{limit}option kbit 8000\n")), limited(8000, 4_000_000));
+    assert_eq!(rule(&format!("{limit}option kbit 8000\n")), limited(8000, 2_400_000));
     assert_eq!(
         rule(&format!("{limit}option kbit 8000\noption burst_kib 10\noption profile games\n")),
         Treatment { profile: 6, ..limited(8000, 10 * 8192) }

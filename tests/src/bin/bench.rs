@@ -22,6 +22,7 @@ use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_gettime};
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::flow::{FlowKey, FlowState};
+use sluice_abi::limits::{Limits, prefix_mask};
 use sluice_abi::settings::Settings;
 use sluice_abi::shield::Rate;
 use sluice_abi::verdict::{Reason, Verdict};
@@ -193,7 +194,7 @@ fn settings() -> Vec<(&'static str, Settings)> {
         mark_mask: 0x3000_0000,
         mark_trusted: 0x1000_0000,
         hash_key: 0x5eed,
-        source_prefix_v6: 64,
+        limits: Limits { source_mask_v6: prefix_mask(64), ..Limits::default() },
         ..Settings::default()
     };
     let lists =
@@ -203,8 +204,40 @@ fn settings() -> Vec<(&'static str, Settings)> {
         ("off", Settings::default()),
         ("parse", on),
         ("+ list miss", lists),
-        ("+ rates", Settings { source_rate: rate, syn_rate: rate, ..lists }),
+        ("parse + checks", limited(on, |_| {})),
+        (
+            "parse + checks + rates",
+            limited(on, |limits| {
+                (limits.source, limits.source_syn) = (rate, rate);
+            }),
+        ),
+        (
+            "+ list miss + rates",
+            limited(lists, |limits| {
+                (limits.source, limits.source_syn) = (rate, rate);
+            }),
+        ),
+        (
+            "every check and rate",
+            limited(on, |limits| {
+                limits.checks = Limits::ADDRESSES
+                    | Limits::TCP_FLAGS
+                    | Limits::MULTICAST_EXEMPT
+                    | Limits::SCANS;
+                (limits.source, limits.source_syn, limits.source_icmp) = (rate, rate, rate);
+                (limits.destination, limits.destination_syn, limits.amplification) =
+                    (rate, rate, rate);
+            }),
+        ),
     ]
+}
+
+/// With the checks that are on unless they are switched off, and what `change` says.
+fn limited(settings: Settings, change: impl FnOnce(&mut Limits)) -> Settings {
+    let mut limits = settings.limits;
+    limits.checks = Limits::MARTIAN | Limits::TCP_FLAGS | Limits::MULTICAST_EXEMPT | Limits::SCANS;
+    change(&mut limits);
+    Settings { limits: limits.completed(sluice::sys::clock::tick()), ..settings }
 }
 
 /// The five packet kinds of the yardsticks.

@@ -1,0 +1,115 @@
+//! The firewall's flow offload while the agent runs: when to look, and what `status` says about it.
+
+use super::inspector::{Flow, Inspector};
+use super::running::State;
+use crate::control::report::{self, Feature, State as Health};
+use crate::netfilter::conntrack::Tuple;
+use crate::netfilter::offload::{Mode, Seen, Wish};
+
+impl State {
+    /// Makes the firewall's offload rules as the plan wants them.
+    ///
+    /// Without rules of our own no flow ever becomes trusted, so then they are left as they are.
+    pub(super) fn look_after_offload(&self) {
+        let is_inspecting = self.plan.enabled && self.backend.is_some();
+        self.offload.set(if is_inspecting && self.plan.guard_offload {
+            Wish::Guard(self.plan.ruleset.marks())
+        } else {
+            Wish::Plain
+        });
+    }
+
+    /// What `status` says about offload.
+    pub(super) fn offload(&self) -> report::Offload {
+        let (seen, guards) =
+            self.offload.with(|offload| (offload.seen().clone(), offload.guards()));
+        report::Offload {
+            mode: seen.mode.name().to_owned(),
+            guarded: seen.guarded > 0 && seen.open == 0,
+            guards,
+            devices: seen.devices.iter().map(ToString::to_string).collect(),
+            blind: self.blind(&seen),
+        }
+    }
+
+    /// What loses sight of packets on the short way.
+    fn blind(&self, seen: &Seen) -> Vec<String> {
+        if seen.mode == Mode::None {
+            return Vec::new();
+        }
+        let mut blind = vec!["rules: packets of offloaded flows are not counted".to_owned()];
+        if seen.open > 0 {
+            blind.push(
+                "inspection: the handshake of a TCP flow or two packets of a UDP flow are seen, \
+                 no ClientHello"
+                    .to_owned(),
+            );
+        }
+        if seen.mode == Mode::Hardware {
+            blind.push(
+                "shield and fast path: flows in the hardware reach no program; neither counters nor \
+                 lists and rates see them"
+                    .to_owned(),
+            );
+        }
+        for device in &seen.devices {
+            let known = |plan: &crate::dataplane::plan::InterfacePlan| *plan.device == **device;
+            if !self.plan.dataplane.interfaces.iter().any(known) {
+                blind.push(format!(
+                    "fast path: packets of offloaded flows that arrive on {device} are not counted"
+                ));
+            }
+        }
+        blind
+    }
+
+    /// Offload as a ladder.
+    pub(super) fn offload_feature(&self) -> Feature {
+        let (seen, failure) = self
+            .offload
+            .with(|offload| (offload.seen().clone(), offload.failure().map(str::to_owned)));
+        let mut reasons: Vec<String> = failure.into_iter().collect();
+        reasons.extend(seen.obstacles.iter().cloned());
+        reasons.extend(
+            seen.foreign.iter().map(|flowtable| format!("flowtable {flowtable} is not looked at")),
+        );
+        if seen.open > 0 && !self.plan.guard_offload {
+            reasons.push("option manage_offload is off".to_owned());
+        }
+        let (state, how) = match (seen.guarded, seen.open) {
+            _ if !self.plan.enabled => (Health::Off, ""),
+            (0, 0) if reasons.is_empty() => (Health::Off, ""),
+            (0, 0) => (Health::Degraded, ""),
+            (_, 0) if reasons.is_empty() && seen.mode == Mode::Software => {
+                (Health::Active, ", trusted flows only")
+            }
+            (_, 0) => (Health::Degraded, ", trusted flows only"),
+            (_, _) => (Health::Degraded, ", any flow"),
+        };
+        if state == Health::Degraded {
+            reasons.extend(self.blind(&seen));
+        }
+        let rung = format!("{}{how}", seen.mode.name());
+        Feature { name: "flow offload".to_owned(), state, rung, reasons }
+    }
+}
+
+impl Inspector {
+    /// Ends the short way of a flow that is blocked from now on, whichever key it is known by.
+    ///
+    /// The entry in the flow map, or the record in the table, is there before: what the connection
+    /// sends next finds no connection and no way around it. Returns whether there was one.
+    pub(super) fn cut(&mut self, flow: &Flow) -> bool {
+        let Some(conntrack) = &mut self.conntrack else { return false };
+        let (key, direction) = *flow;
+        let found = conntrack.lookup(&Tuple::of_flow(&key, direction));
+        let cut = found.and_then(|found| match found {
+            Some(connection) => conntrack.delete(&connection),
+            None => Ok(false),
+        });
+        cut.unwrap_or_else(|error| {
+            log::warn!("cut a blocked flow: {error}");
+            false
+        })
+    }
+}
