@@ -7,11 +7,17 @@ pub mod guard;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sluice_abi::flow::FlowLimit;
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
+use sluice_abi::profile;
 use sluice_abi::settings::Settings;
 
-use crate::config::{self, Backend, Config, Main, ManageOffload, Net, OnError, Policy, RuleAction};
-use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Sizes, TcWish};
+use crate::config::{
+    self, Backend, Config, Counts, Ddos, ListFile, Main, ManageOffload, Net, OnError, Policy,
+    Profile, Rule, RuleAction,
+};
+use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
+use crate::dataplane::table::{Reinspection, Treatment};
 use crate::inspect::engine::Limits;
 use crate::netfilter::rules::{RulesError, Ruleset};
 
@@ -35,12 +41,18 @@ pub struct Plan {
     pub domains: Vec<(String, RuleAction, u32)>,
     /// Names of the rules by number.
     pub rules: Vec<Box<str>>,
-    /// Blocklists by number: name and entries.
-    pub lists: Vec<(Box<str>, Vec<Net>)>,
+    /// What flows that match a rule get, by number.
+    pub treatments: Vec<Treatment>,
+    /// When trusted flows are looked at once more.
+    pub reinspection: Reinspection,
+    /// Blocklists by number.
+    pub lists: Vec<ListPlan>,
     /// What no list blocks, with the roles where that holds.
     pub allowed: Vec<(Net, u32)>,
     /// Decided flows that are remembered.
     pub flows: u32,
+    /// Blocked and limited flows that are remembered beside those.
+    pub held: u32,
     /// What to do with packets of undecided flows.
     pub on_error: OnError,
     /// What finds a queue full or without a listener passes.
@@ -51,12 +63,53 @@ pub struct Plan {
     pub block: Duration,
     /// Time between two looks for flows that ended.
     pub sweep: Duration,
+    /// What happens to who is over a rate or tries ports.
+    pub answer: Answer,
     /// Directory of the control socket.
     pub run_dir: PathBuf,
     /// The kill switch.
     pub enabled: bool,
     /// The firewall offloads trusted flows only.
     pub guard_offload: bool,
+    /// Memory for lists in the kernel; 0 is a part of the machine's.
+    pub list_memory_kib: u32,
+    /// What no list may cover.
+    pub management: Vec<Net>,
+}
+
+/// A blocklist.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListPlan {
+    /// Its name.
+    pub name: Box<str>,
+    /// Entries of its section.
+    pub entries: Vec<Net>,
+    /// Its files as they were when the configuration was read.
+    pub files: Vec<ListFile>,
+}
+
+impl ListPlan {
+    /// Its entries by what they cost.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.entries.iter().for_each(|net| counts.add(net));
+        self.files.iter().for_each(|file| counts.join(&file.counts));
+        counts
+    }
+}
+
+/// What happens to strangers beyond the packets that are dropped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// How long who goes on is blocked; `None` is never.
+    pub block: Option<Duration>,
+    /// Most addresses that are blocked at once.
+    pub block_max: usize,
+    /// What is never blocked.
+    pub never: Vec<Net>,
+    /// Ports that make a scanner; 0 is never.
+    pub scan_ports: u32,
 }
 
 /// What it takes to get from one plan to another, cheapest first.
@@ -85,12 +138,16 @@ impl Plan {
             main.queues,
             main.policy == Policy::Open,
         )?;
-        let lists: Vec<(Box<str>, Vec<Net>)> = config
+        let lists: Vec<ListPlan> = config
             .blocklists
             .iter()
             .filter(|list| list.enabled)
             .take(LISTS_CONFIGURED_MAX as usize)
-            .map(|list| (list.name.as_str().into(), list.entries.clone()))
+            .map(|list| ListPlan {
+                name: list.name.as_str().into(),
+                entries: list.entries.clone(),
+                files: list.sources.clone(),
+            })
             .collect();
         let allowed: Vec<(Net, u32)> = config
             .allowlists
@@ -102,13 +159,15 @@ impl Plan {
             })
             .collect();
         let rules: Vec<_> = config.rules.iter().filter(|rule| rule.enabled).collect();
+        let profiles = Profile::numbered(config.profiles.clone()).unwrap_or_default();
         Ok(Self {
             dataplane: DataplanePlan {
                 pin_dir: main.pin_dir.clone(),
                 interfaces: config.interfaces.iter().zip(0..).map(interface).collect(),
-                sizes: sizes(main, &lists, &allowed),
-                settings: settings(main, hash_key),
+                sizes: sizes(main, &config.ddos, &lists, &allowed),
+                settings: settings(main, &config.ddos, hash_key),
                 on_crash: main.on_crash,
+                profiles: profiles_of(&profiles),
             },
             ruleset,
             backend: main.netfilter,
@@ -128,9 +187,17 @@ impl Plan {
                 })
                 .collect(),
             rules: rules.iter().map(|rule| rule.name.as_str().into()).collect(),
+            treatments: rules.iter().map(|rule| treatment(rule, &profiles)).collect(),
+            reinspection: Reinspection {
+                percent: main.reinspect_percent as u8,
+                after: Duration::from_secs(main.reinspect_after_s.into()),
+                bytes: u64::from(main.reinspect_mib) << 20,
+                age: Duration::from_secs(main.reinspect_age_s.into()),
+            },
             lists,
             allowed,
             flows: main.flows,
+            held: main.held_flows,
             on_error: main.on_error,
             policy_open: main.policy == Policy::Open,
             idle: (
@@ -139,8 +206,11 @@ impl Plan {
             ),
             block: Duration::from_secs(main.block_s.into()),
             sweep: Duration::from_secs(main.sweep_s.into()),
+            answer: answer(&config.ddos),
             run_dir: main.run_dir.clone(),
             enabled: main.enabled,
+            list_memory_kib: main.list_memory_kib,
+            management: main.management.clone(),
             guard_offload: main.manage_offload == ManageOffload::Guard,
         })
     }
@@ -150,23 +220,29 @@ impl Plan {
     pub fn change(&self, new: &Self) -> Change {
         // Naming every field makes a new one a compile error here, not a change that is forgotten.
         let Self {
-            dataplane: DataplanePlan { pin_dir, interfaces, sizes, settings, on_crash },
+            dataplane: DataplanePlan { pin_dir, interfaces, sizes, settings, on_crash, profiles },
             ruleset,
             backend,
             queue,
             limits,
             domains,
             rules,
+            treatments,
+            reinspection,
             lists,
             allowed,
             flows,
+            held,
             on_error,
             policy_open,
             idle,
             block,
             sweep,
+            answer,
             run_dir,
             enabled,
+            list_memory_kib,
+            management,
             guard_offload,
         } = new;
         let old = &self.dataplane;
@@ -174,15 +250,19 @@ impl Plan {
             || *sizes != old.sizes
             || (*backend, *queue, *limits) != (self.backend, self.queue, self.limits)
             || (*flows, *policy_open, run_dir) != (self.flows, self.policy_open, &self.run_dir)
-            || *enabled != self.enabled
+            || (*enabled, *held) != (self.enabled, self.held)
             || ruleset.marks() != self.ruleset.marks();
         let update = *settings != old.settings
             || *ruleset != self.ruleset
             || (domains, rules) != (&self.domains, &self.rules)
             || (lists, allowed) != (&self.lists, &self.allowed)
+            || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
             || (*sweep, *on_crash) != (self.sweep, old.on_crash)
-            || *guard_offload != self.guard_offload;
+            || *guard_offload != self.guard_offload
+            || (treatments, reinspection) != (&self.treatments, &self.reinspection)
+            || *profiles != old.profiles
+            || *answer != self.answer;
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {
@@ -206,20 +286,34 @@ fn interface((interface, slot): (&config::Interface, u32)) -> InterfacePlan {
     }
 }
 
-fn sizes(main: &Main, lists: &[(Box<str>, Vec<Net>)], allowed: &[(Net, u32)]) -> Sizes {
-    let nets = || lists.iter().flat_map(|(_, nets)| nets);
-    let hosts = nets().filter(|net| net.is_host()).count();
+fn answer(ddos: &Ddos) -> Answer {
+    Answer {
+        block: (ddos.block_s != 0).then(|| Duration::from_secs(ddos.block_s.into())),
+        block_max: ddos.block_max as usize,
+        never: ddos.never_block.clone(),
+        scan_ports: ddos.scan_ports,
+    }
+}
+
+fn sizes(main: &Main, ddos: &Ddos, lists: &[ListPlan], allowed: &[(Net, u32)]) -> Sizes {
+    let mut counts = Counts::default();
+    for list in lists {
+        counts.join(&list.counts());
+    }
     Sizes {
         flows_keys: main.flows * 2,
-        flow_slots: main.flows,
-        bucket_sets: main.bucket_sets,
-        block_hosts: room(hosts as u32),
-        block_nets: room((nets().count() - hosts) as u32),
+        flow_slots: main.flows + main.held_flows,
+        held_keys: main.held_flows * 2,
+        held_slots: main.held_flows,
+        bucket_sets: ddos.bucket_sets,
+        // What the image of the lists has needs no room here.
+        block_hosts: room(counts.hosts),
+        block_nets: room(counts.nets),
         allow_nets: room(allowed.len() as u32),
     }
 }
 
-const fn settings(main: &Main, hash_key: u32) -> Settings {
+fn settings(main: &Main, ddos: &Ddos, hash_key: u32) -> Settings {
     Settings {
         abi: sluice_abi::ABI_VERSION,
         generation: 0,
@@ -227,9 +321,42 @@ const fn settings(main: &Main, hash_key: u32) -> Settings {
         mark_mask: main.mark_mask.bits(),
         mark_trusted: main.mark_mask.trusted(),
         hash_key,
-        source_rate: main.source_rate(),
-        syn_rate: main.syn_rate(),
-        source_prefix_v6: main.source_prefix_v6,
+        limits: ddos.limits(),
+    }
+}
+
+/// What the programs know about profiles.
+fn profiles_of(profiles: &[Profile]) -> Profiles {
+    let mut all = Profiles::default();
+    for (place, profile) in all.iter_mut().zip(profiles) {
+        *place = profile::Profile::new(profile.dscp, profile.priority);
+    }
+    all
+}
+
+/// What flows that match `rule` get. Which verdict a rate means is said by who decides: a rule that
+/// blocks has none.
+fn treatment(rule: &Rule, profiles: &[Profile]) -> Treatment {
+    /// A burst that lets a handful of packets pass, however low the rate is.
+    const BURST_MIN: u64 = 64 * 8192;
+    if rule.action == RuleAction::Block {
+        return Treatment::default();
+    }
+    let number = profiles.iter().position(|profile| Some(&profile.name) == rule.profile.as_ref());
+    let profile = number.and_then(|number| profiles.get(number));
+    let of_rule =
+        (rule.action == RuleAction::Limit && rule.kbit != 0).then_some((rule.kbit, rule.burst_kib));
+    let of_profile = profile.map(|profile| (profile.kbit, profile.burst_kib));
+    let (kbit, burst_kib) = of_rule.or(of_profile).unwrap_or_default();
+    let burst = match (kbit, burst_kib) {
+        (0, _) => 0,
+        (kbit, 0) => (u64::from(kbit) * 500).max(BURST_MIN),
+        (_, kib) => u64::from(kib) * 8192,
+    };
+    Treatment {
+        profile: number.unwrap_or_default() as u8,
+        kbit,
+        burst: burst.min(FlowLimit::BURST_MAX.into()) as u32,
     }
 }
 

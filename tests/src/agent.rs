@@ -29,6 +29,8 @@ const FLOW: Duration = Duration::from_secs(5);
 pub struct Setup {
     /// Options of the main section.
     pub main: Vec<(&'static str, String)>,
+    /// Options of the section about strangers.
+    pub ddos: Vec<(&'static str, String)>,
     /// How XDP is attached: `auto`, `native`, `generic` or `off`.
     pub xdp: &'static str,
     /// Further sections.
@@ -39,7 +41,7 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { main: Vec::new(), xdp: "auto", more: Uci::default(), tc: true }
+        Self { main: Vec::new(), ddos: Vec::new(), xdp: "auto", more: Uci::default(), tc: true }
     }
 }
 
@@ -51,10 +53,26 @@ impl Setup {
         self
     }
 
+    /// With one more option of the section about strangers.
+    #[must_use]
+    pub fn ddos(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.ddos.push((name, value.to_string()));
+        self
+    }
+
     /// With a list of addresses and prefixes to drop.
     #[must_use]
     pub fn blocklist(mut self, name: &str, entries: &[&str]) -> Self {
         self.more = self.more.section("blocklist", name).list("entry", entries);
+        self
+    }
+
+    /// With a file of addresses and prefixes to drop, at most so many.
+    #[must_use]
+    pub fn blocklist_file(mut self, name: &str, file: &Path, max_entries: u32) -> Self {
+        self.more =
+            self.more.section("blocklist", name).list("file", &[&file.display().to_string()]);
+        self.more = self.more.option("max_entries", max_entries);
         self
     }
 
@@ -95,6 +113,12 @@ impl Setup {
         file = file.option("pin_dir", pins.display()).option("run_dir", run.display());
         for (name, value) in &self.main {
             file = file.option(name, value);
+        }
+        if !self.ddos.is_empty() {
+            file = file.section("ddos", "limits");
+            for (name, value) in &self.ddos {
+                file = file.option(name, value);
+            }
         }
         for (name, device, role) in [("lan", lan, "lan"), ("wan", WAN, "wan")] {
             file = file.section("interface", name).option("device", device);
@@ -261,7 +285,8 @@ impl Agent {
         while let Some(place) = places.pop() {
             let entries = fs::read_dir(&place).attempt(|| format!("list {}", place.display()))?;
             for entry in entries.flatten() {
-                if entry.file_name() == name {
+                if sluice::dataplane::layout::is_pin_of(&entry.file_name().to_string_lossy(), name)
+                {
                     return Ok(entry.path());
                 }
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

@@ -11,6 +11,7 @@ pub mod error;
 pub mod frame;
 pub mod hello;
 pub mod host;
+pub mod lists;
 pub mod netns;
 pub mod observe;
 pub mod plane;

@@ -18,10 +18,12 @@ use aya::programs::{ProgramError, SchedClassifier, TestRun as _, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRunOptions};
 use sluice::dataplane::blocklist::Room;
 use sluice::dataplane::object::Objects;
-use sluice::dataplane::{Blocklist, Flows, Hits, SettingsMap, Totals};
+use sluice::dataplane::profiles::ProfileMap;
+use sluice::dataplane::{Blocklist, Bulk, FlowMaps, Flows, Hits, SettingsMap, Strangers, Totals};
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Direction, FlowKey, FlowState};
+use sluice_abi::limits::{Limits, prefix_mask};
 use sluice_abi::names;
 use sluice_abi::settings::Settings;
 use sluice_datapath::parse::headers;
@@ -38,6 +40,8 @@ const BPFFS: &str = "/sys/fs/bpf";
 pub const BUCKET_SETS: u32 = 1024;
 /// Keys of decided flows of a [`FastPath`].
 pub const FLOW_KEYS: u32 = 1024;
+/// Keys of blocked and limited flows of a [`FastPath`].
+pub const HELD_KEYS: u32 = 256;
 /// Decided flows of a [`FastPath`].
 pub const FLOW_SLOTS: u32 = 4096;
 
@@ -110,6 +114,8 @@ fn load(object: &[u8], attachment: Attachment, pins: &PinDir) -> Ebpf {
         .override_global(names::BUCKET_MASK, &(BUCKET_SETS - 1), false)
         .map_max_entries(names::FLOWS, FLOW_KEYS)
         .map_max_entries(names::FLOW_COUNTS, FLOW_SLOTS)
+        .map_max_entries(names::HELD, HELD_KEYS)
+        .map_max_entries(names::LIMITS, HELD_KEYS)
         .map_max_entries(names::BLOCK_HOSTS, 1024)
         .map_max_entries(names::BLOCK_NETS, 1024)
         .map_max_entries(names::ALLOW_NETS, 64)
@@ -131,9 +137,17 @@ pub fn enabled() -> Settings {
         mark_mask: 0x0f00_0000,
         mark_trusted: 0x0100_0000,
         hash_key: 0x5eed,
-        source_prefix_v6: 64,
+        limits: Limits { source_mask_v6: prefix_mask(64), ..Limits::default() },
         ..Settings::default()
     }
+}
+
+/// The same with limits.
+#[must_use]
+pub fn limited(change: impl FnOnce(&mut Limits)) -> Settings {
+    let mut settings = enabled();
+    change(&mut settings.limits);
+    settings
 }
 
 /// The shield.
@@ -148,6 +162,10 @@ pub struct Shield {
     pub blocklist: Blocklist,
     /// What they dropped.
     pub hits: Hits,
+    /// The image of the configured ones.
+    pub bulk: Bulk,
+    /// What it knows of strangers.
+    pub strangers: Strangers,
     _pins: PinDir,
 }
 
@@ -168,12 +186,20 @@ impl Shield {
             map(names::ALLOW_NETS),
             room,
         );
+        let strangers = Strangers::new(
+            map(names::OFFENDERS),
+            map(names::SCANS),
+            map(names::KNOWN),
+            map(names::OWN),
+        );
         Self {
             attachment,
             settings: SettingsMap::new(map(names::SETTINGS)).unwrap(),
             totals: Totals::new(map(names::TOTALS)).unwrap(),
             blocklist: blocklist.unwrap(),
             hits: Hits::new(map(names::LIST_HITS)).unwrap(),
+            bulk: Bulk::new(map(names::BULK)).unwrap(),
+            strangers: strangers.unwrap(),
             ebpf,
             _pins: pins,
         }
@@ -221,6 +247,8 @@ pub struct FastPath {
     pub totals: Totals,
     /// Decided flows.
     pub flows: Flows,
+    /// What they look like when they leave.
+    pub profiles: ProfileMap,
     _pins: PinDir,
 }
 
@@ -242,6 +270,17 @@ pub struct Outcome {
     pub mark: u32,
     /// What was counted.
     pub counted: Vec<(Counter, u64)>,
+}
+
+/// A packet behind a program.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Sent {
+    /// What the program said and counted.
+    pub outcome: Outcome,
+    /// The frame.
+    pub frame: Vec<u8>,
+    /// Its priority.
+    pub priority: u32,
 }
 
 /// A buffer that a classifier sees: the frame, and what is beside it.
@@ -269,7 +308,14 @@ impl FastPath {
             attachment,
             settings: SettingsMap::new(map(names::SETTINGS)).unwrap(),
             totals: Totals::new(map(names::TOTALS)).unwrap(),
-            flows: Flows::new(map(names::FLOWS), map(names::FLOW_COUNTS)).unwrap(),
+            flows: Flows::new(FlowMaps {
+                flows: map(names::FLOWS),
+                held: map(names::HELD),
+                limits: map(names::LIMITS),
+                counts: map(names::FLOW_COUNTS),
+            })
+            .unwrap(),
+            profiles: ProfileMap::new(map(names::PROFILES)).unwrap(),
             ebpf,
             _pins: pins,
         }
@@ -306,9 +352,32 @@ impl FastPath {
         frame: &[u8],
         buffer: Buffer,
     ) -> std::result::Result<Outcome, ProgramError> {
+        self.try_send(side, frame, buffer, 1).map(|sent| sent.outcome)
+    }
+
+    /// Shows a program a frame, and gives back what became of it.
+    #[must_use]
+    pub fn send(&self, side: Side, frame: &[u8], buffer: Buffer) -> Sent {
+        self.try_send(side, frame, buffer, 1).unwrap()
+    }
+
+    /// Shows a program a frame `times` times, and gives back what it counted.
+    #[must_use]
+    pub fn flood(&self, side: Side, frame: &[u8], buffer: Buffer, times: u32) -> Outcome {
+        self.try_send(side, frame, buffer, times).unwrap().outcome
+    }
+
+    fn try_send(
+        &self,
+        side: Side,
+        frame: &[u8],
+        buffer: Buffer,
+        times: u32,
+    ) -> std::result::Result<Sent, ProgramError> {
         // Offsets in `struct __sk_buff`, which only grows.
         const LEN: usize = 192;
         const MARK: usize = 8;
+        const PRIORITY: usize = 32;
         const GSO_SEGS: usize = 164;
         let mut context = [0_u8; LEN];
         context[MARK..MARK + 4].copy_from_slice(&buffer.mark.to_ne_bytes());
@@ -319,12 +388,18 @@ impl FastPath {
         options.data_in = Some(frame);
         options.ctx_in = Some(&context);
         options.ctx_out = Some(&mut after);
+        options.repeat = times;
+        let mut left = vec![0; frame.len() + 64];
+        options.data_out = Some(&mut left);
         let result = self.program(side).test_run(options)?;
-        Ok(Outcome {
+        left.truncate(result.data_size_out as usize);
+        let word = |at: usize| u32::from_ne_bytes(after[at..at + 4].try_into().unwrap());
+        let outcome = Outcome {
             action: result.return_value.cast_signed(),
-            mark: u32::from_ne_bytes(after[MARK..MARK + 4].try_into().unwrap()),
+            mark: word(MARK),
             counted: changes(&before, &counts(&self.totals, self.attachment)),
-        })
+        };
+        Ok(Sent { outcome, frame: left, priority: word(PRIORITY) })
     }
 
     /// Decides about the flow of `frame`, whose first packet it is.

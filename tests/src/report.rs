@@ -23,6 +23,8 @@ pub struct Status {
     pub features: Vec<Feature>,
     /// Interfaces.
     pub interfaces: Vec<Interface>,
+    /// What was dropped and why.
+    pub drops: Vec<Drops>,
     /// Rules.
     pub netfilter: Netfilter,
     /// Queue and engine.
@@ -31,6 +33,9 @@ pub struct Status {
     pub flows: FlowMap,
     /// Blocklists.
     pub lists: Vec<List>,
+    /// Their image.
+    #[serde(default)]
+    pub list_image: ListImage,
     /// The firewall's flow offload.
     pub offload: Offload,
 }
@@ -48,6 +53,17 @@ pub struct Offload {
     pub blind: Vec<String>,
 }
 
+/// The image of the blocklists.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct ListImage {
+    /// Memory that it takes.
+    pub kib: u64,
+    /// Memory that it may take.
+    pub cap_kib: u64,
+    /// Time of the last change.
+    pub load_ms: u64,
+}
+
 /// A ladder.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Feature {
@@ -59,6 +75,22 @@ pub struct Feature {
     pub rung: String,
     /// Why no better one.
     pub reasons: Vec<String>,
+}
+
+/// Packets dropped for one reason in one place.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Drops {
+    /// `xdp`, `tc`, `netfilter`, `engine`.
+    pub place: String,
+    /// Why.
+    pub reason: String,
+    /// Section of the interface.
+    pub interface: Option<String>,
+    /// Packets.
+    pub packets: u64,
+    /// The same by CPU.
+    #[serde(default)]
+    pub cpus: Vec<u64>,
 }
 
 /// An interface.
@@ -107,6 +139,12 @@ pub struct FlowMap {
     pub entries: u64,
     /// Removed as idle or past their deadline.
     pub expired: u64,
+    /// Blocked and limited flows.
+    pub held: u64,
+    /// Those that found no room.
+    pub held_refused: u64,
+    /// Trusted flows that were looked at once more.
+    pub reinspected: u64,
 }
 
 /// A blocklist.

@@ -121,6 +121,12 @@ impl Router {
         Ok(router)
     }
 
+    /// The namespace between router, server and attacker; `uplink` is the cable to the router.
+    #[must_use]
+    pub const fn switch(&self) -> &Netns {
+        &self.switch
+    }
+
     /// The first client.
     ///
     /// # Panics

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use aya::util::KernelVersion;
 use sluice::config::{Net, OnCrash};
+use sluice::dataplane::bulk::Entries;
+use sluice::dataplane::layout;
 use sluice::dataplane::verify::{Seen, Verified, verify};
 use sluice::dataplane::{
     Dataplane, DataplanePlan, Error, FeatureState, Hook, InterfacePlan, Objects, Sizes, State,
@@ -24,6 +26,7 @@ use sluice::sys::rtnetlink::{self, Device, Side};
 use sluice_abi::attach::Role;
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Direction, FlowKey, FlowState};
+use sluice_abi::names;
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_tests::directory::unique;
 use sluice_tests::frame::Frame;
@@ -69,6 +72,8 @@ impl World {
             sizes: Sizes {
                 flows_keys: 512,
                 flow_slots: 256,
+                held_keys: 64,
+                held_slots: 32,
                 bucket_sets: 64,
                 block_hosts: 128,
                 block_nets: 64,
@@ -76,6 +81,7 @@ impl World {
             },
             settings: enabled(),
             on_crash: OnCrash::Keep,
+            profiles: sluice::dataplane::plan::Profiles::default(),
         }
     }
 
@@ -210,11 +216,12 @@ fn frame(source: Ipv4Addr) -> Vec<u8> {
 }
 
 fn dropped(dataplane: &Dataplane) -> u64 {
-    dataplane.totals.count(0, Counter::XdpDropHost).unwrap()
+    dataplane.totals.count(0, Counter::XdpDropListed).unwrap()
 }
 
 fn block(dataplane: &mut Dataplane) {
-    dataplane.set_lists(&[(0, &[Net::host(IpAddr::V4(LISTED))])]).unwrap();
+    let list = [Net::host(IpAddr::V4(LISTED))];
+    dataplane.set_lists(Entries::of(&[(0, &list)]), u32::MAX).unwrap();
 }
 
 /// Sends frames and waits until the shield has counted as many as it should.
@@ -256,7 +263,7 @@ fn native_xdp_and_tcx_are_attached_pinned_and_removed_without_a_trace() {
         let dir = world.pins.path().join(format!("v{}", sluice_abi::ABI_VERSION)).join(what);
         fs::read_dir(dir).unwrap().count()
     };
-    assert_eq!((pinned("maps"), pinned("links")), (9, 3));
+    assert_eq!((pinned("maps"), pinned("links")), (13, 3));
 
     block(&mut dataplane);
     expect_dropped(&world, &dataplane, 20);
@@ -303,7 +310,7 @@ fn a_second_start_takes_up_what_the_first_left() {
     assert!(second.settings.current().generation > generation);
     expect_dropped(&world, &second, 5);
     let adopted = second.flows.as_mut().unwrap().adopt(0).unwrap();
-    assert_eq!((adopted.blocked.len(), adopted.forgotten), (1, 1));
+    assert_eq!((adopted.held.len(), adopted.forgotten), (1, 1));
     // Attaching again changes nothing.
     let before = world.device("wan").xdp;
     let again = world.inside.enter(|| second.reattach()).unwrap().unwrap();
@@ -337,7 +344,7 @@ fn protection_has_no_gap_over_a_restart() {
         for _ in 0..5 {
             drop(dataplane);
             dataplane = world.start(&plan).0;
-            dataplane.set_lists(&[(0, &[Net::host(IpAddr::V4(LISTED))])]).unwrap();
+            block(&mut dataplane);
         }
         stop.store(true, Ordering::Relaxed);
         dataplane
@@ -744,6 +751,41 @@ fn a_map_of_another_size_is_made_anew_and_the_others_are_kept() {
     world.stop(dataplane, false);
 }
 
+/// R126: entries that mean something else are never taken up, also where they have the same size.
+#[test]
+fn a_map_of_another_layout_and_the_same_size_is_made_anew() {
+    if without_programs() {
+        return;
+    }
+    let world = World::new();
+    let plan = world.plan();
+    let addr = |text: &str| text.parse::<IpAddr>().unwrap().into();
+    let (key, _) = FlowKey::new(addr("192.0.2.1"), addr("192.0.2.2"), 1, 2, 6);
+    let state = FlowState::new(Verdict::Blocked, Reason::DomainRule, Direction::Up, 1, 0);
+    let maps = world.pins.path().join(format!("v{}/maps", sluice_abi::ABI_VERSION));
+    for (other, is_kept) in [
+        (layout::pin(names::HELD), true),
+        (format!("{}-00000000", names::HELD), false),
+        (names::HELD.to_owned(), false),
+    ] {
+        let (mut first, _) = world.start(&plan);
+        block(&mut first);
+        first.flows.as_mut().unwrap().set(&key, &state).unwrap();
+        drop(first);
+        // What an agent with another layout would have left.
+        fs::rename(maps.join(layout::pin(names::HELD)), maps.join(&other)).unwrap();
+        let (second, _) = world.start(&plan);
+        let kept = second.flows.as_ref().unwrap().get(&key).unwrap();
+        assert_eq!(kept, is_kept.then_some(state), "{other}");
+        let notes = if is_kept { &[][..] } else { &["map HELD: made anew, its entries are lost"] };
+        assert_eq!(second.notes(), notes, "{other}");
+        assert_eq!(maps.join(&other).exists(), is_kept, "{other}");
+        expect_dropped(&world, &second, 3);
+        world.stop(second, false);
+        assert!(world.is_clean());
+    }
+}
+
 /// A control group whose processes get at most so much memory, kernel memory included.
 struct MemoryLimit(PathBuf);
 
@@ -825,10 +867,13 @@ fn a_map_that_does_not_fit_is_halved_until_it_does_and_that_is_said() {
     assert_eq!(dataplane.sizes().flows_keys, plan.sizes.flows_keys, "others keep their size");
     block(&mut dataplane);
     expect_dropped(&world, &dataplane, 3);
-    let too_many: Vec<Net> =
-        (0..=hosts).map(|n| Net::host(IpAddr::V4((0x0a00_0000 + n).into()))).collect();
-    let refused = dataplane.set_lists(&[(0, &too_many)]).unwrap_err().chain();
-    assert!(refused.contains(&format!("has room for {hosts} entries")), "{refused}");
+    let nets = dataplane.sizes().block_nets;
+    let too_many: Vec<Net> = (0..=u128::from(nets))
+        .map(|n| Net::new(IpAddr::V6((0x2001 << 112 | n << 16).into()).into(), 112))
+        .collect();
+    let too_many = Entries::of(&[(0, &too_many)]);
+    let refused = dataplane.set_lists(too_many, u32::MAX).unwrap_err().chain();
+    assert!(refused.contains(&format!("has room for {nets} entries")), "{refused}");
     expect_dropped(&world, &dataplane, 3);
     world.stop(dataplane, false);
     assert!(world.is_clean());
@@ -848,7 +893,8 @@ fn a_hundred_thousand_entries_are_loaded_within_five_seconds() {
     plan.sizes.block_hosts = 1 << 17;
     plan.sizes.block_nets = 1 << 14;
     let (mut dataplane, _) = world.start(&plan);
-    let addr = |n: u32| IpAddr::V4((0x0b00_0000 + n).into());
+    // IPv6 that no image can hold, entry by entry, which is the slow way.
+    let addr = |n: u32| IpAddr::V6((0x2001 << 112 | u128::from(n)).into());
     let hosts = |from: u32| (from..from + 100_000).map(move |n| Net::host(addr(n)));
     let nets = (0..10_000).map(|n| Net::new(addr((1 << 24) + (n << 8)).into(), 120));
     let nets: Vec<Net> = nets.collect();
@@ -859,7 +905,8 @@ fn a_hundred_thousand_entries_are_loaded_within_five_seconds() {
         ("half of them others", &second, (50_000, 50_000)),
     ] {
         let start = Instant::now();
-        let synced = dataplane.set_lists(&[(0, list), (1, &nets)]).unwrap();
+        let entries = Entries::of(&[(0, list), (1, &nets)]);
+        let synced = dataplane.set_lists(entries, u32::MAX).unwrap();
         let taken = start.elapsed();
         println!("100,000 addresses and 10,000 prefixes, {what}: {} ms", taken.as_millis());
         assert_eq!((synced.written, synced.removed), changed, "{what}");
@@ -1007,7 +1054,7 @@ fn with_detach_programs_end_with_the_agent_and_maps_stay() {
         })
         .unwrap();
         let maps = world.pins.path().join(format!("v{}/maps", sluice_abi::ABI_VERSION));
-        assert!(maps.join("BLOCK_HOSTS").exists(), "{round}");
+        assert!(maps.join(layout::pin(names::BLOCK_HOSTS)).exists(), "{round}");
     }
     let (dataplane, _) = world.start(&plan);
     world.stop(dataplane, false);

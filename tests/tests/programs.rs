@@ -7,19 +7,18 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use sluice::config::Net;
-use sluice::dataplane::table::{Cause, Decision, FlowTable};
+use sluice::dataplane::table::{Cause, Decision, FlowTable, Treatment};
 use sluice::sys::clock::{monotonic_ns, monotonic_s};
 use sluice_abi::attach::{Link, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Addr, Direction, FlowKey, FlowState};
-use sluice_abi::settings::Settings;
 use sluice_abi::shield::Rate;
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{NotIp, Ports, headers};
 use sluice_tests::frame::{Frame, protocol, tcp_flag};
 use sluice_tests::plane::{
-    Buffer, FLOW_KEYS, FLOW_SLOTS, FastPath, Outcome, Shield, Side, enabled, looked_up,
-    without_programs,
+    Buffer, FLOW_KEYS, FLOW_SLOTS, FastPath, HELD_KEYS, Outcome, Shield, Side, enabled, limited,
+    looked_up, without_programs,
 };
 
 const XDP_DROP: u32 = 1;
@@ -243,7 +242,7 @@ fn the_allowlist_lifts_lists_on_interfaces_of_its_roles_only() {
         }
         // R46: never a rate.
         let rate = Rate { per_second: 1, burst: 1 };
-        shield.settings.set(Settings { source_rate: rate, ..enabled() }).unwrap();
+        shield.settings.set(limited(|limits| limits.source = rate)).unwrap();
         let (_, counted) = shield.run(&frame, 10);
         let limited = counted.contains(&(Counter::XdpDropSourceRate, 9));
         assert_eq!(limited, role == Role::Wan, "{counted:?}");
@@ -299,7 +298,7 @@ fn without_valid_settings_everything_passes_unseen() {
     let inert = (XDP_PASS, vec![(Counter::XdpInert, 1)]);
     assert_eq!(shield.run(&frame, 1), inert, "never written");
     let rate = Rate { per_second: 1, burst: 1 };
-    shield.settings.set(Settings { source_rate: rate, ..enabled() }).unwrap();
+    shield.settings.set(limited(|limits| limits.source = rate)).unwrap();
     shield.settings.set_lists(true, true).unwrap();
     assert_eq!(shield.run(&frame, 1).0, XDP_DROP);
     shield.settings.enable(false).unwrap();
@@ -340,7 +339,8 @@ fn a_list_that_is_switched_off_is_not_looked_up() {
 
 fn rated(source_rate: Rate, syn_rate: Rate) -> Shield {
     let mut shield = Shield::enabled(Role::Wan, Link::Ethernet);
-    shield.settings.set(Settings { source_rate, syn_rate, ..enabled() }).unwrap();
+    let settings = limited(|limits| (limits.source, limits.source_syn) = (source_rate, syn_rate));
+    shield.settings.set(settings).unwrap();
     shield
 }
 
@@ -469,7 +469,6 @@ fn the_fast_path_does_what_was_decided_in_every_encapsulation() {
             ("no entry",         None,                             TC_ACT_UNSPEC, foreign.mark, Counter::TcUnknown,      Counter::TcOutPass),
             ("unknown",          Some((Verdict::Unknown, 0)),      TC_ACT_UNSPEC, foreign.mark, Counter::TcUnknown,      Counter::TcOutPass),
             ("inspect",          Some((Verdict::Inspect, 0)),      TC_ACT_UNSPEC, foreign.mark, Counter::TcInspect,      Counter::TcOutPass),
-            ("limited",          Some((Verdict::Limited, 0)),      TC_ACT_UNSPEC, foreign.mark, Counter::TcInspect,      Counter::TcOutPass),
             ("trusted",          Some((Verdict::Trusted, 0)),      TC_ACT_UNSPEC, trusted,      Counter::TcTrusted,      Counter::TcOutPass),
             ("trusted for long", Some((Verdict::Trusted, now + 99)), TC_ACT_UNSPEC, trusted,    Counter::TcTrusted,      Counter::TcOutPass),
             ("trusted once",     Some((Verdict::Trusted, now)),    TC_ACT_UNSPEC, foreign.mark, Counter::TcUnknown,      Counter::TcOutPass),
@@ -645,7 +644,7 @@ fn twice_the_capacity_goes_in_and_evictions_are_counted() {
         return;
     }
     let mut path = FastPath::enabled(Link::Ethernet);
-    let mut table = FlowTable::new(FLOW_SLOTS);
+    let mut table = FlowTable::new(HELD_KEYS, FLOW_SLOTS);
     let now = monotonic_ns();
     let inserted = FLOW_KEYS * 2;
     for number in 0..inserted {
@@ -653,17 +652,19 @@ fn twice_the_capacity_goes_in_and_evictions_are_counted() {
             key: key(number),
             nat_key: None,
             verdict: Verdict::Trusted,
+            treatment: Treatment::default(),
             reason: Reason::WindowEnd,
             idle_timeout: Duration::from_secs(3600),
             expires_s: 0,
             hello: None,
             rule: None,
             inspected_packets: 10,
+            is_partial: false,
         };
         let placed = table.insert(decision, now, |slot| path.flows.count(slot).unwrap());
         assert!(placed.ended.is_empty());
         let (key, direction) = key(number);
-        path.flows.set(&key, &state(Verdict::Trusted, direction, placed.slot, 0)).unwrap();
+        path.flows.set(&key, &state(Verdict::Trusted, direction, placed.slot.unwrap(), 0)).unwrap();
     }
     let kept = path.flows.keys().unwrap().len();
     assert!(kept <= FLOW_KEYS as usize && kept > FLOW_KEYS as usize / 2, "{kept} kept");
@@ -687,7 +688,7 @@ fn a_flow_lives_as_long_as_the_kernel_sees_packets_of_it() {
         return;
     }
     let mut path = FastPath::enabled(Link::Ethernet);
-    let mut table = FlowTable::new(FLOW_SLOTS);
+    let mut table = FlowTable::new(HELD_KEYS, FLOW_SLOTS);
     let idle_timeout = Duration::from_millis(200);
     let frame = tcp(v4(ethernet())).bytes();
     let (key, direction) = headers(frame.as_slice(), Link::Ethernet).unwrap().flow().unwrap();
@@ -695,16 +696,18 @@ fn a_flow_lives_as_long_as_the_kernel_sees_packets_of_it() {
         key: (key, direction),
         nat_key: None,
         verdict: Verdict::Trusted,
+        treatment: Treatment::default(),
         reason: Reason::HelloClean,
         idle_timeout,
         expires_s: 0,
         hello: None,
         rule: None,
         inspected_packets: 3,
+        is_partial: false,
     };
     let read = |path: &FastPath, slot| path.flows.count(slot).unwrap();
     let placed = table.insert(decision, monotonic_ns(), |slot| read(&path, slot));
-    path.flows.set(&key, &state(Verdict::Trusted, direction, placed.slot, 0)).unwrap();
+    path.flows.set(&key, &state(Verdict::Trusted, direction, placed.slot.unwrap(), 0)).unwrap();
     let mut sweep = |path: &FastPath| {
         table.sweep(
             monotonic_ns(),
@@ -748,9 +751,9 @@ fn only_blocked_flows_survive_a_restart() {
         let (key, direction) = key(number);
         path.flows.set(&key, &state(verdict, direction, number, expires_s)).unwrap();
     }
-    let mut adopted = path.flows.adopt(now).unwrap();
-    adopted.blocked.sort_by_key(|(_, state)| state.slot);
-    let kept: Vec<_> = adopted.blocked.iter().map(|(of, state)| (*of, state.slot)).collect();
+    let adopted = path.flows.adopt(now).unwrap();
+    let kept: Vec<_> =
+        adopted.held.iter().map(|left| (left.keys[0].0, left.keys[0].1.slot)).collect();
     assert_eq!(kept, [(key(2).0, 2), (key(3).0, 3)]);
     assert_eq!((adopted.forgotten, path.flows.keys().unwrap().len()), (3, 2));
     assert!(!path.flows.remove(&key(1).0).unwrap(), "gone already");

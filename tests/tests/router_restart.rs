@@ -138,7 +138,7 @@ fn a_restart_of_its_own_has_no_gap() {
             }
             sent
         });
-        agent.reload(&detaching().main("bucket_sets", 128)).unwrap();
+        agent.reload(&detaching().ddos("bucket_sets", 128)).unwrap();
         let reloaded = wait::until_true("the sizes were in force", LIMIT, || {
             // Nobody answers while it comes up.
             agent

@@ -8,7 +8,7 @@ use lexopt::Arg::Long;
 use lexopt::ValueExt as _;
 
 use crate::tally::Tally;
-use crate::{agent, check, ebpf, licence, mips, run, targets, vm};
+use crate::{agent, bench, check, ebpf, licence, mips, run, targets, vm};
 
 /// Fewer tests that need root or a machine of their own than this mean that some were not run, whatever the rest
 /// says. Raised with each new one: it is the number that `cargo xtask ci` printed last.
@@ -23,12 +23,13 @@ struct Step {
 }
 
 #[rustfmt::skip]
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step { name: "fmt", title: "formatting", is_privileged: false, act: fmt },
     Step { name: "clippy", title: "lints, programs included, without a toolchain for BPF", is_privileged: false, act: clippy },
     Step { name: "test", title: "unit tests, no root", is_privileged: false, act: test },
     Step { name: "ebpf", title: "eBPF objects, both endiannesses", is_privileged: false, act: |_| ebpf::build().map(drop) },
     Step { name: "check", title: "objects: calls, licence, budgets", is_privileged: false, act: |_| check::main(none()) },
+    Step { name: "bench", title: "cost of the programs, in hash lookups", is_privileged: false, act: |_| bench::main() },
     Step { name: "agent", title: "release build of the agent", is_privileged: false, act: |_| agent::host().map(drop) },
     Step { name: "kernel", title: "tests with this machine's kernel, as root", is_privileged: true, act: kernel },
     Step { name: "vm", title: "tests in virtual machines", is_privileged: true, act: virtual_machines },

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the output is what it is for")]
 
 mod agent;
+mod bench;
 mod check;
 mod ci;
 mod demo;
@@ -27,6 +28,7 @@ cargo xtask COMMAND
 
   ebpf                      builds the eBPF objects of both endiannesses into target/ebpf
   check [--record]          checks the objects; --record writes today's numbers as the budget
+  bench                     cost of the programs against cross/bench.toml (root)
   agent [--target T]…       release build of the agent: host, aarch64, mips, mipsel or all
   mips                      unit tests on big- and little-endian MIPS under qemu
   vm [--cell C]… [-- ARG…]  guest tests in virtual machines; see cross/README.md
@@ -56,6 +58,10 @@ fn dispatch(args: Vec<OsString>) -> Result<()> {
             }
             Some("check") => check::main(parser),
             Some("agent") => agent::main(parser),
+            Some("bench") => {
+                end(parser)?;
+                bench::main()
+            }
             Some("mips") => {
                 end(parser)?;
                 mips::main()

@@ -36,7 +36,7 @@ pub enum Counter {
     TcNoFlow = 12,
     /// TC: no decision, or one that is void: untouched.
     TcUnknown = 13,
-    /// TC: to be inspected, or held to a rate that this program cannot hold: untouched.
+    /// TC: to be inspected: untouched.
     TcInspect = 14,
     /// TC: trusted: marked.
     TcTrusted = 15,
@@ -82,7 +82,7 @@ pub enum Counter {
     DestinationEvicted = 35,
     /// TC: over the rate of its flow or profile: dropped.
     TcDropLimited = 36,
-    /// TC: held to a rate and within it: marked.
+    /// TC: held to a rate and within it: untouched.
     TcLimited = 37,
     /// TC egress: the DSCP of its profile was written.
     TcOutDscp = 38,

@@ -51,7 +51,8 @@ impl Addr {
     #[inline(always)]
     #[must_use]
     pub const fn is_v4(&self) -> bool {
-        self.0[0] == 0 && self.0[1] == 0 && self.0[2] == Self::MAPPED
+        // One comparison: of three the verifier would follow every combination.
+        self.0[0] | self.0[1] | (self.0[2] ^ Self::MAPPED) == 0
     }
 
     /// Whether the bytes of `self` sort before those of `other`.
@@ -132,7 +133,7 @@ pub struct FlowKey {
     pad0: u8,
     pad1: u16,
 }
-abi_type!(FlowKey, size = 40, align = 4, high @ 16, low_port @ 32, high_port @ 34, proto @ 36);
+abi_type!(FlowKey, size = 40, align = 4, low @ 0, high @ 16, low_port @ 32, high_port @ 34, proto @ 36);
 
 impl FlowKey {
     /// The key of a packet, and which way the packet travels.
@@ -196,7 +197,7 @@ pub struct FlowState {
     /// `CLOCK_MONOTONIC` second from which on the decision is void; 0 means never.
     pub expires_s: u32,
 }
-abi_type!(FlowState, size = 12, align = 4, slot @ 4, expires_s @ 8);
+abi_type!(FlowState, size = 12, align = 4, verdict @ 0, reason @ 1, profile @ 2, flags @ 3, slot @ 4, expires_s @ 8);
 
 impl FlowState {
     const REVERSED: u8 = 1;
@@ -223,6 +224,19 @@ impl FlowState {
             slot,
             expires_s,
         }
+    }
+
+    /// The same decision for a flow of the profile with this number.
+    #[must_use]
+    pub const fn with_profile(self, profile: u8) -> Self {
+        Self { profile, ..self }
+    }
+
+    /// Number of the flow's [`Profile`](crate::profile::Profile).
+    #[inline(always)]
+    #[must_use]
+    pub const fn profile(&self) -> u8 {
+        self.profile
     }
 
     /// The decision.
@@ -268,8 +282,44 @@ pub struct FlowCount {
     pub reply_bytes: u64,
     /// `CLOCK_MONOTONIC` nanoseconds of the last packet.
     pub last_seen_ns: u64,
+    /// The same of the last FIN or RST of a trusted flow; 0 means never.
+    pub closing_ns: u64,
 }
-abi_type!(FlowCount, size = 40, align = 8, reply_packets @ 16, last_seen_ns @ 32);
+abi_type!(FlowCount, size = 48, align = 8, original_packets @ 0, original_bytes @ 8, reply_packets @ 16, reply_bytes @ 24, last_seen_ns @ 32, closing_ns @ 40);
+
+/// The rate that a flow is held to, and how much of it each direction has left. The agent writes
+/// all of it when it decides, `tc_flow_in` the buckets from then on.
+///
+/// Programs on several CPUs write a bucket without a lock: two packets of one direction at the same
+/// instant can cost one.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct FlowLimit {
+    /// Thousands of bits a second, which is bits a millisecond.
+    pub kbit: u32,
+    /// Most bits that a direction can have left.
+    pub burst: u32,
+    /// Bits left for each side; less than nothing after a packet that was larger than what was left.
+    pub level: [i32; 2],
+    /// Millisecond of the last packet of each side, modulo 2³².
+    pub stamp_ms: [u32; 2],
+}
+abi_type!(FlowLimit, size = 24, align = 4, kbit @ 0, burst @ 4, level @ 8, stamp_ms @ 16);
+
+impl FlowLimit {
+    /// Largest rate.
+    pub const KBIT_MAX: u32 = 1_000_000;
+    /// Largest burst: half of what a level can hold, so that no sum overflows.
+    pub const BURST_MAX: u32 = 1 << 30;
+
+    /// A limit whose buckets are full. What is beyond the largest rate or burst is cut off.
+    #[must_use]
+    pub const fn full(kbit: u32, burst: u32, now_ms: u32) -> Self {
+        let kbit = if kbit > Self::KBIT_MAX { Self::KBIT_MAX } else { kbit };
+        let burst = if burst > Self::BURST_MAX { Self::BURST_MAX } else { burst };
+        Self { kbit, burst, level: [burst.cast_signed(); 2], stamp_ms: [now_ms; 2] }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -15,6 +15,14 @@ macro_rules! abi_type {
         const _: () = assert!(core::mem::align_of::<$ty>() == $align);
         $(const _: () = assert!(core::mem::offset_of!($ty, $field) == $offset);)*
 
+        impl $crate::layout::Layout for $ty {
+            const HASH: u32 = $crate::layout::hash(
+                stringify!($ty),
+                &[$size, $align $(, $offset)*],
+                &["" $(, stringify!($field))*],
+            );
+        }
+
         // SAFETY: the bound is checked here: `bytemuck::Pod` rules out padding and niches.
         #[cfg(feature = "user")]
         unsafe impl aya::Pod for $ty where $ty: bytemuck::Pod {}
@@ -22,9 +30,13 @@ macro_rules! abi_type {
 }
 
 pub mod attach;
+pub mod bulk;
 pub mod counter;
 pub mod flow;
+pub mod layout;
+pub mod limits;
 pub mod names;
+pub mod profile;
 pub mod reason;
 pub mod settings;
 pub mod shield;

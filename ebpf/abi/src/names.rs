@@ -4,6 +4,13 @@
 pub const FLOWS: &str = "FLOWS";
 /// Per-CPU [`FlowCount`](crate::flow::FlowCount) by slot.
 pub const FLOW_COUNTS: &str = "FLOW_COUNTS";
+/// Decisions that no flood of others may displace, blocked and limited flows:
+/// [`FlowKey`](crate::flow::FlowKey) to [`FlowState`](crate::flow::FlowState), hash.
+pub const HELD: &str = "HELD";
+/// [`FlowLimit`](crate::flow::FlowLimit) by slot.
+pub const LIMITS: &str = "LIMITS";
+/// [`Profile`](crate::profile::Profile) by number.
+pub const PROFILES: &str = "PROFILES";
 /// Per-CPU `u64` by [`Counter::index`](crate::counter::Counter::index).
 pub const TOTALS: &str = "TOTALS";
 /// One [`Settings`](crate::settings::Settings).
@@ -19,6 +26,18 @@ pub const ALLOW_NETS: &str = "ALLOW_NETS";
 pub const LIST_HITS: &str = "LIST_HITS";
 /// [`BucketSet`](crate::shield::BucketSet) by hash; a power of two of sets.
 pub const BUCKETS: &str = "BUCKETS";
+/// One per-CPU [`Offenders`](crate::limits::Offenders).
+pub const OFFENDERS: &str = "OFFENDERS";
+/// [`Scan`](crate::limits::Scan) by hash.
+pub const SCANS: &str = "SCANS";
+/// [`KnownSet`](crate::limits::KnownSet) by hash.
+pub const KNOWN: &str = "KNOWN";
+/// [`Addr`](crate::flow::Addr) of this router, hash.
+pub const OWN: &str = "OWN";
+
+/// The image of the configured lists: an array of one map, whose values are
+/// [`Chunk`](crate::bulk::Chunk)s.
+pub const BULK: &str = "BULK";
 
 /// The global with the interface's [`Attachment`](crate::attach::Attachment).
 pub const ATTACHMENT: &str = "ATTACHMENT";

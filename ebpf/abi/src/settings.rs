@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::shield::Rate;
+use crate::limits::Limits;
 
 /// The one entry of `SETTINGS`. All zero, as the map is created, means: do nothing.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
@@ -20,14 +20,10 @@ pub struct Settings {
     pub mark_trusted: u32,
     /// Key of the source hash, drawn when the agent starts.
     pub hash_key: u32,
-    /// Packets per source on WAN interfaces.
-    pub source_rate: Rate,
-    /// TCP SYN packets per source on WAN interfaces.
-    pub syn_rate: Rate,
-    /// Leading bits of an IPv6 address that name one source, 1 to 128.
-    pub source_prefix_v6: u32,
+    /// What sources and destinations may do on WAN interfaces.
+    pub limits: Limits,
 }
-abi_type!(Settings, size = 44, align = 4, flags @ 8, hash_key @ 20, source_rate @ 24, source_prefix_v6 @ 40);
+abi_type!(Settings, size = 168, align = 4, flags @ 8, hash_key @ 20, limits @ 24);
 
 impl Settings {
     /// The kill switch: without this flag every program passes every packet untouched.
@@ -36,6 +32,10 @@ impl Settings {
     pub const BLOCK_HOSTS: u32 = 1 << 1;
     /// `BLOCK_NETS` has entries.
     pub const BLOCK_NETS: u32 = 1 << 2;
+    /// The image of the lists has IPv4 addresses.
+    pub const BULK_V4: u32 = 1 << 3;
+    /// The image of the lists has IPv6 prefixes.
+    pub const BULK_V6: u32 = 1 << 4;
 
     /// Whether programs do their work.
     #[inline(always)]

@@ -6,6 +6,11 @@
 #![no_std]
 
 pub mod bucket;
+pub mod bulk;
+pub mod checks;
+pub mod dscp;
+pub mod limit;
 pub mod packet;
 pub mod parse;
+pub mod scan;
 pub mod sources;

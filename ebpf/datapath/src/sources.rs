@@ -1,4 +1,4 @@
-//! Buckets of sources: a set-associative table of fixed size.
+//! Buckets of sources and destinations: a set-associative table of fixed size.
 //!
 //! A new source never costs an insertion into a kernel map: its hash names a set of four ways, and
 //! it takes the way of its own tag, a free one, or the one that was quiet longest. An attacker who
@@ -7,18 +7,43 @@
 use sluice_abi::flow::Addr;
 use sluice_abi::shield::{BucketSet, Rate, Way};
 
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, Pace};
 
-/// What the bucket is for; sources have one of each.
+/// What an address is looked up for; each has a bucket of its own. Numbers from
+/// [`Class::Amplification`] on are that class with a port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u32)]
 pub enum Class {
-    /// Every packet but those below.
+    /// A source's packets but those below.
     Any,
-    /// TCP SYN without ACK.
+    /// A source's TCP SYN without ACK.
     Syn,
+    /// A source's ICMP.
+    Icmp,
+    /// A source's connections.
+    Connection,
+    /// A destination's packets but those below.
+    Destination,
+    /// A destination's TCP SYN from strangers.
+    DestinationSyn,
+    /// Whether a source is known: no bucket, a place in `KNOWN`.
+    Known,
+    /// The ports that a source tried: no bucket, a place in `SCANS`.
+    Scan,
+    /// A destination's packets from one source port of UDP.
+    Amplification = 1 << 16,
 }
 
-/// Where the bucket of a source lies.
+impl Class {
+    /// The number that goes into the hash.
+    #[inline(always)]
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self as u32
+    }
+}
+
+/// Where the bucket of an address lies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Place {
     /// Number of the set, before masking with the size of the table.
@@ -38,27 +63,55 @@ pub enum Change {
     Evicted,
 }
 
-/// Where the bucket of `source` lies. `prefix_v6` (1 to 128) leading bits name an IPv6 source.
-#[inline(always)]
-#[must_use]
-pub const fn place(source: &Addr, class: Class, prefix_v6: u32, key: u32) -> Place {
-    let words = source.words();
-    let mut hash = mix(key as u64 ^ 0x9e37_79b9_7f4a_7c15, class as u32);
-    if source.is_v4() {
-        hash = mix(hash, words[3]);
-    } else {
-        hash = mix(hash, leading(words[0], prefix_v6, 0));
-        hash = mix(hash, leading(words[1], prefix_v6, 32));
-        hash = mix(hash, leading(words[2], prefix_v6, 64));
-        hash = mix(hash, leading(words[3], prefix_v6, 96));
+/// Names every bit of an IPv6 address.
+pub const WHOLE: [u32; 4] = [u32::MAX; 4];
+
+/// What of an address goes into hashes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Id {
+    high: u64,
+    low: u64,
+}
+
+impl Id {
+    /// Of an address, of which the bits of `mask_v6` count when it is none of IPv4.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(addr: &Addr, is_v4: bool, mask_v6: &[u32; 4]) -> Self {
+        let [a, b, c, d] = addr.words();
+        if is_v4 {
+            Self { high: 0, low: d as u64 }
+        } else {
+            Self {
+                high: pair(a & mask_v6[0], b & mask_v6[1]),
+                low: pair(c & mask_v6[2], d & mask_v6[3]),
+            }
+        }
     }
-    hash ^= hash >> 29;
-    Place { set: hash as u32, tag: (hash >> 32) as u32 | 1 }
+
+    /// Where what is kept about the address for `class` lies.
+    #[inline(always)]
+    #[must_use]
+    pub const fn place(self, class: u32, key: u32) -> Place {
+        // One multiplication for each half of the address; the key goes through both.
+        let seed = pair(key, key ^ class.wrapping_mul(0x9e37_79b1));
+        let mut hash = (seed ^ self.high).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash ^= hash >> 32;
+        hash = (hash ^ self.low).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        hash ^= hash >> 29;
+        Place { set: hash as u32, tag: (hash >> 32) as u32 | 1 }
+    }
+}
+
+/// Where what is kept about `addr` for `class` lies. The bits of `mask_v6` name an IPv6 source.
+#[must_use]
+pub const fn place(addr: &Addr, class: u32, mask_v6: &[u32; 4], key: u32) -> Place {
+    Id::new(addr, addr.is_v4(), mask_v6).place(class, key)
 }
 
 /// Takes a token of the source with `tag`.
 #[inline(always)]
-pub fn take(set: &mut BucketSet, tag: u32, now_ms: u32, rate: Rate) -> (bool, Change) {
+pub fn take(set: &mut BucketSet, tag: u32, now_ms: u32, rate: Rate, pace: Pace) -> (bool, Change) {
     let mut chosen = 0;
     let mut quiet = 0;
     let mut change = Change::Evicted;
@@ -81,30 +134,16 @@ pub fn take(set: &mut BucketSet, tag: u32, now_ms: u32, rate: Rate) -> (bool, Ch
     let way = &mut set.ways[chosen & 3];
     let mut bucket = match change {
         Change::Known => Bucket { level: way.level, stamp_ms: way.stamp_ms },
-        Change::New | Change::Evicted => Bucket::full(now_ms, rate),
+        Change::New | Change::Evicted => Bucket::full(now_ms, rate, pace),
     };
-    let granted = bucket.take(now_ms, rate);
+    let granted = bucket.take(now_ms, rate, pace);
     *way = Way::new(tag, bucket.level, bucket.stamp_ms);
     (granted, change)
 }
 
-/// `word` (of an address, as on the wire) without the bits behind the prefix; `before` bits of the
-/// address precede it.
 #[inline(always)]
-const fn leading(word: u32, prefix: u32, before: u32) -> u32 {
-    if prefix >= before + 32 {
-        word
-    } else if prefix <= before {
-        0
-    } else {
-        word & (u32::MAX << (before + 32 - prefix)).to_be()
-    }
-}
-
-#[inline(always)]
-const fn mix(hash: u64, word: u32) -> u64 {
-    let hash = (hash ^ word as u64).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    hash ^ hash >> 32
+const fn pair(high: u32, low: u32) -> u64 {
+    (high as u64) << 32 | low as u64
 }
 
 #[cfg(test)]
@@ -112,6 +151,8 @@ mod tests {
     extern crate std;
     use std::collections::HashSet;
     use std::net::{IpAddr, Ipv4Addr};
+
+    use sluice_abi::limits::prefix_mask;
 
     use super::*;
 
@@ -123,7 +164,7 @@ mod tests {
 
     #[test]
     fn ipv6_sources_share_the_bucket_of_their_prefix() {
-        let of = |text, prefix| place(&addr(text), Class::Any, prefix, 42);
+        let of = |text, prefix| place(&addr(text), Class::Any.number(), &prefix_mask(prefix), 42);
         assert_eq!(of("2001:db8:1:2::1", 64), of("2001:db8:1:2:ffff::9", 64));
         assert_ne!(of("2001:db8:1:2::1", 64), of("2001:db8:1:3::1", 64));
         assert_eq!(of("2001:db8:1:2::1", 56), of("2001:db8:1:3::1", 56));
@@ -134,14 +175,15 @@ mod tests {
     #[test]
     fn the_key_moves_sources_and_classes_are_apart() {
         let source = addr("192.0.2.1");
-        assert_ne!(place(&source, Class::Any, 64, 1), place(&source, Class::Any, 64, 2));
-        assert_ne!(place(&source, Class::Any, 64, 1), place(&source, Class::Syn, 64, 1));
+        let of = |class: Class, key| place(&source, class.number(), &WHOLE, key);
+        assert_ne!(of(Class::Any, 1), of(Class::Any, 2));
+        assert_ne!(of(Class::Any, 1), of(Class::Syn, 1));
     }
 
     #[test]
     fn places_spread_over_sets_and_tags() {
         let places: HashSet<_> = (0..50_000_u32)
-            .map(|n| place(&Ipv4Addr::from(0xc000_0000 + n).pipe(), Class::Any, 64, 7))
+            .map(|n| place(&Ipv4Addr::from(0xc000_0000 + n).pipe(), Class::Any.number(), &WHOLE, 7))
             .map(|place| (place.set & 0xfff, place.tag))
             .collect();
         assert!(places.len() > 49_990, "{} of 50000 places differ", places.len());
@@ -162,20 +204,20 @@ mod tests {
     fn a_new_source_is_granted_and_a_known_one_keeps_its_bucket() {
         let mut set = BucketSet::default();
         for tag in [1, 3, 5, 7] {
-            assert_eq!(take(&mut set, tag, 1000, RATE), (true, Change::New));
+            assert_eq!(take(&mut set, tag, 1000, RATE, Pace::Second), (true, Change::New));
         }
-        let granted = (0..10).filter(|_| take(&mut set, 5, 1000, RATE).0).count();
+        let granted = (0..10).filter(|_| take(&mut set, 5, 1000, RATE, Pace::Second).0).count();
         assert_eq!(granted, 2, "three tokens, one taken above");
-        assert_eq!(take(&mut set, 5, 1000, RATE), (false, Change::Known));
+        assert_eq!(take(&mut set, 5, 1000, RATE, Pace::Second), (false, Change::Known));
     }
 
     #[test]
     fn a_full_set_gives_up_the_way_that_was_quiet_longest() {
         let mut set = BucketSet::default();
         for (tag, now) in [(1, 100), (3, 400), (5, 200), (7, 300)] {
-            let _ = take(&mut set, tag, now, RATE);
+            let _ = take(&mut set, tag, now, RATE, Pace::Second);
         }
-        assert_eq!(take(&mut set, 9, 500, RATE), (true, Change::Evicted));
+        assert_eq!(take(&mut set, 9, 500, RATE, Pace::Second), (true, Change::Evicted));
         let tags = set.ways.map(|way| way.tag);
         assert!(!tags.contains(&1) && tags.contains(&9), "{tags:?}");
     }

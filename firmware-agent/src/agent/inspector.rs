@@ -6,17 +6,20 @@
 
 use std::time::Duration;
 
-use sluice_abi::flow::{Direction, FlowCount, FlowKey, FlowState};
+use sluice_abi::flow::{Direction, FlowCount, FlowKey, FlowLimit, FlowState};
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{TCP, headers};
 
 use crate::config::{MarkMask, OnError, RuleAction};
 use crate::dataplane::flows::{Adopted, Flows};
-use crate::dataplane::table::{self, Action, FlowTable};
+use crate::dataplane::table::{self, Action, FlowTable, Reinspection, Treatment};
 use crate::inspect::domains::DomainRules;
 use crate::inspect::engine::{self, Engine, Outcome};
 use crate::netfilter::conntrack::{Conntrack, Tuple};
 use crate::netfilter::nfqueue::{self, Packet};
+
+/// Flows that are looked at again, and flows whose other key is asked for, at one sweep at most.
+const PER_SWEEP: usize = 64;
 
 /// What becomes of flows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,6 +34,26 @@ pub(super) struct Policy {
     pub(super) idle_udp: Duration,
     /// How long a blocked flow stays blocked.
     pub(super) block: Duration,
+    /// When trusted flows are looked at once more.
+    pub(super) reinspection: Reinspection,
+}
+
+/// A rule as it is applied.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Rule {
+    /// Its name.
+    pub(super) name: Box<str>,
+    /// What flows that match it get.
+    pub(super) treatment: Treatment,
+}
+
+/// Room for decisions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Room {
+    /// Blocked and limited flows.
+    pub(super) held: u32,
+    /// Others.
+    pub(super) flows: u32,
 }
 
 /// Counters beside those of engine and table.
@@ -44,34 +67,50 @@ pub(super) struct Totals {
     pub(super) write_errors: u64,
     /// Decisions about connections that conntrack did not know: their other key is missing.
     pub(super) without_connection: u64,
+    /// Trusted flows that were looked at once more.
+    pub(super) reinspected: u64,
+    /// Packets of undecided flows that `on_error` dropped.
+    pub(super) dropped_undecided: u64,
 }
-
-/// A flow and the way that the connection's first packet travels under its key.
-pub(super) type Flow = (FlowKey, Direction);
 
 /// Owns everything between queue and flow map.
 pub(super) struct Inspector {
     pub(super) engine: Engine,
     pub(super) table: FlowTable,
-    /// Names of the rules, by the number that the engine knows them by.
-    pub(super) rules: Vec<Box<str>>,
+    /// The rules, by the number that the engine knows them by.
+    pub(super) rules: Vec<Rule>,
     pub(super) policy: Policy,
     pub(super) totals: Totals,
     /// `None` where the kernel has no conntrack netlink.
     pub(super) conntrack: Option<Conntrack>,
+    lot: Lot,
+    /// Flows that are not trusted any more take the short way still.
+    pub(super) has_stale_offload: bool,
 }
 
 impl Inspector {
-    /// An inspector that knows no flow yet, for at most `flows` decided ones.
+    /// An inspector that knows no flow yet. `seed` is secret: who knows it knows which flows are
+    /// looked at again.
     pub(super) fn new(
         engine: Engine,
-        flows: u32,
-        rules: Vec<Box<str>>,
+        room: Room,
+        rules: Vec<Rule>,
         policy: Policy,
         conntrack: Option<Conntrack>,
+        seed: u64,
     ) -> Self {
-        let table = FlowTable::new(flows);
-        Self { engine, table, rules, policy, totals: Totals::default(), conntrack }
+        let table = FlowTable::new(room.held, room.flows);
+        let lot = Lot(seed | 1);
+        Self {
+            engine,
+            table,
+            rules,
+            policy,
+            totals: Totals::default(),
+            conntrack,
+            lot,
+            has_stale_offload: false,
+        }
     }
 
     /// The verdict about one packet. `flows` is the flow map, when there is one.
@@ -82,28 +121,41 @@ impl Inspector {
         flows: Option<&mut Flows>,
     ) -> nfqueue::Verdict {
         let step = self.engine.packet(now_ns / 1_000_000, packet.l3, packet.wire_len);
+        let marks = self.policy.marks;
         if let Some((key, _)) = &step.flow
-            && self.is_cut(key, packet.l3)
+            && self.is_blocked(key, now_ns)
         {
-            // Its connection and the mark on it are gone, the decision is not.
+            // Also where no program drops it: what is blocked stays so until its deadline.
             self.renew(key, flows);
-            return nfqueue::Verdict::Accept { mark: Some(self.policy.marks.blocked()) };
+            return nfqueue::Verdict::Accept { mark: Some(marks.blocked()) };
         }
         match step.outcome {
             Outcome::NotAFlow => nfqueue::Verdict::Accept { mark: None },
             Outcome::Inspect => {
                 if let Some((key, _)) = &step.flow
                     && is_syn(packet.l3)
+                    && !self.is_limited(key)
                 {
                     // The ports are another connection now: what was decided is about the old one.
+                    // A limited flow stays so, or a SYN in its midst would set it free.
                     self.forget(key, flows);
                 }
                 nfqueue::Verdict::Accept { mark: None }
             }
             Outcome::Decided(decision) => {
+                let mut verdict = self.verdict(&decision).0;
                 if let Some((key, direction)) = step.flow {
-                    if step.is_repeated && self.table.get(&key).is_some() {
-                        // It was in the queue already when the flow was decided.
+                    let is_known = self.table.get(&key).is_some();
+                    // Without a hello nothing new was learned about it.
+                    let is_nameless = decision.reason == Reason::WindowEnd;
+                    if is_known && is_nameless && self.is_limited(&key) {
+                        verdict = Verdict::Limited;
+                        self.renew(&key, flows);
+                    } else if is_known
+                        && (step.is_repeated || is_nameless && self.table.confirm(&key, now_ns))
+                    {
+                        // It was in the queue already when the flow was decided, or it was looked at
+                        // again and has not changed.
                         self.renew(&key, flows);
                     } else {
                         self.decide(
@@ -116,16 +168,25 @@ impl Inspector {
                         );
                     }
                 }
-                let marks = self.policy.marks;
-                let mark = match decision.verdict {
+                let mark = match verdict {
                     Verdict::Blocked => marks.blocked(),
+                    // Leaves the queue and is never given to a flowtable, where nothing limits it.
+                    Verdict::Limited => marks.undecided(),
                     _ => marks.trusted(),
                 };
                 nfqueue::Verdict::Accept { mark: Some(mark) }
             }
             Outcome::Undecided(cause) => {
+                if let Some((key, _)) = &step.flow
+                    && self.table.get(key).is_some_and(table::Record::is_reopened)
+                {
+                    self.forget(key, flows);
+                }
                 match self.policy.on_error {
-                    OnError::Drop => return nfqueue::Verdict::Drop,
+                    OnError::Drop => {
+                        self.totals.dropped_undecided += 1;
+                        return nfqueue::Verdict::Drop;
+                    }
                     OnError::Alert => {
                         log::warn!("passed uninspected: {}: {}", cause.name(), describe(step.flow));
                     }
@@ -152,15 +213,17 @@ impl Inspector {
         hello: Option<&engine::Hello>,
         flows: Option<&mut Flows>,
     ) {
-        let (own, nat) = self.keys(key, direction, decision.original);
-        let expires_s = match decision.verdict {
+        let keys = self.keys(key, direction, decision.original);
+        let (verdict, treatment) = self.verdict(decision);
+        let expires_s = match verdict {
             Verdict::Blocked => self.deadline(now_ns),
             _ => 0,
         };
         let record = table::Decision {
-            key: own,
-            nat_key: nat,
-            verdict: decision.verdict,
+            key: keys.own,
+            nat_key: keys.nat,
+            verdict,
+            treatment,
             reason: decision.reason,
             idle_timeout: if key.proto() == TCP {
                 self.policy.idle_tcp
@@ -174,17 +237,73 @@ impl Inspector {
                 ja3: Some(hello.ja3.to_string().into()),
                 alpn: hello.alpn.clone().into(),
             }),
-            rule: decision.rule.and_then(|rule| self.rules.get(rule as usize)).cloned(),
+            rule: self.rule(decision.rule).map(|rule| rule.name.clone()),
             inspected_packets: decision.packets,
+            is_partial: keys.is_partial,
         };
+        let is_chosen = verdict == Verdict::Trusted
+            && self.lot.draw(u64::from(self.policy.reinspection.percent));
         self.record(now_ns, record, flows);
+        if is_chosen {
+            let after = self.policy.reinspection.after.as_nanos() as u64;
+            self.table.draw(&keys.own.0, now_ns.saturating_add(after));
+        }
+    }
+
+    fn rule(&self, number: Option<u32>) -> Option<&Rule> {
+        self.rules.get(number? as usize)
+    }
+
+    /// What a decision of the engine means: the profile of an allowed flow may have a rate.
+    fn verdict(&self, decision: &engine::Decision) -> (Verdict, Treatment) {
+        let treatment = self.rule(decision.rule).map(|rule| rule.treatment).unwrap_or_default();
+        match decision.verdict {
+            Verdict::Trusted if treatment.kbit != 0 => (Verdict::Limited, treatment),
+            verdict => (verdict, treatment),
+        }
+    }
+
+    fn is_blocked(&self, key: &FlowKey, now_ns: u64) -> bool {
+        self.table.held() > 0
+            && self.table.get(key).is_some_and(|record| {
+                let decision = &record.decision;
+                decision.verdict == Verdict::Blocked
+                    && now_ns / 1_000_000_000 < u64::from(decision.expires_s)
+            })
+    }
+
+    fn is_limited(&self, key: &FlowKey) -> bool {
+        self.table.held() > 0
+            && self.table.get(key).is_some_and(|record| record.decision.verdict == Verdict::Limited)
     }
 
     /// Puts a decision into the table and the kernel.
     fn record(&mut self, now_ns: u64, decision: table::Decision, mut flows: Option<&mut Flows>) {
-        let keys: Vec<FlowKey> =
+        let mut keys: Vec<FlowKey> =
             std::iter::once(decision.key).chain(decision.nat_key).map(|(key, _)| key).collect();
+        let (treatment, is_limited) = (decision.treatment, decision.verdict == Verdict::Limited);
         let placed = self.table.insert(decision, now_ns, |slot| count(flows.as_deref(), slot));
+        match placed.slot {
+            None => {
+                log::warn!("no room for another blocked or limited flow (option held_flows)");
+                // One that an earlier agent left would else stay for ever.
+                for key in keys.drain(..) {
+                    let _ = flows.as_deref_mut().map(|flows| flows.remove(&key));
+                }
+            }
+            // Before the decision: the first packet that it hits finds its rate.
+            Some(slot) if is_limited => {
+                let limit =
+                    FlowLimit::full(treatment.kbit, treatment.burst, (now_ns / 1_000_000) as u32);
+                if let Some(Err(error)) =
+                    flows.as_deref_mut().map(|flows| flows.limit(slot, &limit))
+                {
+                    self.totals.write_errors += 1;
+                    log::warn!("{}", error.chain());
+                }
+            }
+            Some(_) => {}
+        }
         // What stays is overwritten: between removing and writing a packet could slip through.
         self.remove(placed.ended, &keys, flows.as_deref_mut());
         if let (Some(key), Some(flows)) = (keys.first(), flows) {
@@ -215,73 +334,127 @@ impl Inspector {
                 *original,
                 record.slot,
                 decision.expires_s,
-            );
-            if wanted(flows, key)
-                && let Err(error) = flows.set(key, &state)
-            {
-                self.totals.write_errors += 1;
-                log::warn!("{}", error.chain());
+            )
+            .with_profile(decision.treatment.profile);
+            if !wanted(flows, key) {
+                continue;
+            }
+            match flows.set(key, &state) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.totals.write_errors += 1;
+                    log::warn!("the kernel has no room for another blocked or limited flow");
+                }
+                Err(error) => {
+                    self.totals.write_errors += 1;
+                    log::warn!("{}", error.chain());
+                }
             }
         }
     }
 
-    /// Takes up blocked flows that an earlier agent left in the map.
+    /// Takes up blocked and limited flows that an earlier agent left in the maps.
     pub(super) fn adopt(&mut self, now_ns: u64, adopted: Adopted, mut flows: Option<&mut Flows>) {
-        for (key, state) in adopted.blocked {
+        // All limits are read by now, so a slot that is given out anew takes nobody's.
+        for left in adopted.held {
+            let way = |(key, state): &(FlowKey, FlowState)| {
+                let original =
+                    if state.side(Direction::Up) == 0 { Direction::Up } else { Direction::Down };
+                (*key, original)
+            };
+            let Some((key, state)) = left.keys.first() else { continue };
             let Some(reason) = state.reason() else { continue };
-            let original =
-                if state.side(Direction::Up) == 0 { Direction::Up } else { Direction::Down };
             let decision = table::Decision {
-                key: (key, original),
-                nat_key: None,
-                verdict: Verdict::Blocked,
+                key: way(&(*key, *state)),
+                nat_key: left.keys.get(1).map(way),
+                verdict: state.verdict(),
+                treatment: Treatment {
+                    profile: state.profile(),
+                    kbit: left.limit.kbit,
+                    burst: left.limit.burst,
+                },
                 reason,
-                idle_timeout: Duration::ZERO,
+                idle_timeout: if key.proto() == TCP {
+                    self.policy.idle_tcp
+                } else {
+                    self.policy.idle_udp
+                },
                 expires_s: state.expires_s,
                 hello: None,
                 rule: None,
                 inspected_packets: 0,
+                is_partial: false,
             };
             self.record(now_ns, decision, flows.as_deref_mut());
         }
     }
 
-    /// Puts other rules into force. Flows that are known by a name which is blocked now are blocked
-    /// at once; what was blocked stays so until its deadline.
+    /// Puts other rules into force. Flows that are known by a name get at once what the rules say
+    /// about it; what was blocked stays so until its deadline.
     pub(super) fn set_rules(
         &mut self,
         now_ns: u64,
         domains: DomainRules,
-        rules: Vec<Box<str>>,
+        rules: Vec<Rule>,
         policy: Policy,
         mut flows: Option<&mut Flows>,
     ) {
         self.rules = rules;
         self.policy = policy;
-        let blocked: Vec<table::Decision> = self
+        let changed: Vec<table::Decision> = self
             .table
             .iter()
-            .filter(|record| record.decision.verdict == Verdict::Trusted)
+            .filter(|record| record.decision.verdict != Verdict::Blocked)
             .filter_map(|record| {
-                let name = record.decision.hello.as_ref()?.sni.as_deref()?;
-                let found =
-                    domains.lookup(name).filter(|found| found.action == RuleAction::Block)?;
+                let old = &record.decision;
+                let name = old.hello.as_ref()?.sni.as_deref()?;
+                let found = domains.lookup(name);
+                let rule = found.and_then(|found| self.rule(Some(found.rule)));
+                let treatment = rule.map(|rule| rule.treatment).unwrap_or_default();
+                let (verdict, reason) = match found.map(|found| found.action) {
+                    Some(RuleAction::Block) => (Verdict::Blocked, Reason::DomainRule),
+                    Some(RuleAction::Limit) => (Verdict::Limited, Reason::DomainRule),
+                    Some(RuleAction::Allow) if treatment.kbit != 0 => {
+                        (Verdict::Limited, Reason::DomainAllowed)
+                    }
+                    Some(RuleAction::Allow) => (Verdict::Trusted, Reason::DomainAllowed),
+                    None => (Verdict::Trusted, Reason::HelloClean),
+                };
+                if (verdict, treatment) == (old.verdict, old.treatment) {
+                    return None;
+                }
                 Some(table::Decision {
-                    verdict: Verdict::Blocked,
-                    reason: Reason::DomainRule,
-                    rule: self.rules.get(found.rule as usize).cloned(),
-                    expires_s: self.deadline(now_ns),
-                    ..record.decision.clone()
+                    verdict,
+                    treatment,
+                    reason,
+                    rule: rule.map(|rule| rule.name.clone()),
+                    expires_s: if verdict == Verdict::Blocked { self.deadline(now_ns) } else { 0 },
+                    ..old.clone()
                 })
             })
             .collect();
-        for decision in blocked {
-            let flow = decision.key;
+        for decision in changed {
+            let (key, verdict) = (decision.key, decision.verdict);
             self.record(now_ns, decision, flows.as_deref_mut());
-            // Its connection is marked trusted, and may be offloaded.
-            self.cut(&flow);
+            let value = match verdict {
+                Verdict::Blocked => self.policy.marks.blocked(),
+                Verdict::Limited => self.policy.marks.undecided(),
+                _ => self.policy.marks.trusted(),
+            };
+            self.mark_connection(key, value);
         }
         self.engine.set_rules(domains);
+    }
+
+    /// Gives the connection of a flow another mark; where that does not work, what the programs do
+    /// is all that is done.
+    fn mark_connection(&mut self, (key, original): (FlowKey, Direction), value: u32) {
+        let marks = self.policy.marks;
+        let Some(conntrack) = &mut self.conntrack else { return };
+        match super::offload::mark(conntrack, &Tuple::of_flow(&key, original), marks, value) {
+            Ok(is_offloaded) => self.has_stale_offload |= is_offloaded,
+            Err(error) => log::debug!("mark a connection: {error}"),
+        }
     }
 
     const fn deadline(&self, now_ns: u64) -> u32 {
@@ -290,28 +463,63 @@ impl Inspector {
 
     /// The keys of the connection that a packet with `key` belongs to, each with the way that the
     /// connection's first packet travels under it.
-    fn keys(
-        &mut self,
-        key: FlowKey,
-        direction: Direction,
-        original: Direction,
-    ) -> ((FlowKey, Direction), Option<(FlowKey, Direction)>) {
-        let seen = (key, original);
-        let Some(conntrack) = &mut self.conntrack else { return (seen, None) };
+    fn keys(&mut self, key: FlowKey, direction: Direction, original: Direction) -> Keys {
+        let mut keys = Keys { own: (key, original), nat: None, is_partial: false };
+        let Some(conntrack) = &mut self.conntrack else { return keys };
         match conntrack.lookup(&Tuple::of_flow(&key, direction)) {
             Ok(Some(connection)) => {
                 let [before, behind] = connection.flows();
-                if before.0 == behind.0 { (before, None) } else { (before, Some(behind)) }
+                keys.own = before;
+                keys.nat = (before.0 != behind.0).then_some(behind);
             }
             Ok(None) => {
                 self.totals.without_connection += 1;
-                (seen, None)
+                keys.is_partial = true;
             }
             Err(error) => {
                 self.totals.without_connection += 1;
                 log::debug!("ask conntrack: {error}");
-                (seen, None)
             }
+        }
+        keys
+    }
+
+    /// Asks for the other keys of flows that were decided by their very first packet, which
+    /// conntrack knows only once it has left the router.
+    fn complete(&mut self, mut flows: Option<&mut Flows>) {
+        for (key, original) in self.table.with_one_key(PER_SWEEP) {
+            let Some(conntrack) = &mut self.conntrack else { return };
+            let Ok(connection) = conntrack.lookup(&Tuple::of_flow(&key, original)) else { return };
+            let other = connection
+                .and_then(|connection| connection.flows().into_iter().find(|(of, _)| *of != key));
+            if self.table.complete(&key, other)
+                && let Some(flows) = flows.as_deref_mut()
+            {
+                self.write(&key, flows, |flows, key| matches!(flows.get(key), Ok(None)));
+            }
+        }
+    }
+
+    /// Takes the decisions back about trusted flows that are to be looked at again: their next
+    /// packets go to the queue.
+    fn reopen(&mut self, now_ns: u64, mut flows: Option<&mut Flows>) {
+        if self.conntrack.is_none() {
+            // The mark of the connection would keep them out of the queue.
+            return;
+        }
+        for key in self.table.reopen(now_ns, &self.policy.reinspection, PER_SWEEP) {
+            let Some(record) = self.table.get(&key) else { continue };
+            let own = record.decision.key;
+            let keys: Vec<FlowKey> = record.keys().copied().collect();
+            self.totals.reinspected += 1;
+            // First what marks packets, or one of them would bring the connection's mark back.
+            for key in keys {
+                if let Some(Err(error)) = flows.as_deref_mut().map(|flows| flows.remove(&key)) {
+                    self.totals.write_errors += 1;
+                    log::warn!("{}", error.chain());
+                }
+            }
+            self.mark_connection(own, 0);
         }
     }
 
@@ -323,14 +531,16 @@ impl Inspector {
     }
 
     /// Ends what is over. Called every sweep interval.
-    pub(super) fn sweep(&mut self, now_ns: u64, flows: Option<&mut Flows>) {
+    pub(super) fn sweep(&mut self, now_ns: u64, mut flows: Option<&mut Flows>) {
         self.engine.expire(now_ns / 1_000_000);
         let ended = self.table.sweep(
             now_ns,
             |slot| count(flows.as_deref(), slot),
             |key| flows.as_deref().is_none_or(|flows| !matches!(flows.get(key), Ok(None))),
         );
-        self.remove(ended, &[], flows);
+        self.remove(ended, &[], flows.as_deref_mut());
+        self.complete(flows.as_deref_mut());
+        self.reopen(now_ns, flows);
     }
 
     /// Removes what ended from the kernel, except the keys in `keep`.
@@ -357,11 +567,32 @@ impl Inspector {
     }
 }
 
+/// The keys of a connection.
+struct Keys {
+    own: (FlowKey, Direction),
+    nat: Option<(FlowKey, Direction)>,
+    /// Whether there may be another that nobody knows yet.
+    is_partial: bool,
+}
+
+/// Draws lots.
+struct Lot(u64);
+
+impl Lot {
+    /// Whether one of a hundred is among the first `percent`.
+    const fn draw(&mut self, percent: u64) -> bool {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 20) % 100 < percent
+    }
+}
+
 fn count(flows: Option<&Flows>, slot: u32) -> FlowCount {
     flows.and_then(|flows| flows.count(slot).ok()).unwrap_or_default()
 }
 
-pub(super) fn is_syn(l3: &[u8]) -> bool {
+fn is_syn(l3: &[u8]) -> bool {
     headers(l3, sluice_abi::attach::Link::Ip).is_ok_and(|headers| headers.is_syn())
 }
 

@@ -1,12 +1,9 @@
 //! The firewall's flow offload while the agent runs: when to look, and what `status` says about it.
 
-use sluice_abi::flow::FlowKey;
-use sluice_abi::verdict::Verdict;
-
-use super::inspector::{Flow, Inspector, is_syn};
 use super::running::State;
+use crate::config::MarkMask;
 use crate::control::report::{self, Feature, State as Health};
-use crate::netfilter::conntrack::Tuple;
+use crate::netfilter::conntrack::{Connection, Conntrack, ConntrackError, Tuple};
 use crate::netfilter::offload::{Mode, Seen, Wish};
 
 impl State {
@@ -20,6 +17,13 @@ impl State {
         } else {
             Wish::Plain
         });
+    }
+
+    /// Brings every flow back from the flowtable when there are some that no longer belong there.
+    pub(super) fn empty_offload(&mut self) {
+        if std::mem::take(&mut self.inspector.has_stale_offload) {
+            self.offload.empty();
+        }
     }
 
     /// What `status` says about offload.
@@ -97,29 +101,26 @@ impl State {
     }
 }
 
-impl Inspector {
-    /// Whether a packet is one more of a flow that was blocked while it ran. A SYN is not: it opens
-    /// another connection.
-    pub(super) fn is_cut(&self, key: &FlowKey, l3: &[u8]) -> bool {
-        self.table.get(key).is_some_and(|record| record.decision.verdict == Verdict::Blocked)
-            && !is_syn(l3)
-    }
-
-    /// Ends the short way of a flow that is blocked from now on, whichever key it is known by.
-    ///
-    /// The entry in the flow map, or the record in the table, is there before: what the connection
-    /// sends next finds no connection and no way around it. Returns whether there was one.
-    pub(super) fn cut(&mut self, flow: &Flow) -> bool {
-        let Some(conntrack) = &mut self.conntrack else { return false };
-        let (key, direction) = *flow;
-        let found = conntrack.lookup(&Tuple::of_flow(&key, direction));
-        let cut = found.and_then(|found| match found {
-            Some(connection) => conntrack.delete(&connection),
-            None => Ok(false),
-        });
-        cut.unwrap_or_else(|error| {
-            log::warn!("cut a blocked flow: {error}");
-            false
-        })
+/// Sets the claimed bits in the mark of a connection that was trusted. Returns whether it is offloaded
+/// still, so that nobody looks at its mark: then the flowtable must be emptied.
+///
+/// One that is blocked is deleted instead when it is offloaded: the short way ends at once for it
+/// alone. Its decision stands in the flow map and in the table, so what its ends send afterwards is
+/// dropped by the programs, or by the mark that it gets from the queue.
+pub(super) fn mark(
+    conntrack: &mut Conntrack,
+    tuple: &Tuple,
+    marks: MarkMask,
+    value: u32,
+) -> Result<bool, ConntrackError> {
+    let Some(connection) = conntrack.lookup(tuple)? else { return Ok(false) };
+    conntrack.set_mark(&connection, marks.bits(), value)?;
+    // After the mark, which ends that it becomes offloaded.
+    let connection = conntrack.lookup(tuple)?;
+    match connection.filter(Connection::is_offloaded) {
+        Some(connection) if value == marks.blocked() => {
+            conntrack.delete(&connection).map(|_there| false)
+        }
+        offloaded => Ok(offloaded.is_some() && value != marks.trusted()),
     }
 }

@@ -11,8 +11,8 @@ use super::running::State;
 use crate::cli::chain;
 use crate::config::{Net, RuleAction};
 use crate::control::report::{
-    Cause, Feature, Flow, FlowMap, Interface, List, Netfilter, Queue, State as Health, Status,
-    Tuple, Why,
+    Cause, Feature, Flow, FlowMap, Interface, List, ListImage, Netfilter, Queue, State as Health,
+    Status, Tuple, Why,
 };
 use crate::dataplane::table::Record;
 use crate::dataplane::{FeatureState, Hook, State as HookState};
@@ -25,6 +25,7 @@ impl State {
     pub(super) fn status(&self) -> Status {
         let now_ns = clock::monotonic_ns();
         let features = self.features();
+        let (netfilter, queue) = (self.netfilter(), self.queue());
         let worst = features.iter().map(|feature| feature.state);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -47,16 +48,22 @@ impl State {
             config_warnings: self.warnings.iter().chain(self.lists.warnings()).cloned().collect(),
             features,
             interfaces: self.interfaces(),
-            netfilter: self.netfilter(),
-            queue: self.queue(),
+            drops: self.drops(&netfilter, &queue),
+            netfilter,
+            queue,
             flows: FlowMap {
                 entries: self.inspector.table.len() as u64,
                 capacity: self.plan.flows.into(),
                 expired: self.inspector.totals.expired,
                 evicted: self.inspector.totals.evicted,
                 write_errors: self.inspector.totals.write_errors,
+                held: self.inspector.table.held().into(),
+                held_capacity: self.inspector.table.held_max().into(),
+                held_refused: self.inspector.table.refused(),
+                reinspected: self.inspector.totals.reinspected,
             },
             lists: self.lists(now_ns),
+            list_image: self.list_image(),
             offload: self.offload(),
         }
     }
@@ -185,17 +192,22 @@ impl State {
         let hits = self.dataplane.as_ref().and_then(|dataplane| dataplane.hits.as_ref());
         (0..)
             .zip(&self.plan.lists)
-            .map(|(number, (name, nets))| {
+            .map(|(number, list)| {
                 let hits = hits.and_then(|hits| hits.of(number).ok()).unwrap_or_default();
                 List {
-                    name: name.to_string(),
-                    entries: (nets.len() - self.lists.left_out(number)) as u64,
+                    name: list.name.to_string(),
+                    entries: self.lists.entries(number),
                     packets: hits.packets,
                     bytes: hits.bytes,
                     last_s_ago: ago(now_ns, hits.last_ns),
                 }
             })
             .collect()
+    }
+
+    fn list_image(&self) -> ListImage {
+        let (bytes, load_ms) = self.lists.image();
+        ListImage { kib: bytes / 1024, cap_kib: super::lists::cap_kib(&self.plan).into(), load_ms }
     }
 
     /// Decided flows, the most recent first.
@@ -256,17 +268,17 @@ impl State {
             None => None,
         };
         if let Some(listed) = listed {
-            let hits = self.dataplane.as_ref().and_then(|dataplane| dataplane.hits.as_ref());
-            let hits = hits.and_then(|hits| hits.of(listed.list).ok()).unwrap_or_default();
-            let name = self.plan.lists.get(listed.list as usize).map(|(name, _)| name.to_string());
-            causes.push(Cause {
-                hook: "xdp".to_owned(),
-                action: "drop".to_owned(),
-                by: format!("blocklist {}", name.unwrap_or_default()),
-                entry: listed.net.to_string(),
-                packets: hits.packets,
-                last_s_ago: ago(now_ns, hits.last_ns),
-            });
+            causes.push(self.list_cause(listed.list, listed.net.to_string(), now_ns));
+        }
+        let bulk = self.dataplane.as_ref().and_then(|dataplane| dataplane.bulk.as_ref());
+        if let Some(number) = bulk.and_then(|bulk| bulk.lookup(address)) {
+            let list = self.plan.lists.get(number as usize);
+            let entry = match list.and_then(|list| super::lists::find(list, address)) {
+                Some((net, None)) => net.to_string(),
+                Some((net, Some((file, line)))) => format!("{net}, {}:{line}", file.display()),
+                None => "an entry that its files do not have any more".to_owned(),
+            };
+            causes.push(self.list_cause(number, entry, now_ns));
         }
         let host = Net::host(address);
         for (net, roles) in self.plan.allowed.iter().filter(|(net, _)| net.contains(&host)) {
@@ -292,6 +304,21 @@ impl State {
             })
             .collect();
         Ok(Why { subject: subject.to_owned(), causes, flows })
+    }
+
+    /// What the list with this number does to an address that its `entry` has.
+    fn list_cause(&self, number: u32, entry: String, now_ns: u64) -> Cause {
+        let hits = self.dataplane.as_ref().and_then(|dataplane| dataplane.hits.as_ref());
+        let hits = hits.and_then(|hits| hits.of(number).ok()).unwrap_or_default();
+        let name = self.plan.lists.get(number as usize).map(|list| list.name.to_string());
+        Cause {
+            hook: "xdp".to_owned(),
+            action: "drop".to_owned(),
+            by: format!("blocklist {}", name.unwrap_or_default()),
+            entry,
+            packets: hits.packets,
+            last_s_ago: ago(now_ns, hits.last_ns),
+        }
     }
 
     fn why_domain(&self, subject: &str) -> Why {
@@ -326,9 +353,13 @@ impl State {
                     action: match found.action {
                         RuleAction::Allow => "allow",
                         RuleAction::Block => "block",
+                        RuleAction::Limit => "limit",
                     }
                     .to_owned(),
-                    by: format!("rule {}", rule.map(ToString::to_string).unwrap_or_default()),
+                    by: format!(
+                        "rule {}",
+                        rule.map(|rule| rule.name.to_string()).unwrap_or_default()
+                    ),
                     entry: found.domain.to_owned(),
                     packets: sent.sum(),
                     last_s_ago: None,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use smol::{LocalExecutor, Timer, future};
 
-use super::inspector::{Inspector, Policy};
+use super::inspector::{Inspector, Policy, Room, Rule};
 use super::lists::Lists;
 use super::signals::{Signals, Wish};
 use crate::cli::{Exit, Failed, chain};
@@ -19,7 +19,7 @@ use crate::control::server::{Methods, Server};
 use crate::dataplane::flows::Flows;
 use crate::dataplane::object::Objects;
 use crate::dataplane::verify::{Seen, Verified, verify};
-use crate::dataplane::{Dataplane, Hook, State as HookState};
+use crate::dataplane::{Dataplane, Hook, Sizes, State as HookState};
 use crate::inspect::domains::DomainRules;
 use crate::inspect::engine::Engine;
 use crate::kernel::Report;
@@ -128,8 +128,9 @@ impl Running {
         let conntrack = Conntrack::open()
             .map_err(|error| inspection_notes.push(format!("conntrack netlink: {error}")))
             .ok();
+        let room = room(&plan, dataplane.as_ref().map(Dataplane::sizes));
         let inspector =
-            Inspector::new(engine(&plan), plan.flows, plan.rules.clone(), policy(&plan), conntrack);
+            Inspector::new(engine(&plan), room, rules(&plan), policy(&plan), conntrack, random());
         let state = State {
             plan,
             generation,
@@ -161,14 +162,14 @@ impl Running {
             Err(error) => log::warn!("{error}"),
         }
         if let Some(mut dataplane) = dataplane {
-            state.lists.look();
-            let refused = state.lists.set(&mut dataplane, &state.plan).err();
+            state.lists.look(&state.plan.management);
+            // What an earlier agent left stays in force, and `status` says why; everything else
+            // protects meanwhile.
+            if let Err(error) = state.lists.set(&mut dataplane, &state.plan) {
+                state.lists.refuse(&error);
+            }
             let attached = dataplane.reattach();
             state.dataplane = Some(dataplane);
-            if let Some(error) = refused {
-                running.roll_back();
-                return Err(Failed { exit: Exit::Failure, message: error.chain() });
-            }
             if let Err(error) = attached {
                 log::warn!("{}", error.chain());
             }
@@ -251,6 +252,7 @@ impl Running {
             let State { inspector, dataplane, .. } = &mut *state;
             let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
             inspector.sweep(clock::monotonic_ns(), flows);
+            state.empty_offload();
             state.look_after_interfaces();
             state.look_after_lists();
             state.restore_rules();
@@ -334,12 +336,6 @@ impl Running {
             for error in state.take_down(false) {
                 log::warn!("{error}");
             }
-        }
-    }
-
-    fn roll_back(self) {
-        for error in self.state.into_inner().take_down(false) {
-            log::warn!("{error}");
         }
     }
 }
@@ -461,10 +457,10 @@ impl State {
     fn look_after_lists(&mut self) {
         if let Some(dataplane) = &mut self.dataplane
             && !self.plan.lists.is_empty()
-            && self.lists.look()
+            && self.lists.look(&self.plan.management)
             && let Err(error) = self.lists.set(dataplane, &self.plan)
         {
-            log::error!("{}", error.chain());
+            self.lists.refuse(&error);
         }
     }
 
@@ -492,7 +488,7 @@ impl State {
         }
         if let Some(dataplane) = &mut self.dataplane {
             // The lists first: they are what can be refused, and then nothing has changed.
-            self.lists.look();
+            self.lists.look(&plan.management);
             self.lists.set(dataplane, &plan).map_err(|error| vec![error.chain()])?;
             if let Err(error) = dataplane.apply(&plan.dataplane) {
                 return Err(vec![error.chain()]);
@@ -506,15 +502,10 @@ impl State {
         let domains = domain_rules(&plan);
         let Self { inspector, dataplane, .. } = &mut *self;
         let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
-        inspector.set_rules(
-            clock::monotonic_ns(),
-            domains,
-            plan.rules.clone(),
-            policy(&plan),
-            flows,
-        );
+        inspector.set_rules(clock::monotonic_ns(), domains, rules(&plan), policy(&plan), flows);
         self.plan = plan;
         self.look_after_offload();
+        self.empty_offload();
         self.warnings = warnings;
         self.generation = generation;
         log::info!("configuration in force, generation {generation}");
@@ -577,5 +568,18 @@ const fn policy(plan: &Plan) -> Policy {
         idle_tcp: plan.idle.0,
         idle_udp: plan.idle.1,
         block: plan.block,
+        reinspection: plan.reinspection,
     }
+}
+
+/// Room for decisions: what the plan wants, or less where the maps are smaller.
+fn room(plan: &Plan, sizes: Option<&Sizes>) -> Room {
+    let Some(sizes) = sizes else { return Room { held: plan.held, flows: plan.flows } };
+    let held = plan.held.min(sizes.held_slots).min(sizes.held_keys / 2);
+    Room { held, flows: plan.flows.min(sizes.flow_slots.saturating_sub(held)) }
+}
+
+fn rules(plan: &Plan) -> Vec<Rule> {
+    let pairs = plan.rules.iter().zip(&plan.treatments);
+    pairs.map(|(name, treatment)| Rule { name: name.clone(), treatment: *treatment }).collect()
 }

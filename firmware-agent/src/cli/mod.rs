@@ -1,5 +1,6 @@
 //! The commands: arguments, answers, exit codes.
 
+mod metrics;
 mod show;
 mod table;
 
@@ -95,6 +96,7 @@ enum Command {
     Status,
     Doctor,
     Flows,
+    Metrics,
     Why(String),
     Reload,
     Replay(PathBuf),
@@ -113,6 +115,7 @@ commands:
   status              features and their rungs, counters, lists
   doctor              what this kernel can do and what would enable the rest; needs no agent
   flows               decided flows
+  metrics             the same figures for Prometheus
   why SUBJECT         what applies to an address or a domain
   reload              reads the configuration again
   replay FILE         inspects a pcap or pcapng file; one JSON object a line
@@ -128,7 +131,7 @@ exit codes: 0 done, 1 failed, 2 usage, 3 no agent runs, 4 mistakes in the config
             5 not allowed, 6 another agent runs already
 ";
 
-const COMMAND_HELP: [(&str, &str); 8] = [
+const COMMAND_HELP: [(&str, &str); 9] = [
     (
         "run",
         "usage: sluice [--config FILE] run\n\nRuns the agent in the foreground. Needs root.\nSIGTERM or SIGINT stops it and takes everything out of the kernel; SIGHUP reads the configuration again.\n",
@@ -144,6 +147,10 @@ const COMMAND_HELP: [(&str, &str); 8] = [
     (
         "flows",
         "usage: sluice [--socket PATH] [--json] flows\n\nDecided flows: names, fingerprints, verdict, packets and bytes per direction.\n",
+    ),
+    (
+        "metrics",
+        "usage: sluice [--socket PATH] metrics\n\nCounters, drops by reason, interface and CPU, features and lists in the text format of Prometheus.\n",
     ),
     (
         "why",
@@ -207,6 +214,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
         "status" => Command::Status,
         "doctor" => Command::Doctor,
         "flows" => Command::Flows,
+        "metrics" => Command::Metrics,
         "why" => Command::Why(operand("the address or domain")?.string()?),
         "reload" => Command::Reload,
         "replay" => Command::Replay(operand("the capture")?.into()),
@@ -272,6 +280,10 @@ pub fn main(
             let flows: Vec<Flow> = ask(&socket, &Request::Flows {}).map_err(asked)?;
             answer(out, line.json, &flows, |flows| show::flows(flows))
         }
+        Command::Metrics => {
+            let status: Status = ask(&socket, &Request::Status {}).map_err(asked)?;
+            print(out, &metrics::metrics(&status))
+        }
         Command::Why(subject) => {
             let why: Why = ask(&socket, &Request::Why { subject }).map_err(asked)?;
             answer(out, line.json, &why, show::why)
@@ -329,7 +341,9 @@ mod tests {
 
     #[test]
     fn every_command_has_help() {
-        for command in ["run", "status", "doctor", "flows", "why", "reload", "replay", "config"] {
+        for command in
+            ["run", "status", "doctor", "flows", "metrics", "why", "reload", "replay", "config"]
+        {
             let Command::Help(text) = line(&[command, "--help"]).unwrap().command else {
                 panic!("{command}")
             };

@@ -46,6 +46,13 @@ pub(super) fn status(status: &Status) -> String {
     }
     section(&mut text, &table);
 
+    let mut table = Table::new(&["dropped in", "reason", "interface", "packets"]);
+    for drops in &status.drops {
+        let interface = drops.interface.as_deref().unwrap_or("-");
+        table.row([&drops.place, &drops.reason, interface, &drops.packets.to_string()]);
+    }
+    section(&mut text, &table);
+
     let mut table = Table::new(&["where", "counter", "value"]);
     let netfilter = &status.netfilter;
     for (name, value) in &netfilter.counters {
@@ -70,6 +77,10 @@ pub(super) fn status(status: &Status) -> String {
         ("expired", flows.expired),
         ("evicted", flows.evicted),
         ("write errors", flows.write_errors),
+        ("blocked or limited", flows.held),
+        ("blocked or limited, capacity", flows.held_capacity),
+        ("blocked or limited, no room", flows.held_refused),
+        ("inspected once more", flows.reinspected),
     ] {
         table.row(["flow map", counter, &value.to_string()]);
     }
@@ -86,6 +97,14 @@ pub(super) fn status(status: &Status) -> String {
         ]);
     }
     section(&mut text, &table);
+    if !status.lists.is_empty() {
+        let image = &status.list_image;
+        let _ = writeln!(
+            text,
+            "lists take {} KiB of {} KiB, loaded in {} ms",
+            image.kib, image.cap_kib, image.load_ms
+        );
+    }
     text
 }
 

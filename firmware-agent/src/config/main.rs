@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use log::LevelFilter;
-use sluice_abi::shield::Rate;
 
 use super::mark::MarkMask;
+use super::net::Net;
 use super::reader::{Reader, words};
 use super::remark::Remarks;
-use super::schema::{Kind, OptionSpec, SectionSpec};
+use super::schema::{Fallback, Kind, OptionSpec, SectionSpec};
 use super::uci::Section;
 
 /// What happens to packets that the agent cannot look at.
@@ -102,6 +102,16 @@ pub struct Main {
     pub inspect_memory_kib: u32,
     /// Decided flows; NAT gives each up to two keys.
     pub flows: u32,
+    /// Blocked and limited flows beside those.
+    pub held_flows: u32,
+    /// Percent of trusted flows that are looked at again.
+    pub reinspect_percent: u32,
+    /// Seconds after which those are.
+    pub reinspect_after_s: u32,
+    /// MiB after which every flow is looked at again; 0 for never.
+    pub reinspect_mib: u32,
+    /// Seconds after which every flow is looked at again; 0 for never.
+    pub reinspect_age_s: u32,
     /// Seconds without a packet after which a TCP flow is forgotten.
     pub idle_tcp_s: u32,
     /// Seconds without a packet after which a UDP flow is forgotten.
@@ -110,18 +120,6 @@ pub struct Main {
     pub block_s: u32,
     /// Seconds between two searches for idle flows.
     pub sweep_s: u32,
-    /// Packets a second that a source may send through a WAN interface; 0 is no limit.
-    pub source_pps: u32,
-    /// Packets that a quiet source may send at once; 0 is one second's worth.
-    pub source_burst: u32,
-    /// TCP SYN packets a second that a source may send; 0 is no limit.
-    pub syn_pps: u32,
-    /// SYN packets that a quiet source may send at once; 0 is one second's worth.
-    pub syn_burst: u32,
-    /// Leading bits of an IPv6 address that name one source.
-    pub source_prefix_v6: u32,
-    /// Sets of four sources whose rate is known at once.
-    pub bucket_sets: u32,
     /// What a crash of the agent leaves behind.
     pub on_crash: OnCrash,
     /// Directory of the pins, on bpffs.
@@ -130,6 +128,11 @@ pub struct Main {
     pub run_dir: PathBuf,
     /// What is logged.
     pub log_level: LevelFilter,
+    /// Memory for blocklists in the kernel, while they are replaced too; 0 is an eighth of the
+    /// machine's.
+    pub list_memory_kib: u32,
+    /// Addresses that no blocklist may cover.
+    pub management: Vec<Net>,
     /// What becomes of the firewall's rules that offload flows.
     pub manage_offload: ManageOffload,
 }
@@ -168,6 +171,16 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Memory for packets of flows under inspection, in KiB."),
         OptionSpec::new("flows", number(256, 262_144), "8192",
             "Decided flows that are remembered; beyond it the least used is forgotten and inspected again."),
+        OptionSpec::new("held_flows", number(64, 65_536), "2048",
+            "Blocked and limited flows that are remembered beside those; beyond it a new one is blocked by the mark of its connection alone, or not limited."),
+        OptionSpec::new("reinspect_percent", number(0, 100), "1",
+            "Percent of trusted flows, chosen by lot, that are inspected once more later."),
+        OptionSpec::new("reinspect_after_s", number(11, 86_400), "120",
+            "Seconds after which those are inspected once more."),
+        OptionSpec::new("reinspect_mib", number(0, 1_048_576), "1024",
+            "MiB after which any trusted flow is inspected once more; 0 is never."),
+        OptionSpec::new("reinspect_age_s", number(0, 432_000), "3600",
+            "Seconds after which any trusted flow is inspected once more; 0 is never."),
         OptionSpec::new("idle_tcp_s", number(1, 432_000), "7440",
             "Seconds without a packet after which a TCP flow is forgotten."),
         OptionSpec::new("idle_udp_s", number(1, 86_400), "180",
@@ -176,18 +189,6 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Seconds that a blocked flow stays blocked, also after a restart of the agent."),
         OptionSpec::new("sweep_s", number(1, 3600), "10",
             "Seconds between two searches for idle flows."),
-        OptionSpec::new("source_pps", number(0, Rate::MAX), "0",
-            "Packets a second that one source may send through a WAN interface; 0 is no limit."),
-        OptionSpec::new("source_burst", number(0, Rate::MAX), "0",
-            "Packets that a quiet source may send at once; 0 is as many as in one second."),
-        OptionSpec::new("syn_pps", number(0, Rate::MAX), "0",
-            "TCP SYN packets a second that one source may send through a WAN interface; 0 is no limit."),
-        OptionSpec::new("syn_burst", number(0, Rate::MAX), "0",
-            "TCP SYN packets that a quiet source may send at once; 0 is as many as in one second."),
-        OptionSpec::new("source_prefix_v6", number(1, 128), "64",
-            "Leading bits of an IPv6 address that name one source."),
-        OptionSpec::new("bucket_sets", Kind::PowerOfTwo { min: 64, max: 65_536 }, "4096",
-            "Sets of four sources whose rate is known at once, 64 bytes each."),
         OptionSpec::new("on_crash", Kind::Word(&["keep", "detach"]), "keep",
             "What a crash of the agent leaves behind: programs with their decisions, or nothing."),
         OptionSpec::new("pin_dir", Kind::Path, "/sys/fs/bpf/sluice",
@@ -196,6 +197,10 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Directory of the control socket."),
         OptionSpec::new("log_level", Kind::Word(&["error", "warn", "info", "debug", "trace"]), "info",
             "What is logged."),
+        OptionSpec::new("list_memory_kib", number(0, 1 << 20), "0",
+            "Memory for blocklists in the kernel, in KiB, old and new ones together while they are replaced; 0 is an eighth of the machine's, from 2 to 64 MiB."),
+        OptionSpec::list("management", Kind::Net, Fallback::Empty,
+            "Addresses and prefixes from which the router is managed: an entry that overlaps one is left out of every blocklist."),
         OptionSpec::new("manage_offload", Kind::Word(&["guard", "off"]), "guard",
             "With flow offload in the firewall: hold it back until a flow is trusted, or leave it alone, which blinds inspection."),
     ],
@@ -216,35 +221,27 @@ impl Main {
             inspect_flows: uci.get("inspect_flows"),
             inspect_memory_kib: uci.get("inspect_memory_kib"),
             flows: uci.get("flows"),
+            held_flows: uci.get("held_flows"),
+            reinspect_percent: uci.get("reinspect_percent"),
+            reinspect_after_s: uci.get("reinspect_after_s"),
+            reinspect_mib: uci.get("reinspect_mib"),
+            reinspect_age_s: uci.get("reinspect_age_s"),
             idle_tcp_s: uci.get("idle_tcp_s"),
             idle_udp_s: uci.get("idle_udp_s"),
             block_s: uci.get("block_s"),
             sweep_s: uci.get("sweep_s"),
-            source_pps: uci.get("source_pps"),
-            source_burst: uci.get("source_burst"),
-            syn_pps: uci.get("syn_pps"),
-            syn_burst: uci.get("syn_burst"),
-            source_prefix_v6: uci.get("source_prefix_v6"),
-            bucket_sets: uci.get("bucket_sets"),
             on_crash: uci.get("on_crash"),
             pin_dir: uci.get("pin_dir"),
             run_dir: uci.get("run_dir"),
             log_level: uci.find("log_level").unwrap_or(LevelFilter::Info),
+            list_memory_kib: uci.get("list_memory_kib"),
+            management: uci.values("management"),
             manage_offload: uci.get("manage_offload"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
         if last > u32::from(u16::MAX) {
             let reason = format!("{} queues from {} on end above 65535", main.queues, main.queue);
             uci.reject_value("queues", reason);
-        }
-        for (rate, burst) in [("source_pps", "source_burst"), ("syn_pps", "syn_burst")] {
-            let is_off = match rate {
-                "source_pps" => main.source_pps == 0 && main.source_burst != 0,
-                _ => main.syn_pps == 0 && main.syn_burst != 0,
-            };
-            if is_off {
-                uci.warn(uci.line_of(burst), burst, format!("is not used: {rate} is 0"));
-            }
         }
         for (other, bits) in [("mwan3", 0x3f00), ("zapret", 0x4000_0000)] {
             if main.mark_mask.bits() & bits != 0 {
@@ -254,23 +251,6 @@ impl Main {
         }
         main
     }
-
-    /// Packets per source on WAN interfaces.
-    #[must_use]
-    pub const fn source_rate(&self) -> Rate {
-        rate(self.source_pps, self.source_burst)
-    }
-
-    /// TCP SYN packets per source on WAN interfaces.
-    #[must_use]
-    pub const fn syn_rate(&self) -> Rate {
-        rate(self.syn_pps, self.syn_burst)
-    }
-}
-
-/// A burst of 0 would never let a packet through.
-const fn rate(per_second: u32, burst: u32) -> Rate {
-    Rate { per_second, burst: if burst == 0 { per_second } else { burst } }
 }
 
 impl Default for Main {

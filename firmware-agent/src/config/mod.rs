@@ -4,6 +4,7 @@
 //! a configuration without asking the kernel. What a device can do, and what has to change when the
 //! configuration does, is decided elsewhere.
 
+mod ddos;
 mod file;
 mod interface;
 mod lexer;
@@ -11,6 +12,7 @@ mod list;
 mod main;
 mod mark;
 mod net;
+mod profile;
 mod reader;
 mod remark;
 mod rule;
@@ -24,11 +26,14 @@ use std::path::Path;
 use sluice_abi::attach::{Attachment, Role};
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
 
+pub use self::ddos::Ddos;
+pub use self::file::{Counts, ListFile};
 pub use self::interface::{Interface, XdpWish};
 pub use self::list::{Allowlist, Blocklist};
 pub use self::main::{Backend, Main, ManageOffload, OnCrash, OnError, Policy};
 pub use self::mark::{MarkMask, MarkMaskError};
 pub use self::net::{Net, NetError};
+pub use self::profile::{Class, Profile};
 pub use self::remark::{Mistake, REMARKS_MAX, Remark, Warning};
 pub use self::rule::{Rule, RuleAction};
 pub use self::schema::{Fallback, Kind, OptionSpec, SECTIONS, SectionSpec};
@@ -56,6 +61,10 @@ pub struct Config {
     pub allowlists: Vec<Allowlist>,
     /// Rules, in the order of the file.
     pub rules: Vec<Rule>,
+    /// Profiles that differ from those that are always there, in the order of the file.
+    pub profiles: Vec<Profile>,
+    /// What strangers may do.
+    pub ddos: Ddos,
 }
 
 /// Why a configuration is refused: every mistake in it.
@@ -132,6 +141,8 @@ struct Builder<'a> {
     remarks: &'a mut Remarks,
     /// Line of the `sluice` section.
     main: Option<u32>,
+    /// Line of the `ddos` section.
+    ddos: Option<u32>,
     /// Devices and their lines.
     devices: Vec<(String, u32)>,
     wanted: Vec<Wanted>,
@@ -145,6 +156,7 @@ impl Builder<'_> {
             config: Config::default(),
             remarks,
             main: None,
+            ddos: None,
             devices: Vec::new(),
             wanted: Vec::new(),
         };
@@ -157,6 +169,9 @@ impl Builder<'_> {
         }
         builder.check_counts();
         builder.check_rules(&package);
+        if !is_broken {
+            builder.check_profiles(&package);
+        }
         if with_files {
             builder.read_files();
         }
@@ -203,16 +218,29 @@ impl Builder<'_> {
                 self.config.allowlists.push(list);
             }
             "rule" => self.config.rules.push(Rule::read(name, uci)),
+            "profile" => self.config.profiles.push(Profile::read(name, uci)),
+            "ddos" => {
+                if let Some(line) = self.ddos {
+                    self.only_one(section, kind, &name, line);
+                } else {
+                    self.ddos = Some(section.line);
+                    self.config.ddos = Ddos::read(uci);
+                }
+            }
             _ => {
                 if let Some(line) = self.main {
-                    let reason = format!("there is one section of type {kind}, in line {line}");
-                    self.remarks.mistake(section.line, format!("{PACKAGE}.{name}"), reason);
+                    self.only_one(section, kind, &name, line);
                 } else {
                     self.main = Some(section.line);
                     self.config.main = Main::read(uci);
                 }
             }
         }
+    }
+
+    fn only_one(&mut self, section: &Section, kind: &str, name: &str, line: u32) {
+        let reason = format!("there is one section of type {kind}, in line {line}");
+        self.remarks.mistake(section.line, format!("{PACKAGE}.{name}"), reason);
     }
 
     /// Notes the files of a list; those of a list that does not count may be missing.
@@ -270,40 +298,91 @@ impl Builder<'_> {
             if domain == other && action != other_action {
                 let section = package.sections.iter().find(|s| package.shown_name(s) == *second);
                 let line = section.map_or(0, |section| section.line);
-                let reason = format!("{domain} is allowed and blocked, here and in {first}");
+                let reason = format!("{domain} has two actions, here and in {first}");
                 self.remarks.warning(line, format!("{PACKAGE}.{second}.domain"), reason);
+            }
+        }
+    }
+
+    /// Every profile has a number, and every rule a profile that exists.
+    fn check_profiles(&mut self, package: &Package) {
+        let line_of = |name: &str| {
+            let section = package.sections.iter().find(|s| package.shown_name(s) == name);
+            section.map_or(0, |section| section.line)
+        };
+        let profiles = match Profile::numbered(self.config.profiles.clone()) {
+            Ok(profiles) => profiles,
+            Err(name) => {
+                let reason = "there are 16 profiles at most, six of them always".to_owned();
+                self.remarks.mistake(line_of(&name), format!("{PACKAGE}.{name}"), reason);
+                return;
+            }
+        };
+        for rule in &self.config.rules {
+            let Some(name) = &rule.profile else { continue };
+            let path = format!("{PACKAGE}.{}.profile", rule.name);
+            let Some(profile) = profiles.iter().find(|profile| profile.name == *name) else {
+                let reason = format!("there is no profile {name}");
+                self.remarks.mistake(line_of(&rule.name), path, reason);
+                continue;
+            };
+            if rule.action == RuleAction::Limit && rule.kbit == 0 && profile.kbit == 0 {
+                let reason = format!("the profile {name} has no rate, and option kbit is 0");
+                self.remarks.mistake(line_of(&rule.name), path, reason);
             }
         }
     }
 
     fn read_files(&mut self) {
         for Wanted { is_blocklist, index, path, sources } in std::mem::take(&mut self.wanted) {
-            let (entries, most) = if is_blocklist {
-                let list = &mut self.config.blocklists[index];
-                (&mut list.entries, list.max_entries as usize)
+            let (mut entries, most) = if is_blocklist {
+                let list = &self.config.blocklists[index];
+                (list.entries.len(), list.max_entries as usize)
             } else {
-                let list = &mut self.config.allowlists[index];
-                (&mut list.entries, list.max_entries as usize)
+                let list = &self.config.allowlists[index];
+                (list.entries.len(), list.max_entries as usize)
             };
             for Source { file, line } in sources {
-                match file::read(&file, is_blocklist, most) {
-                    Ok(read) => {
-                        entries.extend(read.nets);
-                        read.remarks.into_iter().for_each(|r| self.remarks.warning_about(r));
-                    }
+                match self.read_file(is_blocklist, index, &file, most) {
+                    Ok(read) => entries += read,
                     Err(err) => {
                         let reason = format!("{}: {err}", remark::shown(&file.to_string_lossy()));
                         self.remarks.mistake(line, path.as_str(), reason);
                     }
                 }
-                dedup(entries);
-                if entries.len() > most {
+                if entries > most {
                     let reason = format!("the list has more than {most} entries (max_entries)");
                     self.remarks.mistake(line, path.as_str(), reason);
-                    break; // what is left of the files would only take memory
+                    break; // what is left of the files would only take time
                 }
             }
         }
+    }
+
+    /// Reads a file of a list: an allowlist keeps its entries, a blocklist only what they cost.
+    fn read_file(
+        &mut self,
+        is_blocklist: bool,
+        index: usize,
+        file: &Path,
+        most: usize,
+    ) -> Result<usize, file::FileError> {
+        let mut counts = Counts::default();
+        let mut kept = Vec::new();
+        let read = file::read(file, is_blocklist, most, |net, _| {
+            counts.add(&net);
+            if !is_blocklist {
+                kept.push(net);
+            }
+            true
+        })?;
+        if is_blocklist {
+            self.config.blocklists[index].sources.push(ListFile::new(file, counts, &read));
+        } else {
+            self.config.allowlists[index].entries.append(&mut kept);
+        }
+        read.remarks.into_iter().for_each(|remark| self.remarks.warning_about(remark));
+        Ok(counts.sum() as usize)
     }
 
     fn finish_lists(&mut self) {

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{interface, list, main, rule};
+use super::{ddos, interface, list, main, profile, rule};
 
 /// What an option may hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,6 +36,8 @@ pub enum Kind {
     Net,
     /// Domain name.
     Domain,
+    /// Name of a profile.
+    Profile,
 }
 
 impl Kind {
@@ -52,6 +54,7 @@ impl Kind {
             Self::Path => "path",
             Self::Net => "prefix",
             Self::Domain => "domain",
+            Self::Profile => "profile",
         }
     }
 }
@@ -69,6 +72,7 @@ impl fmt::Display for Kind {
             Self::Path => f.write_str("absolute path"),
             Self::Net => f.write_str("IPv4 or IPv6 address or prefix"),
             Self::Domain => f.write_str("domain name"),
+            Self::Profile => f.write_str("name of a profile"),
         }
     }
 }
@@ -115,6 +119,11 @@ impl OptionSpec {
         Self { name, is_list: false, kind, fallback: Fallback::Value(default), about }
     }
 
+    /// An option that need not be there and has no default.
+    pub(super) const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Self {
+        Self { name, is_list: false, kind, fallback: Fallback::Empty, about }
+    }
+
     /// A list.
     pub(super) const fn list(
         name: &'static str,
@@ -150,8 +159,15 @@ pub struct SectionSpec {
 }
 
 /// Every type of section, in the order of the default file.
-pub const SECTIONS: [&SectionSpec; 5] =
-    [&main::SPEC, &interface::SPEC, &list::BLOCKLIST, &list::ALLOWLIST, &rule::SPEC];
+pub const SECTIONS: [&SectionSpec; 7] = [
+    &main::SPEC,
+    &interface::SPEC,
+    &list::BLOCKLIST,
+    &list::ALLOWLIST,
+    &rule::SPEC,
+    &profile::SPEC,
+    &ddos::SPEC,
+];
 
 /// Which of `known` was probably meant by `word`.
 pub(super) fn nearest(

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use sluice_abi::limits::{Limits, prefix_mask};
 use sluice_abi::shield::Rate;
 
 use super::*;
@@ -89,7 +90,7 @@ fn options_md() -> String {
 fn the_default_file_gives_the_defaults() {
     let (config, warnings) = parse(&file("sluice")).unwrap();
     assert_eq!(shown(&warnings), [""; 0]);
-    assert_eq!(config.main, Main::default());
+    assert_eq!((config.main, config.ddos), (Main::default(), Ddos::default()));
     let devices: Vec<_> =
         config.interfaces.iter().map(|i| (i.name.as_str(), i.device.as_str(), i.role)).collect();
     assert_eq!(devices, [("wan", "wan", Role::Wan), ("lan", "br-lan", Role::Lan)]);
@@ -100,9 +101,14 @@ fn the_default_file_gives_the_defaults() {
 fn code_default_file_and_document_name_the_same_options_and_defaults() {
     // Every option that is commented out, put in force.
     let text = file("sluice").replace("\n#\t", "\n\t").replace("\n#config ", "\nconfig ");
-    let (config, warnings) = parse(&text).unwrap();
+    let (mut config, warnings) = parse(&text).unwrap();
     assert_eq!(shown(&warnings), [""; 0]);
-    assert_eq!(config.main, Main::default());
+    let examples = std::mem::take(&mut config.main.management);
+    assert_eq!((config.main, examples.len()), (Main::default(), 1));
+    assert_eq!(
+        config.ddos,
+        Ddos { never_block: config.ddos.never_block.clone(), ..Ddos::default() }
+    );
     assert_eq!((config.blocklists.len(), config.allowlists.len(), config.rules.len()), (1, 1, 1));
 
     let mut remarks = Remarks::new("f".into());
@@ -140,8 +146,9 @@ fn every_example_is_right() {
     assert_eq!(names, ["ddos.uci", "demo.uci", "home.uci", "office.uci"]);
 
     let (ddos, _) = parse(&file("examples/ddos.uci")).unwrap();
-    assert_eq!(ddos.main.source_rate(), Rate { per_second: 5000, burst: 10_000 });
-    assert_eq!(ddos.main.syn_rate(), Rate { per_second: 50, burst: 100 });
+    assert_eq!(ddos.ddos.source, Rate { per_second: 5000, burst: 10_000 });
+    assert_eq!(ddos.ddos.syn, Rate { per_second: 50, burst: 100 });
+    assert_eq!(ddos.ddos.never_block.len(), 1);
     assert_eq!(ddos.allowlists[0].role_bits(), Role::Wan.bit());
     assert_eq!(ddos.blocklists[0].files, [PathBuf::from("/etc/sluice/attackers.list")]);
 }
@@ -200,10 +207,11 @@ fn each_option_of_the_main_section_lands_in_its_field() {
                 option mark_mask 0xc\noption queue 7\noption queues 2\noption netfilter nft\n\
                 option window_packets 11\noption window_bytes 5000\noption inspect_flows 101\n\
                 option inspect_memory_kib 301\noption flows 401\noption idle_tcp_s 12\n\
-                option idle_udp_s 13\noption block_s 20\noption sweep_s 14\noption source_pps 15\n\
-                option source_burst 16\noption syn_pps 17\noption syn_burst 18\n\
-                option source_prefix_v6 19\noption bucket_sets 128\noption on_crash detach\n\
+                option idle_udp_s 13\noption block_s 20\noption sweep_s 14\noption on_crash detach\n\
                 option pin_dir /p\noption run_dir /r\noption log_level debug\n\
+                option held_flows 65\noption reinspect_percent 21\noption reinspect_after_s 22\n\
+                option reinspect_mib 23\noption reinspect_age_s 24\n\
+                option list_memory_kib 4096\nlist management 192.0.2.0/24\n\
                 option manage_offload off\n";
     let (config, warnings) = with(text).unwrap();
     assert_eq!(shown(&warnings), [""; 0]);
@@ -222,20 +230,21 @@ fn each_option_of_the_main_section_lands_in_its_field() {
             inspect_flows: 101,
             inspect_memory_kib: 301,
             flows: 401,
+            held_flows: 65,
+            reinspect_percent: 21,
+            reinspect_after_s: 22,
+            reinspect_mib: 23,
+            reinspect_age_s: 24,
             idle_tcp_s: 12,
             idle_udp_s: 13,
             block_s: 20,
             sweep_s: 14,
-            source_pps: 15,
-            source_burst: 16,
-            syn_pps: 17,
-            syn_burst: 18,
-            source_prefix_v6: 19,
-            bucket_sets: 128,
             on_crash: OnCrash::Detach,
             pin_dir: "/p".into(),
             run_dir: "/r".into(),
             log_level: log::LevelFilter::Debug,
+            list_memory_kib: 4096,
+            management: vec!["192.0.2.0/24".parse().unwrap()],
             manage_offload: ManageOffload::Off,
         }
     );
@@ -276,17 +285,72 @@ fn a_mark_mask_is_checked_and_its_neighbours_are_known() {
 }
 
 #[test]
-fn a_burst_of_zero_is_one_second_and_a_burst_alone_does_nothing() {
-    let (config, _) = with("config sluice main\n\toption source_pps 700\n").unwrap();
-    assert_eq!(config.main.source_rate(), Rate { per_second: 700, burst: 700 });
-    assert_eq!(config.main.syn_rate(), Rate::default());
+fn a_burst_of_zero_is_as_much_as_the_rate_and_a_burst_alone_does_nothing() {
+    let (config, _) = with("config ddos limits\n\toption source_pps 700\n").unwrap();
+    assert_eq!(config.ddos.source, Rate { per_second: 700, burst: 700 });
+    assert_eq!(config.ddos.syn, Rate::default());
     assert_eq!(
-        warnings("config sluice main\n\toption syn_burst 5\n\toption source_burst 5\n"),
+        warnings("config ddos limits\n\toption syn_burst 5\n\toption icmp_burst 5\n"),
         [
-            "f:8: sluice.main.syn_burst: is not used: syn_pps is 0",
-            "f:9: sluice.main.source_burst: is not used: source_pps is 0"
+            "f:8: sluice.limits.syn_burst: is not used: syn_pps is 0",
+            "f:9: sluice.limits.icmp_burst: is not used: icmp_pps is 0"
         ]
     );
+    assert_eq!(
+        mistakes("config ddos a\nconfig ddos b\n"),
+        ["f:8: sluice.b: there is one section of type ddos, in line 7"]
+    );
+}
+
+/// Each option of the section, by what it changes in what the programs are told.
+#[test]
+fn each_option_of_the_ddos_section_lands_in_its_field() {
+    let text = "config ddos limits\noption source_pps 1\noption source_burst 2\noption syn_pps 3\n\
+                option syn_burst 4\noption icmp_pps 5\noption icmp_burst 6\n\
+                option connections_pm 7\noption connections_burst 8\noption destination_pps 9\n\
+                option destination_burst 10\noption destination_syn_pps 11\n\
+                option destination_syn_burst 12\noption amplification_pps 13\n\
+                option amplification_burst 14\noption source_prefix_v6 56\n\
+                option bucket_sets 128\noption bogons 1\noption private_sources 1\n\
+                option martians 0\noption tcp_flags 0\noption multicast_exempt 0\n\
+                option scan_ports 5\noption block_s 15\noption block_max 16\n\
+                list never_block 192.0.2.0/24\n";
+    let (config, warnings) = with(text).unwrap();
+    assert_eq!(shown(&warnings), [""; 0]);
+    let rate = |per_second, burst| Rate { per_second, burst };
+    assert_eq!(
+        config.ddos,
+        Ddos {
+            source: rate(1, 2),
+            syn: rate(3, 4),
+            icmp: rate(5, 6),
+            connections: rate(7, 8),
+            destination: rate(9, 10),
+            destination_syn: rate(11, 12),
+            amplification: rate(13, 14),
+            source_prefix_v6: 56,
+            bucket_sets: 128,
+            checks: Limits::BOGON | Limits::PRIVATE | Limits::SCANS,
+            scan_ports: 5,
+            block_s: 15,
+            block_max: 16,
+            never_block: vec!["192.0.2.0/24".parse().unwrap()],
+        }
+    );
+    let limits = config.ddos.limits();
+    assert_eq!(limits.checks, Limits::BOGON | Limits::PRIVATE | Limits::SCANS);
+    assert_eq!(
+        (limits.source, limits.source_syn, limits.source_icmp, limits.connections),
+        (rate(1, 2), rate(3, 4), rate(5, 6), rate(7, 8))
+    );
+    assert_eq!(
+        (limits.destination, limits.destination_syn, limits.amplification),
+        (rate(9, 10), rate(11, 12), rate(13, 14))
+    );
+    assert_eq!(limits.source_mask_v6, prefix_mask(56));
+    let checks = Ddos::default().limits().checks;
+    let on = Limits::MARTIAN | Limits::TCP_FLAGS | Limits::MULTICAST_EXEMPT | Limits::SCANS;
+    assert_eq!(checks, on);
 }
 
 #[test]
@@ -345,7 +409,7 @@ fn what_is_odd_is_warned_about() {
             "config rule a\n\tlist domain x.example\nconfig rule b\n\tlist domain X.example.\n\
              \toption action allow\n"
         ),
-        ["f:9: sluice.b.domain: x.example is allowed and blocked, here and in a"]
+        ["f:9: sluice.b.domain: x.example has two actions, here and in a"]
     );
     assert_eq!(
         warnings("config blocklist b\n"),
@@ -355,7 +419,7 @@ fn what_is_odd_is_warned_about() {
         mistakes("config rule\n\toption action deny\n"),
         [
             "f:7: sluice.@rule[0].domain: is required",
-            "f:8: sluice.@rule[0].action: 'deny' is not one of allow, block",
+            "f:8: sluice.@rule[0].action: 'deny' is not one of allow, block, limit",
         ]
     );
 }
@@ -383,7 +447,23 @@ fn loading_reads_the_files_of_the_lists() {
     let path = dir.write("sluice", &text);
     let (config, warnings) = Config::load(&path).unwrap();
     let entries = |entries: &[Net]| entries.iter().map(ToString::to_string).collect::<Vec<_>>();
-    assert_eq!(entries(&config.blocklists[0].entries), ["192.0.2.1", "192.0.2.9"]);
+    // A blocklist's files are read again when they are needed.
+    assert_eq!(entries(&config.blocklists[0].entries), ["192.0.2.1"]);
+    let [source] = &config.blocklists[0].sources[..] else { unreachable!() };
+    assert_eq!(source.counts, Counts { v4: 2, ..Counts::default() });
+    let read = || {
+        let mut found = Vec::new();
+        source.entries(|net, line| found.push(format!("{line}:{net}"))).map(|()| found)
+    };
+    assert_eq!(read().unwrap(), ["1:192.0.2.9", "2:192.0.2.1"]);
+    let one = source.find(|net| net.to_string() == "192.0.2.1");
+    assert_eq!(one.map(|(_, line)| line), Some(2));
+    // The same bytes are the same file, whenever they were written.
+    dir.write("bad", "192.0.2.9\n192.0.2.1 # twice\nnonsense\n127.0.0.1\n");
+    assert_eq!(Config::load(&path).unwrap().0.blocklists[0].sources, config.blocklists[0].sources);
+    dir.write("bad", "192.0.2.9\n192.0.2.1 # twice\nnonsense\n127.0.0.2\n");
+    assert_ne!(Config::load(&path).unwrap().0.blocklists[0].sources, config.blocklists[0].sources);
+    assert!(read().unwrap_err().to_string().contains("has changed"));
     assert_eq!(entries(&config.allowlists[0].entries), ["2001:db8::/32"]);
     let places: Vec<_> = warnings.iter().map(|w| (w.file.to_string(), w.line)).collect();
     let bad = bad.display().to_string();
@@ -432,4 +512,70 @@ fn an_empty_file_asks_for_interfaces_only() {
     let error = parse("").unwrap_err();
     assert_eq!(error.mistakes.len(), 2);
     assert!(error.mistakes.iter().all(|mistake| mistake.reason.contains("interface")));
+}
+
+#[test]
+fn a_limit_needs_a_rate_of_the_rule_or_of_its_profile() {
+    let rule = |options: &str| format!("config rule r\n\tlist domain a.test\n{options}");
+    let limit = "\toption action limit\n";
+    let (config, warned) =
+        with(&rule(&format!("{limit}\toption kbit 500\n\toption burst_kib 9\n"))).unwrap();
+    assert_eq!(shown(&warned), [""; 0]);
+    let read = &config.rules[0];
+    assert_eq!((read.action, read.kbit, read.burst_kib), (RuleAction::Limit, 500, 9));
+    assert_eq!(
+        mistakes(&rule(limit)),
+        ["f:9: sluice.r.kbit: is required with action limit, or a profile that has a rate"]
+    );
+    assert_eq!(
+        mistakes(&rule(&format!("{limit}\toption profile video\n"))),
+        ["f:7: sluice.r.profile: the profile video has no rate, and option kbit is 0"]
+    );
+    assert_eq!(
+        mistakes(&rule("\toption action allow\n\toption profile vdeo\n")),
+        ["f:7: sluice.r.profile: there is no profile vdeo"]
+    );
+    assert_eq!(
+        warnings(&rule("\toption kbit 500\n\toption profile video\n")),
+        [
+            "f:9: sluice.r.kbit: is not used with this action",
+            "f:10: sluice.r.profile: is not used with this action"
+        ]
+    );
+    let slow = "config profile slow\n\toption kbit 300\n";
+    with(&format!("{slow}{}", rule(&format!("{limit}\toption profile slow\n")))).unwrap();
+}
+
+#[test]
+fn each_option_of_a_profile_lands_in_its_field_and_the_default_stays() {
+    let text = "config profile games\n\toption class voice\n\toption dscp cs4\n\
+                \toption priority 5\n\toption kbit 6\n\toption burst_kib 7\n\
+                config profile bulk\n\toption dscp le\n\
+                config profile calm\n\toption class video\n\
+                config profile plain\n\toption class video\n\toption dscp none\n";
+    let (config, _) = with(text).unwrap();
+    let own = |name: &str, class, dscp| Profile {
+        name: name.to_owned(),
+        class,
+        dscp,
+        priority: 0,
+        kbit: 0,
+        burst_kib: 0,
+    };
+    let games = own("games", Class::Voice, Some(32));
+    assert_eq!(
+        config.profiles,
+        [
+            Profile { priority: 5, kbit: 6, burst_kib: 7, ..games },
+            own("bulk", Class::None, Some(1)),
+            own("calm", Class::Video, Some(34)),
+            own("plain", Class::Video, None),
+        ]
+    );
+    assert_eq!(mistakes("config profile default\n").len(), 1);
+    let many = (0..11).fold(String::new(), |text, n| text + &format!("config profile p{n}\n"));
+    assert_eq!(
+        mistakes(&many),
+        ["f:17: sluice.p10: there are 16 profiles at most, six of them always"]
+    );
 }

@@ -7,10 +7,11 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 /// How far a feature got.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Not wanted.
+    #[default]
     Off,
     /// Being set up.
     Starting,
@@ -101,6 +102,15 @@ pub struct FlowMap {
     pub evicted: u64,
     /// Decisions that the kernel refused to store.
     pub write_errors: u64,
+    /// Blocked and limited flows, which nothing displaces.
+    pub held: u64,
+    /// How many of those fit.
+    pub held_capacity: u64,
+    /// Blocked and limited flows that found no room: blocked ones are dropped by the mark of their
+    /// connection, others are not limited.
+    pub held_refused: u64,
+    /// Trusted flows that were looked at once more.
+    pub reinspected: u64,
 }
 
 /// A blocklist.
@@ -119,8 +129,36 @@ pub struct List {
     pub last_s_ago: Option<u64>,
 }
 
-/// Everything `status` shows.
+/// The image of the blocklists in the kernel.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ListImage {
+    /// Memory that it takes.
+    pub kib: u64,
+    /// Memory that old and new one may take while lists are replaced, with live entries.
+    pub cap_kib: u64,
+    /// Milliseconds that the last change of the lists took, reading of files included.
+    pub load_ms: u64,
+}
+
+/// Packets dropped for one reason in one place.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Drops {
+    /// Where: `xdp`, `tc`, `netfilter`, `engine`.
+    pub place: String,
+    /// Why; the words are those of `sluice_abi::reason::DropReason`.
+    pub reason: String,
+    /// Name of the interface section; absent where no interface is told apart.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub interface: Option<String>,
+    /// Packets since the counters exist: those of programs outlive the agent.
+    pub packets: u64,
+    /// The same by CPU; empty where CPUs are not told apart.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub cpus: Vec<u64>,
+}
+
+/// Everything `status` shows.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Status {
     /// Version of the agent.
     pub version: String,
@@ -146,6 +184,8 @@ pub struct Status {
     pub features: Vec<Feature>,
     /// Interfaces.
     pub interfaces: Vec<Interface>,
+    /// What was dropped, and why; only reasons that occurred.
+    pub drops: Vec<Drops>,
     /// Rules.
     pub netfilter: Netfilter,
     /// Queue.
@@ -154,6 +194,9 @@ pub struct Status {
     pub flows: FlowMap,
     /// Blocklists.
     pub lists: Vec<List>,
+    /// Their image.
+    #[serde(default)]
+    pub list_image: ListImage,
     /// The firewall's flow offload.
     #[serde(default)]
     pub offload: Offload,

@@ -5,14 +5,18 @@
 
 mod attach;
 pub mod blocklist;
+pub mod bulk;
 mod device;
 pub mod error;
 pub mod feature;
 pub mod flows;
+pub mod layout;
 mod links;
 pub mod object;
+pub mod offenders;
 pub mod pins;
 pub mod plan;
+pub mod profiles;
 mod programs;
 pub mod settings;
 pub mod table;
@@ -20,6 +24,7 @@ pub mod totals;
 pub mod verify;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
@@ -27,21 +32,25 @@ use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::names;
 
 pub use self::blocklist::{Blocklist, Synced};
+pub use self::bulk::Bulk;
 pub use self::error::Error;
 pub use self::feature::{FeatureState, Hook, State};
-pub use self::flows::{Adopted, Flows};
+pub use self::flows::{Adopted, FlowMaps, Flows};
 pub use self::object::Objects;
+pub use self::offenders::Strangers;
 pub use self::plan::{DataplanePlan, InterfacePlan, Sizes, TcWish, XdpWish};
 pub use self::settings::SettingsMap;
 pub use self::totals::{Hits, Totals};
 
 use self::attach::TcPrograms;
 use self::blocklist::Room;
+use self::bulk::{Entries, Live};
 use self::device::Target;
 use self::feature::Held;
 use self::links::Links;
 use self::object::{Loader, open};
 use self::pins::{Mark, Pins};
+use self::profiles::ProfileMap;
 use self::programs::Programs;
 use crate::config::{Net, OnCrash};
 use crate::kernel::Report;
@@ -73,10 +82,16 @@ pub struct Dataplane {
     pub totals: Totals,
     /// Decided flows, unless the fast path cannot run.
     pub flows: Option<Flows>,
+    /// The profiles, unless the fast path cannot run.
+    profiles: Option<ProfileMap>,
     /// The lists, unless the shield cannot run.
     pub blocklist: Option<Blocklist>,
     /// What the lists dropped, unless the shield cannot run.
     pub hits: Option<Hits>,
+    /// The image of the lists, unless the shield cannot run.
+    pub bulk: Option<Bulk>,
+    /// What the shield knows of strangers, unless it cannot run.
+    pub strangers: Option<Strangers>,
 }
 
 impl Dataplane {
@@ -126,13 +141,21 @@ impl Dataplane {
         let failed = |result: &Result<(), Error>| result.as_ref().err().map(Error::chain);
         let mut settings = SettingsMap::new(open(&pins, names::SETTINGS)?)?;
         let totals = Totals::new(open(&pins, names::TOTALS)?)?;
-        let flows = match &fast_path {
+        let (flows, profiles) = match &fast_path {
             Ok(()) => {
-                Some(Flows::new(open(&pins, names::FLOWS)?, open(&pins, names::FLOW_COUNTS)?)?)
+                let maps = FlowMaps {
+                    flows: open(&pins, names::FLOWS)?,
+                    held: open(&pins, names::HELD)?,
+                    limits: open(&pins, names::LIMITS)?,
+                    counts: open(&pins, names::FLOW_COUNTS)?,
+                };
+                let mut profiles = ProfileMap::new(open(&pins, names::PROFILES)?)?;
+                profiles.set(&plan.profiles)?;
+                (Some(Flows::new(maps)?), Some(profiles))
             }
-            Err(_) => None,
+            Err(_) => (None, None),
         };
-        let (blocklist, hits) = match &shield {
+        let (blocklist, hits, bulk) = match &shield {
             Ok(()) => {
                 let sizes = loader.sizes();
                 let room = Room {
@@ -146,14 +169,27 @@ impl Dataplane {
                     open(&pins, names::ALLOW_NETS)?,
                     room,
                 )?;
-                (Some(list), Some(Hits::new(open(&pins, names::LIST_HITS)?)?))
+                let hits = Hits::new(open(&pins, names::LIST_HITS)?)?;
+                (Some(list), Some(hits), Some(Bulk::new(open(&pins, names::BULK)?)?))
             }
-            Err(_) => (None, None),
+            Err(_) => (None, None, None),
+        };
+        let strangers = match &shield {
+            Ok(()) => Some(Strangers::new(
+                open(&pins, names::OFFENDERS)?,
+                open(&pins, names::SCANS)?,
+                open(&pins, names::KNOWN)?,
+                open(&pins, names::OWN)?,
+            )?),
+            Err(_) => None,
         };
         // Before anything is attached: the first packet meets settings and lists in force.
         if let Some(list) = &blocklist {
             let (hosts, nets) = list.has_entries()?;
             settings.set_lists(hosts, nets)?;
+        }
+        if let Some(bulk) = &bulk {
+            settings.set_bulk(bulk.has_entries())?;
         }
         settings.set(plan.settings)?;
         Ok(Self {
@@ -169,8 +205,11 @@ impl Dataplane {
             settings,
             totals,
             flows,
+            profiles,
             blocklist,
             hits,
+            bulk,
+            strangers,
         })
     }
 
@@ -201,6 +240,9 @@ impl Dataplane {
     /// directory and the sizes of maps stay as they are: for others, start anew.
     pub fn apply(&mut self, plan: &DataplanePlan) -> Result<Vec<FeatureState>, Error> {
         self.settings.set(plan.settings)?;
+        if let Some(profiles) = &mut self.profiles {
+            profiles.set(&plan.profiles)?;
+        }
         self.held.retain(|held| {
             let of = |plan: &DataplanePlan| {
                 plan.interfaces.iter().find(|plan| plan.name == held.state.interface).cloned()
@@ -276,18 +318,39 @@ impl Dataplane {
         self.reattach().map(drop)
     }
 
-    /// Replaces what is blocked, and tells the programs which lists are worth a lookup. Nothing
-    /// changes when the lists do not fit.
-    pub fn set_lists(&mut self, lists: &[(u32, &[Net])]) -> Result<Synced, Error> {
-        let Some(blocklist) = &mut self.blocklist else { return Ok(Synced::default()) };
-        let wanted = |host| lists.iter().any(|(_, nets)| nets.iter().any(|n| n.is_host() == host));
+    /// Replaces what lists block, and tells the programs which are worth a lookup. Nothing changes
+    /// when the lists do not fit, or need more than `cap_kib` while old and new ones are in memory.
+    pub fn set_lists(&mut self, mut entries: Entries, cap_kib: u32) -> Result<Synced, Error> {
+        let (Some(blocklist), Some(bulk)) = (&mut self.blocklist, &mut self.bulk) else {
+            return Ok(Synced::default());
+        };
+        entries.sort();
+        let size = if entries.is_empty() {
+            0
+        } else {
+            bulk::measure(&entries).map_err(|error| Error::Image {
+                operation: "size",
+                source: std::io::Error::other(error),
+            })?
+        };
+        let long = entries.take_long();
+        let live = Live { hosts: self.loader.sizes().block_hosts, nets: long.len() as u32 };
+        bulk::check(size, bulk.bytes(), live, cap_kib)?;
+        let prepared = Bulk::prepare(&entries, size)?;
+        drop(entries);
         // On before the first entry, off after the last.
         let (hosts, nets) = blocklist.has_entries()?;
+        let wanted = |host| long.iter().any(|(net, _)| net.is_host() == host);
         self.settings.set_lists(hosts || wanted(true), nets || wanted(false))?;
-        let synced = blocklist.sync(lists, clock::monotonic_s());
+        let synced = blocklist.sync_entries(long.into_iter(), clock::monotonic_s());
         let (hosts, nets) = blocklist.has_entries()?;
         self.settings.set_lists(hosts, nets)?;
-        synced
+        let synced = synced?;
+        let (before, after) = (bulk.has_entries(), prepared.has_entries());
+        self.settings.set_bulk((before.0 || after.0, before.1 || after.1))?;
+        bulk.replace(prepared)?;
+        self.settings.set_bulk(bulk.has_entries())?;
+        Ok(Synced { image: size, ..synced })
     }
 
     /// Blocks `net` for a time on account of `list`.
@@ -296,6 +359,14 @@ impl Dataplane {
         blocklist.block(net, list, expires_s)?;
         let (hosts, nets) = blocklist.has_entries()?;
         self.settings.set_lists(hosts, nets)
+    }
+
+    /// Tells the programs which addresses are the router's, and which checks cannot be in force with
+    /// them.
+    pub fn set_own(&mut self, addresses: &[IpAddr], withheld: u32) -> Result<(), Error> {
+        let Some(strangers) = &mut self.strangers else { return Ok(()) };
+        let filter = strangers.set_own(addresses)?;
+        self.settings.set_own(filter, withheld)
     }
 
     /// Ends it. With `keep` programs and maps stay in force until the next start.

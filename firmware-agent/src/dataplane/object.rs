@@ -8,8 +8,10 @@ use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::counter::Counter;
-use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowState};
+use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowLimit, FlowState};
+use sluice_abi::limits::{KNOWN_SETS, KnownSet, OWN_MAX, Offenders, SCANS, Scan};
 use sluice_abi::names;
+use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
 use sluice_abi::shield::{AllowEntry, BlockEntry, BucketSet, ListHits};
 
@@ -63,6 +65,8 @@ enum Sized {
     BlockHosts,
     BlockNets,
     AllowNets,
+    Held,
+    Limits,
 }
 
 impl Sized {
@@ -74,6 +78,8 @@ impl Sized {
             names::BLOCK_HOSTS => Self::BlockHosts,
             names::BLOCK_NETS => Self::BlockNets,
             names::ALLOW_NETS => Self::AllowNets,
+            names::HELD => Self::Held,
+            names::LIMITS => Self::Limits,
             _ => return None,
         })
     }
@@ -86,6 +92,8 @@ impl Sized {
             Self::BlockHosts => &mut sizes.block_hosts,
             Self::BlockNets => &mut sizes.block_nets,
             Self::AllowNets => &mut sizes.allow_nets,
+            Self::Held => &mut sizes.held_keys,
+            Self::Limits => &mut sizes.held_slots,
         }
     }
 
@@ -94,7 +102,8 @@ impl Sized {
         match self {
             Self::Flows => 256,
             Self::FlowCounts => 128,
-            Self::Buckets | Self::BlockHosts | Self::BlockNets => 64,
+            Self::Buckets | Self::BlockHosts | Self::BlockNets | Self::Held => 64,
+            Self::Limits => 32,
             Self::AllowNets => 16,
         }
     }
@@ -121,6 +130,8 @@ pub(super) fn usable(mut sizes: Sizes) -> Sizes {
         Sized::BlockHosts,
         Sized::BlockNets,
         Sized::AllowNets,
+        Sized::Held,
+        Sized::Limits,
     ] {
         let size = map.size(&mut sizes);
         *size = (*size).max(1);
@@ -249,6 +260,12 @@ impl Loader {
     /// Removes the pins of maps that have another shape than ours.
     fn drop_misshapen(&mut self, pins: &Pins) -> Result<(), Error> {
         for (name, wanted) in self.shapes() {
+            for other in pins.other_layouts(name)? {
+                let shown = other.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                log::info!("pinned map {name} is made anew: {shown} has another layout");
+                self.notes.push(format!("map {name}: made anew, its entries are lost"));
+                pins.remove_other(&other)?;
+            }
             let path = pins.map(name);
             if !path.exists() {
                 continue;
@@ -265,7 +282,7 @@ impl Loader {
         Ok(())
     }
 
-    fn shapes(&self) -> [(&'static str, Shape); 9] {
+    fn shapes(&self) -> [(&'static str, Shape); 17] {
         let map = |name, kind, key: usize, value: usize, max_entries| {
             let shape = Shape { kind, key_size: key as u32, value_size: value as u32, max_entries };
             (name, shape)
@@ -277,6 +294,9 @@ impl Loader {
         let shapes = [
             map(names::FLOWS, MapType::LruHash, size_of::<FlowKey>(), size_of::<FlowState>(), sizes.flows_keys),
             map(names::FLOW_COUNTS, MapType::PerCpuArray, index, size_of::<FlowCount>(), sizes.flow_slots),
+            map(names::HELD, MapType::Hash, size_of::<FlowKey>(), size_of::<FlowState>(), sizes.held_keys),
+            map(names::LIMITS, MapType::Array, index, size_of::<FlowLimit>(), sizes.held_slots),
+            map(names::PROFILES, MapType::Array, index, size_of::<Profile>(), Profile::COUNT),
             map(names::TOTALS, MapType::PerCpuArray, index, size_of::<u64>(), totals),
             map(names::SETTINGS, MapType::Array, index, size_of::<Settings>(), 1),
             map(names::BLOCK_HOSTS, MapType::Hash, addr, size_of::<BlockEntry>(), sizes.block_hosts),
@@ -284,6 +304,11 @@ impl Loader {
             map(names::ALLOW_NETS, MapType::LpmTrie, prefix, size_of::<AllowEntry>(), sizes.allow_nets),
             map(names::LIST_HITS, MapType::PerCpuArray, index, size_of::<ListHits>(), names::LISTS_MAX),
             map(names::BUCKETS, MapType::Array, index, size_of::<BucketSet>(), sizes.bucket_sets),
+            map(names::BULK, MapType::ArrayOfMaps, index, size_of::<u32>(), 1),
+            map(names::OFFENDERS, MapType::PerCpuArray, index, size_of::<Offenders>(), 1),
+            map(names::SCANS, MapType::Array, index, size_of::<Scan>(), SCANS),
+            map(names::KNOWN, MapType::Array, index, size_of::<KnownSet>(), KNOWN_SETS),
+            map(names::OWN, MapType::Hash, addr, 4, OWN_MAX),
         ];
         shapes
     }

@@ -1,6 +1,6 @@
 //! The directory on bpffs where maps and links outlive the agent.
 //!
-//! `<dir>/v<ABI>/maps/<NAME>` and `<dir>/v<ABI>/links/<hook>-<ifindex>`. A device is named by its
+//! `<dir>/v<ABI>/maps/<NAME>-<layout>` and `<dir>/v<ABI>/links/<hook>-<ifindex>`. A device is named by its
 //! index: it stays when the device is renamed and is never given out twice in a namespace, and
 //! bpffs refuses names with a dot, which VLAN devices have. Two agents with one directory are kept
 //! apart elsewhere (by the control socket): bpffs has no files to lock.
@@ -14,6 +14,7 @@ use nix::unistd::geteuid;
 use sluice_abi::ABI_VERSION;
 
 use super::error::Error;
+use super::layout;
 use crate::sys::bpffs;
 
 /// What a pin under `links` holds, or what an empty directory there reminds of.
@@ -106,7 +107,18 @@ impl Pins {
     /// Path of a pinned map.
     #[must_use]
     pub fn map(&self, name: &str) -> PathBuf {
-        self.maps.join(name)
+        self.maps.join(layout::pin(name))
+    }
+
+    /// Paths of pins of the map called `name` in other layouts than ours.
+    pub fn other_layouts(&self, name: &str) -> Result<Vec<PathBuf>, Error> {
+        let ours = self.map(name);
+        let mut others = entries(&self.maps)?;
+        others.retain(|path| {
+            let file = path.file_name().and_then(|file| file.to_str());
+            *path != ours && file.is_some_and(|file| layout::is_pin_of(file, name))
+        });
+        Ok(others)
     }
 
     /// Path of a pinned link.
@@ -144,6 +156,11 @@ impl Pins {
     /// Removes a map's pin; without it is fine too.
     pub fn remove_map(&self, name: &str) -> Result<(), Error> {
         remove(&self.map(name))
+    }
+
+    /// Removes the pin of a map in another layout.
+    pub fn remove_other(&self, path: &Path) -> Result<(), Error> {
+        remove(path)
     }
 
     /// Removes everything, the directory included. Whatever else lies in it stays, and so does it.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use sluice_abi::attach::Role;
+use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
 
 pub use crate::config::{OnCrash, XdpWish};
@@ -23,7 +24,12 @@ pub struct DataplanePlan {
     pub settings: Settings,
     /// What a crash of the agent leaves on the devices.
     pub on_crash: OnCrash,
+    /// What flows of each profile look like when they leave.
+    pub profiles: Profiles,
 }
+
+/// Profiles by number.
+pub type Profiles = [Profile; Profile::COUNT as usize];
 
 /// One interface.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,8 +65,12 @@ pub enum TcWish {
 pub struct Sizes {
     /// Keys of decided flows; a connection behind NAT has two.
     pub flows_keys: u32,
-    /// Decided connections.
+    /// Decided connections, blocked and limited ones included.
     pub flow_slots: u32,
+    /// Keys of blocked and limited flows.
+    pub held_keys: u32,
+    /// Blocked and limited connections.
+    pub held_slots: u32,
     /// Sets of four source buckets; rounded up to a power of two.
     pub bucket_sets: u32,
     /// Listed addresses.
@@ -76,7 +86,9 @@ impl Default for Sizes {
     fn default() -> Self {
         Self {
             flows_keys: 16_384,
-            flow_slots: 8_192,
+            flow_slots: 10_240,
+            held_keys: 4_096,
+            held_slots: 2_048,
             bucket_sets: 4_096,
             block_hosts: 32_768,
             block_nets: 4_096,

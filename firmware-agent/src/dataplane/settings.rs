@@ -1,15 +1,20 @@
 //! `SETTINGS`: what running programs are told. Only the agent writes it.
 
 use aya::maps::{Array, Map, MapData};
+use sluice_abi::limits::OWN_WORDS;
 use sluice_abi::settings::Settings;
 use sluice_abi::{ABI_VERSION, names};
 
 use super::error::Error;
+use crate::sys::clock;
 
 /// The one entry of `SETTINGS`.
 pub struct SettingsMap {
     map: Array<MapData, Settings>,
     current: Settings,
+    /// Which checks are wanted; some are not in force while [`Self::withheld`] says so.
+    wanted: u32,
+    withheld: u32,
 }
 
 impl SettingsMap {
@@ -17,7 +22,7 @@ impl SettingsMap {
     pub fn new(map: Map) -> Result<Self, Error> {
         let map = Array::try_from(map).map_err(Error::map(names::SETTINGS, "open"))?;
         let current = map.get(&0, 0).map_err(Error::map(names::SETTINGS, "read"))?;
-        Ok(Self { map, current })
+        Ok(Self { map, current, wanted: current.limits.checks, withheld: 0 })
     }
 
     /// What the programs were told last.
@@ -26,22 +31,46 @@ impl SettingsMap {
         &self.current
     }
 
-    /// Tells the programs something new. ABI version, generation and the bits that say which lists
-    /// have entries are not taken from `settings`.
+    /// Tells the programs something new. ABI version, generation, the bits that say which lists
+    /// have entries, own addresses and the kernel's clock are not taken from `settings`.
     pub fn set(&mut self, mut settings: Settings) -> Result<(), Error> {
         settings.flags = settings.flags & !Self::LISTS | self.current.flags & Self::LISTS;
+        settings.limits.own = self.current.limits.own;
+        self.wanted = settings.limits.checks;
         self.write(settings)
+    }
+
+    /// Tells the programs which addresses may be the router's, and which checks cannot
+    /// be in force with the addresses that it has.
+    pub fn set_own(&mut self, own: [u32; OWN_WORDS], withheld: u32) -> Result<(), Error> {
+        self.withheld = withheld;
+        let mut settings = self.current;
+        settings.limits.own = own;
+        if self.completed(settings) == self.current { Ok(()) } else { self.write(settings) }
     }
 
     /// Tells the programs which lists are worth a lookup.
     pub fn set_lists(&mut self, hosts: bool, nets: bool) -> Result<(), Error> {
         let mut settings = self.current;
-        settings.flags &= !Self::LISTS;
+        settings.flags &= !(Settings::BLOCK_HOSTS | Settings::BLOCK_NETS);
         if hosts {
             settings.flags |= Settings::BLOCK_HOSTS;
         }
         if nets {
             settings.flags |= Settings::BLOCK_NETS;
+        }
+        if settings == self.current { Ok(()) } else { self.write(settings) }
+    }
+
+    /// Tells the programs whether the image of the lists has IPv4 addresses, and IPv6 prefixes.
+    pub fn set_bulk(&mut self, (v4, v6): (bool, bool)) -> Result<(), Error> {
+        let mut settings = self.current;
+        settings.flags &= !(Settings::BULK_V4 | Settings::BULK_V6);
+        if v4 {
+            settings.flags |= Settings::BULK_V4;
+        }
+        if v6 {
+            settings.flags |= Settings::BULK_V6;
         }
         if settings == self.current { Ok(()) } else { self.write(settings) }
     }
@@ -56,9 +85,17 @@ impl SettingsMap {
         if settings == self.current { Ok(()) } else { self.write(settings) }
     }
 
-    const LISTS: u32 = Settings::BLOCK_HOSTS | Settings::BLOCK_NETS;
+    const LISTS: u32 =
+        Settings::BLOCK_HOSTS | Settings::BLOCK_NETS | Settings::BULK_V4 | Settings::BULK_V6;
 
-    fn write(&mut self, mut settings: Settings) -> Result<(), Error> {
+    fn completed(&self, mut settings: Settings) -> Settings {
+        settings.limits.checks = self.wanted & !self.withheld;
+        settings.limits = settings.limits.completed(clock::tick());
+        settings
+    }
+
+    fn write(&mut self, settings: Settings) -> Result<(), Error> {
+        let mut settings = self.completed(settings);
         settings.abi = ABI_VERSION;
         settings.generation = self.current.generation.wrapping_add(1);
         self.map.set(0, settings, 0).map_err(Error::map(names::SETTINGS, "write"))?;

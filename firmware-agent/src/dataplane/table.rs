@@ -10,7 +10,10 @@ use std::time::Duration;
 use sluice_abi::flow::{Direction, FlowCount, FlowKey};
 use sluice_abi::verdict::{Reason, Verdict};
 
-/// Numbers below a bound, each given out once at a time.
+/// How long a TCP flow may be silent once it was seen to close.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// Numbers of a range, each given out once at a time.
 #[derive(Debug)]
 pub struct Slots {
     free: Vec<u32>,
@@ -19,10 +22,10 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// All numbers below `bound` are free.
+    /// All numbers from `first` on and below `bound` are free.
     #[must_use]
-    pub const fn new(bound: u32) -> Self {
-        Self { free: Vec::new(), fresh: 0, bound }
+    pub const fn new(first: u32, bound: u32) -> Self {
+        Self { free: Vec::new(), fresh: first, bound }
     }
 
     /// A free number, if there is one.
@@ -56,6 +59,17 @@ pub struct Hello {
     pub alpn: Box<[Box<str>]>,
 }
 
+/// What a decided flow gets beside its verdict.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Treatment {
+    /// Number of its profile; 0 is none in particular.
+    pub profile: u8,
+    /// The rate that a limited flow is held to, in kbit/s.
+    pub kbit: u32,
+    /// Its burst, in bits.
+    pub burst: u32,
+}
+
 /// A decision to be recorded.
 #[derive(Clone, Debug)]
 pub struct Decision {
@@ -65,6 +79,8 @@ pub struct Decision {
     pub nat_key: Option<(FlowKey, Direction)>,
     /// What was decided.
     pub verdict: Verdict,
+    /// What comes with it.
+    pub treatment: Treatment,
     /// Why.
     pub reason: Reason,
     /// How long the flow may be silent before it is forgotten.
@@ -78,6 +94,29 @@ pub struct Decision {
     pub rule: Option<Box<str>>,
     /// Packets that the queue saw.
     pub inspected_packets: u32,
+    /// Whether conntrack did not know the connection yet, so that the other key may be missing.
+    pub is_partial: bool,
+}
+
+impl Decision {
+    /// Whether no flood of other flows may displace it.
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        matches!(self.verdict, Verdict::Blocked | Verdict::Limited)
+    }
+}
+
+/// When trusted flows are looked at once more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Reinspection {
+    /// Share of flows that are chosen by lot, in percent.
+    pub percent: u8,
+    /// How long after its decision a chosen flow is looked at again.
+    pub after: Duration,
+    /// A flow is looked at again whenever it has sent so many bytes; 0 for never.
+    pub bytes: u64,
+    /// A flow is looked at again whenever it is so old; zero for never.
+    pub age: Duration,
 }
 
 /// A decision in force.
@@ -93,6 +132,16 @@ pub struct Record {
     pub active_ns: u64,
     /// What the slot had counted for others.
     baseline: FlowCount,
+    /// Bytes that it had sent at the last sweep.
+    bytes: u64,
+    /// When it was last seen to close; 0 for never.
+    closing_ns: u64,
+    /// When it is to be looked at again by lot; 0 for never.
+    drawn_ns: u64,
+    /// Time and bytes of the last decision about it.
+    checked: (u64, u64),
+    /// Since when it is being looked at again, and the kernel has no decision about it; 0 for not.
+    reopened_ns: u64,
 }
 
 impl Record {
@@ -112,7 +161,14 @@ impl Record {
             reply_packets: count.reply_packets.wrapping_sub(base.reply_packets),
             reply_bytes: count.reply_bytes.wrapping_sub(base.reply_bytes),
             last_seen_ns: self.active_ns_of(count),
+            closing_ns: count.closing_ns,
         }
+    }
+
+    /// Whether it is being looked at again.
+    #[must_use]
+    pub const fn is_reopened(&self) -> bool {
+        self.reopened_ns != 0
     }
 
     const fn active_ns_of(&self, count: &FlowCount) -> u64 {
@@ -120,13 +176,36 @@ impl Record {
         if count.last_seen_ns > self.active_ns { count.last_seen_ns } else { self.active_ns }
     }
 
-    const fn is_over(&self, now_ns: u64) -> bool {
+    fn is_over(&self, now_ns: u64) -> bool {
         if self.decision.expires_s == 0 {
+            let mut timeout = self.decision.idle_timeout;
+            if self.is_closing() {
+                timeout = timeout.min(CLOSING);
+            }
             // The kernel's stamps can be ahead of `now_ns`, which was read before them.
-            now_ns.saturating_sub(self.active_ns) as u128 >= self.decision.idle_timeout.as_nanos()
+            u128::from(now_ns.saturating_sub(self.active_ns)) >= timeout.as_nanos()
         } else {
-            now_ns / 1_000_000_000 >= self.decision.expires_s as u64
+            now_ns / 1_000_000_000 >= u64::from(self.decision.expires_s)
         }
+    }
+
+    /// Whether FIN or RST was seen and nothing came that shows that the flow goes on: one side may
+    /// still send for long, and anybody can forge an end.
+    fn is_closing(&self) -> bool {
+        self.decision.verdict == Verdict::Trusted
+            && self.closing_ns > self.decided_ns
+            && u128::from(self.active_ns.saturating_sub(self.closing_ns)) < CLOSING.as_nanos()
+    }
+
+    fn is_due(&self, now_ns: u64, policy: &Reinspection) -> bool {
+        let (checked_ns, checked_bytes) = self.checked;
+        let is_old = !policy.age.is_zero()
+            && u128::from(now_ns.saturating_sub(checked_ns)) >= policy.age.as_nanos();
+        let is_large =
+            policy.bytes != 0 && self.bytes.saturating_sub(checked_bytes) >= policy.bytes;
+        self.decision.verdict == Verdict::Trusted
+            && !self.is_closing()
+            && (is_old || is_large || self.drawn_ns != 0 && now_ns >= self.drawn_ns)
     }
 }
 
@@ -155,41 +234,52 @@ pub struct Action {
 /// Where a new record is counted, and what had to go for it.
 #[derive(Debug)]
 pub struct Placed {
-    /// Slot for the states of all keys of the decision.
-    pub slot: u32,
+    /// Slot for the states of all keys of the decision; `None` when there is no room for another
+    /// blocked or limited flow: then there is no record.
+    pub slot: Option<u32>,
     /// Records that ended. Remove their keys from the kernel *before* writing the new ones, except
     /// the keys that both have.
     pub ended: Vec<Action>,
 }
 
-/// Decided flows; as many as there are slots.
+/// Decided flows; as many as there are slots. Those of blocked and limited flows come first and are
+/// their own, so that nothing else takes their place.
 #[derive(Debug)]
 pub struct FlowTable {
+    held_slots: Slots,
     slots: Slots,
+    /// Slots of blocked and limited flows are below it.
+    held_max: u32,
+    held: u32,
     records: HashMap<u32, Record>,
     by_key: HashMap<FlowKey, u32>,
-    /// Silent longest first.
+    /// Silent longest first; no blocked or limited flows.
     by_activity: BTreeSet<(u64, u32)>,
     evicted: u64,
+    refused: u64,
 }
 
 impl FlowTable {
-    /// An empty table for `capacity` flows (at least one).
+    /// An empty table for `held` blocked and limited flows and `capacity` others (at least one).
     #[must_use]
-    pub fn new(capacity: u32) -> Self {
+    pub fn new(held: u32, capacity: u32) -> Self {
         Self {
-            slots: Slots::new(capacity.max(1)),
+            held_slots: Slots::new(0, held),
+            slots: Slots::new(held, held.saturating_add(capacity.max(1))),
+            held_max: held,
+            held: 0,
             records: HashMap::new(),
             by_key: HashMap::new(),
             by_activity: BTreeSet::new(),
             evicted: 0,
+            refused: 0,
         }
     }
 
     /// Records a decision. `count` reads what a slot has counted so far.
     ///
     /// A flow that has a record is decided anew. When the table is full, the flow that was silent
-    /// longest at the last sweep goes.
+    /// longest at the last sweep goes; a blocked or limited flow is refused instead.
     pub fn insert(
         &mut self,
         decision: Decision,
@@ -203,23 +293,104 @@ impl FlowTable {
                 ended.extend(self.end(slot, Cause::Replaced));
             }
         }
-        let slot = loop {
-            if let Some(slot) = self.slots.take() {
-                break slot;
-            }
-            // Without a free slot there is a record in each, so one can go.
-            if let Some((_, slot)) = self.by_activity.first().copied() {
-                ended.extend(self.end(slot, Cause::Displaced));
-            }
+        let slot = if decision.is_held() {
+            let Some(slot) = self.held_slots.take() else {
+                self.refused += 1;
+                return Placed { slot: None, ended };
+            };
+            self.held += 1;
+            slot
+        } else {
+            let slot = loop {
+                if let Some(slot) = self.slots.take() {
+                    break slot;
+                }
+                // Without a free slot there is a record in each, so one can go.
+                if let Some((_, slot)) = self.by_activity.first().copied() {
+                    ended.extend(self.end(slot, Cause::Displaced));
+                }
+            };
+            self.by_activity.insert((now_ns, slot));
+            slot
         };
         for (key, _) in keys {
             self.by_key.insert(*key, slot);
         }
-        let baseline = count(slot);
-        let record = Record { decision, slot, decided_ns: now_ns, active_ns: now_ns, baseline };
+        let record = Record {
+            decision,
+            slot,
+            decided_ns: now_ns,
+            active_ns: now_ns,
+            baseline: count(slot),
+            bytes: 0,
+            closing_ns: 0,
+            drawn_ns: 0,
+            checked: (now_ns, 0),
+            reopened_ns: 0,
+        };
         self.records.insert(slot, record);
-        self.by_activity.insert((now_ns, slot));
-        Placed { slot, ended }
+        Placed { slot: Some(slot), ended }
+    }
+
+    /// Notes that the flow `key` is to be looked at again at `at_ns`.
+    pub fn draw(&mut self, key: &FlowKey, at_ns: u64) {
+        if let Some(record) = self.record_mut(key) {
+            record.drawn_ns = at_ns;
+        }
+    }
+
+    /// Flows that are to be looked at again, `most` at most: forget their decisions in the kernel.
+    /// Also those where that was asked for at a sweep before and no packet was seen since.
+    pub fn reopen(&mut self, now_ns: u64, policy: &Reinspection, most: usize) -> Vec<FlowKey> {
+        let due = self.records.values_mut().filter(|record| {
+            if record.is_reopened() {
+                now_ns > record.reopened_ns
+            } else {
+                record.is_due(now_ns, policy)
+            }
+        });
+        due.take(most)
+            .map(|record| {
+                record.reopened_ns = now_ns;
+                record.decision.key.0
+            })
+            .collect()
+    }
+
+    /// A flow that was looked at again stays as it is. `false` when it was not.
+    pub fn confirm(&mut self, key: &FlowKey, now_ns: u64) -> bool {
+        let Some(record) = self.record_mut(key).filter(|record| record.is_reopened()) else {
+            return false;
+        };
+        record.reopened_ns = 0;
+        record.drawn_ns = 0;
+        record.checked = (now_ns, record.bytes);
+        true
+    }
+
+    /// Flows whose other key was not known when they were decided, `most` at most.
+    #[must_use]
+    pub fn with_one_key(&self, most: usize) -> Vec<(FlowKey, Direction)> {
+        let lone = self.records.values().filter(|record| record.decision.is_partial);
+        lone.take(most).map(|record| record.decision.key).collect()
+    }
+
+    /// Notes what conntrack knows about the keys of a flow by now: none but its own, or another.
+    /// `false` when the other belongs to another record.
+    pub fn complete(&mut self, key: &FlowKey, nat_key: Option<(FlowKey, Direction)>) -> bool {
+        let Some(slot) = self.by_key.get(key).copied() else { return false };
+        let other = nat_key.map(|(key, _)| key);
+        let taken = other.is_some_and(|other| self.by_key.contains_key(&other));
+        let Some(record) = self.records.get_mut(&slot) else { return false };
+        record.decision.is_partial = false;
+        if taken {
+            return false;
+        }
+        record.decision.nat_key = nat_key;
+        if let Some(other) = other {
+            self.by_key.insert(other, slot);
+        }
+        true
     }
 
     /// Learns what happened since the last sweep, and ends what is over: flows that were silent for
@@ -233,15 +404,20 @@ impl FlowTable {
     ) -> Vec<Action> {
         let mut over = Vec::new();
         for (slot, record) in &mut self.records {
-            let active_ns = record.active_ns_of(&count(*slot));
+            let count = count(*slot);
+            let active_ns = record.active_ns_of(&count);
             if active_ns != record.active_ns {
-                self.by_activity.remove(&(record.active_ns, *slot));
-                self.by_activity.insert((active_ns, *slot));
+                if self.by_activity.remove(&(record.active_ns, *slot)) {
+                    self.by_activity.insert((active_ns, *slot));
+                }
                 record.active_ns = active_ns;
             }
+            record.closing_ns = count.closing_ns;
+            let sent = record.sent(&count);
+            record.bytes = sent.original_bytes.wrapping_add(sent.reply_bytes);
             if record.is_over(now_ns) {
                 over.push((*slot, Cause::Expired));
-            } else if !record.keys().all(&present) {
+            } else if !record.is_reopened() && !record.keys().all(&present) {
                 over.push((*slot, Cause::Evicted));
                 self.evicted += 1;
             }
@@ -278,6 +454,28 @@ impl FlowTable {
         self.records.is_empty()
     }
 
+    /// Number of blocked and limited flows.
+    #[must_use]
+    pub const fn held(&self) -> u32 {
+        self.held
+    }
+
+    /// How many of those there can be.
+    #[must_use]
+    pub const fn held_max(&self) -> u32 {
+        self.held_max
+    }
+
+    /// Blocked and limited flows that found no room.
+    #[must_use]
+    pub const fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    fn record_mut(&mut self, key: &FlowKey) -> Option<&mut Record> {
+        self.records.get_mut(self.by_key.get(key)?)
+    }
+
     /// Records that the kernel forgot, as far as sweeps noticed.
     #[must_use]
     pub const fn evicted(&self) -> u64 {
@@ -289,8 +487,13 @@ impl FlowTable {
         for key in record.keys() {
             self.by_key.remove(key);
         }
-        self.by_activity.remove(&(record.active_ns, slot));
-        self.slots.give(slot);
+        if slot < self.held_max {
+            self.held -= 1;
+            self.held_slots.give(slot);
+        } else {
+            self.by_activity.remove(&(record.active_ns, slot));
+            self.slots.give(slot);
+        }
         Some(Action { record, cause })
     }
 }

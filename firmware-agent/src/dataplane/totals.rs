@@ -32,6 +32,13 @@ impl Totals {
         Ok(sum)
     }
 
+    /// One counter of the interface in `slot`, by CPU.
+    pub fn per_cpu(&self, slot: u32, counter: Counter) -> Result<Vec<u64>, Error> {
+        let mut cpus = Vec::new();
+        values(&self.map, counter.index(slot), names::TOTALS, |value: u64| cpus.push(value))?;
+        Ok(cpus)
+    }
+
     /// Every counter of the interface in `slot`, by its name.
     pub fn of(&self, slot: u32) -> Result<BTreeMap<&'static str, u64>, Error> {
         Counter::ALL

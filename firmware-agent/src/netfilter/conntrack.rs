@@ -28,6 +28,7 @@ const STATUS: u16 = 3;
 const TIMEOUT: u16 = 7;
 const MARK: u16 = 8;
 const ID: u16 = 12;
+const MARK_MASK: u16 = 21;
 
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTO: u16 = 2;
@@ -143,6 +144,13 @@ impl Connection {
         [self.original.flow(), (behind, reply_way.reversed())]
     }
 
+    /// Whether packets take the short way past the forward chain.
+    #[must_use]
+    pub const fn is_offloaded(&self) -> bool {
+        // `IPS_OFFLOAD`, `IPS_HW_OFFLOAD`.
+        self.status & (1 << 14 | 1 << 15) != 0
+    }
+
     /// Whether addresses or ports are translated.
     #[must_use]
     pub fn is_translated(&self) -> bool {
@@ -192,6 +200,24 @@ impl Conntrack {
             Ok(()) => Ok(true),
             Err(error) if error.errno() == Some(libc::ENOENT) => Ok(false),
             Err(error) => Err(ConntrackError::new("delete a connection", error)),
+        }
+    }
+
+    /// Sets the bits under `mask` in the mark of a connection. `false` when it is gone.
+    pub fn set_mark(
+        &mut self,
+        connection: &Connection,
+        mask: u32,
+        value: u32,
+    ) -> Result<bool, ConntrackError> {
+        let attributes = |builder: &mut Builder| {
+            builder.attr(MARK, &value.to_be_bytes());
+            builder.attr(MARK_MASK, &mask.to_be_bytes());
+        };
+        match self.ask(NEW, &connection.original, attributes, |_| ()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(ConntrackError::new("mark a connection", error)),
         }
     }
 

@@ -25,6 +25,14 @@ config allowlist good
 config rule ads
 	list domain ads.test
 	list domain tracker.test
+config rule slow
+	option action limit
+	option profile games
+	list domain slow.test
+config profile games
+	option kbit 1000
+config ddos limits
+	option martians 1
 ";
 
 fn plan(text: &str) -> Plan {
@@ -47,6 +55,7 @@ fn with(kind: &str, option: &str, value: &str) -> Plan {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a line for each option")]
 fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
     use Change::{None, Reattach, Restart, Update};
     #[rustfmt::skip]
@@ -63,21 +72,23 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
         ("sluice", "inspect_flows", "101", Restart),
         ("sluice", "inspect_memory_kib", "301", Restart),
         ("sluice", "flows", "401", Restart),
+        ("sluice", "held_flows", "65", Restart),
+        ("sluice", "reinspect_percent", "2", Update),
+        ("sluice", "reinspect_after_s", "22", Update),
+        ("sluice", "reinspect_mib", "23", Update),
+        ("sluice", "reinspect_age_s", "24", Update),
         ("sluice", "idle_tcp_s", "12", Update),
         ("sluice", "idle_udp_s", "13", Update),
         ("sluice", "block_s", "20", Update),
         ("sluice", "sweep_s", "14", Update),
-        ("sluice", "source_pps", "15", Update),
-        ("sluice", "source_burst", "16", Update),
-        ("sluice", "syn_pps", "17", Update),
-        ("sluice", "syn_burst", "18", Update),
-        ("sluice", "source_prefix_v6", "19", Update),
-        ("sluice", "bucket_sets", "128", Restart),
         ("sluice", "on_crash", "detach", Update),
         ("sluice", "pin_dir", "/p", Restart),
         ("sluice", "run_dir", "/r", Restart),
         // Read by the agent itself.
         ("sluice", "log_level", "debug", None),
+        ("sluice", "list_memory_kib", "4096", Update),
+        ("sluice", "management", "192.0.2.99", Update),
+        ("sluice", "manage_offload", "off", Update),
         ("interface", "device", "eth9", Reattach),
         ("interface", "role", "lan", Reattach),
         ("interface", "xdp", "native", Reattach),
@@ -91,6 +102,40 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
         ("rule", "enabled", "0", Update),
         ("rule", "action", "allow", Update),
         ("rule", "domain", "other.test", Update),
+        // The rule blocks.
+        ("rule", "kbit", "9", None),
+        ("rule", "burst_kib", "9", None),
+        ("rule", "profile", "video", None),
+        ("profile", "class", "voice", Update),
+        ("profile", "dscp", "ef", Update),
+        ("profile", "priority", "3", Update),
+        ("profile", "kbit", "9", Update),
+        ("profile", "burst_kib", "9", Update),
+        ("ddos", "source_pps", "15", Update),
+        ("ddos", "syn_pps", "17", Update),
+        ("ddos", "icmp_pps", "5", Update),
+        ("ddos", "connections_pm", "5", Update),
+        ("ddos", "destination_pps", "5", Update),
+        ("ddos", "destination_syn_pps", "5", Update),
+        ("ddos", "amplification_pps", "5", Update),
+        ("ddos", "source_prefix_v6", "19", Update),
+        ("ddos", "source_burst", "16", Update),
+        ("ddos", "syn_burst", "16", Update),
+        ("ddos", "icmp_burst", "16", Update),
+        ("ddos", "connections_burst", "16", Update),
+        ("ddos", "destination_burst", "16", Update),
+        ("ddos", "destination_syn_burst", "16", Update),
+        ("ddos", "amplification_burst", "16", Update),
+        ("ddos", "bucket_sets", "128", Restart),
+        ("ddos", "bogons", "1", Update),
+        ("ddos", "private_sources", "1", Update),
+        ("ddos", "martians", "0", Update),
+        ("ddos", "tcp_flags", "0", Update),
+        ("ddos", "multicast_exempt", "0", Update),
+        ("ddos", "scan_ports", "0", Update),
+        ("ddos", "block_s", "7", Update),
+        ("ddos", "block_max", "8", Update),
+        ("ddos", "never_block", "192.0.2.9", Update),
         // Have done their work when the configuration is read.
         ("blocklist", "file", "/f", None),
         ("blocklist", "max_entries", "9", None),
@@ -180,9 +225,11 @@ fn programs_are_told_a_burst_whenever_they_are_told_a_rate() {
             .dataplane
             .settings
     };
-    let both = settings("option source_pps 700\noption syn_pps 30\noption syn_burst 60\n");
-    assert_eq!(both.source_rate, Rate { per_second: 700, burst: 700 });
-    assert_eq!(both.syn_rate, Rate { per_second: 30, burst: 60 });
+    let both =
+        plan(&format!("{SAMPLE}option source_pps 700\noption syn_pps 30\noption syn_burst 60\n"));
+    let both = both.dataplane.settings;
+    assert_eq!(both.limits.source, Rate { per_second: 700, burst: 700 });
+    assert_eq!(both.limits.source_syn, Rate { per_second: 30, burst: 60 });
     let mask = MarkMask::default();
     assert_eq!((both.mark_mask, both.mark_trusted), (mask.bits(), mask.trusted()));
     assert_eq!((both.flags, both.hash_key), (Settings::ENABLED, 7));
@@ -208,18 +255,26 @@ fn lists_have_room_to_grow_in_powers_of_two() {
 fn lists_are_measured_by_kind_of_entry_and_growth_within_the_room_is_no_restart() {
     let entries = |count: u32, len: &str| {
         (0..count).fold(String::new(), |text, n| {
-            let addr = std::net::Ipv4Addr::from_bits(0x0a00_0000 + n * 256);
+            let addr = std::net::Ipv6Addr::from_bits(0x2001 << 112 | u128::from(n) << 16);
             text + &format!("list entry {addr}{len}\n")
         })
     };
     let with_list = |hosts, nets| {
-        let (hosts, nets) = (entries(hosts, ""), entries(nets, "/24"));
+        let (hosts, nets) = (entries(hosts, ""), entries(nets, "/112"));
         plan(&format!("{SAMPLE}config blocklist more\n{hosts}{nets}"))
     };
-    // The sample has one of each, too.
     let sizes = with_list(1_000, 3_000).dataplane.sizes;
     assert_eq!((sizes.block_hosts, sizes.block_nets), (2_048, 4_096));
-    assert_eq!((sizes.allow_nets, sizes.flows_keys, sizes.flow_slots), (LIST_FLOOR, 16_384, 8_192));
+    assert_eq!(
+        (sizes.allow_nets, sizes.flows_keys, sizes.flow_slots),
+        (LIST_FLOOR, 16_384, 10_240)
+    );
+    // IPv4, and IPv6 up to /64, is in the image.
+    let image = (0..5_000).fold(String::new(), |text, n| {
+        text + &format!("list entry 10.1.{}.{}\nlist entry 2001:{n:x}::/64\n", n / 250, n % 250)
+    });
+    let sizes = plan(&format!("{SAMPLE}config blocklist more\n{image}")).dataplane.sizes;
+    assert_eq!((sizes.block_hosts, sizes.block_nets), (LIST_FLOOR, LIST_FLOOR));
     let old = with_list(10, 10);
     assert_eq!(old.change(&with_list(500, 700)), Change::Update);
     assert_eq!(old.change(&with_list(900, 10)), Change::Restart);
@@ -238,7 +293,7 @@ fn lists_that_do_not_count_are_left_out_and_the_others_are_numbered_without_gaps
     let shown: Vec<(&str, Vec<String>)> = plan
         .lists
         .iter()
-        .map(|(name, nets)| (&**name, nets.iter().map(ToString::to_string).collect()))
+        .map(|list| (&*list.name, list.entries.iter().map(ToString::to_string).collect()))
         .collect();
     assert_eq!(
         shown,
@@ -263,14 +318,15 @@ fn rules_are_numbered_in_the_order_of_the_file_and_those_that_do_not_count_left_
          config rule work\noption action allow\nlist domain work.test\n"
     );
     let plan = plan(&text);
-    assert_eq!(plan.rules, ["ads".into(), "work".into()]);
+    assert_eq!(plan.rules, ["ads".into(), "slow".into(), "work".into()]);
     let domain = |name: &str, action, number| (name.to_owned(), action, number);
     assert_eq!(
         plan.domains,
         [
             domain("ads.test", RuleAction::Block, 0),
             domain("tracker.test", RuleAction::Block, 0),
-            domain("work.test", RuleAction::Allow, 1),
+            domain("slow.test", RuleAction::Limit, 1),
+            domain("work.test", RuleAction::Allow, 2),
         ]
     );
 }
@@ -296,8 +352,37 @@ fn the_default_and_every_example_give_a_plan_and_stay_put_when_nothing_changes()
         assert_eq!(first.change(&again), Change::None, "{}", file.display());
         assert!(first.enabled && first.dataplane.interfaces.len() >= 2, "{}", file.display());
         // What `status` promises fits the maps.
-        let nets = first.lists.iter().flat_map(|(_, nets)| nets);
-        let hosts = nets.filter(|net| net.is_host()).count();
-        assert!(hosts <= first.dataplane.sizes.block_hosts as usize);
+        let hosts: u32 = first.lists.iter().map(|list| list.counts().hosts).sum();
+        assert!(hosts <= first.dataplane.sizes.block_hosts);
     }
+}
+
+#[test]
+fn a_rule_gives_its_flows_a_profile_and_a_rate() {
+    let rule = |options: &str| {
+        let text =
+            format!("{SAMPLE}config rule x\noption action allow\nlist domain x.test\n{options}");
+        *plan(&text).treatments.last().unwrap()
+    };
+    let limited = |kbit, burst| Treatment { profile: 0, kbit, burst };
+    assert_eq!(rule(""), Treatment::default());
+    assert_eq!(rule("option profile voice\n"), Treatment { profile: 4, ..limited(0, 0) });
+    // 1000 kbit/s, half a second of which is less than the least burst of 64 KiB.
+    assert_eq!(
+        rule("option profile games\n"),
+        Treatment { profile: 6, ..limited(1000, 64 * 8192) }
+    );
+    let limit = "option action limit\n";
+    assert_eq!(rule(&format!("{limit}option kbit 8000\n")), limited(8000, 4_000_000));
+    assert_eq!(
+        rule(&format!("{limit}option kbit 8000\noption burst_kib 10\noption profile games\n")),
+        Treatment { profile: 6, ..limited(8000, 10 * 8192) }
+    );
+    let whole = rule(&format!("{limit}option kbit 1000000\noption burst_kib 131072\n"));
+    assert_eq!(whole, limited(FlowLimit::KBIT_MAX, FlowLimit::BURST_MAX));
+
+    let profiles = plan(SAMPLE).dataplane.profiles;
+    assert_eq!(profiles[0], profile::Profile::default(), "the default leaves packets alone");
+    assert_eq!(profiles[4], profile::Profile::new(Some(46), 6));
+    assert_eq!(profiles[6], profile::Profile::default());
 }

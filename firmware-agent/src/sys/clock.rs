@@ -23,6 +23,18 @@ pub fn monotonic_s() -> u32 {
     (monotonic_ns() / 1_000_000_000) as u32
 }
 
+/// Milliseconds of the kernel's timer tick in units of 1/65536: what `bpf_jiffies64` counts.
+#[must_use]
+pub fn tick() -> u32 {
+    // The resolution of the coarse clock is the tick; without an answer, that of most routers.
+    let tick = nix::time::clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
+        .ok()
+        .filter(|tick| tick.tv_sec() == 0)
+        .and_then(|tick| u64::try_from(tick.tv_nsec()).ok())
+        .unwrap_or(10_000_000);
+    ((tick << 16) / 1_000_000) as u32
+}
+
 /// The date, for people: never for a comparison.
 #[must_use]
 pub fn wall_clock() -> SystemTime {
@@ -33,6 +45,12 @@ pub fn wall_clock() -> SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tick_is_one_of_those_that_kernels_have() {
+        // 1000, 300, 250, 100 or, on old MIPS boards, 24 to 1024 a second.
+        assert!((64_000..2_800_000).contains(&tick()), "{}", tick());
+    }
 
     #[test]
     fn monotonic_time_moves_forward_in_nanoseconds() {

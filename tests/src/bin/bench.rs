@@ -3,6 +3,12 @@
 //! `BPF_PROG_TEST_RUN` in one thread, timed by the thread's CPU clock around the system call, so that
 //! other processes are not billed; rounds are interleaved, minimum and median are printed. The empty
 //! program shows what the loop itself costs.
+//!
+//! The last lines, `ratio NAME VALUE`, are what `cargo xtask bench` holds to `cross/bench.toml`: the
+//! dearest of the frames, less the empty program, as a multiple of one lookup in a hash map by a key
+//! of 16 bytes. Such a ratio hardly depends on the machine, a time does.
+//!
+//! `--beside OBJECT:PROGRAM` measures an XDP program of somebody else in the same run.
 
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
@@ -16,6 +22,7 @@ use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_gettime};
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::flow::{FlowKey, FlowState};
+use sluice_abi::limits::{Limits, prefix_mask};
 use sluice_abi::settings::Settings;
 use sluice_abi::shield::Rate;
 use sluice_abi::verdict::{Reason, Verdict};
@@ -67,15 +74,31 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!();
 
-    let empty_xdp = empty(6, 2)?;
-    let empty_tc = empty(3, -1)?;
-    row("empty, XDP_PASS", empty_xdp.as_raw_fd(), &frames)?;
+    let empty_xdp = yardstick(6, 2, None)?;
+    let empty_tc = yardstick(3, -1, None)?;
+    let lookup_map = hash_map()?;
+    let lookup_xdp = yardstick(6, 2, Some(lookup_map.as_raw_fd()))?;
+    let lookup_tc = yardstick(3, -1, Some(lookup_map.as_raw_fd()))?;
+    let mut ratios = Ratios {
+        floor: row("empty, XDP_PASS", empty_xdp.as_raw_fd(), &frames)?,
+        lookup: row("one hash lookup", lookup_xdp.as_raw_fd(), &frames)?,
+        rows: Vec::new(),
+    };
     for (name, change) in settings() {
         let mut map: Array<_, Settings> = Array::try_from(map(&mut shield, names::SETTINGS)?)?;
         map.set(0, change, 0)?;
-        row(&format!("xdp_shield, {name}"), xdp.as_fd_raw(), &frames)?;
+        let name = format!("xdp_shield, {name}");
+        ratios.add(&name, &row(&name, xdp.as_fd_raw(), &frames)?);
     }
-    row("empty, TC_ACT_UNSPEC", empty_tc.as_raw_fd(), &frames)?;
+    for (name, ebpf) in &mut beside()? {
+        let program: &mut Xdp = ebpf.program_mut(name).ok_or("no such program")?.try_into()?;
+        program.load()?;
+        describe(name, &program.info()?);
+        let fd = program.fd()?.try_clone()?;
+        row(name, fd.as_fd_raw(), &frames)?;
+    }
+    ratios.floor = row("empty, TC_ACT_UNSPEC", empty_tc.as_raw_fd(), &frames)?;
+    ratios.lookup = row("one hash lookup", lookup_tc.as_raw_fd(), &frames)?;
     for (name, verdict) in
         [("miss", None), ("trusted", Some(Verdict::Trusted)), ("blocked", Some(Verdict::Blocked))]
     {
@@ -90,10 +113,47 @@ fn main() -> Result<(), Box<dyn Error>> {
                 flows.insert(key, FlowState::new(verdict, Reason::WindowEnd, original, 1, 0), 0)?;
             }
         }
-        row(&format!("tc_flow_in, {name}"), classifiers[0].as_fd_raw(), &frames)?;
-        row(&format!("tc_flow_out, {name}"), classifiers[1].as_fd_raw(), &frames)?;
+        for (program, classifier) in ["tc_flow_in", "tc_flow_out"].iter().zip(&classifiers) {
+            let name = format!("{program}, {name}");
+            ratios.add(&name, &row(&name, classifier.as_fd_raw(), &frames)?);
+        }
+    }
+    println!();
+    for (name, ratio) in ratios.rows {
+        println!("ratio {} {ratio:.2}", name.replace(", ", "/").replace(' ', "_"));
     }
     Ok(())
+}
+
+/// Costs as multiples of one hash lookup.
+struct Ratios {
+    /// Minima of the empty program, by frame.
+    floor: Vec<f64>,
+    /// Minima of the program with one lookup.
+    lookup: Vec<f64>,
+    rows: Vec<(String, f64)>,
+}
+
+impl Ratios {
+    fn add(&mut self, name: &str, minima: &[f64]) {
+        let frames = self.floor.iter().zip(&self.lookup).zip(minima);
+        let ratios = frames.map(|((floor, lookup), time)| (time - floor) / (lookup - floor));
+        self.rows.push((name.to_owned(), ratios.fold(f64::MIN, f64::max)));
+    }
+}
+
+/// The objects behind `--beside` with the program of each.
+fn beside() -> Result<Vec<(String, Ebpf)>, Box<dyn Error>> {
+    let mut others = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let value = if argument == "--beside" { arguments.next() } else { None };
+        let value = value.ok_or("usage: bench [--beside OBJECT:PROGRAM]...")?;
+        let (file, program) = value.rsplit_once(':').ok_or("--beside OBJECT:PROGRAM")?;
+        let mut loader = EbpfLoader::new();
+        others.push((program.to_owned(), loader.allow_unsupported_maps().load_file(file)?));
+    }
+    Ok(others)
 }
 
 trait AsFdRaw {
@@ -134,7 +194,7 @@ fn settings() -> Vec<(&'static str, Settings)> {
         mark_mask: 0x3000_0000,
         mark_trusted: 0x1000_0000,
         hash_key: 0x5eed,
-        source_prefix_v6: 64,
+        limits: Limits { source_mask_v6: prefix_mask(64), ..Limits::default() },
         ..Settings::default()
     };
     let lists =
@@ -144,8 +204,40 @@ fn settings() -> Vec<(&'static str, Settings)> {
         ("off", Settings::default()),
         ("parse", on),
         ("+ list miss", lists),
-        ("+ rates", Settings { source_rate: rate, syn_rate: rate, ..lists }),
+        ("parse + checks", limited(on, |_| {})),
+        (
+            "parse + checks + rates",
+            limited(on, |limits| {
+                (limits.source, limits.source_syn) = (rate, rate);
+            }),
+        ),
+        (
+            "+ list miss + rates",
+            limited(lists, |limits| {
+                (limits.source, limits.source_syn) = (rate, rate);
+            }),
+        ),
+        (
+            "every check and rate",
+            limited(on, |limits| {
+                limits.checks = Limits::ADDRESSES
+                    | Limits::TCP_FLAGS
+                    | Limits::MULTICAST_EXEMPT
+                    | Limits::SCANS;
+                (limits.source, limits.source_syn, limits.source_icmp) = (rate, rate, rate);
+                (limits.destination, limits.destination_syn, limits.amplification) =
+                    (rate, rate, rate);
+            }),
+        ),
     ]
+}
+
+/// With the checks that are on unless they are switched off, and what `change` says.
+fn limited(settings: Settings, change: impl FnOnce(&mut Limits)) -> Settings {
+    let mut limits = settings.limits;
+    limits.checks = Limits::MARTIAN | Limits::TCP_FLAGS | Limits::MULTICAST_EXEMPT | Limits::SCANS;
+    change(&mut limits);
+    Settings { limits: limits.completed(sluice::sys::clock::tick()), ..settings }
 }
 
 /// The five packet kinds of the yardsticks.
@@ -182,7 +274,8 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn row(name: &str, program: RawFd, frames: &[(&str, Vec<u8>)]) -> Result<(), Box<dyn Error>> {
+/// Prints a line of the table; the minima by frame.
+fn row(name: &str, program: RawFd, frames: &[(&str, Vec<u8>)]) -> Result<Vec<f64>, Box<dyn Error>> {
     let mut times = vec![Vec::new(); frames.len()];
     for round in 0..ROUNDS {
         for index in 0..frames.len() {
@@ -196,7 +289,7 @@ fn row(name: &str, program: RawFd, frames: &[(&str, Vec<u8>)]) -> Result<(), Box
         print!("{:>14}", format!("{:.1}/{:.1}", times[0], times[ROUNDS / 2]));
     }
     println!();
-    Ok(())
+    Ok(times.iter().map(|times| times[0]).collect())
 }
 
 /// `union bpf_attr` of `BPF_PROG_TEST_RUN`.
@@ -234,8 +327,35 @@ fn run(program: RawFd, frame: &[u8]) -> Result<f64, Box<dyn Error>> {
     Ok(spent / f64::from(REPEAT))
 }
 
-/// A program that only returns `action`.
-fn empty(kind: u32, action: i32) -> Result<OwnedFd, Box<dyn Error>> {
+/// An empty hash map with keys of 16 bytes.
+fn hash_map() -> Result<OwnedFd, Box<dyn Error>> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Create {
+        map_type: u32,
+        key_size: u32,
+        value_size: u32,
+        max_entries: u32,
+        rest: [u64; 8],
+    }
+    let mut attr = Create {
+        map_type: 1, // BPF_MAP_TYPE_HASH
+        key_size: 16,
+        value_size: 8,
+        max_entries: 65_536,
+        ..Create::default()
+    };
+    // SAFETY: the attribute lives through the call.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, 0, &raw mut attr, size_of::<Create>()) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// A program that only returns `action`, after one lookup in `map` if there is one.
+fn yardstick(kind: u32, action: i32, map: Option<RawFd>) -> Result<OwnedFd, Box<dyn Error>> {
     #[repr(C)]
     #[derive(Default)]
     struct Load {
@@ -245,13 +365,29 @@ fn empty(kind: u32, action: i32) -> Result<OwnedFd, Box<dyn Error>> {
         license: u64,
         rest: [u64; 12],
     }
-    let mut code = [[0_u8; 8]; 2];
-    code[0][0] = 0xb7; // r0 = action
-    code[0][4..].copy_from_slice(&action.to_ne_bytes());
-    code[1][0] = 0x95; // exit
+    const fn instruction(code: u8, registers: u8, offset: i16, value: i32) -> [u8; 8] {
+        let (near, far) = (offset.to_ne_bytes(), value.to_ne_bytes());
+        // Destination and source register share a byte as bit fields do.
+        let registers =
+            if cfg!(target_endian = "little") { registers } else { registers.rotate_left(4) };
+        [code, registers, near[0], near[1], far[0], far[1], far[2], far[3]]
+    }
+    let mut code = Vec::new();
+    if let Some(map) = map {
+        code.extend([
+            instruction(0x7a, 0x0a, -8, 1),  // *(u64 *)(r10 - 8) = 1
+            instruction(0x7a, 0x0a, -16, 1), // *(u64 *)(r10 - 16) = 1
+            instruction(0x18, 0x11, 0, map), // r1 = map
+            instruction(0, 0, 0, 0),
+            instruction(0xbf, 0xa2, 0, 0),   // r2 = r10
+            instruction(0x07, 0x02, 0, -16), // r2 -= 16
+            instruction(0x85, 0, 0, 1),      // bpf_map_lookup_elem
+        ]);
+    }
+    code.extend([instruction(0xb7, 0, 0, action), instruction(0x95, 0, 0, 0)]);
     let mut attr = Load {
         prog_type: kind,
-        insn_cnt: 2,
+        insn_cnt: code.len() as u32,
         insns: code.as_ptr() as u64,
         license: c"MIT".as_ptr() as u64,
         ..Load::default()

@@ -15,6 +15,10 @@ pub use self::ipv6::EXTENSIONS_MAX;
 pub use self::ports::{ACK, FIN, RST, SYN};
 use crate::packet::Packet;
 
+/// IP protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// IP protocol number of `ICMPv6`.
+pub const ICMP_V6: u8 = 58;
 /// IP protocol number of TCP.
 pub const TCP: u8 = 6;
 /// IP protocol number of UDP.

@@ -1,7 +1,8 @@
 //! The fast path: applies the agent's decisions to the packets of decided flows.
 //!
-//! `tc_flow_in` counts, drops or marks; `tc_flow_out` only drops, so that a packet that crosses the
-//! router is counted once. Neither ever creates a flow: only the agent writes `FLOWS`.
+//! `tc_flow_in` counts, drops or marks, and holds limited flows to their rate; `tc_flow_out` drops what
+//! is blocked and writes the DSCP, so a packet that crosses the router is counted once. Neither ever
+//! creates a flow: only the agent writes `FLOWS` and `HELD`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![expect(
     missing_docs,
@@ -13,14 +14,17 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::{classifier, map};
-use aya_ebpf::maps::{LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::programs::TcContext;
 use sluice_abi::attach::Attachment;
 use sluice_abi::counter::Counter;
-use sluice_abi::flow::{Direction, FlowCount, FlowKey, FlowState};
+use sluice_abi::flow::{Direction, FlowCount, FlowKey, FlowLimit, FlowState};
+use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
 use sluice_abi::verdict::Verdict;
-use sluice_datapath::parse::{Headers, headers};
+use sluice_datapath::packet::Packet as _;
+use sluice_datapath::parse::{FIN, Headers, RST, headers};
+use sluice_datapath::{dscp, limit};
 use sluice_ebpf::counters::{count, settings};
 use sluice_ebpf::mem::Linear;
 
@@ -31,6 +35,19 @@ static ATTACHMENT: Global<u32> = Global::new(0);
 /// Decisions. Only the agent writes: a lookup that misses must not create a flow.
 #[map]
 static FLOWS: LruHashMap<FlowKey, FlowState> = LruHashMap::pinned(1, 0);
+
+/// Decisions that no flood of others may displace. A flow is here or in `FLOWS`, and trusted ones,
+/// which are most, are in `FLOWS`: so that comes first.
+#[map]
+static HELD: HashMap<FlowKey, FlowState> = HashMap::pinned(1, 0);
+
+/// Rates of limited flows. The agent writes an entry when it decides, `tc_flow_in` its buckets.
+#[map]
+static LIMITS: Array<FlowLimit> = Array::pinned(1, 0);
+
+/// What flows of each profile look like when they leave.
+#[map]
+static PROFILES: Array<Profile> = Array::pinned(Profile::COUNT, 0);
 
 /// What was seen of decided flows. Only `tc_flow_in` writes, each CPU its own copy.
 #[map]
@@ -70,20 +87,35 @@ fn decide(ctx: &TcContext, attachment: Attachment) -> Counter {
     };
     // SAFETY: the helper has no preconditions. The time of the last tick is fine enough.
     let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
-    if state.is_expired((now_ns / 1_000_000_000) as u32) {
+    if is_void(&state, now_ns) {
         return Counter::TcUnknown;
     }
     match state.verdict() {
         Verdict::Unknown => Counter::TcUnknown,
-        Verdict::Inspect | Verdict::Limited => Counter::TcInspect,
+        Verdict::Inspect => Counter::TcInspect,
         Verdict::Blocked => {
-            observe(ctx, &headers, &state, direction, now_ns);
+            observe(Sent::new(ctx, &headers), &state, direction, now_ns, false);
             Counter::TcDropBlocked
+        }
+        // Not marked: the mark would bring the flow into a flowtable, where nothing holds it.
+        Verdict::Limited => {
+            let sent = Sent::new(ctx, &headers);
+            let Some(limit) = LIMITS.get_ptr_mut(state.slot) else {
+                return Counter::TcInspect;
+            };
+            // SAFETY: the kernel keeps the entry; that other CPUs write it too only blurs the rate.
+            let limit = unsafe { &mut *limit };
+            if !limit::take(limit, state.side(direction), (now_ns / 1_000_000) as u32, sent.bytes) {
+                return Counter::TcDropLimited;
+            }
+            observe(sent, &state, direction, now_ns, false);
+            Counter::TcLimited
         }
         // The tuple may be another connection by now: the queue sees how it starts.
         Verdict::Trusted if headers.is_syn() => Counter::TcNewSyn,
         Verdict::Trusted => {
-            observe(ctx, &headers, &state, direction, now_ns);
+            let closes = headers.tcp_flags & (FIN | RST) != 0;
+            observe(Sent::new(ctx, &headers), &state, direction, now_ns, closes);
             mark(ctx, settings);
             Counter::TcTrusted
         }
@@ -95,7 +127,8 @@ fn refuse(ctx: &TcContext, attachment: Attachment) -> Counter {
     if settings().is_none() {
         return Counter::TcOutInert;
     }
-    let Ok(headers) = headers(&Linear::of_buffer(ctx), attachment.link()) else {
+    let packet = Linear::of_buffer(ctx);
+    let Ok(headers) = headers(&packet, attachment.link()) else {
         return Counter::TcOutPass;
     };
     let Some((key, _)) = headers.flow() else {
@@ -104,12 +137,22 @@ fn refuse(ctx: &TcContext, attachment: Attachment) -> Counter {
     let Some(state) = state(&key) else {
         return Counter::TcOutPass;
     };
-    if !matches!(state.verdict(), Verdict::Blocked) {
-        return Counter::TcOutPass;
+    let is_blocked = match state.verdict() {
+        Verdict::Blocked => true,
+        Verdict::Trusted | Verdict::Limited if state.profile() != 0 => false,
+        _ => return Counter::TcOutPass,
+    };
+    if state.expires_s != 0 {
+        // SAFETY: the helper has no preconditions. The time of the last tick is fine enough.
+        let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+        if is_void(&state, now_ns) {
+            return Counter::TcOutPass;
+        }
     }
-    // SAFETY: the helper has no preconditions. The time of the last tick is fine enough.
-    let now_s = (unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32;
-    if state.is_expired(now_s) { Counter::TcOutPass } else { Counter::TcOutDropBlocked }
+    if is_blocked {
+        return Counter::TcOutDropBlocked;
+    }
+    dress(ctx, &packet, &headers, state.profile())
 }
 
 /// The decision about a flow.
@@ -117,40 +160,96 @@ fn refuse(ctx: &TcContext, attachment: Attachment) -> Counter {
 fn state(key: &FlowKey) -> Option<FlowState> {
     // SAFETY: the memory stays a `FlowState` until this program returns. The kernel may recycle it
     // for another flow meanwhile: then this one packet gets a neighbour's decision.
-    unsafe { FLOWS.get(key) }.copied()
+    if let Some(state) = unsafe { FLOWS.get(key) } {
+        return Some(*state);
+    }
+    // SAFETY: as above.
+    unsafe { HELD.get(key) }.copied()
+}
+
+/// Whether the decision's time is over.
+#[inline(always)]
+const fn is_void(state: &FlowState, now_ns: u64) -> bool {
+    // Most decisions have no deadline, and a division costs more than this comparison.
+    state.expires_s != 0 && state.is_expired((now_ns / 1_000_000_000) as u32)
+}
+
+/// Gives a packet what its profile says.
+#[inline(always)]
+fn dress(ctx: &TcContext, packet: &Linear, headers: &Headers, number: u8) -> Counter {
+    /// Where the IPv4 header has its checksum.
+    const CHECKSUM: usize = 10;
+    let Some(profile) = PROFILES.get(u32::from(number)) else {
+        return Counter::TcOutPass;
+    };
+    if profile.priority != 0 {
+        // SAFETY: the context is valid while the program runs.
+        unsafe { (*ctx.skb.skb).priority = profile.priority };
+    }
+    let Some(wanted) = profile.dscp() else {
+        return Counter::TcOutPass;
+    };
+    let Some([old]) = packet.load::<[u16; 1]>(headers.l3) else {
+        return Counter::TcOutPass;
+    };
+    let is_v4 = u16::from_be(old) >> 12 == 4;
+    let new = if is_v4 { dscp::v4(old, wanted) } else { dscp::v6(old, wanted) };
+    if new == old {
+        return Counter::TcOutPass;
+    }
+    // The checksum first: a header without its new DSCP is harmless, one with a wrong sum is not.
+    // After the first write the packet may lie elsewhere, so nothing is read from it any more.
+    if is_v4 && ctx.l3_csum_replace(headers.l3 + CHECKSUM, old.into(), new.into(), 2).is_err() {
+        return Counter::TcOutPass;
+    }
+    if ctx.store(headers.l3, &new, 0).is_err() {
+        return Counter::TcOutPass;
+    }
+    Counter::TcOutDscp
+}
+
+/// What a packet is on the wire.
+#[derive(Clone, Copy)]
+struct Sent {
+    packets: u64,
+    /// From the IP header on.
+    bytes: u64,
+}
+
+impl Sent {
+    #[inline(always)]
+    fn new(ctx: &TcContext, headers: &Headers) -> Self {
+        // SAFETY: the context is valid while the program runs; `gso_segs` is readable since 5.1.
+        let segments = u64::from(unsafe { (*ctx.skb.skb).gso_segs });
+        let mut sent = Self { packets: 1, bytes: u64::from(ctx.len()) - headers.l3 as u64 };
+        if segments > 1 {
+            // A merged packet: on the wire every segment has its own headers.
+            sent.packets = segments;
+            sent.bytes += (segments - 1) * (headers.payload - headers.l3) as u64;
+        }
+        sent
+    }
 }
 
 /// Counts a packet of a decided flow.
 #[inline(always)]
-fn observe(
-    ctx: &TcContext,
-    headers: &Headers,
-    state: &FlowState,
-    direction: Direction,
-    now_ns: u64,
-) {
-    // SAFETY: the context is valid while the program runs; `gso_segs` is readable since 5.1.
-    let segments = u64::from(unsafe { (*ctx.skb.skb).gso_segs });
-    let mut packets = 1;
-    let mut bytes = u64::from(ctx.len()) - headers.l3 as u64;
-    if segments > 1 {
-        // A merged packet: on the wire every segment has its own headers.
-        packets = segments;
-        bytes += (segments - 1) * (headers.payload - headers.l3) as u64;
-    }
+fn observe(sent: Sent, state: &FlowState, direction: Direction, now_ns: u64, closes: bool) {
     let Some(flow) = FLOW_COUNTS.get_ptr_mut(state.slot) else {
         return;
     };
     // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
     unsafe {
         if state.side(direction) == 0 {
-            (*flow).original_packets += packets;
-            (*flow).original_bytes += bytes;
+            (*flow).original_packets += sent.packets;
+            (*flow).original_bytes += sent.bytes;
         } else {
-            (*flow).reply_packets += packets;
-            (*flow).reply_bytes += bytes;
+            (*flow).reply_packets += sent.packets;
+            (*flow).reply_bytes += sent.bytes;
         }
         (*flow).last_seen_ns = now_ns;
+        if closes {
+            (*flow).closing_ns = now_ns;
+        }
     }
 }
 

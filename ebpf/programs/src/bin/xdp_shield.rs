@@ -1,7 +1,8 @@
-//! The shield: drops listed addresses and sources over their rate, before anything is allocated.
+//! The shield: drops listed addresses, impossible packets, and what is over a rate, before anything
+//! is allocated.
 //!
-//! Attached to the ingress of devices. On WAN interfaces the source is looked up and rates apply;
-//! on LAN interfaces the destination is looked up.
+//! Attached to the ingress of devices. On WAN interfaces the source is looked up, and checks and
+//! rates apply; on LAN interfaces the destination is looked up.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![expect(
     missing_docs,
@@ -12,19 +13,21 @@
 use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::macros::{btf_map, map, xdp};
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::maps::{HashMap, PerCpuArray};
 use aya_ebpf::programs::XdpContext;
 use sluice_abi::attach::{Attachment, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::Addr;
 use sluice_abi::names::LISTS_MAX;
 use sluice_abi::settings::Settings;
-use sluice_abi::shield::{AllowEntry, BlockEntry, BucketSet, ListHits};
-use sluice_datapath::parse::{Headers, NotIp, headers};
-use sluice_datapath::sources::{self, Change, Class};
+use sluice_abi::shield::{AllowEntry, BlockEntry, ListHits};
+use sluice_datapath::checks::Brief;
+use sluice_datapath::parse::{NotIp, headers};
+use sluice_ebpf::bulk::{self, Bulk};
 use sluice_ebpf::counters::{count, settings};
+use sluice_ebpf::guard;
 use sluice_ebpf::mem::Linear;
 
 /// The interface this copy is attached to.
@@ -47,13 +50,17 @@ static BLOCK_NETS: LpmTrie<Addr, BlockEntry> = LpmTrie::pinned(1, 0);
 #[map]
 static ALLOW_NETS: LpmTrie<Addr, AllowEntry> = LpmTrie::pinned(1, 0);
 
+/// The image of the configured lists.
+#[btf_map]
+static BULK: Bulk = Bulk::new();
+
 /// What each list dropped.
 #[map]
 static LIST_HITS: PerCpuArray<ListHits> = PerCpuArray::pinned(LISTS_MAX, 0);
 
-/// Buckets of sources.
+/// What the program is looking at.
 #[map]
-static BUCKETS: Array<BucketSet> = Array::pinned(1, 0);
+static BRIEF: PerCpuArray<Brief> = PerCpuArray::with_max_entries(1, 0);
 
 /// Entry point.
 #[xdp]
@@ -70,15 +77,18 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
         return Counter::XdpInert;
     };
     let frame = Linear::of_frame(ctx);
-    let headers = match headers(&frame, attachment.link()) {
-        Ok(headers) => headers,
+    let brief = match headers(&frame, attachment.link()) {
+        Ok(headers) => match remembered(Brief::new(&headers)) {
+            Some(brief) => brief,
+            None => return Counter::XdpInert,
+        },
         Err(NotIp::Other) => return Counter::XdpNotIp,
         Err(NotIp::Truncated) => return Counter::XdpTruncated,
         Err(NotIp::Malformed) => return Counter::XdpMalformed,
     };
     let address = match attachment.role() {
-        Role::Wan => &headers.src,
-        Role::Lan => &headers.dst,
+        Role::Wan => &brief.src,
+        Role::Lan => &brief.dst,
     };
     let mut pass = Counter::XdpPass;
     if let Some((entry, drop)) = listed(address, settings) {
@@ -90,14 +100,26 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
         }
     }
     if matches!(attachment.role(), Role::Wan)
-        && let Some(drop) = over_rate(&headers, settings, attachment.slot())
+        && let Some(drop) = guard::objection(brief, settings, attachment.slot(), BUCKET_MASK.load())
     {
         return drop;
     }
     pass
 }
 
-/// The live entry that lists `address`, and what to count the packet as.
+/// The same in memory of which the verifier remembers nothing: all ways through the parser become
+/// one, and what follows is walked once.
+#[inline(always)]
+fn remembered(brief: Brief) -> Option<&'static Brief> {
+    let place = BRIEF.get_ptr_mut(0)?;
+    // SAFETY: the value belongs to this CPU, and nothing else runs on it meanwhile.
+    unsafe {
+        *place = brief;
+        Some(&*place)
+    }
+}
+
+/// The live entry, or else the list, that blocks `address`, and what to count the packet as.
 #[inline(always)]
 fn listed(address: &Addr, settings: &Settings) -> Option<(BlockEntry, Counter)> {
     if settings.flags & Settings::BLOCK_HOSTS != 0 {
@@ -113,6 +135,12 @@ fn listed(address: &Addr, settings: &Settings) -> Option<(BlockEntry, Counter)> 
         && is_live(&entry)
     {
         return Some((entry, Counter::XdpDropPrefix));
+    }
+    let family = if address.is_v4() { Settings::BULK_V4 } else { Settings::BULK_V6 };
+    if settings.flags & family != 0
+        && let Some(list) = bulk::lookup(&BULK, address)
+    {
+        return Some((BlockEntry { list, expires_s: 0 }, Counter::XdpDropListed));
     }
     None
 }
@@ -140,31 +168,6 @@ fn hit(list: u32, bytes: u64) {
             (*hits).last_ns = now;
         }
     }
-}
-
-/// What to count the packet as when its source is over the rate.
-#[inline(always)]
-fn over_rate(headers: &Headers, settings: &Settings, slot: u32) -> Option<Counter> {
-    let (class, rate, drop) = if headers.is_syn() && settings.syn_rate.per_second != 0 {
-        (Class::Syn, settings.syn_rate, Counter::XdpDropSynRate)
-    } else {
-        (Class::Any, settings.source_rate, Counter::XdpDropSourceRate)
-    };
-    if rate.per_second == 0 {
-        return None;
-    }
-    let place = sources::place(&headers.src, class, settings.source_prefix_v6, settings.hash_key);
-    let set = BUCKETS.get_ptr_mut(place.set & BUCKET_MASK.load())?;
-    let now_ms = (now_ns() / 1_000_000) as u32;
-    // SAFETY: the set outlives the program. Other CPUs may write it at the same time: words are not
-    // torn, and a lost update costs one token.
-    let (granted, change) = sources::take(unsafe { &mut *set }, place.tag, now_ms, rate);
-    match change {
-        Change::Known => {}
-        Change::New => count(slot, Counter::SourceNew),
-        Change::Evicted => count(slot, Counter::SourceEvicted),
-    }
-    (!granted).then_some(drop)
 }
 
 /// Time of the last tick (`CLOCK_MONOTONIC`, kernel 5.11): half the price of the exact time, and a

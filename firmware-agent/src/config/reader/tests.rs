@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::schema::SECTIONS;
 use crate::config::uci::Package;
-use crate::config::{Allowlist, Blocklist, Interface, Main, Policy, Rule};
+use crate::config::{Allowlist, Blocklist, Ddos, Interface, Main, Policy, Profile, Rule};
 
 /// Reads `options` as a section of the type, and returns what was said.
 fn remarks_of(spec: &'static SectionSpec, options: &str) -> (Vec<String>, Vec<String>) {
@@ -17,6 +17,8 @@ fn remarks_of(spec: &'static SectionSpec, options: &str) -> (Vec<String>, Vec<St
         "blocklist" => drop(Blocklist::read(name, uci)),
         "allowlist" => drop(Allowlist::read(name, uci)),
         "rule" => drop(Rule::read(name, uci)),
+        "profile" => drop(Profile::read(name, uci)),
+        "ddos" => drop(Ddos::read(uci)),
         kind => panic!("{kind}"),
     }
     let (mistakes, warnings) = remarks.finish();
@@ -50,26 +52,27 @@ fn all_mistakes_are_reported_at_once_by_line_and_uci_path() {
 
 #[test]
 fn every_number_is_held_to_its_range() {
-    let refused = |option: &str, text: &str| {
+    let refused = |kind: &str, option: &str, text: &str| {
         let line = format!("option {option} '{text}'\n");
-        !remarks_of(spec("sluice"), &line).0.is_empty()
+        !remarks_of(spec(kind), &line).0.is_empty()
     };
-    for option in spec("sluice").options {
+    let options = |kind| spec(kind).options.iter().map(move |option| (kind, option));
+    for (kind, option) in options("sluice").chain(options("ddos")) {
         let (Kind::Number { min, max } | Kind::PowerOfTwo { min, max }) = option.kind else {
             continue;
         };
-        assert!(!refused(option.name, &min.to_string()), "{}", option.name);
+        assert!(!refused(kind, option.name, &min.to_string()), "{}", option.name);
         // The highest queue number with one queue is allowed, and so is the most queues.
-        assert!(!refused(option.name, &max.to_string()), "{}", option.name);
-        assert!(refused(option.name, &(u64::from(max) + 1).to_string()), "{}", option.name);
+        assert!(!refused(kind, option.name, &max.to_string()), "{}", option.name);
+        assert!(refused(kind, option.name, &(u64::from(max) + 1).to_string()), "{}", option.name);
         if min > 0 {
-            assert!(refused(option.name, &(min - 1).to_string()), "{}", option.name);
+            assert!(refused(kind, option.name, &(min - 1).to_string()), "{}", option.name);
         }
         for text in ["-1", "+1", "1 ", "0x10", "ten", "1.5", "99999999999999999999"] {
-            assert!(refused(option.name, text), "{} {text}", option.name);
+            assert!(refused(kind, option.name, text), "{} {text}", option.name);
         }
     }
-    assert!(refused("bucket_sets", "5000"));
+    assert!(refused("ddos", "bucket_sets", "5000"));
 }
 
 #[test]
@@ -100,6 +103,8 @@ fn every_option_of_the_table_is_read_and_no_other() {
             "blocklist" => drop(Blocklist::read(String::new(), uci)),
             "allowlist" => drop(Allowlist::read(String::new(), uci)),
             "rule" => drop(Rule::read(String::new(), uci)),
+            "profile" => drop(Profile::read(String::new(), uci)),
+            "ddos" => drop(Ddos::read(uci)),
             kind => panic!("{kind}"),
         }
         let mut asked = ASKED.take();

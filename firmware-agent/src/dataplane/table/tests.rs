@@ -40,7 +40,7 @@ impl Kernel {
 
     fn insert(&self, table: &mut FlowTable, decision: Decision, now_ns: u64) -> Placed {
         let placed = table.insert(decision, now_ns, |slot| self.count(slot));
-        self.apply(table, &placed.ended, Some(placed.slot));
+        self.apply(table, &placed.ended, placed.slot);
         placed
     }
 
@@ -62,12 +62,14 @@ fn trusted(port: u16) -> Decision {
         key: key(port),
         nat_key: None,
         verdict: Verdict::Trusted,
+        treatment: Treatment::default(),
         reason: Reason::HelloClean,
         idle_timeout: IDLE,
         expires_s: 0,
         hello: None,
         rule: None,
         inspected_packets: 4,
+        is_partial: false,
     }
 }
 
@@ -77,7 +79,7 @@ fn causes(ended: &[Action]) -> Vec<Cause> {
 
 #[test]
 fn slots_are_unique_bounded_and_come_back() {
-    let mut slots = Slots::new(3);
+    let mut slots = Slots::new(0, 3);
     let taken: Vec<_> = std::iter::from_fn(|| slots.take()).collect();
     assert_eq!(taken, [0, 1, 2]);
     assert_eq!(slots.take(), None);
@@ -87,12 +89,12 @@ fn slots_are_unique_bounded_and_come_back() {
 
 #[test]
 fn an_active_flow_survives_any_number_of_sweeps() {
-    let (kernel, mut table) = (Kernel::default(), FlowTable::new(8));
+    let (kernel, mut table) = (Kernel::default(), FlowTable::new(4, 8));
     let placed = kernel.insert(&mut table, trusted(1), SECOND);
     for second in 2..2000 {
         // A packet every 59 seconds, a sweep every second.
         if second % 59 == 0 {
-            kernel.packet(placed.slot, second * SECOND);
+            kernel.packet(placed.slot.unwrap(), second * SECOND);
         }
         assert!(kernel.sweep(&mut table, second * SECOND).is_empty(), "second {second}");
     }
@@ -100,9 +102,9 @@ fn an_active_flow_survives_any_number_of_sweeps() {
 
 #[test]
 fn an_idle_flow_ends_within_its_timeout_and_one_sweep() {
-    let (kernel, mut table) = (Kernel::default(), FlowTable::new(8));
+    let (kernel, mut table) = (Kernel::default(), FlowTable::new(4, 8));
     let placed = kernel.insert(&mut table, trusted(1), 0);
-    kernel.packet(placed.slot, 10 * SECOND);
+    kernel.packet(placed.slot.unwrap(), 10 * SECOND);
     assert!(kernel.sweep(&mut table, 10 * SECOND).is_empty());
     assert!(kernel.sweep(&mut table, 70 * SECOND - 1).is_empty());
     let ended = kernel.sweep(&mut table, 70 * SECOND);
@@ -113,25 +115,25 @@ fn an_idle_flow_ends_within_its_timeout_and_one_sweep() {
 
 #[test]
 fn a_stamp_that_is_ahead_of_the_sweep_does_not_end_the_flow() {
-    let (kernel, mut table) = (Kernel::default(), FlowTable::new(8));
+    let (kernel, mut table) = (Kernel::default(), FlowTable::new(4, 8));
     let placed = kernel.insert(&mut table, trusted(1), 100 * SECOND);
-    kernel.packet(placed.slot, 200 * SECOND);
+    kernel.packet(placed.slot.unwrap(), 200 * SECOND);
     assert!(kernel.sweep(&mut table, 199 * SECOND).is_empty());
 }
 
 #[test]
 fn a_deadline_ends_an_active_flow_and_silence_does_not_end_it_earlier() {
-    let (kernel, mut table) = (Kernel::default(), FlowTable::new(8));
+    let (kernel, mut table) = (Kernel::default(), FlowTable::new(4, 8));
     let blocked = Decision { verdict: Verdict::Blocked, expires_s: 500, ..trusted(1) };
     let placed = kernel.insert(&mut table, blocked, 0);
     assert!(kernel.sweep(&mut table, 499 * SECOND).is_empty(), "silent for 499 seconds");
-    kernel.packet(placed.slot, 500 * SECOND);
+    kernel.packet(placed.slot.unwrap(), 500 * SECOND);
     assert_eq!(causes(&kernel.sweep(&mut table, 500 * SECOND)), [Cause::Expired]);
 }
 
 #[test]
 fn a_flow_that_the_kernel_forgot_is_noticed_and_counted() {
-    let (kernel, mut table) = (Kernel::default(), FlowTable::new(8));
+    let (kernel, mut table) = (Kernel::default(), FlowTable::new(4, 8));
     let two_keys = Decision { nat_key: Some(key(2)), ..trusted(1) };
     kernel.insert(&mut table, two_keys, SECOND);
     kernel.insert(&mut table, trusted(3), SECOND);
@@ -145,7 +147,7 @@ fn a_flow_that_the_kernel_forgot_is_noticed_and_counted() {
 
 #[test]
 fn a_full_table_gives_up_the_flow_that_was_silent_longest() {
-    let (kernel, mut table) = (Kernel::default(), FlowTable::new(3));
+    let (kernel, mut table) = (Kernel::default(), FlowTable::new(4, 3));
     for port in 1..=3 {
         kernel.insert(&mut table, trusted(port), u64::from(port) * SECOND);
     }
@@ -165,7 +167,7 @@ fn a_full_table_gives_up_the_flow_that_was_silent_longest() {
 
 #[test]
 fn a_flow_that_is_decided_anew_has_one_record() {
-    let (kernel, mut table) = (Kernel::default(), FlowTable::new(2));
+    let (kernel, mut table) = (Kernel::default(), FlowTable::new(4, 2));
     kernel.insert(&mut table, trusted(1), SECOND);
     let blocked = Decision { verdict: Verdict::Blocked, nat_key: Some(key(2)), ..trusted(1) };
     let placed = kernel.insert(&mut table, blocked, 2 * SECOND);
@@ -181,14 +183,14 @@ fn a_flow_that_is_decided_anew_has_one_record() {
 
 #[test]
 fn a_reused_slot_shows_only_what_its_flow_sent() {
-    let (kernel, mut table) = (Kernel::default(), FlowTable::new(1));
-    let slot = kernel.insert(&mut table, trusted(1), 0).slot;
+    let (kernel, mut table) = (Kernel::default(), FlowTable::new(4, 1));
+    let slot = kernel.insert(&mut table, trusted(1), 0).slot.unwrap();
     for second in 1..=5 {
         kernel.packet(slot, second * SECOND);
     }
     assert_eq!(kernel.sweep(&mut table, 100 * SECOND).len(), 1);
 
-    let again = kernel.insert(&mut table, trusted(2), 100 * SECOND).slot;
+    let again = kernel.insert(&mut table, trusted(2), 100 * SECOND).slot.unwrap();
     assert_eq!(again, slot);
     let sent = |table: &FlowTable| table.get(&key(2).0).unwrap().sent(&kernel.count(slot));
     assert_eq!((sent(&table).original_packets, sent(&table).last_seen_ns), (0, 100 * SECOND));

@@ -195,6 +195,7 @@ fn judge(hello: &ClientHello<'_>, rules: &DomainRules) -> Judgement {
         Some(found) => match found.action {
             RuleAction::Allow => (Verdict::Trusted, Reason::DomainAllowed, Some(found.rule)),
             RuleAction::Block => (Verdict::Blocked, Reason::DomainRule, Some(found.rule)),
+            RuleAction::Limit => (Verdict::Limited, Reason::DomainRule, Some(found.rule)),
         },
     })
 }

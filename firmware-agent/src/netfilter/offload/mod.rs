@@ -118,12 +118,18 @@ impl Offload {
     /// over unseen come back to the forward chain with their connection, address translation and
     /// marks, and those that are trusted are handed over again with their next packet.
     pub fn look(&mut self, wish: Wish) -> Result<usize, OffloadError> {
-        let looked = self.try_look(wish);
+        let looked = self.try_look(wish, false);
         self.failure = looked.as_ref().err().map(ToString::to_string);
         looked
     }
 
-    fn try_look(&mut self, wish: Wish) -> Result<usize, OffloadError> {
+    /// Empties the flowtables of guarded rules: every flow comes back to the forward chain, and goes
+    /// again from there if it is trusted still. Returns how many rules that took.
+    pub fn empty(&mut self, wish: Wish) -> Result<usize, OffloadError> {
+        self.try_look(wish, true)
+    }
+
+    fn try_look(&mut self, wish: Wish, mut renew: bool) -> Result<usize, OffloadError> {
         let mut kernel = Kernel::open()?;
         let mut changed = 0;
         let mut empty = true;
@@ -134,7 +140,11 @@ impl Offload {
                 Err(error) if is_absent(&error) => State::default(),
                 state => state?,
             };
-            let (new, obstacles) = decide(&state.rules, wish);
+            let (mut new, obstacles) = decide(&state.rules, wish);
+            if renew {
+                // With the same rule again, so that nothing holds on to the flowtable.
+                new = state.rules.iter().filter_map(|rule| renewed(rule, &new)).collect();
+            }
             self.seen = state.seen(wish, &obstacles);
             self.seen.obstacles.extend(obstacle.clone());
             if new.is_empty() {
@@ -158,7 +168,8 @@ impl Offload {
             match kernel.commit(FORWARD, &rewrite) {
                 Ok(()) => {
                     changed += new.len();
-                    self.guards += u64::from(matches!(wish, Wish::Guard(_)));
+                    self.guards += u64::from(matches!(wish, Wish::Guard(_)) && !renew);
+                    renew = false;
                 }
                 // Somebody was faster: what was read is of yesterday.
                 Err(error) if error.errno() == Some(libc::ERESTART) => {}
@@ -266,6 +277,16 @@ fn decide(rules: &[Rule], wish: Wish) -> (Vec<(u64, Rule)>, Vec<String>) {
         new.push((rule.handle, wanted));
     }
     (new, obstacles)
+}
+
+/// The rule that takes this one's place, which may be the same.
+fn renewed(rule: &Rule, new: &[(u64, Rule)]) -> Option<(u64, Rule)> {
+    let changed = new.iter().find(|(handle, _)| *handle == rule.handle).cloned();
+    let same = || {
+        let is_guarded = matches!(rule.handing(), Handing::Guarded { .. });
+        is_guarded.then(|| (rule.handle, rule.clone()))
+    };
+    changed.or_else(same)
 }
 
 /// Whether nobody answers for `nf_tables`.

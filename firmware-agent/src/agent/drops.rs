@@ -1,0 +1,60 @@
+//! What was dropped and why, gathered from everything that drops.
+
+use sluice_abi::reason::{DropReason, Place};
+
+use super::running::State;
+use crate::control::report::{Drops, Netfilter, Queue};
+use crate::netfilter::rules::Counted;
+
+impl State {
+    /// Every reason that occurred, in the order of their numbers, by interface where it has one.
+    pub(super) fn drops(&self, netfilter: &Netfilter, queue: &Queue) -> Vec<Drops> {
+        let mut drops = Vec::new();
+        for reason in DropReason::ALL.iter().copied() {
+            match reason.place() {
+                Place::Xdp | Place::Tc => self.program_drops(reason, &mut drops),
+                Place::Netfilter | Place::Engine => {
+                    drops.push(entry(reason, None, self.other_drops(reason, netfilter, queue)));
+                }
+            }
+        }
+        drops.retain(|drop| drop.packets != 0);
+        drops
+    }
+
+    fn program_drops(&self, reason: DropReason, drops: &mut Vec<Drops>) {
+        let (Some(dataplane), Some(counter)) = (&self.dataplane, reason.counter()) else { return };
+        for plan in &self.plan.dataplane.interfaces {
+            let Ok(cpus) = dataplane.totals.per_cpu(plan.slot, counter) else { continue };
+            let packets = cpus.iter().fold(0, |sum: u64, cpu| sum.wrapping_add(*cpu));
+            drops.push(Drops { cpus, ..entry(reason, Some(plan.name.clone()), packets) });
+        }
+    }
+
+    fn other_drops(&self, reason: DropReason, netfilter: &Netfilter, queue: &Queue) -> u64 {
+        let rule = |counted: Counted| netfilter.counters.get(counted.name()).copied();
+        let packets = match reason {
+            DropReason::ConnectionBlocked => rule(Counted::DroppedBlocked),
+            DropReason::VerdictBlocked => rule(Counted::DroppedVerdict),
+            DropReason::Undecided => Some(self.inspector.totals.dropped_undecided),
+            // With an open policy the kernel forwards what does not fit.
+            DropReason::QueueFull if self.plan.policy_open => None,
+            DropReason::QueueFull => {
+                let full = ["queue full", "socket full"];
+                Some(full.iter().filter_map(|name| queue.kernel.get(*name)).sum())
+            }
+            _ => None,
+        };
+        packets.unwrap_or_default()
+    }
+}
+
+fn entry(reason: DropReason, interface: Option<String>, packets: u64) -> Drops {
+    Drops {
+        place: reason.place().name().to_owned(),
+        reason: reason.name().to_owned(),
+        interface,
+        packets,
+        cpus: Vec::new(),
+    }
+}

@@ -1,0 +1,186 @@
+//! Reports in the text format of Prometheus (exposition format 0.0.4).
+
+use std::fmt::{self, Write as _};
+
+use crate::control::report::{State, Status};
+
+/// `metrics`.
+#[must_use]
+pub(super) fn metrics(status: &Status) -> String {
+    let mut text = Text(String::new());
+    text.family("sluice_up_seconds", "gauge", "Seconds since the agent started.");
+    text.sample("sluice_up_seconds", &[], status.uptime_s);
+    text.family("sluice_generation", "gauge", "Counts configurations.");
+    text.sample("sluice_generation", &[], status.generation.into());
+
+    text.family(
+        "sluice_feature_state",
+        "gauge",
+        "0 off, 1 starting, 2 active, 3 degraded, 4 failed.",
+    );
+    for feature in &status.features {
+        let state = match feature.state {
+            State::Off => 0,
+            State::Starting => 1,
+            State::Active => 2,
+            State::Degraded => 3,
+            State::Failed => 4,
+        };
+        let labels = [("feature", feature.name.as_str()), ("rung", &feature.rung)];
+        text.sample("sluice_feature_state", &labels, state);
+    }
+
+    text.family("sluice_packets_total", "counter", "Packets seen by programs, by outcome.");
+    for interface in &status.interfaces {
+        for (outcome, packets) in &interface.counters {
+            let labels = [("interface", interface.name.as_str()), ("outcome", outcome)];
+            text.sample("sluice_packets_total", &labels, *packets);
+        }
+    }
+
+    text.family("sluice_drops_total", "counter", "Packets dropped, by place and reason.");
+    for drops in &status.drops {
+        let place = [("place", drops.place.as_str()), ("reason", &drops.reason)];
+        let interface = drops.interface.as_deref().map(|name| ("interface", name));
+        let labels: Vec<_> = place.into_iter().chain(interface).collect();
+        if drops.cpus.is_empty() {
+            text.sample("sluice_drops_total", &labels, drops.packets);
+        }
+        for (cpu, packets) in drops.cpus.iter().enumerate() {
+            let cpu = cpu.to_string();
+            let labels: Vec<_> = labels.iter().copied().chain([("cpu", cpu.as_str())]).collect();
+            text.sample("sluice_drops_total", &labels, *packets);
+        }
+    }
+
+    text.family("sluice_rules_total", "counter", "Packets counted by the rules.");
+    for (counter, packets) in &status.netfilter.counters {
+        text.sample("sluice_rules_total", &[("counter", counter)], *packets);
+    }
+    text.family("sluice_queue", "untyped", "Counters of the queue and of inspection.");
+    for (counter, value) in status.queue.kernel.iter().chain(&status.queue.engine) {
+        text.sample("sluice_queue", &[("counter", counter)], *value);
+    }
+    text.family("sluice_flows_inspecting", "gauge", "Flows under inspection.");
+    text.sample("sluice_flows_inspecting", &[], status.queue.inspecting);
+    text.family("sluice_flows", "gauge", "Decided flows that are remembered.");
+    text.sample("sluice_flows", &[], status.flows.entries);
+    text.family("sluice_flows_ended_total", "counter", "Decided flows that were forgotten.");
+    for (cause, value) in [("expired", status.flows.expired), ("evicted", status.flows.evicted)] {
+        text.sample("sluice_flows_ended_total", &[("cause", cause)], value);
+    }
+
+    text.family("sluice_list_entries", "gauge", "Entries of a blocklist in force.");
+    for list in &status.lists {
+        text.sample("sluice_list_entries", &[("list", &list.name)], list.entries);
+    }
+    text.family("sluice_list_packets_total", "counter", "Packets that a blocklist dropped.");
+    for list in &status.lists {
+        text.sample("sluice_list_packets_total", &[("list", &list.name)], list.packets);
+    }
+    text.0
+}
+
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        self.0.push_str(name);
+        for (index, (label, value)) in labels.iter().enumerate() {
+            let open = if index == 0 { '{' } else { ',' };
+            let _ = write!(self.0, "{open}{label}=\"{}\"", Value(value));
+        }
+        let close = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.0, "{close} {value}");
+    }
+}
+
+/// A label's value: backslash, quote and newline escaped as the format asks, and nothing else that
+/// a terminal would obey.
+struct Value<'a>(&'a str);
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for letter in self.0.chars() {
+            match letter {
+                '\\' => f.write_str("\\\\")?,
+                '"' => f.write_str("\\\"")?,
+                '\n' => f.write_str("\\n")?,
+                other if other.is_control() => f.write_char('\u{fffd}')?,
+                other => f.write_char(other)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::report::{Drops, Feature, List};
+
+    fn status() -> Status {
+        let drops = |interface: Option<&str>, cpus: &[u64]| Drops {
+            place: "xdp".to_owned(),
+            reason: "listed".to_owned(),
+            interface: interface.map(str::to_owned),
+            packets: 7,
+            cpus: cpus.to_vec(),
+        };
+        Status {
+            uptime_s: 5,
+            features: vec![Feature {
+                name: "shield wan".to_owned(),
+                state: State::Degraded,
+                rung: "generic XDP".to_owned(),
+                reasons: Vec::new(),
+            }],
+            drops: vec![drops(Some("wan"), &[3, 4]), drops(None, &[])],
+            lists: vec![List {
+                name: "a\"b\\c\nd\u{1b}[31m".to_owned(),
+                entries: 2,
+                packets: 1,
+                bytes: 60,
+                last_s_ago: None,
+            }],
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn drops_are_told_apart_by_interface_and_cpu() {
+        let text = metrics(&status());
+        for line in [
+            "sluice_drops_total{place=\"xdp\",reason=\"listed\",interface=\"wan\",cpu=\"0\"} 3\n",
+            "sluice_drops_total{place=\"xdp\",reason=\"listed\",interface=\"wan\",cpu=\"1\"} 4\n",
+            "sluice_drops_total{place=\"xdp\",reason=\"listed\"} 7\n",
+            "sluice_feature_state{feature=\"shield wan\",rung=\"generic XDP\"} 3\n",
+            "sluice_up_seconds 5\n",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_family_is_described_once_before_its_samples_and_text_stays_in_its_label() {
+        let text = metrics(&status());
+        assert!(text.contains("list=\"a\\\"b\\\\c\\nd\u{fffd}[31m\"} 2\n"), "{text}");
+        let mut family = "";
+        let mut seen = Vec::new();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                family = rest.split(' ').next().unwrap();
+                assert!(!seen.contains(&family), "{family} twice");
+                seen.push(family);
+            } else if !line.starts_with('#') {
+                assert!(line.starts_with(family), "{line} behind {family}");
+                let value = line.rsplit(' ').next().unwrap();
+                assert!(value.parse::<u64>().is_ok(), "{line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The fast path alone: decisions that nothing displaces, rates, code points, ends of connections.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use sluice::sys::clock::{monotonic_ns, monotonic_s};
+use sluice_abi::attach::Link;
+use sluice_abi::counter::Counter;
+use sluice_abi::flow::{Addr, Direction, FlowKey, FlowLimit, FlowState};
+use sluice_abi::profile::Profile;
+use sluice_abi::verdict::{Reason, Verdict};
+use sluice_datapath::parse::headers;
+use sluice_tests::frame::{Frame, protocol, tcp_flag};
+use sluice_tests::plane::{
+    Buffer, FLOW_KEYS, FastPath, HELD_KEYS, Outcome, Side, without_programs,
+};
+
+const TC_ACT_UNSPEC: i32 = -1;
+const TC_ACT_SHOT: i32 = 2;
+
+const SRC4: &str = "192.0.2.1";
+const DST4: &str = "198.51.100.7";
+const SRC6: &str = "2001:db8::1";
+const DST6: &str = "2001:db8:1::7";
+
+fn ethernet() -> Frame {
+    Frame::ethernet([2; 6], [4; 6])
+}
+
+fn v4(frame: Frame) -> Frame {
+    frame.ipv4(SRC4.parse().unwrap(), DST4.parse().unwrap())
+}
+
+fn v6(frame: Frame) -> Frame {
+    frame.ipv6(SRC6.parse().unwrap(), DST6.parse().unwrap())
+}
+
+fn tcp(frame: Frame) -> Frame {
+    frame.tcp(0x1234, 443, tcp_flag::ACK).payload(b"payload")
+}
+
+fn udp(frame: Frame) -> Frame {
+    frame.udp(0x1234, 443).payload(b"payload")
+}
+
+const fn state(verdict: Verdict, direction: Direction, slot: u32, expires_s: u32) -> FlowState {
+    FlowState::new(verdict, Reason::DomainRule, direction, slot, expires_s)
+}
+
+/// The frame of flow `number`, and of its other direction.
+fn flow(number: u32) -> [Vec<u8>; 2] {
+    let (a, b) = (IpAddr::V4((0x0a00_0000 + number).into()), DST4.parse().unwrap());
+    let there = ethernet().addresses(a, b).tcp(40_000, 443, tcp_flag::ACK).bytes();
+    [there, ethernet().addresses(b, a).tcp(443, 40_000, tcp_flag::ACK).bytes()]
+}
+
+/// R23: a flood of other flows takes the place of trusted ones and of nobody who is blocked or
+/// limited, in either direction, behind either program.
+#[test]
+fn a_flood_of_flows_displaces_no_blocked_and_no_limited_flow() {
+    const HELD: u32 = 60;
+    if without_programs() {
+        return;
+    }
+    let mut path = FastPath::enabled(Link::Ethernet);
+    let until = monotonic_s() + 600;
+    for number in 0..HELD {
+        let [there, _] = flow(number);
+        path.decide(&there, |way| state(Verdict::Blocked, way, number, until));
+    }
+    let [limited, _] = flow(HELD);
+    path.flows.limit(HELD, &FlowLimit::full(1, 1 << 20, 0)).unwrap();
+    path.decide(&limited, |way| state(Verdict::Limited, way, HELD, 0));
+    let [trusted, _] = flow(HELD + 1);
+    path.decide(&trusted, |way| state(Verdict::Trusted, way, HELD + 1, 0));
+    let counted =
+        |path: &FastPath, side, frame: &[u8]| path.run(side, frame, Buffer::default()).counted;
+    assert_eq!(counted(&path, Side::In, &trusted), [(Counter::TcTrusted, 1)]);
+
+    for number in 1000..1000 + FLOW_KEYS * 2 {
+        let [there, _] = flow(number);
+        path.decide(&there, |way| state(Verdict::Trusted, way, 0, 0));
+        assert_eq!(counted(&path, Side::In, &there), [(Counter::TcTrusted, 1)]);
+    }
+    assert_eq!(counted(&path, Side::In, &trusted), [(Counter::TcUnknown, 1)], "the control");
+    for number in 0..HELD {
+        for frame in flow(number) {
+            assert_eq!(counted(&path, Side::In, &frame), [(Counter::TcDropBlocked, 1)]);
+            assert_eq!(counted(&path, Side::Out, &frame), [(Counter::TcOutDropBlocked, 1)]);
+        }
+    }
+    assert_eq!(counted(&path, Side::In, &limited), [(Counter::TcLimited, 1)]);
+}
+
+/// R23: without room a blocked flow is refused aloud, and nobody else loses his place.
+#[test]
+fn a_full_map_of_blocked_flows_refuses_one_more_and_keeps_the_others() {
+    if without_programs() {
+        return;
+    }
+    let mut path = FastPath::enabled(Link::Ethernet);
+    let key = |number: u32| {
+        let src = Addr::from(IpAddr::V4((0x0a00_0000 + number).into()));
+        FlowKey::new(src, DST4.parse::<IpAddr>().unwrap().into(), 1, 2, 6)
+    };
+    let mut set = |number, verdict| {
+        let (key, way) = key(number);
+        path.flows.set(&key, &state(verdict, way, 0, 0)).unwrap()
+    };
+    assert!((0..HELD_KEYS).all(|number| set(number, Verdict::Blocked)));
+    assert!(!set(HELD_KEYS, Verdict::Blocked));
+    assert!(!set(HELD_KEYS, Verdict::Limited));
+    assert!(set(5, Verdict::Limited), "one that is there is written over");
+    assert!(set(6, Verdict::Trusted), "or leaves");
+    assert!(set(HELD_KEYS, Verdict::Blocked), "and makes room");
+    let verdict = |number| path.flows.get(&key(number).0).unwrap().map(|state| state.verdict());
+    assert_eq!(verdict(5), Some(Verdict::Limited));
+    assert_eq!(verdict(6), Some(Verdict::Trusted));
+    assert!((7..=HELD_KEYS).all(|number| verdict(number) == Some(Verdict::Blocked)));
+    assert!(path.flows.remove(&key(7).0).unwrap());
+    assert!(path.flows.get(&key(7).0).unwrap().is_none());
+}
+
+fn count(outcome: &Outcome, counter: Counter) -> u64 {
+    let found = outcome.counted.iter().find(|(of, _)| *of == counter);
+    found.map_or(0, |(_, count)| *count)
+}
+
+/// R71: what passes is the rate, by 10 %, for small and for merged packets; each direction has its
+/// own, and another flow pays nothing.
+#[test]
+fn a_limited_flow_is_held_to_its_rate() {
+    const SLOT: u32 = 9;
+    const BATCH: u32 = 40;
+    if without_programs() {
+        return;
+    }
+    let time = Duration::from_secs(2);
+    for (kbit, payload, segments) in [(2_000, 60, 0), (20_000, 1400, 0), (100_000, 1400, 20)] {
+        let mut path = FastPath::enabled(Link::Ethernet);
+        let there =
+            v4(ethernet()).tcp(40_000, 443, tcp_flag::ACK).payload(&vec![7; payload]).bytes();
+        let back = ethernet().ipv4(DST4.parse().unwrap(), SRC4.parse().unwrap());
+        let back = back.tcp(443, 40_000, tcp_flag::ACK).payload(&[7; 1000]).bytes();
+        let burst = kbit * 300;
+        let now_ms = (monotonic_ns() / 1_000_000) as u32;
+        path.flows.limit(SLOT, &FlowLimit::full(kbit, burst, now_ms)).unwrap();
+        path.decide(&there, |way| state(Verdict::Limited, way, SLOT, 0));
+        let buffer = Buffer { mark: 0xf0ff_ffff, segments };
+        let start = Instant::now();
+        let (mut dropped, mut passed) = (0_u64, 0_u64);
+        while start.elapsed() < time {
+            let outcome = path.flood(Side::In, &there, buffer, BATCH);
+            assert_eq!(outcome.mark, buffer.mark, "the mark would bring it into a flowtable");
+            let (limited, refused) =
+                (count(&outcome, Counter::TcLimited), count(&outcome, Counter::TcDropLimited));
+            assert_eq!(limited + refused, u64::from(BATCH), "{outcome:?}");
+            if limited == 0 {
+                assert_eq!(outcome.action, TC_ACT_SHOT);
+            }
+            passed += limited;
+            dropped += refused;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        let seen = path.flows.count(SLOT).unwrap();
+        assert_eq!(seen.original_packets, passed * u64::from(segments.max(1)));
+        let bits = (seen.original_bytes * 8) as f64;
+        let allowed = f64::from(kbit) * 1000.0 * seconds + f64::from(burst);
+        let error = (bits - allowed) / allowed;
+        println!("{kbit} kbit/s: {passed} passed, {dropped} dropped, {:+.2} %", error * 100.0);
+        assert!(
+            dropped > passed / 2,
+            "{kbit}: {passed} passed, {dropped} dropped: not over the rate"
+        );
+        assert!(error.abs() < 0.1, "{kbit} kbit/s: {bits} bits of {allowed}");
+        let outcome = path.run(Side::In, &back, buffer);
+        assert_eq!(outcome.counted, [(Counter::TcLimited, 1)], "the other direction has its own");
+        assert_eq!(path.flows.count(SLOT).unwrap().reply_packets, u64::from(segments.max(1)));
+        let [other, _] = flow(1);
+        path.decide(&other, |way| state(Verdict::Trusted, way, 1, 0));
+        assert_eq!(path.run(Side::In, &other, buffer).counted, [(Counter::TcTrusted, 1)]);
+    }
+}
+
+/// R13: the end of a connection is noted where the flow is trusted, and ends nothing.
+#[test]
+fn an_end_is_noted_of_trusted_flows_alone() {
+    if without_programs() {
+        return;
+    }
+    let mut path = FastPath::enabled(Link::Ethernet);
+    let with = |flags| v4(ethernet()).tcp(0x1234, 443, flags | tcp_flag::ACK).bytes();
+    path.flows.limit(3, &FlowLimit::full(1000, 1 << 20, 0)).unwrap();
+    for (slot, verdict, flags, notes, counter) in [
+        (1, Verdict::Trusted, 0, false, Counter::TcTrusted),
+        (1, Verdict::Trusted, tcp_flag::FIN, true, Counter::TcTrusted),
+        (2, Verdict::Trusted, tcp_flag::RST, true, Counter::TcTrusted),
+        (3, Verdict::Limited, tcp_flag::FIN, false, Counter::TcLimited),
+        (3, Verdict::Limited, tcp_flag::RST, false, Counter::TcLimited),
+        (4, Verdict::Blocked, tcp_flag::FIN, false, Counter::TcDropBlocked),
+        (4, Verdict::Blocked, tcp_flag::RST, false, Counter::TcDropBlocked),
+    ] {
+        let frame = with(flags);
+        path.decide(&frame, |way| state(verdict, way, slot, 0));
+        let outcome = path.run(Side::In, &frame, Buffer::default());
+        assert_eq!(outcome.counted, [(counter, 1)]);
+        let seen = path.flows.count(slot).unwrap();
+        assert_eq!(seen.closing_ns != 0, notes, "{verdict:?} {flags}");
+        assert!(seen.closing_ns <= seen.last_seen_ns && seen.last_seen_ns > 0);
+        let again = path.run(Side::In, &with(0), Buffer::default());
+        assert_eq!(again.counted, [(counter, 1)], "the decision stays");
+    }
+}
+
+/// Sum of the header's 16-bit words, which is 0xffff when its checksum is right.
+fn sum(header: &[u8]) -> u16 {
+    let words =
+        header.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// The traffic class of the packet at `l3`.
+fn class(frame: &[u8], l3: usize) -> u8 {
+    if frame[l3] >> 4 == 4 { frame[l3 + 1] } else { frame[l3] << 4 | frame[l3 + 1] >> 4 }
+}
+
+/// Sets it, as the sender would.
+fn set_class(frame: &mut [u8], l3: usize, class: u8) {
+    if frame[l3] >> 4 == 6 {
+        frame[l3] = 0x60 | class >> 4;
+        frame[l3 + 1] = class << 4 | frame[l3 + 1] & 0xf;
+        return;
+    }
+    frame[l3 + 1] = class;
+    let header = usize::from(frame[l3] & 0xf) * 4;
+    frame[l3 + 10..l3 + 12].fill(0);
+    let checksum = !sum(&frame[l3..l3 + header]);
+    frame[l3 + 10..l3 + 12].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// R67, R68, R69: on its way out a packet of a flow with a profile gets its code point and priority,
+/// whatever is around it; the two ECN bits and everything else stay, and the checksum is right.
+#[test]
+fn packets_leave_with_the_code_point_of_their_profile() {
+    if without_programs() {
+        return;
+    }
+    let tagged = |mut bytes: Vec<u8>| {
+        bytes.splice(12..12, [0x00, 0x01, 0x00, 0x00]);
+        bytes
+    };
+    #[rustfmt::skip]
+    let frames = [
+        ("ipv4",            tcp(v4(ethernet())).bytes(),                            Link::Ethernet),
+        ("ipv4 options",    udp(v4(ethernet()).options(&[1; 40])).bytes(),          Link::Ethernet),
+        ("ipv6",            tcp(v6(ethernet())).bytes(),                            Link::Ethernet),
+        ("ipv6 extensions", udp(v6(ethernet()).extension(protocol::DESTINATION, &[])).bytes(), Link::Ethernet),
+        ("vlan ipv4",       tcp(v4(ethernet().vlan(7))).bytes(),                    Link::Ethernet),
+        ("qinq ipv6",       udp(v6(ethernet().service_vlan(8).vlan(7))).bytes(),    Link::Ethernet),
+        ("pppoe ipv4",      tcp(v4(ethernet().pppoe(9))).bytes(),                   Link::Ethernet),
+        ("vlan pppoe ipv6", tcp(v6(ethernet().vlan(7).pppoe(9))).bytes(),           Link::Ethernet),
+        ("mtk ipv4",        tagged(udp(v4(ethernet())).bytes()),                    Link::Mtk),
+        ("bare ipv4",       tcp(v4(Frame::ip())).bytes(),                           Link::Ip),
+        ("bare ipv6",       udp(v6(Frame::ip())).bytes(),                           Link::Ip),
+    ];
+    let mut profiles = [Profile::default(); Profile::COUNT as usize];
+    profiles[4] = Profile::new(Some(46), 6);
+    profiles[15] = Profile::new(Some(0), 0);
+    profiles[7] = Profile::new(None, 5);
+    for (name, frame, link) in frames {
+        let mut path = FastPath::enabled(link);
+        path.profiles.set(&profiles).unwrap();
+        let l3 = headers(frame.as_slice(), link).unwrap().l3;
+        for (before, profile, after) in [
+            (0, 4, 46 << 2),
+            (0b11, 4, 46 << 2 | 0b11),
+            (0xfe, 4, 46 << 2 | 0b10),
+            (0xfd, 15, 0b01),
+            (46 << 2 | 1, 4, 46 << 2 | 1),
+            (0x55, 0, 0x55),
+            (0x55, 7, 0x55),
+            (0x55, 9, 0x55),
+        ] {
+            let mut frame = frame.clone();
+            set_class(&mut frame, l3, before);
+            for verdict in [Verdict::Trusted, Verdict::Limited, Verdict::Inspect] {
+                path.flows.limit(1, &FlowLimit::full(1000, 1 << 20, 0)).unwrap();
+                path.decide(&frame, |way| state(verdict, way, 1, 0).with_profile(profile));
+                let sent = path.send(Side::Out, &frame, Buffer::default());
+                let context = format!("{name}, {before:#x}, profile {profile}, {verdict:?}");
+                let is_dressed = verdict != Verdict::Inspect;
+                let wanted = if is_dressed { after } else { before };
+                let counter =
+                    if wanted == before { Counter::TcOutPass } else { Counter::TcOutDscp };
+                assert_eq!(sent.outcome.counted, [(counter, 1)], "{context}");
+                assert_eq!(sent.outcome.action, TC_ACT_UNSPEC, "{context}");
+                let priority = profiles[usize::from(profile)].priority;
+                assert_eq!(sent.priority, if is_dressed { priority } else { 0 }, "{context}");
+                let mut expected = frame.clone();
+                set_class(&mut expected, l3, wanted);
+                assert_eq!(class(&expected, l3), wanted);
+                assert_eq!(sent.frame, expected, "{context}");
+                if frame[l3] >> 4 == 4 {
+                    let header = usize::from(frame[l3] & 0xf) * 4;
+                    assert_eq!(sum(&sent.frame[l3..l3 + header]), 0xffff, "{context}");
+                }
+            }
+        }
+        // On its way in it is left as it is.
+        path.decide(&frame, |way| state(Verdict::Trusted, way, 1, 0).with_profile(4));
+        assert_eq!(path.send(Side::In, &frame, Buffer::default()).frame, frame, "{name}");
+    }
+}
+
+/// R59, R124: without settings, and with settings of another version, nothing is looked up.
+#[test]
+fn without_the_flag_every_decision_is_void() {
+    if without_programs() {
+        return;
+    }
+    let mut path = FastPath::new(Link::Ethernet);
+    let [frame, _] = flow(1);
+    path.decide(&frame, |way| state(Verdict::Blocked, way, 1, 0));
+    for (side, counter) in [(Side::In, Counter::TcInert), (Side::Out, Counter::TcOutInert)] {
+        let outcome = path.run(side, &frame, Buffer::default());
+        assert_eq!((outcome.action, outcome.counted), (TC_ACT_UNSPEC, vec![(counter, 1)]));
+    }
+    let generation = path.settings.current().generation;
+    path.settings.set(sluice_tests::plane::enabled()).unwrap();
+    assert_eq!(path.settings.current().generation, generation + 1, "each write counts");
+    assert_eq!(path.run(Side::In, &frame, Buffer::default()).action, TC_ACT_SHOT, "the control");
+    path.settings.enable(false).unwrap();
+    assert_eq!(path.run(Side::In, &frame, Buffer::default()).action, TC_ACT_UNSPEC);
+}
