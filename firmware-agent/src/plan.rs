@@ -69,12 +69,12 @@ pub struct Plan {
     pub run_dir: PathBuf,
     /// The kill switch.
     pub enabled: bool,
-    /// The firewall offloads trusted flows only.
-    pub guard_offload: bool,
     /// Memory for lists in the kernel; 0 is a part of the machine's.
     pub list_memory_kib: u32,
     /// What no list may cover.
     pub management: Vec<Net>,
+    /// The firewall offloads trusted flows only.
+    pub guard_offload: bool,
 }
 
 /// A blocklist.
@@ -259,10 +259,10 @@ impl Plan {
             || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
             || (*sweep, *on_crash) != (self.sweep, old.on_crash)
-            || *guard_offload != self.guard_offload
             || (treatments, reinspection) != (&self.treatments, &self.reinspection)
             || *profiles != old.profiles
-            || *answer != self.answer;
+            || *answer != self.answer
+            || *guard_offload != self.guard_offload;
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {

@@ -40,6 +40,17 @@ pub struct Status {
     pub offload: Offload,
 }
 
+/// The image of the blocklists.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct ListImage {
+    /// Memory that it takes.
+    pub kib: u64,
+    /// Memory that it may take.
+    pub cap_kib: u64,
+    /// Time of the last change.
+    pub load_ms: u64,
+}
+
 /// The firewall's flow offload.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Offload {
@@ -51,17 +62,6 @@ pub struct Offload {
     pub guards: u64,
     /// What does not see offloaded packets.
     pub blind: Vec<String>,
-}
-
-/// The image of the blocklists.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub struct ListImage {
-    /// Memory that it takes.
-    pub kib: u64,
-    /// Memory that it may take.
-    pub cap_kib: u64,
-    /// Time of the last change.
-    pub load_ms: u64,
 }
 
 /// A ladder.

@@ -1133,7 +1133,7 @@ fn a_build_without_objects_is_refused_and_leaves_nothing() {
         return;
     }
     let world = World::new();
-    let empty = Objects { xdp_shield: &[], tc_flow: &[] };
+    let empty = Objects { xdp_shield: &[], tc_flow: &[], xdp_device: &[] };
     let report = Report::of_this_kernel();
     let start = || Dataplane::start(&world.plan(), empty, report).err();
     let error = world.inside.enter(start).unwrap().unwrap().chain();

@@ -51,6 +51,15 @@ pub const TC_FLOW_IN: &str = "tc_flow_in";
 /// Egress program of the object `tc_flow`.
 pub const TC_FLOW_OUT: &str = "tc_flow_out";
 
+/// Program of the object `xdp_device` for interfaces towards the provider.
+pub const XDP_DEVICE_WAN: &str = "xdp_device_wan";
+/// Program of the object `xdp_device` for interfaces towards the household.
+pub const XDP_DEVICE_LAN: &str = "xdp_device_lan";
+/// In a network card: [`Addr`](crate::flow::Addr) to packets dropped, hash.
+pub const DEVICE_HOSTS: &str = "DEVICE_HOSTS";
+/// In a network card: `u64` by [`Total`](crate::device::Total), array.
+pub const DEVICE_TOTALS: &str = "DEVICE_TOTALS";
+
 /// Most lists that have hit counters.
 pub const LISTS_MAX: u32 = 64;
 /// Number of the list of what was blocked by hand.

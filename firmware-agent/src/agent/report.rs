@@ -431,7 +431,12 @@ fn feature(feature: FeatureState) -> Feature {
             HookState::Off => Health::Off,
         },
         rung: feature.rung.to_owned(),
-        reasons: feature.reasons,
+        reasons: feature
+            .card
+            .map(|card| format!("hardware: {card}"))
+            .into_iter()
+            .chain(feature.reasons)
+            .collect(),
     }
 }
 

@@ -516,7 +516,7 @@ impl State {
     /// everything up is what switches it on.
     fn switch(&mut self, on: bool) {
         let Some(dataplane) = &mut self.dataplane else { return };
-        if let Err(error) = dataplane.settings.enable(on && self.plan.enabled) {
+        if let Err(error) = dataplane.enable(on && self.plan.enabled) {
             log::error!("{}", error.chain());
         }
     }

@@ -10,6 +10,8 @@ mod device;
 pub mod error;
 pub mod feature;
 pub mod flows;
+mod hardware;
+mod ladder;
 pub mod layout;
 mod links;
 pub mod object;
@@ -20,12 +22,12 @@ pub mod profiles;
 mod programs;
 pub mod settings;
 pub mod table;
+mod topology;
 pub mod totals;
 pub mod verify;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use sluice_abi::attach::{Attachment, Link, Role};
@@ -42,11 +44,10 @@ pub use self::plan::{DataplanePlan, InterfacePlan, Sizes, TcWish, XdpWish};
 pub use self::settings::SettingsMap;
 pub use self::totals::{Hits, Totals};
 
-use self::attach::TcPrograms;
 use self::blocklist::Room;
 use self::bulk::{Entries, Live};
-use self::device::Target;
 use self::feature::Held;
+use self::hardware::Hardware;
 use self::links::Links;
 use self::object::{Loader, open};
 use self::pins::{Mark, Pins};
@@ -54,9 +55,8 @@ use self::profiles::ProfileMap;
 use self::programs::Programs;
 use crate::config::{Net, OnCrash};
 use crate::kernel::Report;
-use crate::kernel::choose::{TcRung, XdpRung};
 use crate::sys::clock;
-use crate::sys::rtnetlink::{self, Device};
+use crate::sys::rtnetlink;
 
 /// The programs in the kernel and their maps.
 ///
@@ -70,6 +70,8 @@ pub struct Dataplane {
     /// Loaded, and not attached yet.
     programs: Programs,
     held: Vec<Held>,
+    /// Reduced shields in cards, by device.
+    hardware: HashMap<u32, Hardware>,
     /// Devices where the driver does not run the shield, and how that showed.
     stepped_down: HashMap<u32, String>,
     /// Why the shield cannot run anywhere.
@@ -199,6 +201,7 @@ impl Dataplane {
             loader,
             programs,
             held: Vec::new(),
+            hardware: HashMap::new(),
             stepped_down: HashMap::new(),
             no_shield: failed(&shield),
             no_fast_path: failed(&fast_path),
@@ -211,29 +214,6 @@ impl Dataplane {
             bulk,
             strangers,
         })
-    }
-
-    /// Attaches to interfaces that have appeared, renews what has been taken away, and removes what
-    /// is on devices that no interface names any more. Whatever works already is left alone.
-    pub fn reattach(&mut self) -> Result<Vec<FeatureState>, Error> {
-        let devices = rtnetlink::devices().map_err(|source| Error::Devices(Box::new(source)))?;
-        let mut programs = std::mem::take(&mut self.programs);
-        let mut held = Vec::new();
-        for interface in self.plan.interfaces.clone() {
-            let device = devices.iter().find(|device| device.name == interface.device);
-            held.push(match self.still_held(&interface, Hook::Xdp, device, &devices) {
-                Some(before) => before,
-                None => self.attach_shield(&interface, device, &devices, &mut programs),
-            });
-            held.push(match self.still_held(&interface, Hook::Tc, device, &devices) {
-                Some(before) => before,
-                None => self.attach_fast_path(&interface, device, &mut programs),
-            });
-        }
-        let keeps = |mark| held.iter().any(|held| held.marks.contains(&mark));
-        attach::detach_others(&mut self.links, |mark, ifindex| keeps((mark, ifindex)))?;
-        self.held = held;
-        Ok(self.features())
     }
 
     /// Puts another plan into force: settings at once, then the interfaces that differ. The pin
@@ -255,6 +235,12 @@ impl Dataplane {
         let DataplanePlan { pin_dir, sizes, .. } = &self.plan;
         self.plan = DataplanePlan { pin_dir: pin_dir.clone(), sizes: *sizes, ..plan.clone() };
         self.reattach()
+    }
+
+    /// The kill switch.
+    pub fn enable(&mut self, on: bool) -> Result<(), Error> {
+        self.settings.enable(on)?;
+        self.fill_hardware()
     }
 
     /// How each feature fares.
@@ -279,16 +265,17 @@ impl Dataplane {
     /// Frames that the devices behind an interface's shield received.
     #[must_use]
     pub fn received(&self, interface: &str) -> u64 {
-        let Some(plan) = self.plan.interfaces.iter().find(|plan| plan.name == interface) else {
-            return 0;
-        };
+        let shielded = self.shielded(interface);
         let devices = rtnetlink::devices().unwrap_or_default();
-        let device = devices.iter().find(|device| device.name == plan.device);
-        device
-            .and_then(|device| device::entrances(device, &devices).ok())
-            .unwrap_or_default()
-            .iter()
-            .fold(0, |sum, target| sum.saturating_add(target.device.rx_packets))
+        let behind = devices.iter().filter(|device| shielded.contains(&device.ifindex));
+        behind.fold(0, |sum, device| sum.saturating_add(device.rx_packets))
+    }
+
+    /// Devices that the shield of an interface is on.
+    fn shielded(&self, interface: &str) -> Vec<u32> {
+        let of = |held: &&Held| held.state.interface == interface && held.state.hook == Hook::Xdp;
+        let marks = self.held.iter().filter(of).flat_map(|held| &held.marks);
+        marks.filter(|(mark, _)| *mark == Mark::Xdp).map(|(_, ifindex)| *ifindex).collect()
     }
 
     /// Notes that the shield of an interface was seen to read packets.
@@ -303,16 +290,8 @@ impl Dataplane {
     /// Moves the shield of an interface from the driver into the network stack, because the driver
     /// does not run it as `reason` says.
     pub fn step_down(&mut self, interface: &str, reason: &str) -> Result<(), Error> {
-        let devices = rtnetlink::devices().unwrap_or_default();
-        let plans = self.plan.interfaces.iter().filter(|plan| plan.name == interface);
-        for plan in plans {
-            let device = devices.iter().find(|device| device.name == plan.device);
-            for target in device
-                .and_then(|device| device::entrances(device, &devices).ok())
-                .unwrap_or_default()
-            {
-                self.stepped_down.insert(target.device.ifindex, reason.to_owned());
-            }
+        for ifindex in self.shielded(interface) {
+            self.stepped_down.insert(ifindex, reason.to_owned());
         }
         self.held.retain(|held| held.state.interface != interface || held.state.hook != Hook::Xdp);
         self.reattach().map(drop)
@@ -350,6 +329,7 @@ impl Dataplane {
         self.settings.set_bulk((before.0 || after.0, before.1 || after.1))?;
         bulk.replace(prepared)?;
         self.settings.set_bulk(bulk.has_entries())?;
+        self.fill_hardware()?;
         Ok(Synced { image: size, ..synced })
     }
 
@@ -357,8 +337,24 @@ impl Dataplane {
     pub fn block(&mut self, net: Net, list: u32, expires_s: u32) -> Result<(), Error> {
         let Some(blocklist) = &mut self.blocklist else { return Ok(()) };
         blocklist.block(net, list, expires_s)?;
-        let (hosts, nets) = blocklist.has_entries()?;
-        self.settings.set_lists(hosts, nets)
+        self.live_entries_changed()
+    }
+
+    /// Lifts a block of exactly this prefix; `false` when there was none.
+    pub fn unblock(&mut self, net: Net) -> Result<bool, Error> {
+        let Some(blocklist) = &mut self.blocklist else { return Ok(false) };
+        let was_blocked = blocklist.unblock(net)?;
+        self.live_entries_changed()?;
+        Ok(was_blocked)
+    }
+
+    /// Tells programs and cards.
+    fn live_entries_changed(&mut self) -> Result<(), Error> {
+        if let Some(blocklist) = &self.blocklist {
+            let (hosts, nets) = blocklist.has_entries()?;
+            self.settings.set_lists(hosts, nets)?;
+        }
+        self.fill_hardware()
     }
 
     /// Tells the programs which addresses are the router's, and which checks cannot be in force with
@@ -375,7 +371,7 @@ impl Dataplane {
             // Also where a crash detaches: this is none, and the next start takes the pins away.
             return self.links.set_on_crash(OnCrash::Keep);
         }
-        attach::detach_others(&mut self.links, |_, _| false)?;
+        attach::detach_others(&mut self.links, &device::facts()?, |_, _| false)?;
         self.links.into_pins().clear()
     }
 
@@ -385,165 +381,7 @@ impl Dataplane {
             return Ok(());
         }
         let mut links = Links::new(Pins::open(pin_dir)?, OnCrash::Keep);
-        attach::detach_others(&mut links, |_, _| false)?;
+        attach::detach_others(&mut links, &device::facts()?, |_, _| false)?;
         links.into_pins().clear()
     }
-
-    /// The feature as it was, when it works and is where it should be.
-    fn still_held(
-        &self,
-        interface: &InterfacePlan,
-        hook: Hook,
-        device: Option<&Device>,
-        devices: &[Device],
-    ) -> Option<Held> {
-        let is_it =
-            |held: &&Held| held.state.interface == interface.name && held.state.hook == hook;
-        let held = self.held.iter().find(is_it)?;
-        let places: Vec<u32> = match hook {
-            Hook::Xdp => {
-                let targets = device::entrances(device?, devices).ok()?;
-                targets.iter().map(|target| target.device.ifindex).collect()
-            }
-            Hook::Tc => vec![device?.ifindex],
-        };
-        let everywhere = |of: &dyn Fn(u32) -> bool| places.iter().all(|ifindex| of(*ifindex));
-        let held_there = |ifindex| held.marks.iter().any(|(_, at)| *at == ifindex);
-        let only_there = held.marks.iter().all(|(_, ifindex)| places.contains(ifindex));
-        let attached = held
-            .marks
-            .iter()
-            .all(|(mark, ifindex)| attach::is_attached(&self.links, *mark, *ifindex));
-        (everywhere(&held_there) && only_there && attached).then(|| held.clone())
-    }
-
-    fn attach_shield(
-        &mut self,
-        interface: &InterfacePlan,
-        device: Option<&Device>,
-        devices: &[Device],
-        programs: &mut Programs,
-    ) -> Held {
-        let mut state = FeatureState::new(interface, Hook::Xdp, XdpRung::None.name());
-        if interface.xdp == XdpWish::Off {
-            return state.without_marks();
-        }
-        let Some(device) = device else { return state.failed(missing(interface)) };
-        if let Some(reason) = &self.no_shield {
-            return state.failed(reason.clone());
-        }
-        let targets = match device::entrances(device, devices) {
-            Ok(targets) => targets,
-            Err(reason) => return state.failed(reason),
-        };
-        let mut worst = XdpRung::Native;
-        for target in &targets {
-            let (rung, mut reasons) = match self.attach_shield_to(interface, target, programs) {
-                Ok(done) => done,
-                Err(error) => (XdpRung::None, vec![error.chain()]),
-            };
-            if targets.len() > 1 {
-                for reason in &mut reasons {
-                    *reason = format!("{}: {reason}", target.device.name);
-                }
-            }
-            state.reasons.extend(reasons);
-            match rung {
-                XdpRung::None => {
-                    // All entrances or none: an interface that is half protected looks protected.
-                    // What is not held is taken away at the end of the round.
-                    state.state = State::Failed;
-                    return state.without_marks();
-                }
-                XdpRung::Generic => worst = XdpRung::Generic,
-                XdpRung::Native => {}
-            }
-        }
-        let marks = targets.iter().map(|target| (Mark::Xdp, target.device.ifindex)).collect();
-        state.rung = worst.name();
-        let wanted = worst == XdpRung::Native || interface.xdp == XdpWish::Generic;
-        state.state = if wanted { State::Active } else { State::Degraded };
-        state.reasons.extend(programs.interpreted(target_attachment(interface, &targets[0]), true));
-        Held { state, marks }
-    }
-
-    fn attach_shield_to(
-        &mut self,
-        interface: &InterfacePlan,
-        target: &Target,
-        programs: &mut Programs,
-    ) -> Result<(XdpRung, Vec<String>), Error> {
-        let ifindex = target.device.ifindex;
-        let stepped_down = self.stepped_down.get(&ifindex);
-        let wish = match (stepped_down, interface.xdp) {
-            (Some(_), XdpWish::Auto) => XdpWish::Generic,
-            (Some(_), XdpWish::Native) => XdpWish::Off,
-            (_, wish) => wish,
-        };
-        let attachment = target_attachment(interface, target);
-        let prog =
-            programs.shield(&mut self.loader, self.links.pins(), self.objects, attachment)?;
-        let (rung, mut reasons) =
-            attach::attach_xdp(prog.as_fd(), &target.device, &mut self.links, wish)?;
-        reasons.extend(stepped_down.map(|reason| format!("native: {reason}")));
-        Ok((rung, reasons))
-    }
-
-    fn attach_fast_path(
-        &mut self,
-        interface: &InterfacePlan,
-        device: Option<&Device>,
-        programs: &mut Programs,
-    ) -> Held {
-        let mut state = FeatureState::new(interface, Hook::Tc, TcRung::QueueOnly.name());
-        if interface.tc == TcWish::Off {
-            return state.without_marks();
-        }
-        let Some(device) = device else { return state.failed(missing(interface)) };
-        if let Some(reason) = &self.no_fast_path {
-            return state.failed(reason.clone());
-        }
-        let target = match device::target(device) {
-            Ok(target) => target,
-            Err(reason) => return state.failed(reason),
-        };
-        let attachment = target_attachment(interface, &target);
-        let attached = programs
-            .fast_path(&mut self.loader, self.links.pins(), self.objects, attachment)
-            .map(|(ingress, egress)| {
-                let programs = TcPrograms { ingress: ingress.as_fd(), egress: egress.as_fd() };
-                attach::attach_tc(programs, &target.device, &mut self.links, interface.tc)
-            });
-        let (rung, reasons) = match attached {
-            Ok(done) => done,
-            Err(error) => return state.failed(error.chain()),
-        };
-        let ifindex = target.device.ifindex;
-        let marks: &[Mark] = match rung {
-            TcRung::Tcx => &[Mark::TcxIn, Mark::TcxOut],
-            TcRung::Clsact if self.links.pins().link(Mark::Qdisc, ifindex).exists() => {
-                &[Mark::Filters, Mark::Qdisc]
-            }
-            TcRung::Clsact => &[Mark::Filters],
-            TcRung::QueueOnly => &[],
-        };
-        let marks = marks.iter().map(|mark| (*mark, ifindex)).collect();
-        state.rung = rung.name();
-        state.state = match (rung, interface.tc) {
-            (TcRung::Tcx, _) | (TcRung::Clsact, TcWish::Clsact) => State::Active,
-            (TcRung::Clsact, _) => State::Degraded,
-            (TcRung::QueueOnly, _) => State::Failed,
-        };
-        state.reasons = reasons;
-        state.reasons.extend(programs.interpreted(attachment, false));
-        Held { state, marks }
-    }
-}
-
-fn missing(interface: &InterfacePlan) -> String {
-    format!("there is no device {} yet; it is attached to when it appears", interface.device)
-}
-
-const fn target_attachment(interface: &InterfacePlan, target: &Target) -> Attachment {
-    Attachment::new(interface.slot, interface.role, target.link)
 }

@@ -32,13 +32,19 @@ pub struct Objects {
     pub xdp_shield: &'static [u8],
     /// The object `tc_flow`.
     pub tc_flow: &'static [u8],
+    /// The object `xdp_device`.
+    pub xdp_device: &'static [u8],
 }
 
 impl Objects {
     /// Those of this build.
     #[must_use]
     pub fn embedded() -> Self {
-        Self { xdp_shield: embedded::XDP_SHIELD, tc_flow: embedded::TC_FLOW }
+        Self {
+            xdp_shield: embedded::XDP_SHIELD,
+            tc_flow: embedded::TC_FLOW,
+            xdp_device: embedded::XDP_DEVICE,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! as zero.
 
 mod arrays;
+mod device;
 mod maps;
 
 use std::ffi::CString;
@@ -16,6 +17,7 @@ use std::path::Path;
 pub use self::arrays::{
     array_delete, array_get, array_of_any_size, array_set, map_by_id, map_size,
 };
+pub use self::device::{DeviceMap, create_map_on, load_on};
 pub use self::maps::{map_delete_batch, map_entries, map_update_batch, per_cpu_values};
 
 const BPF_MAP_CREATE: libc::c_int = 0;
