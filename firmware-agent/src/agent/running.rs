@@ -84,6 +84,10 @@ pub(super) struct State {
     unverified: HashMap<String, (u64, Seen)>,
     /// The firewall's rules that offload flows.
     pub(super) offload: Guard,
+    /// Why there is no flowtable of our own though it is wanted.
+    pub(super) no_flowtable: Option<String>,
+    /// The marks that it was last put in force for.
+    pub(super) flowtable_marks: Option<crate::config::MarkMask>,
 }
 
 impl Running {
@@ -151,6 +155,8 @@ impl Running {
             queue_burst: queues.as_ref().map(Queues::burst),
             unverified: HashMap::new(),
             offload: Guard::start(),
+            no_flowtable: None,
+            flowtable_marks: None,
         };
         let mut running = Self { state: RefCell::new(state), restart: smol::channel::bounded(1) };
         let state = running.state.get_mut();
@@ -179,6 +185,7 @@ impl Running {
             state.apply_rules();
         }
         state.look_after_offload();
+        state.look_after_flowtable();
         state.ready_ns = clock::monotonic_ns();
         log::info!(
             "protection in force after {} ms, generation {generation}",
@@ -257,6 +264,7 @@ impl Running {
             state.look_after_lists();
             state.restore_rules();
             state.look_after_offload();
+            state.look_after_flowtable();
         }
     }
 
@@ -264,7 +272,11 @@ impl Running {
         let mut watch = Watch::open()?;
         loop {
             watch.changed().await?;
-            self.state.borrow_mut().restore_rules();
+            {
+                let mut state = self.state.borrow_mut();
+                state.restore_rules();
+                state.look_after_flowtable();
+            }
             Timer::after(RULES_PAUSE).await;
         }
     }
@@ -505,6 +517,7 @@ impl State {
         inspector.set_rules(clock::monotonic_ns(), domains, rules(&plan), policy(&plan), flows);
         self.plan = plan;
         self.look_after_offload();
+        self.look_after_flowtable();
         self.empty_offload();
         self.warnings = warnings;
         self.generation = generation;
@@ -525,8 +538,14 @@ impl State {
     fn take_down(mut self, keep: bool) -> Vec<String> {
         let mut errors = Vec::new();
         // Handed over, the guard stays until the next agent knows what it wants.
-        if !keep && let Err(error) = self.offload.restore() {
-            errors.push(chain(&error));
+        if !keep {
+            let has_own = self.offload.with(|offload| offload.seen().own.is_some());
+            if has_own && let Err(error) = crate::netfilter::offload::own::remove() {
+                errors.push(chain(&error));
+            }
+            if let Err(error) = self.offload.restore() {
+                errors.push(chain(&error));
+            }
         }
         if let Some(mut backend) = self.backend.take()
             && let Err(error) = backend.remove()

@@ -11,6 +11,7 @@
 
 mod guard;
 mod kernel;
+pub mod own;
 mod rule;
 mod sets;
 mod wire;
@@ -29,6 +30,8 @@ use crate::sys::netlink::RequestError;
 
 /// Where firewall4 hands flows over.
 const FORWARD: Place = Place { table: "fw4", chain: "forward" };
+/// Where Sluice does.
+const OWN: Place = Place { table: own::TABLE, chain: "forward" };
 /// Looks until the rules did not change meanwhile. Each is as long as a few system calls.
 const ATTEMPTS: usize = 8;
 
@@ -76,6 +79,8 @@ pub struct Seen {
     pub guarded: usize,
     /// Rules of the firewall that hand over any flow.
     pub open: usize,
+    /// Devices of Sluice's own flowtable, when it is in force.
+    pub own: Option<Vec<Box<str>>>,
     /// Flowtables of other tables, whose rules are not looked at.
     pub foreign: Vec<String>,
     /// Why a rule is left as it is, or what was left in the flowtable.
@@ -214,6 +219,16 @@ impl State {
         let names: Vec<_> =
             self.rules.iter().filter(|rule| hands_over(rule)).map(Rule::flowtable).collect();
         for flowtable in &self.flowtables {
+            if flowtable.is_in(OWN) {
+                let mut devices = flowtable.devices.clone();
+                devices.sort_unstable();
+                seen.devices.extend(devices.iter().cloned());
+                seen.own = Some(devices);
+                if seen.mode == Mode::None {
+                    seen.mode = Mode::Software;
+                }
+                continue;
+            }
             if !flowtable.is_in(FORWARD) {
                 seen.foreign.push(format!("{} of table {}", flowtable.name, flowtable.table));
                 continue;
