@@ -385,6 +385,15 @@ fn a_rule_gives_its_flows_a_profile_and_a_rate() {
     let whole = rule(&format!("{limit}option kbit 1000000\noption burst_kib 131072\n"));
     assert_eq!(whole, limited(FlowLimit::KBIT_MAX, FlowLimit::BURST_MAX));
 
+    let flags = |options: &str| {
+        let rule = format!("config rule x\naction allow\nlist domain x.test\n{options}");
+        let rule = rule.replace("\naction", "\noption action");
+        plan(&format!("{SAMPLE}{rule}")).dataplane.settings.flags & Settings::PROFILES
+    };
+    assert_eq!(flags("option profile voice\n"), Settings::PROFILES);
+    // It has a rate, and no packet looks different.
+    assert_eq!((flags("option profile games\n"), flags("")), (0, 0));
+
     let profiles = plan(SAMPLE).dataplane.profiles;
     assert_eq!(profiles[0], profile::Profile::default(), "the default leaves packets alone");
     assert_eq!(profiles[4], profile::Profile::new(Some(46), 6));
