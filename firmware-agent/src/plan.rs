@@ -13,8 +13,8 @@ use sluice_abi::profile;
 use sluice_abi::settings::Settings;
 
 use crate::config::{
-    self, Backend, Config, Counts, Ddos, ListFile, Main, ManageOffload, Net, OnError, Policy,
-    Profile, Rule, RuleAction,
+    self, Backend, Config, Counts, Ddos, ListFile, Main, ManageOffload, Net, OnError, OwnOffload,
+    Policy, Profile, Rule, RuleAction,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -75,6 +75,8 @@ pub struct Plan {
     pub management: Vec<Net>,
     /// The firewall offloads trusted flows only.
     pub guard_offload: bool,
+    /// Trusted flows go through a flowtable of our own where the firewall has none.
+    pub own_offload: OwnOffload,
 }
 
 /// A blocklist.
@@ -160,12 +162,16 @@ impl Plan {
             .collect();
         let rules: Vec<_> = config.rules.iter().filter(|rule| rule.enabled).collect();
         let profiles = Profile::numbered(config.profiles.clone()).unwrap_or_default();
+        let treatments: Vec<_> = rules.iter().map(|rule| treatment(rule, &profiles)).collect();
         Ok(Self {
             dataplane: DataplanePlan {
                 pin_dir: main.pin_dir.clone(),
                 interfaces: config.interfaces.iter().zip(0..).map(interface).collect(),
                 sizes: sizes(main, &config.ddos, &lists, &allowed),
-                settings: settings(main, &config.ddos, hash_key),
+                settings: Settings {
+                    flags: flags(main, &treatments, &profiles_of(&profiles)),
+                    ..settings(main, &config.ddos, hash_key)
+                },
                 on_crash: main.on_crash,
                 profiles: profiles_of(&profiles),
             },
@@ -187,7 +193,7 @@ impl Plan {
                 })
                 .collect(),
             rules: rules.iter().map(|rule| rule.name.as_str().into()).collect(),
-            treatments: rules.iter().map(|rule| treatment(rule, &profiles)).collect(),
+            treatments,
             reinspection: Reinspection {
                 percent: main.reinspect_percent as u8,
                 after: Duration::from_secs(main.reinspect_after_s.into()),
@@ -212,6 +218,7 @@ impl Plan {
             list_memory_kib: main.list_memory_kib,
             management: main.management.clone(),
             guard_offload: main.manage_offload == ManageOffload::Guard,
+            own_offload: main.offload,
         })
     }
 
@@ -244,6 +251,7 @@ impl Plan {
             list_memory_kib,
             management,
             guard_offload,
+            own_offload,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -262,7 +270,7 @@ impl Plan {
             || (treatments, reinspection) != (&self.treatments, &self.reinspection)
             || *profiles != old.profiles
             || *answer != self.answer
-            || *guard_offload != self.guard_offload;
+            || (*guard_offload, *own_offload) != (self.guard_offload, self.own_offload);
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {
@@ -317,12 +325,25 @@ fn settings(main: &Main, ddos: &Ddos, hash_key: u32) -> Settings {
     Settings {
         abi: sluice_abi::ABI_VERSION,
         generation: 0,
-        flags: if main.enabled { Settings::ENABLED } else { 0 },
+        flags: 0,
         mark_mask: main.mark_mask.bits(),
         mark_trusted: main.mark_mask.trusted(),
         hash_key,
         limits: ddos.limits(),
     }
+}
+
+/// The kill switch, and whether packets have to be looked at for their profile.
+fn flags(main: &Main, treatments: &[Treatment], profiles: &Profiles) -> u32 {
+    let changes = |treatment: &Treatment| {
+        let profile = profiles.get(usize::from(treatment.profile));
+        profile.is_some_and(|profile| *profile != profile::Profile::default())
+    };
+    let mut flags = if main.enabled { Settings::ENABLED } else { 0 };
+    if treatments.iter().any(changes) {
+        flags |= Settings::PROFILES;
+    }
+    flags
 }
 
 /// What the programs know about profiles.

@@ -88,6 +88,10 @@ pub(super) struct State {
     unverified: HashMap<String, (u64, Seen)>,
     /// The firewall's rules that offload flows.
     pub(super) offload: Guard,
+    /// Why there is no flowtable of our own though it is wanted.
+    pub(super) no_flowtable: Option<String>,
+    /// The marks that it was last put in force for.
+    pub(super) flowtable_marks: Option<crate::config::MarkMask>,
 }
 
 impl Running {
@@ -155,6 +159,8 @@ impl Running {
             queue_burst: queues.as_ref().map(Queues::burst),
             unverified: HashMap::new(),
             offload: Guard::start(),
+            no_flowtable: None,
+            flowtable_marks: None,
         };
         let mut running = Self { state: RefCell::new(state), restart: smol::channel::bounded(1) };
         let state = running.state.get_mut();
@@ -183,6 +189,7 @@ impl Running {
             state.apply_rules();
         }
         state.look_after_offload();
+        state.look_after_flowtable();
         state.ready_ns = clock::monotonic_ns();
         log::info!(
             "protection in force after {} ms, generation {generation}",
@@ -263,10 +270,12 @@ impl Running {
             let State { inspector, dataplane, .. } = &mut *state;
             let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
             inspector.sweep(clock::monotonic_ns(), flows);
+            state.empty_offload();
             state.look_after_interfaces();
             state.look_after_lists();
             state.restore_rules();
             state.look_after_offload();
+            state.look_after_flowtable();
         }
     }
 
@@ -274,7 +283,11 @@ impl Running {
         let mut watch = Watch::open()?;
         loop {
             watch.changed().await?;
-            self.state.borrow_mut().restore_rules();
+            {
+                let mut state = self.state.borrow_mut();
+                state.restore_rules();
+                state.look_after_flowtable();
+            }
             Timer::after(RULES_PAUSE).await;
         }
     }
@@ -534,6 +547,8 @@ impl State {
         inspector.set_rules(clock::monotonic_ns(), domains, rules(&plan), policy(&plan), flows);
         self.plan = plan;
         self.look_after_offload();
+        self.look_after_flowtable();
+        self.empty_offload();
         self.warnings = warnings;
         self.generation = generation;
         log::info!("configuration in force, generation {generation}");
@@ -553,8 +568,14 @@ impl State {
     fn take_down(mut self, keep: bool) -> Vec<String> {
         let mut errors = Vec::new();
         // Handed over, the guard stays until the next agent knows what it wants.
-        if !keep && let Err(error) = self.offload.restore() {
-            errors.push(chain(&error));
+        if !keep {
+            let has_own = self.offload.with(|offload| offload.seen().own.is_some());
+            if has_own && let Err(error) = crate::netfilter::offload::own::remove() {
+                errors.push(chain(&error));
+            }
+            if let Err(error) = self.offload.restore() {
+                errors.push(chain(&error));
+            }
         }
         if let Some(mut backend) = self.backend.take()
             && let Err(error) = backend.remove()

@@ -88,6 +88,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "list_memory_kib", "4096", Update),
         ("sluice", "management", "192.0.2.99", Update),
         ("sluice", "manage_offload", "off", Update),
+        ("sluice", "offload", "software", Update),
         ("interface", "device", "eth9", Reattach),
         ("interface", "role", "lan", Reattach),
         ("interface", "xdp", "native", Reattach),
@@ -383,6 +384,15 @@ fn a_rule_gives_its_flows_a_profile_and_a_rate() {
     );
     let whole = rule(&format!("{limit}option kbit 1000000\noption burst_kib 131072\n"));
     assert_eq!(whole, limited(FlowLimit::KBIT_MAX, FlowLimit::BURST_MAX));
+
+    let flags = |options: &str| {
+        let rule = format!("config rule x\naction allow\nlist domain x.test\n{options}");
+        let rule = rule.replace("\naction", "\noption action");
+        plan(&format!("{SAMPLE}{rule}")).dataplane.settings.flags & Settings::PROFILES
+    };
+    assert_eq!(flags("option profile voice\n"), Settings::PROFILES);
+    // It has a rate, and no packet looks different.
+    assert_eq!((flags("option profile games\n"), flags("")), (0, 0));
 
     let profiles = plan(SAMPLE).dataplane.profiles;
     assert_eq!(profiles[0], profile::Profile::default(), "the default leaves packets alone");
