@@ -162,12 +162,16 @@ impl Plan {
             .collect();
         let rules: Vec<_> = config.rules.iter().filter(|rule| rule.enabled).collect();
         let profiles = Profile::numbered(config.profiles.clone()).unwrap_or_default();
+        let treatments: Vec<_> = rules.iter().map(|rule| treatment(rule, &profiles)).collect();
         Ok(Self {
             dataplane: DataplanePlan {
                 pin_dir: main.pin_dir.clone(),
                 interfaces: config.interfaces.iter().zip(0..).map(interface).collect(),
                 sizes: sizes(main, &config.ddos, &lists, &allowed),
-                settings: settings(main, &config.ddos, hash_key),
+                settings: Settings {
+                    flags: flags(main, &treatments, &profiles_of(&profiles)),
+                    ..settings(main, &config.ddos, hash_key)
+                },
                 on_crash: main.on_crash,
                 profiles: profiles_of(&profiles),
             },
@@ -189,7 +193,7 @@ impl Plan {
                 })
                 .collect(),
             rules: rules.iter().map(|rule| rule.name.as_str().into()).collect(),
-            treatments: rules.iter().map(|rule| treatment(rule, &profiles)).collect(),
+            treatments,
             reinspection: Reinspection {
                 percent: main.reinspect_percent as u8,
                 after: Duration::from_secs(main.reinspect_after_s.into()),
@@ -321,12 +325,25 @@ fn settings(main: &Main, ddos: &Ddos, hash_key: u32) -> Settings {
     Settings {
         abi: sluice_abi::ABI_VERSION,
         generation: 0,
-        flags: if main.enabled { Settings::ENABLED } else { 0 },
+        flags: 0,
         mark_mask: main.mark_mask.bits(),
         mark_trusted: main.mark_mask.trusted(),
         hash_key,
         limits: ddos.limits(),
     }
+}
+
+/// The kill switch, and whether packets have to be looked at for their profile.
+fn flags(main: &Main, treatments: &[Treatment], profiles: &Profiles) -> u32 {
+    let changes = |treatment: &Treatment| {
+        let profile = profiles.get(usize::from(treatment.profile));
+        profile.is_some_and(|profile| *profile != profile::Profile::default())
+    };
+    let mut flags = if main.enabled { Settings::ENABLED } else { 0 };
+    if treatments.iter().any(changes) {
+        flags |= Settings::PROFILES;
+    }
+    flags
 }
 
 /// What the programs know about profiles.
@@ -343,6 +360,9 @@ fn profiles_of(profiles: &[Profile]) -> Profiles {
 fn treatment(rule: &Rule, profiles: &[Profile]) -> Treatment {
     /// A burst that lets a handful of packets pass, however low the rate is.
     const BURST_MIN: u64 = 64 * 8192;
+    /// Longer than TCP waits at least before it repeats what was lost (200 ms): where the way is
+    /// short, it lives from one such wait to the next, and what a full bucket spills is lost.
+    const BURST_MS: u64 = 300;
     if rule.action == RuleAction::Block {
         return Treatment::default();
     }
@@ -354,7 +374,7 @@ fn treatment(rule: &Rule, profiles: &[Profile]) -> Treatment {
     let (kbit, burst_kib) = of_rule.or(of_profile).unwrap_or_default();
     let burst = match (kbit, burst_kib) {
         (0, _) => 0,
-        (kbit, 0) => (u64::from(kbit) * 500).max(BURST_MIN),
+        (kbit, 0) => (u64::from(kbit) * BURST_MS).max(BURST_MIN),
         (_, kib) => u64::from(kib) * 8192,
     };
     Treatment {

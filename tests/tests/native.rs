@@ -1,7 +1,5 @@
 //! The shield in a driver, compiled by the kernel, on a machine that may have nothing but this program.
 
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "helpers of tests")]
-
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -19,6 +17,7 @@ use sluice_tests::frame::Frame;
 use sluice_tests::plane::{PinDir, enabled, without_programs};
 use sluice_tests::wait;
 
+const SYSCTL: &str = "/proc/sys/net/core/bpf_jit_enable";
 const LISTED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 const OTHER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 8);
 
@@ -36,7 +35,6 @@ fn a_kernel_with_a_compiler_uses_it_once_the_agent_has_looked() {
     if without_programs() {
         return;
     }
-    const SYSCTL: &str = "/proc/sys/net/core/bpf_jit_enable";
     let before = fs::read_to_string(SYSCTL).ok();
     let report = Report::of_this_kernel();
     let item = &report.items[Need::Jit as usize];

@@ -36,6 +36,8 @@ impl Settings {
     pub const BULK_V4: u32 = 1 << 3;
     /// The image of the lists has IPv6 prefixes.
     pub const BULK_V6: u32 = 1 << 4;
+    /// Some flows have a profile that changes their packets.
+    pub const PROFILES: u32 = 1 << 5;
 
     /// Whether programs do their work.
     #[inline(always)]

@@ -27,6 +27,7 @@ impl Image for InForce<'_> {
 
 /// Number of the list that has `address`.
 #[inline(always)]
+#[must_use]
 pub fn lookup(map: &Bulk, address: &Addr) -> Option<u32> {
     bulk::lookup(&InForce(map.get(0)?), address)
 }

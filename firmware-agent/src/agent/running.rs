@@ -29,10 +29,14 @@ use crate::netfilter::offload::Guard;
 use crate::netfilter::queue::{LEN_MAX, Options, QueueError, Queues, Totals};
 use crate::netfilter::watch::Watch;
 use crate::plan::{Change, Plan};
-use crate::sys::clock;
+use crate::sys::{clock, rtnetlink};
 
 /// Least time between two looks at the rules, so that a flood of changes by others costs little.
 const RULES_PAUSE: Duration = Duration::from_millis(200);
+/// A device comes with several messages: time for them all.
+const LINKS_SETTLE: Duration = Duration::from_millis(50);
+/// Least time between two looks at devices and addresses.
+const LINKS_PAUSE: Duration = Duration::from_millis(400);
 
 /// A configuration that needs everything brought up anew.
 pub(super) struct Anew {
@@ -220,6 +224,13 @@ impl Running {
             }
             future::pending().await
         };
+        let links = async {
+            // Without the listener devices are only looked at with every sweep.
+            if let Err(error) = self.follow_links().await {
+                log::warn!("listen for changes of devices: {error}");
+            }
+            future::pending().await
+        };
         let control = async {
             let methods: Rc<dyn Methods> = Rc::clone(self) as Rc<dyn Methods>;
             fail("serve the control socket", &server.serve(executor, methods).await)
@@ -234,7 +245,7 @@ impl Running {
         let sweep = self.sweep();
         future::or(
             future::or(future::or(outside, anew), future::or(queue, control)),
-            future::or(rules, sweep),
+            future::or(future::or(rules, links), sweep),
         )
         .await
     }
@@ -278,6 +289,25 @@ impl Running {
                 state.look_after_flowtable();
             }
             Timer::after(RULES_PAUSE).await;
+        }
+    }
+
+    /// Follows devices that come, go or change, and addresses that the lists have to spare.
+    async fn follow_links(&self) -> io::Result<()> {
+        let mut watch = rtnetlink::Watch::open()?;
+        loop {
+            let first = watch.changed().await?;
+            Timer::after(LINKS_SETTLE).await;
+            let more = watch.drain()?;
+            {
+                let mut state = self.state.borrow_mut();
+                if first.links || more.links {
+                    state.look_after_interfaces();
+                }
+                // The other end of a link counts as well, and goes with it.
+                state.look_after_lists();
+            }
+            Timer::after(LINKS_PAUSE).await;
         }
     }
 

@@ -54,12 +54,11 @@ fn with(kind: &str, option: &str, value: &str) -> Plan {
     plan(&format!("{}{kept}{}", &SAMPLE[..start], &SAMPLE[end..]))
 }
 
-#[test]
-#[expect(clippy::too_many_lines, reason = "a line for each option")]
-fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
+/// Section, option, another value, and what it costs to get there.
+#[rustfmt::skip]
+const OPTIONS: &[(&str, &str, &str, Change)] = {
     use Change::{None, Reattach, Restart, Update};
-    #[rustfmt::skip]
-    let options = [
+    &[
         ("sluice", "enabled", "0", Restart),
         ("sluice", "policy", "closed", Restart),
         ("sluice", "on_error", "drop", Update),
@@ -142,8 +141,12 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
         ("blocklist", "max_entries", "9", None),
         ("allowlist", "file", "/f", None),
         ("allowlist", "max_entries", "9", None),
-    ];
-    let tried: BTreeSet<_> = options.iter().map(|(kind, option, ..)| (*kind, *option)).collect();
+    ]
+};
+
+#[test]
+fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
+    let tried: BTreeSet<_> = OPTIONS.iter().map(|(kind, option, ..)| (*kind, *option)).collect();
     let all: BTreeSet<_> = SECTIONS
         .iter()
         .flat_map(|section| section.options.iter().map(|option| (section.kind, option.name)))
@@ -151,7 +154,7 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
     assert_eq!(tried, all, "the table has every option");
 
     let old = plan(SAMPLE);
-    for (kind, option, value, cost) in options {
+    for (kind, option, value, cost) in OPTIONS.iter().copied() {
         // A role is changed on a router that has the other one twice.
         let new = if option == "role" && kind == "interface" {
             let more = format!("{SAMPLE}config interface b\noption device b\noption role wan\n");
@@ -368,19 +371,28 @@ fn a_rule_gives_its_flows_a_profile_and_a_rate() {
     let limited = |kbit, burst| Treatment { profile: 0, kbit, burst };
     assert_eq!(rule(""), Treatment::default());
     assert_eq!(rule("option profile voice\n"), Treatment { profile: 4, ..limited(0, 0) });
-    // 1000 kbit/s, half a second of which is less than the least burst of 64 KiB.
+    // 1000 kbit/s, 300 ms of which are less than the least burst of 64 KiB.
     assert_eq!(
         rule("option profile games\n"),
         Treatment { profile: 6, ..limited(1000, 64 * 8192) }
     );
     let limit = "option action limit\n";
-    assert_eq!(rule(&format!("{limit}option kbit 8000\n")), limited(8000, 4_000_000));
+    assert_eq!(rule(&format!("{limit}option kbit 8000\n")), limited(8000, 2_400_000));
     assert_eq!(
         rule(&format!("{limit}option kbit 8000\noption burst_kib 10\noption profile games\n")),
         Treatment { profile: 6, ..limited(8000, 10 * 8192) }
     );
     let whole = rule(&format!("{limit}option kbit 1000000\noption burst_kib 131072\n"));
     assert_eq!(whole, limited(FlowLimit::KBIT_MAX, FlowLimit::BURST_MAX));
+
+    let flags = |options: &str| {
+        let rule = format!("config rule x\naction allow\nlist domain x.test\n{options}");
+        let rule = rule.replace("\naction", "\noption action");
+        plan(&format!("{SAMPLE}{rule}")).dataplane.settings.flags & Settings::PROFILES
+    };
+    assert_eq!(flags("option profile voice\n"), Settings::PROFILES);
+    // It has a rate, and no packet looks different.
+    assert_eq!((flags("option profile games\n"), flags("")), (0, 0));
 
     let profiles = plan(SAMPLE).dataplane.profiles;
     assert_eq!(profiles[0], profile::Profile::default(), "the default leaves packets alone");

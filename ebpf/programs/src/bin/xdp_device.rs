@@ -68,6 +68,10 @@ fn judge(ctx: &XdpContext, role: Role) -> u32 {
 
 /// Adds without losing what another thread of the card adds at the same time.
 #[inline(always)]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    expect(clippy::missing_const_for_fn, reason = "empty on the host")
+)]
 fn add(sum: *mut u64, amount: u64) {
     #[cfg(target_arch = "bpf")]
     // SAFETY: `sum` is a value of a map, aligned to eight bytes, which stays while the program runs.
