@@ -429,6 +429,10 @@ impl Inspector {
             let (key, verdict) = (decision.key, decision.verdict);
             self.record(now_ns, decision, flows.as_deref_mut());
             match verdict {
+                // There was no room for it: the mark alone blocks it.
+                Verdict::Blocked if self.table.get(&key.0).is_none() => {
+                    self.mark_connection(key, self.policy.marks.blocked());
+                }
                 // Its connection is marked trusted, and may be offloaded.
                 Verdict::Blocked => {
                     self.cut(&key);
