@@ -13,8 +13,8 @@ use sluice_abi::profile;
 use sluice_abi::settings::Settings;
 
 use crate::config::{
-    self, Backend, Config, Counts, Ddos, ListFile, Main, ManageOffload, Net, OnError, Policy,
-    Profile, Rule, RuleAction,
+    self, Backend, Config, Counts, Ddos, ListFile, Main, ManageOffload, Net, OnError, OwnOffload,
+    Policy, Profile, Rule, RuleAction,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -75,6 +75,8 @@ pub struct Plan {
     pub management: Vec<Net>,
     /// The firewall offloads trusted flows only.
     pub guard_offload: bool,
+    /// Trusted flows go through a flowtable of our own where the firewall has none.
+    pub own_offload: OwnOffload,
 }
 
 /// A blocklist.
@@ -216,6 +218,7 @@ impl Plan {
             list_memory_kib: main.list_memory_kib,
             management: main.management.clone(),
             guard_offload: main.manage_offload == ManageOffload::Guard,
+            own_offload: main.offload,
         })
     }
 
@@ -248,6 +251,7 @@ impl Plan {
             list_memory_kib,
             management,
             guard_offload,
+            own_offload,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -266,7 +270,7 @@ impl Plan {
             || (treatments, reinspection) != (&self.treatments, &self.reinspection)
             || *profiles != old.profiles
             || *answer != self.answer
-            || *guard_offload != self.guard_offload;
+            || (*guard_offload, *own_offload) != (self.guard_offload, self.own_offload);
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {

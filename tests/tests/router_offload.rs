@@ -36,8 +36,6 @@ fn without_flowtables() -> bool {
     if without_root() {
         return true;
     }
-    let symbols = std::fs::read_to_string("/proc/kallsyms").unwrap();
-    let known = symbols.contains(" nft_flow_offload_eval");
     let netns = Netns::new("probe").unwrap();
     let table = netns.nft(
         "table inet probe {
@@ -45,15 +43,19 @@ fn without_flowtables() -> bool {
                 hook ingress priority 0
                 devices = { lo }
             }
+            chain forward {
+                type filter hook forward priority 0
+                meta l4proto { tcp, udp } flow add @ft
+            }
          }\n",
     );
-    if let Err(error) = table {
-        assert!(!known, "the kernel knows flowtables and refuses one: {error}");
-    }
-    if !known {
+    if let Err(error) = &table {
+        let symbols = std::fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+        let is_known = symbols.contains(" nft_flow_offload_eval");
+        assert!(!is_known, "the kernel knows flowtables and refuses one: {error}");
         skipped("this kernel has no nft_flow_offload");
     }
-    !known
+    table.is_err()
 }
 
 /// A server that sends back what it gets, and a router whose firewall offloads.
@@ -497,4 +499,69 @@ fn connections_offloaded_meanwhile_come_back_and_a_guard_is_adopted() {
     assert_eq!((status.offload.guarded, status.offload.guards), (true, 0), "{status:?}");
     assert!(agent.stop().unwrap().success());
     assert_eq!(scene.forward(), before);
+}
+
+/// R16, R166: an offloaded flow that is to be looked at again comes back from the flowtable, goes
+/// through the queue, and is offloaded again.
+#[test]
+fn a_flow_that_is_looked_at_again_comes_back_from_the_flowtable() {
+    if without_flowtables() {
+        return;
+    }
+    let scene = Scene::new(Lan::Plain);
+    scene.forward_probe();
+    let setup = Setup::default().main("sweep_s", 1).main("reinspect_percent", 100);
+    let agent = agent(&scene, setup.main("reinspect_after_s", 11));
+    let mut conversation = scene.open(&scene.servers[0]);
+    let (port, to) = (conversation.port(), conversation.to);
+    scene.wait_until_offloaded("tcp", port, to, || conversation.echo(b"more"));
+    conversation.echo(b"and more");
+    let before = scene.forwarded();
+    agent
+        .wait_for_status("it was taken back", LIMIT, |status| {
+            (status.flows.reinspected > 0).then_some(())
+        })
+        .unwrap();
+    conversation.echo(b"seen");
+    assert!(scene.forwarded() >= before + 2, "{before}, {}", scene.forwarded());
+    scene.wait_until_offloaded("tcp", port, to, || conversation.echo(b"and on"));
+}
+
+/// R166: where the firewall has no flowtable and the user wants offload, trusted flows go through one
+/// of Sluice's own; it makes room for the firewall's, and leaves with the agent.
+#[test]
+fn a_flowtable_of_our_own_offloads_where_the_firewall_has_none() {
+    if without_flowtables() {
+        return;
+    }
+    let scene = Scene::new(Lan::Bridge);
+    scene.world.firewall().unwrap();
+    // The marks of other programs are set by the table that this scene has otherwise.
+    let mangle = "table inet foreign {
+            chain mangle {
+                type filter hook prerouting priority mangle
+                ct state new ct mark set ct mark or 0x100
+            }
+         }\n";
+    scene.world.netns.nft(mangle).unwrap();
+    let mut agent = agent(&scene, Setup::default().main("offload", "software"));
+    assert_eq!(agent.status().unwrap().offload.mode, "software");
+    let table = scene.world.netns.run("nft list table inet sluice_offload").unwrap();
+    assert!(table.contains("lan1") && !table.contains("br-lan"), "{table}");
+    for server in &scene.servers {
+        let mut conversation = scene.open(server);
+        let (port, to) = (conversation.port(), conversation.to);
+        let flow = agent.wait_for_flow("seen", |flow| flow.sport == port).unwrap();
+        assert_eq!(flow.sni.as_deref(), Some("news.test"), "{flow:?}");
+        scene.wait_until_offloaded("tcp", port, to, || conversation.echo(b"more"));
+    }
+    let is_there = || observe::rule_mentions(&scene.world.netns, "sluice_offload").unwrap();
+    scene.firewall();
+    wait::until_true("ours made room", LIMIT, || !is_there()).unwrap();
+    assert!(scene.forward().contains(GUARDED), "{}", scene.forward());
+    scene.world.firewall().unwrap();
+    wait::until_true("ours was back", LIMIT, is_there).unwrap();
+    assert!(agent.stop().unwrap().success());
+    let ruleset = scene.world.netns.run("nft list ruleset").unwrap();
+    assert!(!ruleset.contains("sluice"), "{ruleset}");
 }

@@ -12,7 +12,7 @@ use sluice_tests::plane::{FastPath, Shield, Side, without_programs};
 
 /// Instructions that the verifier may walk, all paths together; the kernel's limit is a million, on
 /// 5.15 as on newer ones, and its time is the router's boot time.
-const VERIFIED_MAX: u32 = 80_000;
+const VERIFIED_MAX: u32 = 50_000;
 
 const LINKS: [Link; 3] = [Link::Ethernet, Link::Ip, Link::Mtk];
 

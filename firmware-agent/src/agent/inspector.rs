@@ -73,9 +73,6 @@ pub(super) struct Totals {
     pub(super) dropped_undecided: u64,
 }
 
-/// A flow and the way that the connection's first packet travels under its key.
-pub(super) type Flow = (FlowKey, Direction);
-
 /// Owns everything between queue and flow map.
 pub(super) struct Inspector {
     pub(super) engine: Engine,
@@ -87,6 +84,8 @@ pub(super) struct Inspector {
     /// `None` where the kernel has no conntrack netlink.
     pub(super) conntrack: Option<Conntrack>,
     lot: Lot,
+    /// Flows that are not trusted any more take the short way still.
+    pub(super) has_stale_offload: bool,
 }
 
 impl Inspector {
@@ -102,7 +101,16 @@ impl Inspector {
     ) -> Self {
         let table = FlowTable::new(room.held, room.flows);
         let lot = Lot(seed | 1);
-        Self { engine, table, rules, policy, totals: Totals::default(), conntrack, lot }
+        Self {
+            engine,
+            table,
+            rules,
+            policy,
+            totals: Totals::default(),
+            conntrack,
+            lot,
+            has_stale_offload: false,
+        }
     }
 
     /// The verdict about one packet. `flows` is the flow map, when there is one.
@@ -428,18 +436,12 @@ impl Inspector {
         for decision in changed {
             let (key, verdict) = (decision.key, decision.verdict);
             self.record(now_ns, decision, flows.as_deref_mut());
-            match verdict {
-                // There was no room for it: the mark alone blocks it.
-                Verdict::Blocked if self.table.get(&key.0).is_none() => {
-                    self.mark_connection(key, self.policy.marks.blocked());
-                }
-                // Its connection is marked trusted, and may be offloaded.
-                Verdict::Blocked => {
-                    self.cut(&key);
-                }
-                Verdict::Limited => self.mark_connection(key, self.policy.marks.undecided()),
-                _ => self.mark_connection(key, self.policy.marks.trusted()),
-            }
+            let value = match verdict {
+                Verdict::Blocked => self.policy.marks.blocked(),
+                Verdict::Limited => self.policy.marks.undecided(),
+                _ => self.policy.marks.trusted(),
+            };
+            self.mark_connection(key, value);
         }
         self.engine.set_rules(domains);
     }
@@ -447,15 +449,11 @@ impl Inspector {
     /// Gives the connection of a flow another mark; where that does not work, what the programs do
     /// is all that is done.
     fn mark_connection(&mut self, (key, original): (FlowKey, Direction), value: u32) {
-        let mask = self.policy.marks.bits();
+        let marks = self.policy.marks;
         let Some(conntrack) = &mut self.conntrack else { return };
-        let marked = match conntrack.lookup(&Tuple::of_flow(&key, original)) {
-            Ok(Some(connection)) => conntrack.set_mark(&connection, mask, value).map(drop),
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = marked {
-            log::debug!("mark a connection: {error}");
+        match super::offload::mark(conntrack, &Tuple::of_flow(&key, original), marks, value) {
+            Ok(is_offloaded) => self.has_stale_offload |= is_offloaded,
+            Err(error) => log::debug!("mark a connection: {error}"),
         }
     }
 
@@ -594,7 +592,7 @@ fn count(flows: Option<&Flows>, slot: u32) -> FlowCount {
     flows.and_then(|flows| flows.count(slot).ok()).unwrap_or_default()
 }
 
-pub(super) fn is_syn(l3: &[u8]) -> bool {
+fn is_syn(l3: &[u8]) -> bool {
     headers(l3, sluice_abi::attach::Link::Ip).is_ok_and(|headers| headers.is_syn())
 }
 

@@ -1,10 +1,12 @@
 //! The firewall's flow offload while the agent runs: when to look, and what `status` says about it.
 
-use super::inspector::{Flow, Inspector};
 use super::running::State;
+use crate::cli::chain;
+use crate::config::{MarkMask, OwnOffload};
 use crate::control::report::{self, Feature, State as Health};
-use crate::netfilter::conntrack::Tuple;
-use crate::netfilter::offload::{Mode, Seen, Wish};
+use crate::netfilter::conntrack::{Connection, Conntrack, ConntrackError, Tuple};
+use crate::netfilter::offload::{Mode, Seen, Wish, own};
+use crate::sys::rtnetlink;
 
 impl State {
     /// Makes the firewall's offload rules as the plan wants them.
@@ -19,13 +21,61 @@ impl State {
         });
     }
 
+    /// Has a flowtable of our own where that is wanted and the firewall has none.
+    pub(super) fn look_after_flowtable(&mut self) {
+        let (own, is_firewalls) = self.offload.with(|offload| {
+            let seen = offload.seen();
+            (seen.own.clone(), seen.guarded + seen.open > 0)
+        });
+        let is_wanted = self.plan.enabled
+            && self.backend.is_some()
+            && self.plan.own_offload == OwnOffload::Software;
+        let done = if is_wanted && !is_firewalls {
+            let devices = match rtnetlink::devices() {
+                Ok(devices) => own::entrances(self.plan.ruleset.devices(), &devices),
+                Err(error) => {
+                    log::warn!("list the devices: {error}");
+                    return;
+                }
+            };
+            let marks = self.plan.ruleset.marks();
+            // One that an earlier agent left may be for other marks.
+            let is_there = self.flowtable_marks == Some(marks) && own.as_ref() == Some(&devices);
+            if devices.len() < 2 || is_there {
+                return;
+            }
+            self.flowtable_marks = Some(marks);
+            own::apply(&devices, marks)
+        } else if own.is_some() {
+            own::remove()
+        } else {
+            return;
+        };
+        let failure = done.err().map(|error| chain(&error));
+        if let Some(failure) = failure.as_ref().filter(|_| self.no_flowtable.is_none()) {
+            log::warn!("{failure}");
+        }
+        self.no_flowtable = failure;
+        self.look_after_offload();
+    }
+
+    /// Brings every flow back from the flowtable when there are some that no longer belong there.
+    pub(super) fn empty_offload(&mut self) {
+        if std::mem::take(&mut self.inspector.has_stale_offload) {
+            self.offload.empty();
+            // Our own is made anew.
+            self.flowtable_marks = None;
+            self.look_after_flowtable();
+        }
+    }
+
     /// What `status` says about offload.
     pub(super) fn offload(&self) -> report::Offload {
         let (seen, guards) =
             self.offload.with(|offload| (offload.seen().clone(), offload.guards()));
         report::Offload {
             mode: seen.mode.name().to_owned(),
-            guarded: seen.guarded > 0 && seen.open == 0,
+            guarded: seen.guarded + usize::from(seen.own.is_some()) > 0 && seen.open == 0,
             guards,
             devices: seen.devices.iter().map(ToString::to_string).collect(),
             blind: self.blind(&seen),
@@ -69,6 +119,7 @@ impl State {
             .offload
             .with(|offload| (offload.seen().clone(), offload.failure().map(str::to_owned)));
         let mut reasons: Vec<String> = failure.into_iter().collect();
+        reasons.extend(self.no_flowtable.clone());
         reasons.extend(seen.obstacles.iter().cloned());
         reasons.extend(
             seen.foreign.iter().map(|flowtable| format!("flowtable {flowtable} is not looked at")),
@@ -76,7 +127,8 @@ impl State {
         if seen.open > 0 && !self.plan.guard_offload {
             reasons.push("option manage_offload is off".to_owned());
         }
-        let (state, how) = match (seen.guarded, seen.open) {
+        let guarded = seen.guarded + usize::from(seen.own.is_some());
+        let (state, how) = match (guarded, seen.open) {
             _ if !self.plan.enabled => (Health::Off, ""),
             (0, 0) if reasons.is_empty() => (Health::Off, ""),
             (0, 0) => (Health::Degraded, ""),
@@ -94,22 +146,26 @@ impl State {
     }
 }
 
-impl Inspector {
-    /// Ends the short way of a flow that is blocked from now on, whichever key it is known by.
-    ///
-    /// The entry in the flow map, or the record in the table, is there before: what the connection
-    /// sends next finds no connection and no way around it. Returns whether there was one.
-    pub(super) fn cut(&mut self, flow: &Flow) -> bool {
-        let Some(conntrack) = &mut self.conntrack else { return false };
-        let (key, direction) = *flow;
-        let found = conntrack.lookup(&Tuple::of_flow(&key, direction));
-        let cut = found.and_then(|found| match found {
-            Some(connection) => conntrack.delete(&connection),
-            None => Ok(false),
-        });
-        cut.unwrap_or_else(|error| {
-            log::warn!("cut a blocked flow: {error}");
-            false
-        })
+/// Sets the claimed bits in the mark of a connection that was trusted. Returns whether it is offloaded
+/// still, so that nobody looks at its mark: then the flowtable must be emptied.
+///
+/// One that is blocked is deleted instead when it is offloaded: the short way ends at once for it
+/// alone. Its decision stands in the flow map and in the table, so what its ends send afterwards is
+/// dropped by the programs, or by the mark that it gets from the queue.
+pub(super) fn mark(
+    conntrack: &mut Conntrack,
+    tuple: &Tuple,
+    marks: MarkMask,
+    value: u32,
+) -> Result<bool, ConntrackError> {
+    let Some(connection) = conntrack.lookup(tuple)? else { return Ok(false) };
+    conntrack.set_mark(&connection, marks.bits(), value)?;
+    // After the mark, which ends that it becomes offloaded.
+    let connection = conntrack.lookup(tuple)?;
+    match connection.filter(Connection::is_offloaded) {
+        Some(connection) if value == marks.blocked() => {
+            conntrack.delete(&connection).map(|_there| false)
+        }
+        offloaded => Ok(offloaded.is_some() && value != marks.trusted()),
     }
 }

@@ -29,10 +29,14 @@ use crate::netfilter::offload::Guard;
 use crate::netfilter::queue::{LEN_MAX, Options, QueueError, Queues, Totals};
 use crate::netfilter::watch::Watch;
 use crate::plan::{Change, Plan};
-use crate::sys::clock;
+use crate::sys::{clock, rtnetlink};
 
 /// Least time between two looks at the rules, so that a flood of changes by others costs little.
 const RULES_PAUSE: Duration = Duration::from_millis(200);
+/// A device comes with several messages: time for them all.
+const LINKS_SETTLE: Duration = Duration::from_millis(50);
+/// Least time between two looks at devices and addresses.
+const LINKS_PAUSE: Duration = Duration::from_millis(400);
 
 /// A configuration that needs everything brought up anew.
 pub(super) struct Anew {
@@ -84,6 +88,10 @@ pub(super) struct State {
     unverified: HashMap<String, (u64, Seen)>,
     /// The firewall's rules that offload flows.
     pub(super) offload: Guard,
+    /// Why there is no flowtable of our own though it is wanted.
+    pub(super) no_flowtable: Option<String>,
+    /// The marks that it was last put in force for.
+    pub(super) flowtable_marks: Option<crate::config::MarkMask>,
 }
 
 impl Running {
@@ -151,6 +159,8 @@ impl Running {
             queue_burst: queues.as_ref().map(Queues::burst),
             unverified: HashMap::new(),
             offload: Guard::start(),
+            no_flowtable: None,
+            flowtable_marks: None,
         };
         let mut running = Self { state: RefCell::new(state), restart: smol::channel::bounded(1) };
         let state = running.state.get_mut();
@@ -179,6 +189,7 @@ impl Running {
             state.apply_rules();
         }
         state.look_after_offload();
+        state.look_after_flowtable();
         state.ready_ns = clock::monotonic_ns();
         log::info!(
             "protection in force after {} ms, generation {generation}",
@@ -213,6 +224,13 @@ impl Running {
             }
             future::pending().await
         };
+        let links = async {
+            // Without the listener devices are only looked at with every sweep.
+            if let Err(error) = self.follow_links().await {
+                log::warn!("listen for changes of devices: {error}");
+            }
+            future::pending().await
+        };
         let control = async {
             let methods: Rc<dyn Methods> = Rc::clone(self) as Rc<dyn Methods>;
             fail("serve the control socket", &server.serve(executor, methods).await)
@@ -227,7 +245,7 @@ impl Running {
         let sweep = self.sweep();
         future::or(
             future::or(future::or(outside, anew), future::or(queue, control)),
-            future::or(rules, sweep),
+            future::or(future::or(rules, links), sweep),
         )
         .await
     }
@@ -252,10 +270,12 @@ impl Running {
             let State { inspector, dataplane, .. } = &mut *state;
             let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
             inspector.sweep(clock::monotonic_ns(), flows);
+            state.empty_offload();
             state.look_after_interfaces();
             state.look_after_lists();
             state.restore_rules();
             state.look_after_offload();
+            state.look_after_flowtable();
         }
     }
 
@@ -263,8 +283,31 @@ impl Running {
         let mut watch = Watch::open()?;
         loop {
             watch.changed().await?;
-            self.state.borrow_mut().restore_rules();
+            {
+                let mut state = self.state.borrow_mut();
+                state.restore_rules();
+                state.look_after_flowtable();
+            }
             Timer::after(RULES_PAUSE).await;
+        }
+    }
+
+    /// Follows devices that come, go or change, and addresses that the lists have to spare.
+    async fn follow_links(&self) -> io::Result<()> {
+        let mut watch = rtnetlink::Watch::open()?;
+        loop {
+            let first = watch.changed().await?;
+            Timer::after(LINKS_SETTLE).await;
+            let more = watch.drain()?;
+            {
+                let mut state = self.state.borrow_mut();
+                if first.links || more.links {
+                    state.look_after_interfaces();
+                }
+                // The other end of a link counts as well, and goes with it.
+                state.look_after_lists();
+            }
+            Timer::after(LINKS_PAUSE).await;
         }
     }
 
@@ -504,6 +547,8 @@ impl State {
         inspector.set_rules(clock::monotonic_ns(), domains, rules(&plan), policy(&plan), flows);
         self.plan = plan;
         self.look_after_offload();
+        self.look_after_flowtable();
+        self.empty_offload();
         self.warnings = warnings;
         self.generation = generation;
         log::info!("configuration in force, generation {generation}");
@@ -523,8 +568,14 @@ impl State {
     fn take_down(mut self, keep: bool) -> Vec<String> {
         let mut errors = Vec::new();
         // Handed over, the guard stays until the next agent knows what it wants.
-        if !keep && let Err(error) = self.offload.restore() {
-            errors.push(chain(&error));
+        if !keep {
+            let has_own = self.offload.with(|offload| offload.seen().own.is_some());
+            if has_own && let Err(error) = crate::netfilter::offload::own::remove() {
+                errors.push(chain(&error));
+            }
+            if let Err(error) = self.offload.restore() {
+                errors.push(chain(&error));
+            }
         }
         if let Some(mut backend) = self.backend.take()
             && let Err(error) = backend.remove()

@@ -59,6 +59,17 @@ pub enum OnCrash {
 }
 words!(OnCrash, "keep" => Self::Keep, "detach" => Self::Detach);
 
+/// Offload where the firewall has none.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OwnOffload {
+    /// There is none.
+    #[default]
+    None,
+    /// Trusted flows go through a flowtable of Sluice's own.
+    Software,
+}
+words!(OwnOffload, "none" => Self::None, "software" => Self::Software);
+
 /// What becomes of the firewall's rules that offload flows.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ManageOffload {
@@ -135,6 +146,8 @@ pub struct Main {
     pub management: Vec<Net>,
     /// What becomes of the firewall's rules that offload flows.
     pub manage_offload: ManageOffload,
+    /// Offload where the firewall has none.
+    pub offload: OwnOffload,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -203,6 +216,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Addresses and prefixes from which the router is managed: an entry that overlaps one is left out of every blocklist."),
         OptionSpec::new("manage_offload", Kind::Word(&["guard", "off"]), "guard",
             "With flow offload in the firewall: hold it back until a flow is trusted, or leave it alone, which blinds inspection."),
+        OptionSpec::new("offload", Kind::Word(&["none", "software"]), "none",
+            "Offload of trusted flows where the firewall has none of its own: none, or a flowtable of Sluice's."),
     ],
 };
 
@@ -237,6 +252,7 @@ impl Main {
             list_memory_kib: uci.get("list_memory_kib"),
             management: uci.values("management"),
             manage_offload: uci.get("manage_offload"),
+            offload: uci.get("offload"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
         if last > u32::from(u16::MAX) {

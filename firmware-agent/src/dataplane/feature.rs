@@ -72,6 +72,8 @@ pub(super) struct Held {
     pub(super) marks: Vec<(Mark, u32)>,
     /// Whether the programs are those of before: newer ones could not be loaded.
     pub(super) is_stale: bool,
+    /// MTUs of the devices, where a driver refused: with others it may not.
+    pub(super) mtus: Option<Vec<u32>>,
 }
 
 impl Held {
@@ -126,6 +128,6 @@ impl FeatureState {
     }
 
     pub(super) const fn without_marks(self) -> Held {
-        Held { state: self, marks: Vec::new(), is_stale: false }
+        Held { state: self, marks: Vec::new(), is_stale: false, mtus: None }
     }
 }

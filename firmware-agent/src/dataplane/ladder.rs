@@ -61,6 +61,7 @@ impl Dataplane {
         let is_right = places.iter().all(held_there)
             && held.marks.iter().all(|(_, ifindex)| places.contains(ifindex))
             && !held.is_stale
+            && held.mtus.as_ref().is_none_or(|mtus| *mtus == mtus_of(targets))
             && held
                 .marks
                 .iter()
@@ -127,7 +128,8 @@ impl Dataplane {
                 Err(reason) => state.card = Some(format!("{}: {reason}", target.device.name)),
             }
         }
-        Held { state, marks, is_stale: false }
+        let was_refused = worst != XdpRung::Native && interface.xdp != XdpWish::Generic;
+        Held { state, marks, is_stale: false, mtus: was_refused.then(|| mtus_of(targets)) }
     }
 
     /// A program that cannot be loaded now is no reason to take the one away that works.
@@ -151,7 +153,7 @@ impl Dataplane {
         state.rung = "earlier program";
         state.reasons.push(format!("the program of before goes on: {}", error.chain()));
         // Looked at again in the next round.
-        Held { state, marks, is_stale: true }
+        Held { state, marks, is_stale: true, mtus: None }
     }
 
     fn attach_shield_to(
@@ -287,8 +289,12 @@ impl Dataplane {
         };
         state.reasons = reasons;
         state.reasons.extend(programs.interpreted(attachment, false));
-        Held { state, marks, is_stale: false }
+        Held { state, marks, is_stale: false, mtus: None }
     }
+}
+
+fn mtus_of(targets: &[Target]) -> Vec<u32> {
+    targets.iter().map(|target| target.device.mtu).collect()
 }
 
 const fn attachment(interface: &InterfacePlan, target: &Target) -> Attachment {

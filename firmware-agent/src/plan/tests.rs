@@ -88,6 +88,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "list_memory_kib", "4096", Update),
         ("sluice", "management", "192.0.2.99", Update),
         ("sluice", "manage_offload", "off", Update),
+        ("sluice", "offload", "software", Update),
         ("interface", "device", "eth9", Reattach),
         ("interface", "role", "lan", Reattach),
         ("interface", "xdp", "native", Reattach),

@@ -2,6 +2,7 @@
 //! default routes: what it must leave alone.
 
 mod address;
+mod watch;
 mod xdp;
 
 use std::io;
@@ -12,6 +13,7 @@ use nix::sys::socket::SockProtocol;
 use super::netlink::{Attr, Attrs, Builder, RequestError, Socket, flag};
 
 pub use self::address::{Address, Gateway, addresses, default_gateways};
+pub use self::watch::{Change, Watch};
 pub use self::xdp::{remove_hardware_xdp, set_hardware_xdp};
 
 /// XDP on a device.
@@ -41,6 +43,8 @@ pub struct Device {
     /// Index of the device that it stands on, as a VLAN on a port does; 0 for none, or one that is in
     /// another namespace. The other end of a veth is here too.
     pub lower: u32,
+    /// Largest packet that it carries.
+    pub mtu: u32,
     /// Frames received.
     pub rx_packets: u64,
     /// XDP programs.
@@ -86,6 +90,7 @@ const IFINFOMSG: usize = 16;
 /// Number of the only request on a socket.
 const SEQUENCE: u32 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
@@ -234,6 +239,7 @@ fn device(body: &[u8]) -> Option<Device> {
     let mut is_elsewhere = false;
     for Attr { kind, value } in Attrs::new(&body[IFINFOMSG..]) {
         match kind {
+            IFLA_MTU => device.mtu = u32_at(value, 0)?,
             IFLA_LINK => device.lower = u32_at(value, 0)?,
             IFLA_LINK_NETNSID => is_elsewhere = true,
             IFLA_IFNAME => device.name = text(value),

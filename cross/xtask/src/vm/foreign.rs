@@ -1,5 +1,5 @@
-//! The initial RAM disk of a machine that cannot run the host's programs: a PID 1 of the workspace, the agent, and
-//! tests, all static and cross-built. There is no shell and no `ip`.
+//! The initial RAM disk of a machine that cannot run the host's programs: a PID 1 of the workspace and tests,
+//! all static and cross-built, with the agent's code inside. There is no shell and no `ip`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::initramfs::Tree;
 use super::{LIBTEST, push_args, without_debug};
 use crate::targets::{self, Target};
 use crate::toolchain::Toolchain;
-use crate::{agent, ebpf, run};
+use crate::{ebpf, run};
 
 /// The RAM disk with `guests`, each `cargo:NAME`, for a target of `cross/targets.toml`.
 pub(crate) fn archive(target: &str, guests: &[&String], args: &[OsString]) -> Result<Vec<u8>> {
@@ -19,7 +19,6 @@ pub(crate) fn archive(target: &str, guests: &[&String], args: &[OsString]) -> Re
     let mut tree = Tree::bare();
     let init = built(of, &["build", "--bin", "init"], |name| name == "init")?;
     tree.file("/init", 0o755, without_debug(&init)?);
-    tree.file("/usr/sbin/sluice", 0o755, std::fs::read(agent::cross(target, of)?)?);
     let mut start = String::new();
     for guest in guests {
         let Some(test) = guest.strip_prefix("cargo:") else {

@@ -60,7 +60,7 @@ static LIST_HITS: PerCpuArray<ListHits> = PerCpuArray::pinned(LISTS_MAX, 0);
 
 /// What the program is looking at.
 #[map]
-static BRIEF: PerCpuArray<Brief> = PerCpuArray::with_max_entries(1, 0);
+static SEEN: PerCpuArray<Seen> = PerCpuArray::with_max_entries(1, 0);
 
 /// Entry point.
 #[xdp]
@@ -77,9 +77,9 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
         return Counter::XdpInert;
     };
     let frame = Linear::of_frame(ctx);
-    let brief = match headers(&frame, attachment.link()) {
+    let Seen { brief, found } = match headers(&frame, attachment.link()) {
         Ok(headers) => match remembered(Brief::new(&headers)) {
-            Some(brief) => brief,
+            Some(seen) => seen,
             None => return Counter::XdpInert,
         },
         Err(NotIp::Other) => return Counter::XdpNotIp,
@@ -90,59 +90,102 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
         Role::Wan => &brief.src,
         Role::Lan => &brief.dst,
     };
-    let mut pass = Counter::XdpPass;
-    if let Some((entry, drop)) = listed(address, settings) {
-        if is_allowed(address, attachment.role()) {
-            pass = Counter::XdpAllowed;
-        } else {
-            hit(entry.list, frame.bytes());
-            return drop;
-        }
+    *found = listed(address, settings);
+    if let Some((list, drop)) = read(found).block()
+        && !is_allowed(address, attachment.role())
+    {
+        hit(list, frame.bytes());
+        return drop;
     }
     if matches!(attachment.role(), Role::Wan)
         && let Some(drop) = guard::objection(brief, settings, attachment.slot(), BUCKET_MASK.load())
     {
         return drop;
     }
-    pass
+    if read(found).block().is_some() { Counter::XdpAllowed } else { Counter::XdpPass }
 }
 
-/// The same in memory of which the verifier remembers nothing: all ways through the parser become
+/// The packet in memory of which the verifier remembers nothing: all ways through the parser become
 /// one, and what follows is walked once.
 #[inline(always)]
-fn remembered(brief: Brief) -> Option<&'static Brief> {
-    let place = BRIEF.get_ptr_mut(0)?;
+fn remembered(brief: Brief) -> Option<&'static mut Seen> {
+    let place = SEEN.get_ptr_mut(0)?;
     // SAFETY: the value belongs to this CPU, and nothing else runs on it meanwhile.
     unsafe {
-        *place = brief;
-        Some(&*place)
+        (*place).brief = brief;
+        Some(&mut *place)
     }
 }
 
-/// The live entry, or else the list, that blocks `address`, and what to count the packet as.
+/// What the program knows about its packet.
+#[repr(C)]
+struct Seen {
+    brief: Brief,
+    found: Found,
+}
+
+/// Which list blocks the packet: its number and one, and how it was found above; 0 for none.
+#[derive(Clone, Copy)]
+struct Found(u32);
+
+impl Found {
+    const NOT: Self = Self(0);
+    const HOST: u32 = 1 << 16;
+    const PREFIX: u32 = 2 << 16;
+    const LISTED: u32 = 3 << 16;
+
+    #[inline(always)]
+    const fn new(how: u32, list: u32) -> Self {
+        Self(how | ((list + 1) & 0xffff))
+    }
+
+    /// Number of the list, and what to count the packet as.
+    #[inline(always)]
+    const fn block(self) -> Option<(u32, Counter)> {
+        if self.0 == 0 {
+            return None;
+        }
+        let drop = match self.0 & !0xffff {
+            Self::HOST => Counter::XdpDropHost,
+            Self::PREFIX => Counter::XdpDropPrefix,
+            _ => Counter::XdpDropListed,
+        };
+        Some(((self.0 & 0xffff) - 1, drop))
+    }
+}
+
+/// Reads what was found from memory, where the compiler would know it still: the ways through the
+/// lists become one, too.
 #[inline(always)]
-fn listed(address: &Addr, settings: &Settings) -> Option<(BlockEntry, Counter)> {
+fn read(found: &Found) -> Found {
+    // SAFETY: the pointer is that of a reference.
+    unsafe { core::ptr::read_volatile(found) }
+}
+
+/// The live entry, or else the list, that blocks `address`.
+#[inline(always)]
+fn listed(address: &Addr, settings: &Settings) -> Found {
     if settings.flags & Settings::BLOCK_HOSTS != 0 {
         // SAFETY: the entry is copied at once; the agent replaces entries as a whole.
         if let Some(entry) = unsafe { BLOCK_HOSTS.get(address) }.copied()
             && is_live(&entry)
         {
-            return Some((entry, Counter::XdpDropHost));
+            return Found::new(Found::HOST, entry.list);
         }
     }
     if settings.flags & Settings::BLOCK_NETS != 0
         && let Some(entry) = BLOCK_NETS.get(AlignedKey::of(address).as_key()).copied()
         && is_live(&entry)
     {
-        return Some((entry, Counter::XdpDropPrefix));
+        return Found::new(Found::PREFIX, entry.list);
     }
     let family = if address.is_v4() { Settings::BULK_V4 } else { Settings::BULK_V6 };
     if settings.flags & family != 0
         && let Some(list) = bulk::lookup(&BULK, address)
     {
-        return Some((BlockEntry { list, expires_s: 0 }, Counter::XdpDropListed));
+        return Found::new(Found::LISTED, list);
     }
-    None
+    Found::NOT
 }
 
 #[inline(always)]

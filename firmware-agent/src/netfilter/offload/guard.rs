@@ -104,6 +104,16 @@ impl Guard {
         shared.look();
     }
 
+    /// Brings all flows back to the forward chain, where each has to be trusted to go again.
+    pub fn empty(&self) {
+        let mut shared = lock(&self.shared);
+        let Some(wish @ Wish::Guard(_)) = shared.wish else { return };
+        match shared.offload.empty(wish) {
+            Ok(rules) => log::debug!("flowtables of {rules} rules emptied"),
+            Err(error) => log::warn!("flows that are not trusted any more stay offloaded: {error}"),
+        }
+    }
+
     /// What is known.
     pub fn with<T>(&self, read: impl FnOnce(&Offload) -> T) -> T {
         read(&lock(&self.shared).offload)

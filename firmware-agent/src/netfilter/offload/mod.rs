@@ -11,6 +11,7 @@
 
 mod guard;
 mod kernel;
+pub mod own;
 mod rule;
 mod sets;
 mod wire;
@@ -29,6 +30,8 @@ use crate::sys::netlink::RequestError;
 
 /// Where firewall4 hands flows over.
 const FORWARD: Place = Place { table: "fw4", chain: "forward" };
+/// Where Sluice does.
+const OWN: Place = Place { table: own::TABLE, chain: "forward" };
 /// Looks until the rules did not change meanwhile. Each is as long as a few system calls.
 const ATTEMPTS: usize = 8;
 
@@ -76,6 +79,8 @@ pub struct Seen {
     pub guarded: usize,
     /// Rules of the firewall that hand over any flow.
     pub open: usize,
+    /// Devices of Sluice's own flowtable, when it is in force.
+    pub own: Option<Vec<Box<str>>>,
     /// Flowtables of other tables, whose rules are not looked at.
     pub foreign: Vec<String>,
     /// Why a rule is left as it is, or what was left in the flowtable.
@@ -118,12 +123,18 @@ impl Offload {
     /// over unseen come back to the forward chain with their connection, address translation and
     /// marks, and those that are trusted are handed over again with their next packet.
     pub fn look(&mut self, wish: Wish) -> Result<usize, OffloadError> {
-        let looked = self.try_look(wish);
+        let looked = self.try_look(wish, false);
         self.failure = looked.as_ref().err().map(ToString::to_string);
         looked
     }
 
-    fn try_look(&mut self, wish: Wish) -> Result<usize, OffloadError> {
+    /// Empties the flowtables of guarded rules: every flow comes back to the forward chain, and goes
+    /// again from there if it is trusted still. Returns how many rules that took.
+    pub fn empty(&mut self, wish: Wish) -> Result<usize, OffloadError> {
+        self.try_look(wish, true)
+    }
+
+    fn try_look(&mut self, wish: Wish, mut renew: bool) -> Result<usize, OffloadError> {
         let mut kernel = Kernel::open()?;
         let mut changed = 0;
         let mut empty = true;
@@ -134,7 +145,11 @@ impl Offload {
                 Err(error) if is_absent(&error) => State::default(),
                 state => state?,
             };
-            let (new, obstacles) = decide(&state.rules, wish);
+            let (mut new, obstacles) = decide(&state.rules, wish);
+            if renew {
+                // With the same rule again, so that nothing holds on to the flowtable.
+                new = state.rules.iter().filter_map(|rule| renewed(rule, &new)).collect();
+            }
             self.seen = state.seen(wish, &obstacles);
             self.seen.obstacles.extend(obstacle.clone());
             if new.is_empty() {
@@ -158,7 +173,8 @@ impl Offload {
             match kernel.commit(FORWARD, &rewrite) {
                 Ok(()) => {
                     changed += new.len();
-                    self.guards += u64::from(matches!(wish, Wish::Guard(_)));
+                    self.guards += u64::from(matches!(wish, Wish::Guard(_)) && !renew);
+                    renew = false;
                 }
                 // Somebody was faster: what was read is of yesterday.
                 Err(error) if error.errno() == Some(libc::ERESTART) => {}
@@ -203,6 +219,16 @@ impl State {
         let names: Vec<_> =
             self.rules.iter().filter(|rule| hands_over(rule)).map(Rule::flowtable).collect();
         for flowtable in &self.flowtables {
+            if flowtable.is_in(OWN) {
+                let mut devices = flowtable.devices.clone();
+                devices.sort_unstable();
+                seen.devices.extend(devices.iter().cloned());
+                seen.own = Some(devices);
+                if seen.mode == Mode::None {
+                    seen.mode = Mode::Software;
+                }
+                continue;
+            }
             if !flowtable.is_in(FORWARD) {
                 seen.foreign.push(format!("{} of table {}", flowtable.name, flowtable.table));
                 continue;
@@ -266,6 +292,16 @@ fn decide(rules: &[Rule], wish: Wish) -> (Vec<(u64, Rule)>, Vec<String>) {
         new.push((rule.handle, wanted));
     }
     (new, obstacles)
+}
+
+/// The rule that takes this one's place, which may be the same.
+fn renewed(rule: &Rule, new: &[(u64, Rule)]) -> Option<(u64, Rule)> {
+    let changed = new.iter().find(|(handle, _)| *handle == rule.handle).cloned();
+    let same = || {
+        let is_guarded = matches!(rule.handing(), Handing::Guarded { .. });
+        is_guarded.then(|| (rule.handle, rule.clone()))
+    };
+    changed.or_else(same)
 }
 
 /// Whether nobody answers for `nf_tables`.
