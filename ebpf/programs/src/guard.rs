@@ -113,9 +113,9 @@ struct Side {
 
 impl Side {
     #[inline(always)]
-    fn of_source(&self, addr: &Addr, id: Id, by: Counted, pace: Pace) -> Option<Counter> {
+    fn of_source(&self, addr: &Addr, id: Id, by: Counted, per: Pace) -> Option<Counter> {
         let place = id.place(by.class, self.key);
-        let (granted, change) = self.take(place, by.rate, pace);
+        let (granted, change) = self.take(place, by.rate, per);
         match change {
             Change::Known => {}
             Change::New => count(self.slot, Counter::SourceNew),
@@ -145,13 +145,13 @@ impl Side {
     }
 
     #[inline(always)]
-    fn take(&self, place: Place, rate: Rate, pace: Pace) -> (bool, Change) {
+    fn take(&self, place: Place, rate: Rate, per: Pace) -> (bool, Change) {
         let Some(set) = BUCKETS.get_ptr_mut(place.set & self.sets) else {
             return (true, Change::Known);
         };
         // SAFETY: the set outlives the program. Other CPUs may write it at the same time: words
         // are not torn, and a lost update costs one token.
-        sources::take(unsafe { &mut *set }, place.tag, self.now_ms, rate, pace)
+        sources::take(unsafe { &mut *set }, place.tag, self.now_ms, rate, per)
     }
 
     #[inline(always)]

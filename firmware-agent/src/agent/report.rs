@@ -63,6 +63,7 @@ impl State {
                 reinspected: self.inspector.totals.reinspected,
             },
             lists: self.lists(now_ns),
+            ddos: self.strangers.report(),
         }
     }
 
@@ -92,6 +93,7 @@ impl State {
                 reasons: dataplane.notes().to_vec(),
             });
         }
+        features.extend(self.strangers.feature(&self.plan));
         let (state, rung) = match &self.backend {
             _ if !self.plan.enabled => (Health::Off, "none"),
             None => (Health::Failed, "none"),
@@ -262,7 +264,11 @@ impl State {
         if let Some(listed) = listed {
             let hits = self.dataplane.as_ref().and_then(|dataplane| dataplane.hits.as_ref());
             let hits = hits.and_then(|hits| hits.of(listed.list).ok()).unwrap_or_default();
-            let name = self.plan.lists.get(listed.list as usize).map(|(name, _)| name.to_string());
+            let name = match listed.list {
+                sluice_abi::names::LIST_AUTOMATIC => Some("(automatic)".to_owned()),
+                sluice_abi::names::LIST_MANUAL => Some("(by hand)".to_owned()),
+                number => self.plan.lists.get(number as usize).map(|(name, _)| name.to_string()),
+            };
             causes.push(Cause {
                 hook: "xdp".to_owned(),
                 action: "drop".to_owned(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use smol::{LocalExecutor, Timer, future};
 
+use super::ddos::Strangers;
 use super::inspector::{Inspector, Policy, Room, Rule};
 use super::lists::Lists;
 use super::signals::{Signals, Wish};
@@ -32,6 +33,9 @@ use crate::sys::clock;
 
 /// Least time between two looks at the rules, so that a flood of changes by others costs little.
 const RULES_PAUSE: Duration = Duration::from_millis(200);
+
+/// Time between two looks at what the shield noted.
+const STRANGERS_PAUSE: Duration = Duration::from_secs(1);
 
 /// A configuration that needs everything brought up anew.
 pub(super) struct Anew {
@@ -63,6 +67,7 @@ pub(super) struct State {
     pub(super) file: PathBuf,
     pub(super) warnings: Vec<String>,
     pub(super) lists: Lists,
+    pub(super) strangers: Strangers,
     /// Mistakes of the file that was refused last; empty when the file is in force.
     pub(super) mistakes: Vec<String>,
     pub(super) started_ns: u64,
@@ -128,12 +133,14 @@ impl Running {
         let room = room(&plan, dataplane.as_ref().map(Dataplane::sizes));
         let inspector =
             Inspector::new(engine(&plan), room, rules(&plan), policy(&plan), conntrack, random());
+        let strangers = Strangers::new(&plan);
         let state = State {
             plan,
             generation,
             file: file.to_owned(),
             warnings,
             lists: Lists::default(),
+            strangers,
             mistakes: Vec::new(),
             started_ns,
             ready_ns: 0,
@@ -160,6 +167,7 @@ impl Running {
         if let Some(mut dataplane) = dataplane {
             state.lists.look();
             let refused = state.lists.set(&mut dataplane, &state.plan).err();
+            state.strangers.look_around(&mut dataplane, &state.plan);
             let attached = dataplane.reattach();
             state.dataplane = Some(dataplane);
             if let Some(error) = refused {
@@ -219,7 +227,8 @@ impl Running {
             }
         };
         let anew = async { self.restart.1.recv().await.map_or(Next::Stop, Next::Restart) };
-        let sweep = self.sweep();
+        let watch = self.watch_strangers();
+        let sweep = future::or(self.sweep(), watch);
         future::or(
             future::or(future::or(outside, anew), future::or(queue, control)),
             future::or(rules, sweep),
@@ -249,7 +258,21 @@ impl Running {
             inspector.sweep(clock::monotonic_ns(), flows);
             state.look_after_interfaces();
             state.look_after_lists();
+            state.look_around();
             state.restore_rules();
+        }
+    }
+
+    async fn watch_strangers(&self) -> Next {
+        loop {
+            Timer::after(STRANGERS_PAUSE).await;
+            let mut state = self.state.borrow_mut();
+            let State { strangers, dataplane, plan, .. } = &mut *state;
+            if let Some(dataplane) = dataplane
+                && plan.enabled
+            {
+                strangers.look(dataplane, plan);
+            }
         }
     }
 
@@ -452,6 +475,13 @@ impl State {
         }
     }
 
+    /// Tells the shield what other addresses of the router mean for strangers.
+    fn look_around(&mut self) {
+        if let Some(dataplane) = &mut self.dataplane {
+            self.strangers.look_around(dataplane, &self.plan);
+        }
+    }
+
     /// Leaves other entries out when the router has got other addresses.
     fn look_after_lists(&mut self) {
         if let Some(dataplane) = &mut self.dataplane
@@ -503,6 +533,7 @@ impl State {
         let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
         inspector.set_rules(clock::monotonic_ns(), domains, rules(&plan), policy(&plan), flows);
         self.plan = plan;
+        self.look_around();
         self.warnings = warnings;
         self.generation = generation;
         log::info!("configuration in force, generation {generation}");

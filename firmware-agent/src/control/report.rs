@@ -183,6 +183,9 @@ pub struct Status {
     pub flows: FlowMap,
     /// Blocklists.
     pub lists: Vec<List>,
+    /// Strangers.
+    #[serde(default)]
+    pub ddos: super::ddos::Ddos,
 }
 
 /// One end of a connection.

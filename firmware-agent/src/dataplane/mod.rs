@@ -330,6 +330,14 @@ impl Dataplane {
         self.settings.set_lists(hosts, nets)
     }
 
+    /// Lifts the block of exactly `net`.
+    pub fn unblock(&mut self, net: Net) -> Result<(), Error> {
+        let Some(blocklist) = &mut self.blocklist else { return Ok(()) };
+        blocklist.unblock(net)?;
+        let (hosts, nets) = blocklist.has_entries()?;
+        self.settings.set_lists(hosts, nets)
+    }
+
     /// Tells the programs which addresses are the router's, and which checks cannot be in force with
     /// them.
     pub fn set_own(&mut self, addresses: &[IpAddr], withheld: u32) -> Result<(), Error> {

@@ -10,7 +10,7 @@ use nix::sys::socket::SockProtocol;
 
 use super::netlink::{Attr, Attrs, Builder, RequestError, Socket, flag};
 
-pub use self::address::{Address, Gateway, addresses, default_gateways};
+pub use self::address::{Address, Gateway, addresses, default_gateways, networks};
 
 /// XDP on a device.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
