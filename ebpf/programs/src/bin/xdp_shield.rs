@@ -23,10 +23,9 @@ use sluice_abi::flow::Addr;
 use sluice_abi::names::LISTS_MAX;
 use sluice_abi::settings::Settings;
 use sluice_abi::shield::{AllowEntry, BlockEntry, ListHits};
-use sluice_datapath::checks::Brief;
-use sluice_datapath::parse::{NotIp, headers};
+use sluice_datapath::parse::{NotIp, read};
 use sluice_ebpf::counters::{count, settings};
-use sluice_ebpf::guard;
+use sluice_ebpf::guard::{self, Memory};
 use sluice_ebpf::mem::Linear;
 
 /// The interface this copy is attached to.
@@ -55,7 +54,7 @@ static LIST_HITS: PerCpuArray<ListHits> = PerCpuArray::pinned(LISTS_MAX, 0);
 
 /// What the program is looking at.
 #[map]
-static BRIEF: PerCpuArray<Brief> = PerCpuArray::with_max_entries(1, 0);
+static MEMORY: PerCpuArray<Memory> = PerCpuArray::with_max_entries(1, 0);
 
 /// Entry point.
 #[xdp]
@@ -72,15 +71,16 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
         return Counter::XdpInert;
     };
     let frame = Linear::of_frame(ctx);
-    let brief = match headers(&frame, attachment.link()) {
-        Ok(headers) => match remembered(Brief::new(&headers)) {
-            Some(brief) => brief,
-            None => return Counter::XdpInert,
-        },
+    let Some(memory) = MEMORY.get_ptr_mut(0) else { return Counter::XdpInert };
+    // SAFETY: the value belongs to this CPU, and nothing else runs on it meanwhile.
+    let memory = unsafe { &mut *memory };
+    match read(&frame, attachment.link(), &mut memory.brief) {
+        Ok(()) => {}
         Err(NotIp::Other) => return Counter::XdpNotIp,
         Err(NotIp::Truncated) => return Counter::XdpTruncated,
         Err(NotIp::Malformed) => return Counter::XdpMalformed,
-    };
+    }
+    let (memory, brief) = (&*memory, &memory.brief);
     let address = match attachment.role() {
         Role::Wan => &brief.src,
         Role::Lan => &brief.dst,
@@ -95,23 +95,12 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
         }
     }
     if matches!(attachment.role(), Role::Wan)
-        && let Some(drop) = guard::objection(brief, settings, attachment.slot(), BUCKET_MASK.load())
+        && let Some(drop) =
+            guard::objection(memory, settings, attachment.slot(), BUCKET_MASK.load())
     {
         return drop;
     }
     pass
-}
-
-/// The same in memory of which the verifier remembers nothing: all ways through the parser become
-/// one, and what follows is walked once.
-#[inline(always)]
-fn remembered(brief: Brief) -> Option<&'static Brief> {
-    let place = BRIEF.get_ptr_mut(0)?;
-    // SAFETY: the value belongs to this CPU, and nothing else runs on it meanwhile.
-    unsafe {
-        *place = brief;
-        Some(&*place)
-    }
 }
 
 /// The live entry that lists `address`, and what to count the packet as.

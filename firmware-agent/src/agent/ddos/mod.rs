@@ -54,6 +54,8 @@ pub(super) struct Strangers {
     blocks: Vec<Block>,
     /// Everything that is never blocked automatically.
     never: Vec<Net>,
+    /// What of that is this router or behind it.
+    inside: Vec<Net>,
     /// Addresses of this router.
     own: Vec<IpAddr>,
     /// A private address of a WAN interface: why private sources are not dropped.
@@ -74,6 +76,7 @@ impl Strangers {
             scanners: Scanners::default(),
             blocks: Vec::new(),
             never: Vec::new(),
+            inside: Vec::new(),
             own: Vec::new(),
             private: None,
             conntrack: None,
@@ -90,8 +93,8 @@ impl Strangers {
             self.evidence = evidence(plan);
         }
         match Surroundings::look(plan) {
-            Ok(Surroundings { own, never, private }) => {
-                (self.own, self.never, self.private) = (own, never, private);
+            Ok(Surroundings { own, inside, never, private }) => {
+                (self.own, self.inside, self.never, self.private) = (own, inside, never, private);
             }
             Err(error) => log::warn!("read the addresses of this router: {error}"),
         }
@@ -156,7 +159,7 @@ impl Strangers {
         current
             .filter(|(addr, reason, offence)| {
                 let net = self.source_of(*addr, plan);
-                offence.is_repeated()
+                offence.goes_on(now_s)
                     && !is_of_destination(*reason)
                     && !self.is_spared(&net)
                     && !self.blocks.iter().any(|block| block.net == net)
@@ -171,8 +174,8 @@ impl Strangers {
             self.conntrack =
                 Conntrack::open().map_err(|error| log::warn!("conntrack netlink: {error}")).ok();
         }
-        let Self { evidence, conntrack, never, .. } = self;
-        let is_inside = |addr: IpAddr| never.iter().any(|net| net.contains(&Net::host(addr)));
+        let Self { evidence, conntrack, inside, .. } = self;
+        let is_inside = |addr: IpAddr| inside.iter().any(|net| net.contains(&Net::host(addr)));
         if let Some(conntrack) = conntrack {
             let seen = conntrack.each(|connection| evidence.look(connection, now_s, is_inside));
             if let Err(error) = seen {
@@ -341,6 +344,7 @@ fn evidence(plan: &Plan) -> Evidence {
 /// What the router's own addresses mean for strangers.
 struct Surroundings {
     own: Vec<IpAddr>,
+    inside: Vec<Net>,
     never: Vec<Net>,
     private: Option<String>,
 }
@@ -356,15 +360,16 @@ impl Surroundings {
             device.is_some_and(|device| has(&device.name))
         };
         let own: Vec<IpAddr> = addresses.iter().map(|address| address.addr).collect();
-        let mut never: Vec<Net> = own.iter().copied().map(Net::host).collect();
-        never.extend(addresses.iter().filter_map(|address| address.peer).map(Net::host));
-        never.extend(rtnetlink::default_gateways()?.iter().map(|gateway| Net::host(gateway.addr)));
+        let mut inside: Vec<Net> = own.iter().copied().map(Net::host).collect();
         for (ifindex, addr, prefix) in rtnetlink::networks()? {
             if of_role(ifindex, Role::Lan) {
                 let bits = if addr.is_ipv4() { 96 + prefix } else { prefix };
-                never.push(Net::new(addr.into(), bits));
+                inside.push(Net::new(addr.into(), bits));
             }
         }
+        let mut never = inside.clone();
+        never.extend(addresses.iter().filter_map(|address| address.peer).map(Net::host));
+        never.extend(rtnetlink::default_gateways()?.iter().map(|gateway| Net::host(gateway.addr)));
         never.extend(resolvers());
         never.extend(&plan.answer.never);
         never.extend(plan.allowed.iter().map(|(net, _)| *net));
@@ -379,7 +384,7 @@ impl Surroundings {
                 )
             })
         });
-        Ok(Self { own, never, private })
+        Ok(Self { own, inside, never, private })
     }
 }
 

@@ -13,6 +13,8 @@ const QUIET_S: u32 = 30;
 /// Looks with drops that make a repetition, and the time within which they count.
 const REPEATED: u32 = 3;
 const WITHIN_S: u32 = 10;
+/// What a moment ago is.
+const MOMENT_S: u32 = 2;
 /// Seconds between two messages about one offence.
 const MESSAGE_S: u32 = 60;
 
@@ -34,9 +36,9 @@ pub(super) struct Offence {
 }
 
 impl Offence {
-    /// Whether it goes on.
-    pub(super) const fn is_repeated(&self) -> bool {
-        self.looks >= REPEATED
+    /// Whether it has happened again and again, until a moment ago.
+    pub(super) const fn goes_on(&self, now_s: u32) -> bool {
+        self.looks >= REPEATED && now_s.saturating_sub(self.last_s) <= MOMENT_S
     }
 }
 
@@ -165,7 +167,7 @@ mod tests {
             for (packets, now_s) in (1..).zip(times) {
                 offences.look(&[note(1, syn, packets)], *now_s);
             }
-            offences.current(*times.last().unwrap())[0].2.is_repeated()
+            offences.current(*times.last().unwrap())[0].2.goes_on(*times.last().unwrap())
         };
         assert!(!repeated(&[100, 101]));
         assert!(repeated(&[100, 101, 102]) && repeated(&[100, 110, 120]));
@@ -175,7 +177,14 @@ mod tests {
         for now_s in 100..120 {
             offences.look(&[note(1, syn, 9)], now_s);
         }
-        assert!(!offences.current(119)[0].2.is_repeated());
+        assert!(!offences.current(119)[0].2.goes_on(119));
+        // Nor does what has ended.
+        let mut offences = Offences::default();
+        for (packets, now_s) in (1..).zip(100..110) {
+            offences.look(&[note(1, syn, packets)], now_s);
+        }
+        let goes_on = |now_s| offences.current(now_s)[0].2.goes_on(now_s);
+        assert!(goes_on(109 + MOMENT_S) && !goes_on(110 + MOMENT_S));
     }
 
     #[test]

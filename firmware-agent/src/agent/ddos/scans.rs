@@ -79,13 +79,9 @@ mod tests {
     use super::*;
 
     fn scan(last_ms: u32, count: u16) -> Scan {
-        let mut scan = Scan {
-            addr: IpAddr::from([198, 51, 100, 1]).into(),
-            tag: 5,
-            last_ms,
-            count: count.into(),
-            ..Scan::default()
-        };
+        let mut scan = Scan::default();
+        scan.addr = IpAddr::from([198, 51, 100, 1]).into();
+        (scan.tag, scan.last_ms, scan.count) = (5, last_ms, count.into());
         for (index, port) in scan.ports.iter_mut().take(count.into()).enumerate() {
             *port = (index as u16 + 20).to_be();
         }
