@@ -3,7 +3,7 @@
 #
 #   cross/setup.sh build   compilers for the agent and the eBPF programs (the default)
 #   cross/setup.sh demo    build + the programs of the demo router's clients and servers; then builds and runs it
-#   cross/setup.sh test    demo + clippy, rustfmt, shellcheck and the emulators of the test machines
+#   cross/setup.sh test    demo + clippy, rustfmt, shellcheck and the emulators and kernels of the test machines
 #   cross/setup.sh cross   build + zig and cargo-zigbuild for aarch64, mips and mipsel
 #
 # Several words may be given; what follows `demo` goes to the demo (--keep, --help). Whatever is there already is
@@ -33,7 +33,9 @@ PEERS=(
     nftables iproute2 iptables conntrack netbase procps kmod busybox-static
     dnsmasq-base nginx-light openssl curl iperf3 hping3 ncat tcpdump ethtool bpftool
 )
-TESTS=(git tshark qemu-system-x86 qemu-user-static shellcheck xz-utils dpkg-dev)
+TESTS=(git tshark qemu-system-x86 qemu-system-mips qemu-user-static shellcheck xz-utils dpkg-dev wireguard-tools)
+# A router's kernel is built for two machines.
+KERNEL=(make flex bison bc libelf-dev gcc-mips-linux-gnu)
 CROSS=(python3 python3-venv)
 
 started=$SECONDS
@@ -267,7 +269,7 @@ fi
 packages+=("${LLVM_STRIP[@]}")
 if ! own_ebpf_toolchain >/dev/null; then packages+=("${RUST[@]}" "${RUST_EBPF[@]}" "${LLVM_LINK[@]}"); fi
 if [ "$want_peers" -eq 1 ]; then packages+=("${PEERS[@]}"); fi
-if [ "$want_tests" -eq 1 ]; then packages+=("${TESTS[@]}"); fi
+if [ "$want_tests" -eq 1 ]; then packages+=("${TESTS[@]}" "${KERNEL[@]}"); fi
 if [ "$want_cross" -eq 1 ]; then packages+=("${CROSS[@]}"); fi
 mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
 

@@ -10,7 +10,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const OBJECTS: [(&str, &str); 2] = [("XDP_SHIELD", "xdp_shield"), ("TC_FLOW", "tc_flow")];
+const OBJECTS: [(&str, &str); 3] =
+    [("XDP_SHIELD", "xdp_shield"), ("TC_FLOW", "tc_flow"), ("XDP_DEVICE", "xdp_device")];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(set("OUT_DIR")?);

@@ -13,7 +13,8 @@ use sluice_abi::profile;
 use sluice_abi::settings::Settings;
 
 use crate::config::{
-    self, Backend, Config, Ddos, Main, Net, OnError, Policy, Profile, Rule, RuleAction,
+    self, Backend, Config, Counts, Ddos, ListFile, Main, ManageOffload, Net, OnError, OwnOffload,
+    Policy, Profile, Rule, RuleAction,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -44,8 +45,8 @@ pub struct Plan {
     pub treatments: Vec<Treatment>,
     /// When trusted flows are looked at once more.
     pub reinspection: Reinspection,
-    /// Blocklists by number: name and entries.
-    pub lists: Vec<(Box<str>, Vec<Net>)>,
+    /// Blocklists by number.
+    pub lists: Vec<ListPlan>,
     /// What no list blocks, with the roles where that holds.
     pub allowed: Vec<(Net, u32)>,
     /// Decided flows that are remembered.
@@ -68,6 +69,36 @@ pub struct Plan {
     pub run_dir: PathBuf,
     /// The kill switch.
     pub enabled: bool,
+    /// Memory for lists in the kernel; 0 is a part of the machine's.
+    pub list_memory_kib: u32,
+    /// What no list may cover.
+    pub management: Vec<Net>,
+    /// The firewall offloads trusted flows only.
+    pub guard_offload: bool,
+    /// Trusted flows go through a flowtable of our own where the firewall has none.
+    pub own_offload: OwnOffload,
+}
+
+/// A blocklist.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListPlan {
+    /// Its name.
+    pub name: Box<str>,
+    /// Entries of its section.
+    pub entries: Vec<Net>,
+    /// Its files as they were when the configuration was read.
+    pub files: Vec<ListFile>,
+}
+
+impl ListPlan {
+    /// Its entries by what they cost.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.entries.iter().for_each(|net| counts.add(net));
+        self.files.iter().for_each(|file| counts.join(&file.counts));
+        counts
+    }
 }
 
 /// What happens to strangers beyond the packets that are dropped.
@@ -109,12 +140,16 @@ impl Plan {
             main.queues,
             main.policy == Policy::Open,
         )?;
-        let lists: Vec<(Box<str>, Vec<Net>)> = config
+        let lists: Vec<ListPlan> = config
             .blocklists
             .iter()
             .filter(|list| list.enabled)
             .take(LISTS_CONFIGURED_MAX as usize)
-            .map(|list| (list.name.as_str().into(), list.entries.clone()))
+            .map(|list| ListPlan {
+                name: list.name.as_str().into(),
+                entries: list.entries.clone(),
+                files: list.sources.clone(),
+            })
             .collect();
         let allowed: Vec<(Net, u32)> = config
             .allowlists
@@ -127,12 +162,16 @@ impl Plan {
             .collect();
         let rules: Vec<_> = config.rules.iter().filter(|rule| rule.enabled).collect();
         let profiles = Profile::numbered(config.profiles.clone()).unwrap_or_default();
+        let treatments: Vec<_> = rules.iter().map(|rule| treatment(rule, &profiles)).collect();
         Ok(Self {
             dataplane: DataplanePlan {
                 pin_dir: main.pin_dir.clone(),
                 interfaces: config.interfaces.iter().zip(0..).map(interface).collect(),
                 sizes: sizes(main, &config.ddos, &lists, &allowed),
-                settings: settings(main, &config.ddos, hash_key),
+                settings: Settings {
+                    flags: flags(main, &treatments, &profiles_of(&profiles)),
+                    ..settings(main, &config.ddos, hash_key)
+                },
                 on_crash: main.on_crash,
                 profiles: profiles_of(&profiles),
             },
@@ -154,7 +193,7 @@ impl Plan {
                 })
                 .collect(),
             rules: rules.iter().map(|rule| rule.name.as_str().into()).collect(),
-            treatments: rules.iter().map(|rule| treatment(rule, &profiles)).collect(),
+            treatments,
             reinspection: Reinspection {
                 percent: main.reinspect_percent as u8,
                 after: Duration::from_secs(main.reinspect_after_s.into()),
@@ -176,6 +215,10 @@ impl Plan {
             answer: answer(&config.ddos),
             run_dir: main.run_dir.clone(),
             enabled: main.enabled,
+            list_memory_kib: main.list_memory_kib,
+            management: main.management.clone(),
+            guard_offload: main.manage_offload == ManageOffload::Guard,
+            own_offload: main.offload,
         })
     }
 
@@ -205,6 +248,10 @@ impl Plan {
             answer,
             run_dir,
             enabled,
+            list_memory_kib,
+            management,
+            guard_offload,
+            own_offload,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -217,11 +264,13 @@ impl Plan {
             || *ruleset != self.ruleset
             || (domains, rules) != (&self.domains, &self.rules)
             || (lists, allowed) != (&self.lists, &self.allowed)
+            || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
             || (*sweep, *on_crash) != (self.sweep, old.on_crash)
             || (treatments, reinspection) != (&self.treatments, &self.reinspection)
             || *profiles != old.profiles
-            || *answer != self.answer;
+            || *answer != self.answer
+            || (*guard_offload, *own_offload) != (self.guard_offload, self.own_offload);
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {
@@ -254,22 +303,20 @@ fn answer(ddos: &Ddos) -> Answer {
     }
 }
 
-fn sizes(
-    main: &Main,
-    ddos: &Ddos,
-    lists: &[(Box<str>, Vec<Net>)],
-    allowed: &[(Net, u32)],
-) -> Sizes {
-    let nets = || lists.iter().flat_map(|(_, nets)| nets);
-    let hosts = nets().filter(|net| net.is_host()).count();
+fn sizes(main: &Main, ddos: &Ddos, lists: &[ListPlan], allowed: &[(Net, u32)]) -> Sizes {
+    let mut counts = Counts::default();
+    for list in lists {
+        counts.join(&list.counts());
+    }
     Sizes {
         flows_keys: main.flows * 2,
         flow_slots: main.flows + main.held_flows,
         held_keys: main.held_flows * 2,
         held_slots: main.held_flows,
         bucket_sets: ddos.bucket_sets,
-        block_hosts: room(hosts as u32),
-        block_nets: room((nets().count() - hosts) as u32),
+        // What the image of the lists has needs no room here.
+        block_hosts: room(counts.hosts),
+        block_nets: room(counts.nets),
         allow_nets: room(allowed.len() as u32),
     }
 }
@@ -278,12 +325,25 @@ fn settings(main: &Main, ddos: &Ddos, hash_key: u32) -> Settings {
     Settings {
         abi: sluice_abi::ABI_VERSION,
         generation: 0,
-        flags: if main.enabled { Settings::ENABLED } else { 0 },
+        flags: 0,
         mark_mask: main.mark_mask.bits(),
         mark_trusted: main.mark_mask.trusted(),
         hash_key,
         limits: ddos.limits(),
     }
+}
+
+/// The kill switch, and whether packets have to be looked at for their profile.
+fn flags(main: &Main, treatments: &[Treatment], profiles: &Profiles) -> u32 {
+    let changes = |treatment: &Treatment| {
+        let profile = profiles.get(usize::from(treatment.profile));
+        profile.is_some_and(|profile| *profile != profile::Profile::default())
+    };
+    let mut flags = if main.enabled { Settings::ENABLED } else { 0 };
+    if treatments.iter().any(changes) {
+        flags |= Settings::PROFILES;
+    }
+    flags
 }
 
 /// What the programs know about profiles.
@@ -300,6 +360,9 @@ fn profiles_of(profiles: &[Profile]) -> Profiles {
 fn treatment(rule: &Rule, profiles: &[Profile]) -> Treatment {
     /// A burst that lets a handful of packets pass, however low the rate is.
     const BURST_MIN: u64 = 64 * 8192;
+    /// Longer than TCP waits at least before it repeats what was lost (200 ms): where the way is
+    /// short, it lives from one such wait to the next, and what a full bucket spills is lost.
+    const BURST_MS: u64 = 300;
     if rule.action == RuleAction::Block {
         return Treatment::default();
     }
@@ -311,7 +374,7 @@ fn treatment(rule: &Rule, profiles: &[Profile]) -> Treatment {
     let (kbit, burst_kib) = of_rule.or(of_profile).unwrap_or_default();
     let burst = match (kbit, burst_kib) {
         (0, _) => 0,
-        (kbit, 0) => (u64::from(kbit) * 500).max(BURST_MIN),
+        (kbit, 0) => (u64::from(kbit) * BURST_MS).max(BURST_MIN),
         (_, kib) => u64::from(kib) * 8192,
     };
     Treatment {

@@ -35,11 +35,13 @@ pub struct Setup {
     pub xdp: &'static str,
     /// Further sections.
     pub more: Uci,
+    /// Whether the fast path is attached.
+    pub tc: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { main: Vec::new(), ddos: Vec::new(), xdp: "auto", more: Uci::default() }
+        Self { main: Vec::new(), ddos: Vec::new(), xdp: "auto", more: Uci::default(), tc: true }
     }
 }
 
@@ -97,6 +99,13 @@ impl Setup {
         self
     }
 
+    /// Without the fast path: verdicts live in the connection mark alone.
+    #[must_use]
+    pub const fn without_tc(mut self) -> Self {
+        self.tc = false;
+        self
+    }
+
     /// The file for a router whose LAN interface is `lan`.
     #[must_use]
     pub fn text(&self, lan: &str, pins: &Path, run: &Path) -> String {
@@ -114,6 +123,7 @@ impl Setup {
         for (name, device, role) in [("lan", lan, "lan"), ("wan", WAN, "wan")] {
             file = file.section("interface", name).option("device", device);
             file = file.option("role", role).option("xdp", self.xdp);
+            file = file.option("tc", u8::from(self.tc));
         }
         file.text().to_owned() + self.more.text()
     }

@@ -4,6 +4,7 @@
 //! Everything made here is removed by the guard that made it; nothing outside of it is touched.
 
 pub mod agent;
+pub mod bare;
 pub mod demo;
 pub mod directory;
 pub mod dns;
@@ -11,9 +12,11 @@ pub mod error;
 pub mod frame;
 pub mod hello;
 pub mod host;
+pub mod lists;
 pub mod netns;
 pub mod observe;
 pub mod plane;
+pub mod ppp;
 pub mod probe;
 pub mod process;
 pub mod raw;

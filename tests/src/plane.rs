@@ -19,7 +19,7 @@ use aya::{Ebpf, EbpfLoader, TestRunOptions};
 use sluice::dataplane::blocklist::Room;
 use sluice::dataplane::object::Objects;
 use sluice::dataplane::profiles::ProfileMap;
-use sluice::dataplane::{Blocklist, FlowMaps, Flows, Hits, SettingsMap, Strangers, Totals};
+use sluice::dataplane::{Blocklist, Bulk, FlowMaps, Flows, Hits, SettingsMap, Strangers, Totals};
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Direction, FlowKey, FlowState};
@@ -162,6 +162,8 @@ pub struct Shield {
     pub blocklist: Blocklist,
     /// What they dropped.
     pub hits: Hits,
+    /// The image of the configured ones.
+    pub bulk: Bulk,
     /// What it knows of strangers.
     pub strangers: Strangers,
     _pins: PinDir,
@@ -196,6 +198,7 @@ impl Shield {
             totals: Totals::new(map(names::TOTALS)).unwrap(),
             blocklist: blocklist.unwrap(),
             hits: Hits::new(map(names::LIST_HITS)).unwrap(),
+            bulk: Bulk::new(map(names::BULK)).unwrap(),
             strangers: strangers.unwrap(),
             ebpf,
             _pins: pins,

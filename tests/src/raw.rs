@@ -31,6 +31,13 @@ impl Injector {
         Ok(Self { socket: opened.attempt(|| what.clone())?, what })
     }
 
+    /// With a packet socket of its own namespace.
+    pub fn bound(socket: OwnedFd, ifindex: u32) -> Result<Self> {
+        let what = format!("packet socket on device {ifindex}");
+        bind(&socket, ifindex).attempt(|| what.clone())?;
+        Ok(Self { socket, what })
+    }
+
     /// Sends one frame.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
         loop {

@@ -35,6 +35,35 @@ pub struct Status {
     pub lists: Vec<List>,
     /// Strangers.
     pub ddos: Ddos,
+    /// Their image.
+    #[serde(default)]
+    pub list_image: ListImage,
+    /// The firewall's flow offload.
+    pub offload: Offload,
+}
+
+/// The image of the blocklists.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct ListImage {
+    /// Memory that it takes.
+    pub kib: u64,
+    /// Memory that it may take.
+    pub cap_kib: u64,
+    /// Time of the last change.
+    pub load_ms: u64,
+}
+
+/// The firewall's flow offload.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Offload {
+    /// `none`, `software` or `hardware`.
+    pub mode: String,
+    /// Only trusted flows are offloaded.
+    pub guarded: bool,
+    /// How often rules were put under guard.
+    pub guards: u64,
+    /// What does not see offloaded packets.
+    pub blind: Vec<String>,
 }
 
 /// Strangers.

@@ -66,6 +66,7 @@ fn every_test_on_a_router_is_named() {
         "router_restart",
         "router_rungs",
         "router_guard",
+        "router_links",
     ] {
         let source = fs::read_to_string(root().join(format!("tests/tests/{program}.rs"))).unwrap();
         let lines: Vec<&str> = source.lines().collect();

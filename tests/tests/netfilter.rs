@@ -412,6 +412,18 @@ fn a_bare_syn_of_a_trusted_connection_is_queued_and_ends_the_trust() {
         assert_eq!(trusted.mark, marks().trusted() | 0xff00);
         let queued = counted(backend, Counted::Queued);
 
+        // Who restores marks without a mask gives the packet what its connection has.
+        world
+            .netns
+            .nft(
+                "table inet restore {
+                    chain before {
+                        type filter hook prerouting priority -140; policy accept;
+                        tcp flags syn meta mark set ct mark
+                    }
+                }",
+            )
+            .unwrap();
         // Still established for conntrack: the same ends again, as after a crash of the client.
         let client = world.client();
         let frame = client
@@ -494,6 +506,39 @@ fn the_nft_table_copies_marks_counts_and_drops() {
     assert_eq!(count(Counted::PassedTrusted), 2 * 12);
     assert_eq!(count(Counted::PassedUndecided), 2 * 11);
     assert_eq!(count(Counted::Queued), 2 * (2 + 2 + 1 + 2 + 1));
+}
+
+/// R23: marks that somebody else gave the first packet of a connection do not spare it the queue.
+#[test]
+fn a_first_packet_with_a_foreign_mark_is_queued_in_the_nft_table() {
+    if without_root() {
+        return;
+    }
+    let world = Router::new(Build::default()).unwrap();
+    let text = rules(&world, 1, true).nft(Replace::Flush);
+    world.netns.nft(&text.replace("queue num 40 bypass", "accept")).unwrap();
+    world
+        .netns
+        .nft(&format!(
+            "table inet foreign {{
+                chain before {{
+                    type filter hook prerouting priority mangle; policy accept;
+                    tcp dport 7104 meta mark set {}
+                }}
+            }}",
+            marks().trusted()
+        ))
+        .unwrap();
+    for server in [IpAddr::from(world.server.v4), world.server.v6.into()] {
+        let echo = TcpService::echo(&world.server, server, 7104).unwrap();
+        let mut stream = connect(world.client(), echo.address()).unwrap();
+        round_trip(&mut stream, b"question", 8).unwrap();
+    }
+    let counts = world.netns.enter(|| Nft::new().counters()).unwrap().unwrap();
+    let count = |counted| counts.iter().find(|count| count.counted == counted).unwrap().packets;
+    // SYN, and the answer to it, which has no mark and no marked connection yet.
+    assert_eq!(count(Counted::Queued), 2 * 2);
+    assert!(count(Counted::PassedTrusted) >= 2 * 3);
 }
 
 /// R26: rules come and go as a whole; what is not ours stays.

@@ -10,11 +10,12 @@ use sluice_abi::attach::Link;
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Addr, Direction, FlowKey, FlowLimit, FlowState};
 use sluice_abi::profile::Profile;
+use sluice_abi::settings::Settings;
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::headers;
 use sluice_tests::frame::{Frame, protocol, tcp_flag};
 use sluice_tests::plane::{
-    Buffer, FLOW_KEYS, FastPath, HELD_KEYS, Outcome, Side, without_programs,
+    Buffer, FLOW_KEYS, FastPath, HELD_KEYS, Outcome, Side, enabled, without_programs,
 };
 
 const TC_ACT_UNSPEC: i32 = -1;
@@ -276,6 +277,9 @@ fn packets_leave_with_the_code_point_of_their_profile() {
     for (name, frame, link) in frames {
         let mut path = FastPath::enabled(link);
         path.profiles.set(&profiles).unwrap();
+        let mut settings = enabled();
+        settings.flags |= Settings::PROFILES;
+        path.settings.set(settings).unwrap();
         let l3 = headers(frame.as_slice(), link).unwrap().l3;
         for (before, profile, after) in [
             (0, 4, 46 << 2),
@@ -292,7 +296,9 @@ fn packets_leave_with_the_code_point_of_their_profile() {
             for verdict in [Verdict::Trusted, Verdict::Limited, Verdict::Inspect] {
                 path.flows.limit(1, &FlowLimit::full(1000, 1 << 20, 0)).unwrap();
                 path.decide(&frame, |way| state(verdict, way, 1, 0).with_profile(profile));
-                let sent = path.send(Side::Out, &frame, Buffer::default());
+                // As ingress marks it.
+                let marked = Buffer { mark: 0x0100_0000, ..Buffer::default() };
+                let sent = path.send(Side::Out, &frame, marked);
                 let context = format!("{name}, {before:#x}, profile {profile}, {verdict:?}");
                 let is_dressed = verdict != Verdict::Inspect;
                 let wanted = if is_dressed { after } else { before };
@@ -318,6 +324,34 @@ fn packets_leave_with_the_code_point_of_their_profile() {
     }
 }
 
+/// What ingress has marked is looked up on egress only where that can change something, and a mark
+/// of another value spares nobody.
+#[test]
+fn a_packet_that_ingress_has_marked_is_not_looked_up_again() {
+    if without_programs() {
+        return;
+    }
+    let mut path = FastPath::enabled(Link::Ethernet);
+    let [frame, _] = flow(1);
+    // Blocked, to see whether it is looked up.
+    path.decide(&frame, |way| state(Verdict::Blocked, way, 1, 0));
+    let mut settings = enabled();
+    for (flags, mark, counter) in [
+        (0, 0x0100_0000, Counter::TcOutPass),
+        (0, 0xf1ff_ffff, Counter::TcOutPass),
+        (0, 0, Counter::TcOutDropBlocked),
+        (0, 0xf0ff_ffff, Counter::TcOutDropBlocked),
+        (0, 0x0200_0000, Counter::TcOutDropBlocked),
+        (0, 0x0300_0000, Counter::TcOutDropBlocked),
+        (Settings::PROFILES, 0x0100_0000, Counter::TcOutDropBlocked),
+    ] {
+        settings.flags = Settings::ENABLED | flags;
+        path.settings.set(settings).unwrap();
+        let outcome = path.run(Side::Out, &frame, Buffer { mark, ..Buffer::default() });
+        assert_eq!(outcome.counted, [(counter, 1)], "{flags} {mark:#x}");
+    }
+}
+
 /// R59, R124: without settings, and with settings of another version, nothing is looked up.
 #[test]
 fn without_the_flag_every_decision_is_void() {
@@ -332,7 +366,7 @@ fn without_the_flag_every_decision_is_void() {
         assert_eq!((outcome.action, outcome.counted), (TC_ACT_UNSPEC, vec![(counter, 1)]));
     }
     let generation = path.settings.current().generation;
-    path.settings.set(sluice_tests::plane::enabled()).unwrap();
+    path.settings.set(enabled()).unwrap();
     assert_eq!(path.settings.current().generation, generation + 1, "each write counts");
     assert_eq!(path.run(Side::In, &frame, Buffer::default()).action, TC_ACT_SHOT, "the control");
     path.settings.enable(false).unwrap();

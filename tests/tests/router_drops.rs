@@ -1,6 +1,6 @@
 //! Every drop has a reason, a place, an interface and a CPU, and all of them can be asked for.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -72,7 +72,7 @@ fn drops_are_told_by_place_reason_interface_and_cpu() {
     assert!(table.lines().any(|line| line.starts_with("xdp ") && line.contains(LISTED)), "{table}");
 }
 
-const LISTED: &str = "address";
+const LISTED: &str = "listed";
 
 /// R62: a blocked flow is dropped in TC and, where TC did not see it, by the rules.
 #[test]

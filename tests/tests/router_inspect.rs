@@ -125,7 +125,7 @@ fn a_plain_lan_and_generic_xdp_do_the_same_job() {
         }
         let client = site.world.client();
         assert!(!client.ping(listed.parse().unwrap()).unwrap());
-        assert_eq!(site.agent.count("lan", "xdp_drop_host").unwrap(), 1, "{xdp}");
+        assert_eq!(site.agent.count("lan", "xdp_drop_listed").unwrap(), 1, "{xdp}");
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use sluice_tests::agent::{Agent, Setup};
@@ -13,6 +13,7 @@ use sluice_tests::probe::Probe;
 use sluice_tests::router::{Build, Router, WAN_V4};
 use sluice_tests::skip::without_root;
 use sluice_tests::traffic::{TcpService, UdpService, connect, round_trip, udp};
+use sluice_tests::wait;
 
 const LIMIT: Duration = Duration::from_secs(10);
 const LISTED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
@@ -24,7 +25,7 @@ fn setup() -> Setup {
 /// A listed source that never stops sending, with a count of what it has sent.
 struct Flood<'a> {
     stop: &'a AtomicBool,
-    sent: &'a AtomicU64,
+    sent: &'a AtomicU32,
 }
 
 impl Flood<'_> {
@@ -37,16 +38,16 @@ impl Flood<'_> {
                 wire.send(&bytes).unwrap();
             }
             self.sent.fetch_add(16, Ordering::Relaxed);
-            std::thread::sleep(Duration::from_millis(1));
+            wait::pause(Duration::from_millis(1));
         }
     }
 
     /// Waits until this many more were sent.
-    fn more(&self, packets: u64) {
+    fn more(&self, packets: u32) {
         let goal = self.sent.load(Ordering::Relaxed) + packets;
         let start = Instant::now();
         while self.sent.load(Ordering::Relaxed) < goal && start.elapsed() < LIMIT {
-            std::thread::sleep(Duration::from_millis(1));
+            wait::pause(Duration::from_millis(1));
         }
         assert!(self.sent.load(Ordering::Relaxed) >= goal, "the flood is too slow");
     }
@@ -54,9 +55,9 @@ impl Flood<'_> {
 
 /// Runs `act` while a listed source floods the router; how many packets were sent and how many
 /// arrived behind the shield.
-fn under_flood(world: &Router, act: impl FnOnce(&Flood<'_>)) -> (u64, u64) {
+fn under_flood(world: &Router, act: impl FnOnce(&Flood<'_>)) -> (u32, u64) {
     let probe = Probe::new(&world.netns, &[("arrived", "udp dport 9")]).unwrap();
-    let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (stop, sent) = (AtomicBool::new(false), AtomicU32::new(0));
     let flood = Flood { stop: &stop, sent: &sent };
     std::thread::scope(|scope| {
         scope.spawn(|| flood.run(&world.attacker));
@@ -99,7 +100,7 @@ fn without_the_list_the_flood_arrives() {
     let world = Router::new(Build::default()).unwrap();
     let _agent = Agent::start(&world, Setup::default()).unwrap();
     let (sent, arrived) = under_flood(&world, |flood| flood.more(200));
-    assert!(arrived >= 200 && arrived <= sent, "{arrived} of {sent}");
+    assert!(arrived >= 200 && arrived <= sent.into(), "{arrived} of {sent}");
 }
 
 /// R19, R59: an agent that is stopped in a flood: what is listed stays out, what is trusted goes on.
@@ -154,7 +155,7 @@ fn of_agents_that_start_together_exactly_one_runs() {
         };
         let start = Instant::now();
         while ended(&mut rivals).len() < 3 && start.elapsed() < LIMIT {
-            std::thread::sleep(Duration::from_millis(10));
+            wait::pause(Duration::from_millis(10));
         }
         let codes = ended(&mut rivals);
         for rival in &mut rivals {

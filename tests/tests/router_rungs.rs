@@ -101,7 +101,7 @@ fn the_whole_job_on_the_best_rungs_of_this_kernel() {
         wait::until_true("the last packet arrived", LIMIT, arrived).unwrap();
         assert_eq!(probe.count("arrived").unwrap(), arrivals, "{source}");
     }
-    assert_eq!(agent.count(WAN, "xdp_drop_host").unwrap(), 20);
+    assert_eq!(agent.count(WAN, "xdp_drop_listed").unwrap(), 20);
     let requests = web.requests().unwrap();
     assert!(requests.iter().all(|line| line.contains(" news.test ")), "{requests:?}");
 

@@ -57,13 +57,13 @@ fn listed_sources_are_dropped_and_their_neighbours_are_not() {
 
     #[rustfmt::skip]
     let cases: [(&str, IpAddr, &str); 8] = [
-        ("listed address",            v4("198.51.100.7").into(),           "xdp_drop_host"),
+        ("listed address",            v4("198.51.100.7").into(),           "xdp_drop_listed"),
         ("neighbour of an address",   v4("198.51.100.8").into(),           "xdp_pass"),
-        ("in a listed prefix",        v4("198.19.255.255").into(),         "xdp_drop_prefix"),
+        ("in a listed prefix",        v4("198.19.255.255").into(),         "xdp_drop_listed"),
         ("behind a listed prefix",    v4("198.20.0.0").into(),             "xdp_pass"),
         ("allowed inside a prefix",   v4("198.18.5.5").into(),             "xdp_allowed"),
         ("listed address, IPv6",      v6("2001:db8:bad::7").into(),        "xdp_drop_host"),
-        ("in a listed prefix, IPv6",  v6("2001:db8:bad:8001::1").into(),   "xdp_drop_prefix"),
+        ("in a listed prefix, IPv6",  v6("2001:db8:bad:8001::1").into(),   "xdp_drop_listed"),
         ("allowed in a prefix, IPv6", v6("2001:db8:bad:8000::5").into(),   "xdp_allowed"),
     ];
     for (name, source, counter) in cases {
@@ -103,7 +103,7 @@ fn an_address_allowed_on_the_lan_is_still_dropped_on_wan() {
     for _ in 0..5 {
         wire.send(&udp_from(&world.attacker, v4("198.51.100.7").into()).bytes()).unwrap();
     }
-    let dropped = || agent.count(WAN, "xdp_drop_host").unwrap();
+    let dropped = || agent.count(WAN, "xdp_drop_listed").unwrap();
     settled(|| dropped() >= 5);
     assert_eq!(dropped(), 5);
     assert_eq!(probe.count("arrived").unwrap(), 0);
@@ -120,7 +120,7 @@ fn a_client_cannot_reach_a_listed_host_and_can_reach_another() {
     let agent = Agent::start(&world, Setup::default().blocklist("bad", &[&listed])).unwrap();
     assert!(!world.client().ping(world.attacker.v4.into()).unwrap());
     assert!(world.client().ping(world.server.v4.into()).unwrap());
-    assert_eq!(agent.count("lan", "xdp_drop_host").unwrap(), 1, "one echo request");
+    assert_eq!(agent.count("lan", "xdp_drop_listed").unwrap(), 1, "one echo request");
 }
 
 /// R27, R172: a drop is never thinned out by a limit meant for messages, and the list that did it is
@@ -134,7 +134,7 @@ fn two_hundred_listed_packets_are_two_hundred_drops() {
     let agent = Agent::start(&world, Setup::default().blocklist("bad", &["198.51.100.7"])).unwrap();
     let probe = Probe::new(&world.netns, &[("arrived", "udp dport 9")]).unwrap();
     let wire = world.attacker.injector().unwrap();
-    let dropped = || agent.count(WAN, "xdp_drop_host").unwrap();
+    let dropped = || agent.count(WAN, "xdp_drop_listed").unwrap();
     for sent in 1..=200 {
         wire.send(&udp_from(&world.attacker, v4("198.51.100.7").into()).bytes()).unwrap();
         // The ring of a virtual cable holds 256.
@@ -261,7 +261,7 @@ fn truncated_frames_pass_and_are_counted() {
     let truncated = || agent.count(WAN, "xdp_truncated").unwrap();
     settled(|| truncated() >= 7);
     assert_eq!(truncated(), 7);
-    assert_eq!(agent.count(WAN, "xdp_drop_host").unwrap(), 0);
+    assert_eq!(agent.count(WAN, "xdp_drop_listed").unwrap(), 0);
     assert!(observe::received(&world.netns, WAN).unwrap() >= before + 7);
 }
 

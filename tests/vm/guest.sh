@@ -107,8 +107,12 @@ clsact_is_accepted() {
     ip netns exec router tc qdisc del dev lan clsact
 }
 
-btf_is_there() {
-    [ -s /sys/kernel/btf/vmlinux ]
+# Debian's kernels have types, a router's has none.
+btf_is_as_expected() {
+    case $(uname -r) in
+    *-cloud-*) [ -s /sys/kernel/btf/vmlinux ] ;;
+    *) [ ! -e /sys/kernel/btf ] ;;
+    esac
 }
 
 if [ "${1-}" = test ]; then
@@ -119,7 +123,7 @@ fi
 status=0
 for name in \
     forwards queue_bypass_passes queue_without_bypass_drops conntrack_marks flowtable_is_accepted \
-    bpffs_is_mounted clsact_is_accepted btf_is_there; do
+    bpffs_is_mounted clsact_is_accepted btf_is_as_expected; do
     if output=$("$0" test "$name" 2>&1); then
         echo "test guest::$name ... ok"
     else

@@ -40,6 +40,8 @@ impl Target {
     pub(crate) fn cargo(&self, toolchain: &Toolchain, subcommand: &str) -> Result<Command> {
         let (zigbuild, zig) = tools()?;
         let mut flags = self.rustflags.clone();
+        // A panic ends the process and symbols are stripped: tables to unwind by are of no use to anybody.
+        flags.push("-Cforce-unwind-tables=no".to_owned());
         flags.extend(ebpf::remap());
         let mut command = toolchain.subcommand(&zigbuild);
         command

@@ -30,7 +30,9 @@ macro_rules! abi_type {
 }
 
 pub mod attach;
+pub mod bulk;
 pub mod counter;
+pub mod device;
 pub mod flow;
 pub mod layout;
 pub mod limits;

@@ -35,6 +35,10 @@ pub const KNOWN: &str = "KNOWN";
 /// [`Addr`](crate::flow::Addr) of this router, hash.
 pub const OWN: &str = "OWN";
 
+/// The image of the configured lists: an array of one map, whose values are
+/// [`Chunk`](crate::bulk::Chunk)s.
+pub const BULK: &str = "BULK";
+
 /// The global with the interface's [`Attachment`](crate::attach::Attachment).
 pub const ATTACHMENT: &str = "ATTACHMENT";
 /// The global with the number of sets in [`BUCKETS`] less one.
@@ -46,6 +50,15 @@ pub const XDP_SHIELD: &str = "xdp_shield";
 pub const TC_FLOW_IN: &str = "tc_flow_in";
 /// Egress program of the object `tc_flow`.
 pub const TC_FLOW_OUT: &str = "tc_flow_out";
+
+/// Program of the object `xdp_device` for interfaces towards the provider.
+pub const XDP_DEVICE_WAN: &str = "xdp_device_wan";
+/// Program of the object `xdp_device` for interfaces towards the household.
+pub const XDP_DEVICE_LAN: &str = "xdp_device_lan";
+/// In a network card: [`Addr`](crate::flow::Addr) to packets dropped, hash.
+pub const DEVICE_HOSTS: &str = "DEVICE_HOSTS";
+/// In a network card: `u64` by [`Total`](crate::device::Total), array.
+pub const DEVICE_TOTALS: &str = "DEVICE_TOTALS";
 
 /// Most lists that have hit counters.
 pub const LISTS_MAX: u32 = 64;

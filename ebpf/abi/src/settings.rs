@@ -32,6 +32,12 @@ impl Settings {
     pub const BLOCK_HOSTS: u32 = 1 << 1;
     /// `BLOCK_NETS` has entries.
     pub const BLOCK_NETS: u32 = 1 << 2;
+    /// The image of the lists has IPv4 addresses.
+    pub const BULK_V4: u32 = 1 << 3;
+    /// The image of the lists has IPv6 prefixes.
+    pub const BULK_V6: u32 = 1 << 4;
+    /// Some flows have a profile that changes their packets.
+    pub const PROFILES: u32 = 1 << 5;
 
     /// Whether programs do their work.
     #[inline(always)]

@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod bucket;
+pub mod bulk;
 pub mod checks;
 pub mod dscp;
 pub mod limit;

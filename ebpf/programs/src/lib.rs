@@ -1,6 +1,7 @@
 //! What the programs share: access to packet bytes, counters, the panic handler.
 #![cfg_attr(target_arch = "bpf", no_std)]
 
+pub mod bulk;
 pub mod counters;
 pub mod guard;
 pub mod mem;

@@ -1,5 +1,6 @@
 //! What was dropped and why, gathered from everything that drops.
 
+use sluice_abi::counter::Counter;
 use sluice_abi::reason::{DropReason, Place};
 
 use super::running::State;
@@ -26,7 +27,13 @@ impl State {
         let (Some(dataplane), Some(counter)) = (&self.dataplane, reason.counter()) else { return };
         for plan in &self.plan.dataplane.interfaces {
             let Ok(cpus) = dataplane.totals.per_cpu(plan.slot, counter) else { continue };
-            let packets = cpus.iter().fold(0, |sum: u64, cpu| sum.wrapping_add(*cpu));
+            let mut packets = cpus.iter().fold(0, |sum: u64, cpu| sum.wrapping_add(*cpu));
+            // What a card dropped, no CPU has seen.
+            if counter == Counter::XdpDropHost
+                && let Some((by_card, ..)) = dataplane.in_hardware(&plan.name)
+            {
+                packets = packets.wrapping_add(by_card);
+            }
             drops.push(Drops { cpus, ..entry(reason, Some(plan.name.clone()), packets) });
         }
     }

@@ -84,6 +84,8 @@ pub(super) struct Inspector {
     /// `None` where the kernel has no conntrack netlink.
     pub(super) conntrack: Option<Conntrack>,
     lot: Lot,
+    /// Flows that are not trusted any more take the short way still.
+    pub(super) has_stale_offload: bool,
 }
 
 impl Inspector {
@@ -99,7 +101,16 @@ impl Inspector {
     ) -> Self {
         let table = FlowTable::new(room.held, room.flows);
         let lot = Lot(seed | 1);
-        Self { engine, table, rules, policy, totals: Totals::default(), conntrack, lot }
+        Self {
+            engine,
+            table,
+            rules,
+            policy,
+            totals: Totals::default(),
+            conntrack,
+            lot,
+            has_stale_offload: false,
+        }
     }
 
     /// The verdict about one packet. `flows` is the flow map, when there is one.
@@ -438,15 +449,11 @@ impl Inspector {
     /// Gives the connection of a flow another mark; where that does not work, what the programs do
     /// is all that is done.
     fn mark_connection(&mut self, (key, original): (FlowKey, Direction), value: u32) {
-        let mask = self.policy.marks.bits();
+        let marks = self.policy.marks;
         let Some(conntrack) = &mut self.conntrack else { return };
-        let marked = match conntrack.lookup(&Tuple::of_flow(&key, original)) {
-            Ok(Some(connection)) => conntrack.set_mark(&connection, mask, value).map(drop),
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = marked {
-            log::debug!("mark a connection: {error}");
+        match super::offload::mark(conntrack, &Tuple::of_flow(&key, original), marks, value) {
+            Ok(is_offloaded) => self.has_stale_offload |= is_offloaded,
+            Err(error) => log::debug!("mark a connection: {error}"),
         }
     }
 

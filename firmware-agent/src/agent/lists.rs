@@ -1,32 +1,55 @@
 //! The lists on their way into the kernel: without the entries that would cut the router off.
 //!
 //! Addresses come and go with leases and links, so what is left out is decided again when they do.
+//! Files are read entry by entry; nothing of them stays in memory.
 
-use crate::config::Net;
+use std::net::IpAddr;
+use std::path::Path;
+
+use crate::config::{Counts, Net};
+use crate::dataplane::bulk::{Entries, default_cap_kib};
 use crate::dataplane::{Dataplane, Error};
-use crate::plan::Plan;
-use crate::plan::guard::{self, LeftOut, Own};
+use crate::plan::guard::{self, Guard, LeftOut, Own};
+use crate::plan::{ListPlan, Plan};
 use crate::sys::netlink::RequestError;
-use crate::sys::rtnetlink;
+use crate::sys::{clock, memory, rtnetlink};
 
 /// Entries that are shown one by one; the rest is counted.
 const SHOWN_MAX: usize = 16;
+/// Where the name servers are that the network scripts were given.
+const RESOLV: [&str; 3] =
+    ["/tmp/resolv.conf.d/resolv.conf.auto", "/tmp/resolv.conf.auto", "/etc/resolv.conf"];
 
 /// What is known about the router's addresses, and what the lists do without because of it.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     own: Vec<Own>,
-    /// With the number of the list.
-    left_out: Vec<(u32, LeftOut)>,
+    /// What of each list is in force; `None` before the first time.
+    in_force: Option<InForce>,
     /// What `status` shows of it.
     warnings: Vec<String>,
+    /// Why the lists that are wanted are not those in force.
+    refused: Option<String>,
+    /// How long the last change took.
+    load_ms: u64,
+    /// Bytes of the image.
+    image: u64,
+}
+
+/// What the lists in force were made of.
+#[derive(Debug)]
+struct InForce {
+    lists: Vec<ListPlan>,
+    own: Vec<Own>,
+    /// Entries of each list that are left out.
+    left_out: Vec<u32>,
 }
 
 impl Lists {
     /// Looks at the router's addresses again. `true` when they have changed, so that the lists
     /// should be set again.
-    pub(super) fn look(&mut self) -> bool {
-        match own() {
+    pub(super) fn look(&mut self, management: &[Net]) -> bool {
+        match own(management) {
             Ok(own) if own == self.own => false,
             Ok(own) => {
                 self.own = own;
@@ -41,56 +64,153 @@ impl Lists {
     }
 
     /// Puts the lists of `plan` into force, and what lifts them before that. With an error nothing
-    /// has changed.
+    /// has changed; nothing has to be done either when they are in force already.
     pub(super) fn set(&mut self, dataplane: &mut Dataplane, plan: &Plan) -> Result<(), Error> {
-        let mut left_out = Vec::new();
-        let mut kept: Vec<Vec<Net>> = Vec::new();
-        for (number, (_, nets)) in (0..).zip(&plan.lists) {
-            let (nets, without) = guard::divide(nets, &self.own);
-            left_out.extend(without.into_iter().map(|entry| (number, entry)));
-            kept.push(nets);
-        }
-        let lists: Vec<(u32, &[Net])> = (0..).zip(kept.iter().map(Vec::as_slice)).collect();
         if let Some(blocklist) = &mut dataplane.blocklist {
             // What lifts a list is there before the list.
             blocklist.sync_allowed(&plan.allowed)?;
         }
-        dataplane.set_lists(&lists)?;
-        let warnings = warnings(&left_out, plan);
+        let same = |now: &InForce| now.lists == plan.lists && now.own == self.own;
+        if self.in_force.as_ref().is_some_and(same) {
+            self.refused = None;
+            return Ok(());
+        }
+        let start_ns = clock::monotonic_ns();
+        let result = self.read(plan).and_then(|read| {
+            let synced = dataplane.set_lists(read.entries, cap_kib(plan))?;
+            Ok((synced.image, read.left_out, read.shown))
+        });
+        memory::give_back();
+        let (image, left_out, shown) = result?;
+        self.refused = None;
+        self.image = image;
+        self.load_ms = (clock::monotonic_ns() - start_ns) / 1_000_000;
+        let warnings = warnings(&shown, left_out.iter().sum(), plan);
         for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
             log::warn!("{warning}");
         }
-        (self.left_out, self.warnings) = (left_out, warnings);
+        self.warnings = warnings;
+        self.in_force =
+            Some(InForce { lists: plan.lists.clone(), own: self.own.clone(), left_out });
         Ok(())
     }
 
-    /// What is left out, for people.
-    pub(super) fn warnings(&self) -> &[String] {
-        &self.warnings
+    /// Notes why lists that should be in force are not; until some are.
+    pub(super) fn refuse(&mut self, error: &Error) {
+        log::error!("{}", error.chain());
+        self.refused = Some(error.chain());
     }
 
-    /// How many entries of the list `number` are left out.
-    pub(super) fn left_out(&self, number: u32) -> usize {
-        self.left_out.iter().filter(|(list, _)| *list == number).count()
+    /// What is left out and why lists are refused, for people.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = &String> {
+        self.warnings.iter().chain(&self.refused)
+    }
+
+    /// How many entries of the list `number` are in force.
+    pub(super) fn entries(&self, number: u32) -> u64 {
+        let Some(in_force) = &self.in_force else { return 0 };
+        let counts = in_force.lists.get(number as usize).map(ListPlan::counts);
+        let left_out = in_force.left_out.get(number as usize).copied().unwrap_or(0);
+        counts.map_or(0, |counts| counts.sum().saturating_sub(left_out).into())
+    }
+
+    /// Bytes of the image in force, and how long it took to put it there.
+    pub(super) const fn image(&self) -> (u64, u64) {
+        (self.image, self.load_ms)
+    }
+
+    /// The entries that may be in force.
+    fn read(&self, plan: &Plan) -> Result<Read, Error> {
+        let guard = Guard::new(&self.own);
+        let mut counts = Counts::default();
+        plan.lists.iter().for_each(|list| counts.join(&list.counts()));
+        let mut read = Read {
+            entries: Entries::with_capacity(counts.v4 as usize, counts.v6 as usize),
+            left_out: vec![0; plan.lists.len()],
+            shown: Vec::new(),
+        };
+        for (number, list) in (0..).zip(&plan.lists) {
+            for net in &list.entries {
+                read.add(&guard, number, *net);
+            }
+            for file in &list.files {
+                file.entries(|net, _| read.add(&guard, number, net))
+                    .map_err(|source| Error::ListFile { path: file.path.clone(), source })?;
+            }
+        }
+        Ok(read)
     }
 }
 
-fn warnings(left_out: &[(u32, LeftOut)], plan: &Plan) -> Vec<String> {
-    let shown = left_out.iter().take(SHOWN_MAX).map(|(number, LeftOut { net, own })| {
-        let list = plan.lists.get(*number as usize).map_or("", |(name, _)| name);
+/// Entries on their way.
+struct Read {
+    entries: Entries,
+    /// By list.
+    left_out: Vec<u32>,
+    /// The first of those.
+    shown: Vec<(u32, LeftOut)>,
+}
+
+impl Read {
+    fn add(&mut self, guard: &Guard<'_>, number: u32, net: Net) {
+        let Some(own) = guard.hit(&net) else {
+            self.entries.push(&net, number);
+            return;
+        };
+        if let Some(count) = self.left_out.get_mut(number as usize) {
+            *count += 1;
+        }
+        if self.shown.len() < SHOWN_MAX {
+            self.shown.push((number, LeftOut { net, own: own.clone() }));
+        }
+    }
+}
+
+/// The entry of `list` that has `addr`, and the file and line where it stands when it does not stand
+/// in the section.
+pub(super) fn find(list: &ListPlan, addr: IpAddr) -> Option<(Net, Option<(&Path, u32)>)> {
+    let host = Net::host(addr);
+    let has = |net: &Net| net.contains(&host);
+    list.entries.iter().find(|net| has(net)).map(|net| (*net, None)).or_else(|| {
+        list.files.iter().find_map(|file| {
+            let (net, line) = file.find(has)?;
+            Some((net, Some((file.path.as_path(), line))))
+        })
+    })
+}
+
+/// KiB that lists may take in the kernel.
+pub(super) fn cap_kib(plan: &Plan) -> u32 {
+    match plan.list_memory_kib {
+        0 => default_cap_kib(memory::total_kib()),
+        kib => kib,
+    }
+}
+
+fn warnings(shown: &[(u32, LeftOut)], left_out: u32, plan: &Plan) -> Vec<String> {
+    let more = (left_out as usize).saturating_sub(shown.len());
+    let shown = shown.iter().map(|(number, LeftOut { net, own })| {
+        let list = plan.lists.get(*number as usize).map_or("", |list| &list.name);
         let (addr, what) = (own.addr, &own.what);
         format!("sluice.{list}: {net} is left out: it would block {addr}, {what}")
     });
-    let more = left_out.len().saturating_sub(SHOWN_MAX);
     let rest = (more > 0).then(|| format!("{more} more entries are left out of the lists"));
     shown.chain(rest).collect()
 }
 
-fn own() -> Result<Vec<Own>, RequestError> {
+/// What is never blocked: the router's addresses and those that it cannot do without.
+pub(super) fn own(management: &[Net]) -> Result<Vec<Own>, RequestError> {
+    let name_servers: Vec<IpAddr> = RESOLV
+        .iter()
+        .filter_map(|file| std::fs::read_to_string(file).ok())
+        .flat_map(|text| guard::name_servers(&text))
+        .collect();
     Ok(guard::own(
         &rtnetlink::devices()?,
         &rtnetlink::addresses()?,
         &rtnetlink::default_gateways()?,
+        &name_servers,
+        management,
     ))
 }
 
@@ -108,13 +228,13 @@ mod tests {
         let plan = Plan::new(&config, 0).unwrap();
         let own = Own { addr: "192.0.2.1".parse().unwrap(), what: "an address of wan".to_owned() };
         let entry = (0, LeftOut { net: "192.0.2.0/24".parse().unwrap(), own });
-        assert_eq!(warnings(&[], &plan), [""; 0]);
-        let one = warnings(std::slice::from_ref(&entry), &plan);
+        assert_eq!(warnings(&[], 0, &plan), [""; 0]);
+        let one = warnings(std::slice::from_ref(&entry), 1, &plan);
         assert_eq!(
             one,
             ["sluice.bad: 192.0.2.0/24 is left out: it would block 192.0.2.1, an address of wan"]
         );
-        let many = warnings(&vec![entry; SHOWN_MAX + 3], &plan);
+        let many = warnings(&vec![entry; SHOWN_MAX], SHOWN_MAX as u32 + 3, &plan);
         assert_eq!(many.len(), SHOWN_MAX + 1);
         assert_eq!(many[SHOWN_MAX], "3 more entries are left out of the lists");
     }

@@ -8,6 +8,7 @@ mod ddos;
 mod drops;
 mod inspector;
 mod lists;
+mod offload;
 mod report;
 mod running;
 mod signals;
@@ -60,7 +61,7 @@ pub fn run(file: &Path) -> Result<(), Failed> {
             };
             Failed::new(exit, &error)
         })?;
-        let objects = Objects { xdp_shield: XDP_SHIELD, tc_flow: TC_FLOW };
+        let objects = Objects { xdp_shield: XDP_SHIELD, tc_flow: TC_FLOW, xdp_device: XDP_DEVICE };
         let wish = (plan.dataplane.on_crash, plan.dataplane.pin_dir.clone());
         let started = Running::start(plan, objects, report, warnings, generation, started_ns, file);
         let (running, queues) = started.inspect_err(|_| clear(handed_over.as_deref()))?;

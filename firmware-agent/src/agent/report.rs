@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use sluice_abi::ABI_VERSION;
 use sluice_abi::flow::{Direction, FlowKey};
+use sluice_abi::names::{LIST_AUTOMATIC, LIST_MANUAL};
 use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::TCP;
 
@@ -11,8 +12,8 @@ use super::running::State;
 use crate::cli::chain;
 use crate::config::{Net, RuleAction};
 use crate::control::report::{
-    Cause, Feature, Flow, FlowMap, Interface, List, Netfilter, Queue, State as Health, Status,
-    Tuple, Why,
+    Cause, Feature, Flow, FlowMap, Interface, List, ListImage, Netfilter, Queue, State as Health,
+    Status, Tuple, Why,
 };
 use crate::dataplane::table::Record;
 use crate::dataplane::{FeatureState, Hook, State as HookState};
@@ -64,6 +65,8 @@ impl State {
             },
             lists: self.lists(now_ns),
             ddos: self.strangers.report(),
+            list_image: self.list_image(),
+            offload: self.offload(),
         }
     }
 
@@ -108,6 +111,7 @@ impl State {
             rung: rung.to_owned(),
             reasons: self.inspection_notes.clone(),
         });
+        features.push(self.offload_feature());
         features
     }
 
@@ -191,17 +195,22 @@ impl State {
         let hits = self.dataplane.as_ref().and_then(|dataplane| dataplane.hits.as_ref());
         (0..)
             .zip(&self.plan.lists)
-            .map(|(number, (name, nets))| {
+            .map(|(number, list)| {
                 let hits = hits.and_then(|hits| hits.of(number).ok()).unwrap_or_default();
                 List {
-                    name: name.to_string(),
-                    entries: (nets.len() - self.lists.left_out(number)) as u64,
+                    name: list.name.to_string(),
+                    entries: self.lists.entries(number),
                     packets: hits.packets,
                     bytes: hits.bytes,
                     last_s_ago: ago(now_ns, hits.last_ns),
                 }
             })
             .collect()
+    }
+
+    fn list_image(&self) -> ListImage {
+        let (bytes, load_ms) = self.lists.image();
+        ListImage { kib: bytes / 1024, cap_kib: super::lists::cap_kib(&self.plan).into(), load_ms }
     }
 
     /// Decided flows, the most recent first.
@@ -262,21 +271,17 @@ impl State {
             None => None,
         };
         if let Some(listed) = listed {
-            let hits = self.dataplane.as_ref().and_then(|dataplane| dataplane.hits.as_ref());
-            let hits = hits.and_then(|hits| hits.of(listed.list).ok()).unwrap_or_default();
-            let name = match listed.list {
-                sluice_abi::names::LIST_AUTOMATIC => Some("(automatic)".to_owned()),
-                sluice_abi::names::LIST_MANUAL => Some("(by hand)".to_owned()),
-                number => self.plan.lists.get(number as usize).map(|(name, _)| name.to_string()),
+            causes.push(self.list_cause(listed.list, listed.net.to_string(), now_ns));
+        }
+        let bulk = self.dataplane.as_ref().and_then(|dataplane| dataplane.bulk.as_ref());
+        if let Some(number) = bulk.and_then(|bulk| bulk.lookup(address)) {
+            let list = self.plan.lists.get(number as usize);
+            let entry = match list.and_then(|list| super::lists::find(list, address)) {
+                Some((net, None)) => net.to_string(),
+                Some((net, Some((file, line)))) => format!("{net}, {}:{line}", file.display()),
+                None => "an entry that its files do not have any more".to_owned(),
             };
-            causes.push(Cause {
-                hook: "xdp".to_owned(),
-                action: "drop".to_owned(),
-                by: format!("blocklist {}", name.unwrap_or_default()),
-                entry: listed.net.to_string(),
-                packets: hits.packets,
-                last_s_ago: ago(now_ns, hits.last_ns),
-            });
+            causes.push(self.list_cause(number, entry, now_ns));
         }
         let host = Net::host(address);
         for (net, roles) in self.plan.allowed.iter().filter(|(net, _)| net.contains(&host)) {
@@ -302,6 +307,25 @@ impl State {
             })
             .collect();
         Ok(Why { subject: subject.to_owned(), causes, flows })
+    }
+
+    /// What the list with this number does to an address that its `entry` has.
+    fn list_cause(&self, number: u32, entry: String, now_ns: u64) -> Cause {
+        let hits = self.dataplane.as_ref().and_then(|dataplane| dataplane.hits.as_ref());
+        let hits = hits.and_then(|hits| hits.of(number).ok()).unwrap_or_default();
+        let name = match number {
+            LIST_AUTOMATIC => Some("(automatic)".to_owned()),
+            LIST_MANUAL => Some("(by hand)".to_owned()),
+            number => self.plan.lists.get(number as usize).map(|list| list.name.to_string()),
+        };
+        Cause {
+            hook: "xdp".to_owned(),
+            action: "drop".to_owned(),
+            by: format!("blocklist {}", name.unwrap_or_default()),
+            entry,
+            packets: hits.packets,
+            last_s_ago: ago(now_ns, hits.last_ns),
+        }
     }
 
     fn why_domain(&self, subject: &str) -> Why {
@@ -414,7 +438,12 @@ fn feature(feature: FeatureState) -> Feature {
             HookState::Off => Health::Off,
         },
         rung: feature.rung.to_owned(),
-        reasons: feature.reasons,
+        reasons: feature
+            .card
+            .map(|card| format!("hardware: {card}"))
+            .into_iter()
+            .chain(feature.reasons)
+            .collect(),
     }
 }
 

@@ -26,13 +26,18 @@ use crate::inspect::engine::Engine;
 use crate::kernel::Report;
 use crate::netfilter::apply::{self, Backend, Kind, Wish as BackendWish};
 use crate::netfilter::conntrack::Conntrack;
+use crate::netfilter::offload::Guard;
 use crate::netfilter::queue::{LEN_MAX, Options, QueueError, Queues, Totals};
 use crate::netfilter::watch::Watch;
 use crate::plan::{Change, Plan};
-use crate::sys::clock;
+use crate::sys::{clock, rtnetlink};
 
 /// Least time between two looks at the rules, so that a flood of changes by others costs little.
 const RULES_PAUSE: Duration = Duration::from_millis(200);
+/// A device comes with several messages: time for them all.
+const LINKS_SETTLE: Duration = Duration::from_millis(50);
+/// Least time between two looks at devices and addresses.
+const LINKS_PAUSE: Duration = Duration::from_millis(400);
 
 /// Time between two looks at what the shield noted.
 const STRANGERS_PAUSE: Duration = Duration::from_secs(1);
@@ -86,6 +91,12 @@ pub(super) struct State {
     pub(super) queue_burst: Option<usize>,
     /// Received and seen per interface, when its shield was attached.
     unverified: HashMap<String, (u64, Seen)>,
+    /// The firewall's rules that offload flows.
+    pub(super) offload: Guard,
+    /// Why there is no flowtable of our own though it is wanted.
+    pub(super) no_flowtable: Option<String>,
+    /// The marks that it was last put in force for.
+    pub(super) flowtable_marks: Option<crate::config::MarkMask>,
 }
 
 impl Running {
@@ -154,6 +165,9 @@ impl Running {
             queue_totals: Totals::default(),
             queue_burst: queues.as_ref().map(Queues::burst),
             unverified: HashMap::new(),
+            offload: Guard::start(),
+            no_flowtable: None,
+            flowtable_marks: None,
         };
         let mut running = Self { state: RefCell::new(state), restart: smol::channel::bounded(1) };
         let state = running.state.get_mut();
@@ -165,15 +179,15 @@ impl Running {
             Err(error) => log::warn!("{error}"),
         }
         if let Some(mut dataplane) = dataplane {
-            state.lists.look();
-            let refused = state.lists.set(&mut dataplane, &state.plan).err();
+            state.lists.look(&state.plan.management);
+            // What an earlier agent left stays in force, and `status` says why; everything else
+            // protects meanwhile.
+            if let Err(error) = state.lists.set(&mut dataplane, &state.plan) {
+                state.lists.refuse(&error);
+            }
             state.strangers.look_around(&mut dataplane, &state.plan);
             let attached = dataplane.reattach();
             state.dataplane = Some(dataplane);
-            if let Some(error) = refused {
-                running.roll_back();
-                return Err(Failed { exit: Exit::Failure, message: error.chain() });
-            }
             if let Err(error) = attached {
                 log::warn!("{}", error.chain());
             }
@@ -182,6 +196,8 @@ impl Running {
         if queues.is_some() {
             state.apply_rules();
         }
+        state.look_after_offload();
+        state.look_after_flowtable();
         state.ready_ns = clock::monotonic_ns();
         log::info!(
             "protection in force after {} ms, generation {generation}",
@@ -216,6 +232,13 @@ impl Running {
             }
             future::pending().await
         };
+        let links = async {
+            // Without the listener devices are only looked at with every sweep.
+            if let Err(error) = self.follow_links().await {
+                log::warn!("listen for changes of devices: {error}");
+            }
+            future::pending().await
+        };
         let control = async {
             let methods: Rc<dyn Methods> = Rc::clone(self) as Rc<dyn Methods>;
             fail("serve the control socket", &server.serve(executor, methods).await)
@@ -231,7 +254,7 @@ impl Running {
         let sweep = future::or(self.sweep(), watch);
         future::or(
             future::or(future::or(outside, anew), future::or(queue, control)),
-            future::or(rules, sweep),
+            future::or(future::or(rules, links), sweep),
         )
         .await
     }
@@ -256,10 +279,13 @@ impl Running {
             let State { inspector, dataplane, .. } = &mut *state;
             let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
             inspector.sweep(clock::monotonic_ns(), flows);
+            state.empty_offload();
             state.look_after_interfaces();
             state.look_after_lists();
             state.look_around();
             state.restore_rules();
+            state.look_after_offload();
+            state.look_after_flowtable();
         }
     }
 
@@ -280,8 +306,32 @@ impl Running {
         let mut watch = Watch::open()?;
         loop {
             watch.changed().await?;
-            self.state.borrow_mut().restore_rules();
+            {
+                let mut state = self.state.borrow_mut();
+                state.restore_rules();
+                state.look_after_flowtable();
+            }
             Timer::after(RULES_PAUSE).await;
+        }
+    }
+
+    /// Follows devices that come, go or change, and addresses that the lists have to spare.
+    async fn follow_links(&self) -> io::Result<()> {
+        let mut watch = rtnetlink::Watch::open()?;
+        loop {
+            let first = watch.changed().await?;
+            Timer::after(LINKS_SETTLE).await;
+            let more = watch.drain()?;
+            {
+                let mut state = self.state.borrow_mut();
+                if first.links || more.links {
+                    state.look_after_interfaces();
+                }
+                // The other end of a link counts as well, and goes with it.
+                state.look_after_lists();
+                state.look_around();
+            }
+            Timer::after(LINKS_PAUSE).await;
         }
     }
 
@@ -352,12 +402,6 @@ impl Running {
             for error in state.take_down(false) {
                 log::warn!("{error}");
             }
-        }
-    }
-
-    fn roll_back(self) {
-        for error in self.state.into_inner().take_down(false) {
-            log::warn!("{error}");
         }
     }
 }
@@ -486,10 +530,10 @@ impl State {
     fn look_after_lists(&mut self) {
         if let Some(dataplane) = &mut self.dataplane
             && !self.plan.lists.is_empty()
-            && self.lists.look()
+            && self.lists.look(&self.plan.management)
             && let Err(error) = self.lists.set(dataplane, &self.plan)
         {
-            log::error!("{}", error.chain());
+            self.lists.refuse(&error);
         }
     }
 
@@ -517,7 +561,7 @@ impl State {
         }
         if let Some(dataplane) = &mut self.dataplane {
             // The lists first: they are what can be refused, and then nothing has changed.
-            self.lists.look();
+            self.lists.look(&plan.management);
             self.lists.set(dataplane, &plan).map_err(|error| vec![error.chain()])?;
             if let Err(error) = dataplane.apply(&plan.dataplane) {
                 return Err(vec![error.chain()]);
@@ -534,6 +578,9 @@ impl State {
         inspector.set_rules(clock::monotonic_ns(), domains, rules(&plan), policy(&plan), flows);
         self.plan = plan;
         self.look_around();
+        self.look_after_offload();
+        self.look_after_flowtable();
+        self.empty_offload();
         self.warnings = warnings;
         self.generation = generation;
         log::info!("configuration in force, generation {generation}");
@@ -544,7 +591,7 @@ impl State {
     /// everything up is what switches it on.
     fn switch(&mut self, on: bool) {
         let Some(dataplane) = &mut self.dataplane else { return };
-        if let Err(error) = dataplane.settings.enable(on && self.plan.enabled) {
+        if let Err(error) = dataplane.enable(on && self.plan.enabled) {
             log::error!("{}", error.chain());
         }
     }
@@ -552,6 +599,16 @@ impl State {
     /// Removes rules and, unless `keep`, programs; returns what did not work.
     fn take_down(mut self, keep: bool) -> Vec<String> {
         let mut errors = Vec::new();
+        // Handed over, the guard stays until the next agent knows what it wants.
+        if !keep {
+            let has_own = self.offload.with(|offload| offload.seen().own.is_some());
+            if has_own && let Err(error) = crate::netfilter::offload::own::remove() {
+                errors.push(chain(&error));
+            }
+            if let Err(error) = self.offload.restore() {
+                errors.push(chain(&error));
+            }
+        }
         if let Some(mut backend) = self.backend.take()
             && let Err(error) = backend.remove()
         {

@@ -97,6 +97,14 @@ pub(super) fn status(status: &Status) -> String {
         ]);
     }
     section(&mut text, &table);
+    if !status.lists.is_empty() {
+        let image = &status.list_image;
+        let _ = writeln!(
+            text,
+            "lists take {} KiB of {} KiB, loaded in {} ms",
+            image.kib, image.cap_kib, image.load_ms
+        );
+    }
     text
 }
 

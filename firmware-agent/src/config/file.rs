@@ -1,11 +1,13 @@
 //! Files of addresses and prefixes.
 //!
 //! Reads a file line by line in bounded memory. Lines that are no address, or that no blocklist may
-//! hold, are left out and reported; they do not cost the rest of the file.
+//! hold, are left out and reported; they do not cost the rest of the file. A blocklist's entries are
+//! not kept: its file is read again when they are needed.
 
 use std::fs::File;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io::{self, BufRead, BufReader, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::net::Net;
@@ -13,17 +15,105 @@ use super::remark::{Remark, shown};
 
 /// Longest line that can hold an entry and a comment.
 const LINE_MAX: usize = 256;
-/// Largest file that is read to its end.
-const SIZE_MAX: u64 = 16 << 20;
+/// Largest file that is read to its end: two million entries with a comment each.
+const SIZE_MAX: u64 = 64 << 20;
 /// Left-out lines that are shown one by one.
 const SHOWN_MAX: usize = 3;
 
-/// What a file held.
+/// A file of a blocklist, as it was when the configuration was read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Entries by kind.
+    pub counts: Counts,
+    /// Tells its bytes from others, not from those of somebody who tries.
+    hash: u64,
+}
+
+/// Entries of a list by what they cost.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// IPv4 addresses and prefixes.
+    pub v4: u32,
+    /// IPv6 prefixes up to /64.
+    pub v6: u32,
+    /// IPv6 addresses.
+    pub hosts: u32,
+    /// Other IPv6 prefixes.
+    pub nets: u32,
+}
+
+impl Counts {
+    /// Counts one more.
+    pub const fn add(&mut self, net: &Net) {
+        let count = if net.is_v4() {
+            &mut self.v4
+        } else if net.prefix() <= 64 {
+            &mut self.v6
+        } else if net.is_host() {
+            &mut self.hosts
+        } else {
+            &mut self.nets
+        };
+        *count = count.saturating_add(1);
+    }
+
+    /// Adds those of another list or file.
+    pub const fn join(&mut self, other: &Self) {
+        self.v4 = self.v4.saturating_add(other.v4);
+        self.v6 = self.v6.saturating_add(other.v6);
+        self.hosts = self.hosts.saturating_add(other.hosts);
+        self.nets = self.nets.saturating_add(other.nets);
+    }
+
+    /// All of them.
+    #[must_use]
+    pub const fn sum(&self) -> u32 {
+        self.v4.saturating_add(self.v6).saturating_add(self.hosts).saturating_add(self.nets)
+    }
+}
+
+impl ListFile {
+    /// Reads the file again and calls `each` with its entries and their lines. An error when it is
+    /// not the file any more that the configuration was read with.
+    pub fn entries(&self, mut each: impl FnMut(Net, u32)) -> io::Result<()> {
+        let all = |net, line| {
+            each(net, line);
+            true
+        };
+        let read = read(&self.path, true, self.counts.sum() as usize, all);
+        match read {
+            Ok(read) if read.hash == self.hash => Ok(()),
+            Err(FileError::Io(error)) => Err(error),
+            _ => Err(io::Error::other("has changed since the configuration was read")),
+        }
+    }
+
+    /// The first entry of the file, as it is now, that `wanted` accepts, and its line.
+    pub fn find(&self, wanted: impl Fn(&Net) -> bool) -> Option<(Net, u32)> {
+        let mut found = None;
+        let look = |net, line| {
+            if wanted(&net) {
+                found = Some((net, line));
+            }
+            found.is_none()
+        };
+        let _ = read(&self.path, true, usize::MAX, look);
+        found
+    }
+
+    pub(super) fn new(path: &Path, counts: Counts, read: &Read) -> Self {
+        Self { path: path.to_owned(), counts, hash: read.hash }
+    }
+}
+
+/// What a file held, beside its entries.
 #[derive(Debug, Default)]
-pub(super) struct Entries {
-    pub(super) nets: Vec<Net>,
+pub(super) struct Read {
     /// Lines that were left out: the first few in words, and a sum.
     pub(super) remarks: Vec<Remark>,
+    hash: u64,
 }
 
 /// Why a file is not used.
@@ -33,7 +123,7 @@ pub(super) enum FileError {
     Io(#[from] io::Error),
     #[error("is not a regular file")]
     Kind,
-    #[error("is larger than 16 MiB")]
+    #[error("is larger than {} MiB", SIZE_MAX >> 20)]
     Size,
     #[error("has more than {0} entries, the most that max_entries allows")]
     Entries(usize),
@@ -41,8 +131,14 @@ pub(super) enum FileError {
     NoEntry(usize),
 }
 
-/// Reads a file of at most `most` entries; for a blocklist, leaves out what must not be blocked.
-pub(super) fn read(path: &Path, is_blocklist: bool, most: usize) -> Result<Entries, FileError> {
+/// Reads a file of at most `most` entries and calls `each` with them and their lines, until it says
+/// that it has enough; for a blocklist, leaves out what must not be blocked.
+pub(super) fn read(
+    path: &Path,
+    is_blocklist: bool,
+    most: usize,
+    each: impl FnMut(Net, u32) -> bool,
+) -> Result<Read, FileError> {
     // Opening a pipe would wait for its writer.
     let meta = std::fs::metadata(path)?;
     if !meta.is_file() {
@@ -54,7 +150,7 @@ pub(super) fn read(path: &Path, is_blocklist: bool, most: usize) -> Result<Entri
     let file = File::open(path)?;
     let name: Rc<str> = path.to_string_lossy().into();
     // The file may grow while it is read.
-    read_lines(BufReader::new(file.take(SIZE_MAX)), &name, is_blocklist, most)
+    read_lines(BufReader::new(file.take(SIZE_MAX)), &name, is_blocklist, most, each)
 }
 
 fn read_lines(
@@ -62,10 +158,11 @@ fn read_lines(
     name: &Rc<str>,
     is_blocklist: bool,
     most: usize,
-) -> Result<Entries, FileError> {
-    let mut entries = Entries::default();
-    let mut left_out = 0;
-    let mut number = 0;
+    mut each: impl FnMut(Net, u32) -> bool,
+) -> Result<Read, FileError> {
+    let mut remarks = Vec::new();
+    let mut hasher = DefaultHasher::new();
+    let (mut count, mut left_out, mut number) = (0, 0, 0);
     let mut line = Vec::with_capacity(LINE_MAX);
     loop {
         line.clear();
@@ -73,8 +170,10 @@ fn read_lines(
             break;
         }
         number += 1;
+        hasher.write(&line);
         let whole = line.len() < LINE_MAX || line.ends_with(b"\n");
         if !whole {
+            // What is skipped is no part of an entry.
             file.skip_until(b'\n')?;
         }
         let text = line.split(|&b| b == b'#').next().unwrap_or_default().trim_ascii();
@@ -88,29 +187,34 @@ fn read_lines(
             Err(_) => Err("is not UTF-8".to_owned()),
         };
         match read {
-            Ok(_) if entries.nets.len() == most => return Err(FileError::Entries(most)),
-            Ok(net) => entries.nets.push(net),
+            Ok(_) if count == most => return Err(FileError::Entries(most)),
+            Ok(net) => {
+                count += 1;
+                if !each(net, number) {
+                    break;
+                }
+            }
             Err(why) => {
                 if left_out < SHOWN_MAX {
                     let text = shown(&String::from_utf8_lossy(text));
                     let reason = format!("{text} {why}; the line is left out");
-                    entries.remarks.push(remark(name, number, reason));
+                    remarks.push(remark(name, number, reason));
                 }
                 left_out += 1;
             }
         }
     }
-    if entries.nets.is_empty() && left_out > 0 {
+    if count == 0 && left_out > 0 {
         return Err(FileError::NoEntry(left_out));
     }
-    if entries.nets.is_empty() {
-        entries.remarks.push(remark(name, 0, "has no entries".to_owned()));
+    if count == 0 {
+        remarks.push(remark(name, 0, "has no entries".to_owned()));
     }
     if left_out > SHOWN_MAX {
         let reason = format!("{left_out} lines are left out; the first {SHOWN_MAX} are shown");
-        entries.remarks.push(remark(name, 0, reason));
+        remarks.push(remark(name, 0, reason));
     }
-    Ok(entries)
+    Ok(Read { remarks, hash: hasher.finish() })
 }
 
 fn entry(text: &str, is_blocklist: bool) -> Result<Net, String> {
@@ -129,8 +233,20 @@ fn remark(file: &Rc<str>, line: u32, reason: String) -> Remark {
 mod tests {
     use super::*;
 
+    struct Entries {
+        nets: Vec<Net>,
+        remarks: Vec<Remark>,
+    }
+
     fn lines(text: impl AsRef<[u8]>, is_blocklist: bool) -> Result<Entries, String> {
-        read_lines(text.as_ref(), &"f".into(), is_blocklist, 4).map_err(|err| err.to_string())
+        let mut nets = Vec::new();
+        let all = |net, _| {
+            nets.push(net);
+            true
+        };
+        let read = read_lines(text.as_ref(), &"f".into(), is_blocklist, 4, all);
+        let remarks = read.map_err(|err| err.to_string())?.remarks;
+        Ok(Entries { nets, remarks })
     }
 
     fn shown_entries(entries: &Entries) -> Vec<String> {
@@ -196,8 +312,8 @@ mod tests {
         let four = "192.0.2.1\n192.0.2.2\n192.0.2.3\n192.0.2.4\n";
         assert_eq!(lines(four, true).unwrap().nets.len(), 4);
         let five = format!("{four}192.0.2.5\n");
-        assert!(lines(five, true).unwrap_err().contains("more than 4 entries"));
-        assert!(lines("<html>\n<body>\n", true).unwrap_err().contains("2 lines"));
+        assert!(lines(five, true).err().unwrap().contains("more than 4 entries"));
+        assert!(lines("<html>\n<body>\n", true).err().unwrap().contains("2 lines"));
         assert_eq!(shown_remarks(&lines("# nothing\n", true).unwrap()), ["f: has no entries"]);
         let garbage: Vec<u8> = (0..=255).cycle().take(10_000).collect();
         assert!(lines(garbage, true).is_err());
@@ -205,9 +321,10 @@ mod tests {
 
     #[test]
     fn only_a_regular_file_of_a_sane_size_is_opened() {
-        let read = |path: &str| read(Path::new(path), true, 4).unwrap_err().to_string();
-        assert!(read("/nonexistent").contains("No such file"));
-        assert_eq!(read("/dev/zero"), "is not a regular file");
-        assert_eq!(read("/"), "is not a regular file");
+        let refused =
+            |path: &str| read(Path::new(path), true, 4, |_, _| true).unwrap_err().to_string();
+        assert!(refused("/nonexistent").contains("No such file"));
+        assert_eq!(refused("/dev/zero"), "is not a regular file");
+        assert_eq!(refused("/"), "is not a regular file");
     }
 }

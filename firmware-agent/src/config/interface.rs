@@ -8,9 +8,11 @@ use super::schema::{Kind, OptionSpec, SectionSpec};
 /// How `xdp_shield` should be attached.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum XdpWish {
-    /// In the driver, or behind it when the driver cannot.
+    /// In the driver, or behind it when the driver cannot, and in the card too where it takes it.
     #[default]
     Auto,
+    /// The same, and a card that does not take it is a fault.
+    Hardware,
     /// In the driver only.
     Native,
     /// Behind the driver only.
@@ -19,7 +21,7 @@ pub enum XdpWish {
     Off,
 }
 words!(XdpWish,
-    "auto" => Self::Auto, "native" => Self::Native, "generic" => Self::Generic, "off" => Self::Off,
+    "auto" => Self::Auto, "hardware" => Self::Hardware, "native" => Self::Native, "generic" => Self::Generic, "off" => Self::Off,
 );
 
 /// A network device and what is attached to it.
@@ -49,8 +51,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "The device, as ip link shows it."),
         OptionSpec::required("role", Kind::Word(&["lan", "wan"]),
             "Towards the household (lan) or the provider (wan)."),
-        OptionSpec::new("xdp", Kind::Word(&["auto", "native", "generic", "off"]), "auto",
-            "Where blocklists and rates work: in the driver (native), behind it (generic), the best that works (auto), or nowhere (off)."),
+        OptionSpec::new("xdp", Kind::Word(&["auto", "hardware", "native", "generic", "off"]), "auto",
+            "Where blocklists and rates work: in the driver (native), behind it (generic), the best that works (auto), or nowhere (off). Cards that run programs hold some listed addresses as well; with hardware, one that does not is reported."),
         OptionSpec::new("tc", Kind::Flag, "1",
             "Whether packets of decided flows are marked or dropped here."),
         OptionSpec::new("inspect", Kind::Flag, "1",

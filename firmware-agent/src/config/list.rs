@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use sluice_abi::attach::Role;
 
+use super::file::ListFile;
 use super::net::Net;
 use super::reader::{FromUci, Placed, Reader};
 use super::remark::shown;
@@ -19,10 +20,12 @@ pub struct Blocklist {
     pub name: String,
     /// Whether it counts.
     pub enabled: bool,
-    /// Entries of the section and of its files, each once.
+    /// Entries of the section, each once.
     pub entries: Vec<Net>,
     /// Files with more entries.
     pub files: Vec<PathBuf>,
+    /// The files as they were when the configuration was read; empty when it was read as text only.
+    pub sources: Vec<ListFile>,
     /// Most entries; with more the configuration is refused.
     pub max_entries: u32,
 }
@@ -61,6 +64,12 @@ const FILE: OptionSpec = OptionSpec::list(
     Fallback::Empty,
     "Files with more entries: one address or prefix on a line, comments behind #.",
 );
+const MAX_BLOCKED: OptionSpec = OptionSpec::new(
+    "max_entries",
+    Kind::Number { min: 1, max: 2_000_000 },
+    "2000000",
+    "Most entries, counted as written; with more the configuration is refused. What fits is a question of list_memory_kib.",
+);
 const MAX_ENTRIES: OptionSpec = OptionSpec::new(
     "max_entries",
     Kind::Number { min: 1, max: 262_144 },
@@ -72,7 +81,7 @@ pub(super) const BLOCKLIST: SectionSpec = SectionSpec {
     kind: "blocklist",
     example: "bad",
     about: "Addresses that are dropped: as the source on wan interfaces, as the destination on lan interfaces.",
-    options: &[ENABLED, ENTRY, FILE, MAX_ENTRIES],
+    options: &[ENABLED, ENTRY, FILE, MAX_BLOCKED],
 };
 
 pub(super) const ALLOWLIST: SectionSpec = SectionSpec {
@@ -155,7 +164,7 @@ fn read(uci: &mut Reader<'_>, is_blocklist: bool) -> Common {
 impl Blocklist {
     pub(super) fn read(name: String, mut uci: Reader<'_>) -> (Self, Vec<Source>) {
         let Common { enabled, entries, files, max_entries, sources } = read(&mut uci, true);
-        (Self { name, enabled, entries, files, max_entries }, sources)
+        (Self { name, enabled, entries, files, sources: Vec::new(), max_entries }, sources)
     }
 }
 

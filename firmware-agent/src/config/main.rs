@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use log::LevelFilter;
 
 use super::mark::MarkMask;
+use super::net::Net;
 use super::reader::{Reader, words};
 use super::remark::Remarks;
-use super::schema::{Kind, OptionSpec, SectionSpec};
+use super::schema::{Fallback, Kind, OptionSpec, SectionSpec};
 use super::uci::Section;
 
 /// What happens to packets that the agent cannot look at.
@@ -57,6 +58,28 @@ pub enum OnCrash {
     Detach,
 }
 words!(OnCrash, "keep" => Self::Keep, "detach" => Self::Detach);
+
+/// Offload where the firewall has none.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OwnOffload {
+    /// There is none.
+    #[default]
+    None,
+    /// Trusted flows go through a flowtable of Sluice's own.
+    Software,
+}
+words!(OwnOffload, "none" => Self::None, "software" => Self::Software);
+
+/// What becomes of the firewall's rules that offload flows.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ManageOffload {
+    /// They concern trusted flows only, so that inspection sees the others.
+    #[default]
+    Guard,
+    /// They are left alone.
+    Off,
+}
+words!(ManageOffload, "guard" => Self::Guard, "off" => Self::Off);
 
 words!(LevelFilter,
     "error" => Self::Error, "warn" => Self::Warn, "info" => Self::Info, "debug" => Self::Debug,
@@ -116,6 +139,15 @@ pub struct Main {
     pub run_dir: PathBuf,
     /// What is logged.
     pub log_level: LevelFilter,
+    /// Memory for blocklists in the kernel, while they are replaced too; 0 is an eighth of the
+    /// machine's.
+    pub list_memory_kib: u32,
+    /// Addresses that no blocklist may cover.
+    pub management: Vec<Net>,
+    /// What becomes of the firewall's rules that offload flows.
+    pub manage_offload: ManageOffload,
+    /// Offload where the firewall has none.
+    pub offload: OwnOffload,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -178,6 +210,14 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Directory of the control socket."),
         OptionSpec::new("log_level", Kind::Word(&["error", "warn", "info", "debug", "trace"]), "info",
             "What is logged."),
+        OptionSpec::new("list_memory_kib", number(0, 1 << 20), "0",
+            "Memory for blocklists in the kernel, in KiB, old and new ones together while they are replaced; 0 is an eighth of the machine's, from 2 to 64 MiB."),
+        OptionSpec::list("management", Kind::Net, Fallback::Empty,
+            "Addresses and prefixes from which the router is managed: an entry that overlaps one is left out of every blocklist."),
+        OptionSpec::new("manage_offload", Kind::Word(&["guard", "off"]), "guard",
+            "With flow offload in the firewall: hold it back until a flow is trusted, or leave it alone, which blinds inspection."),
+        OptionSpec::new("offload", Kind::Word(&["none", "software"]), "none",
+            "Offload of trusted flows where the firewall has none of its own: none, or a flowtable of Sluice's."),
     ],
 };
 
@@ -209,6 +249,10 @@ impl Main {
             pin_dir: uci.get("pin_dir"),
             run_dir: uci.get("run_dir"),
             log_level: uci.find("log_level").unwrap_or(LevelFilter::Info),
+            list_memory_kib: uci.get("list_memory_kib"),
+            management: uci.values("management"),
+            manage_offload: uci.get("manage_offload"),
+            offload: uci.get("offload"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
         if last > u32::from(u16::MAX) {

@@ -27,9 +27,10 @@ use sluice_abi::attach::{Attachment, Role};
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
 
 pub use self::ddos::Ddos;
+pub use self::file::{Counts, ListFile};
 pub use self::interface::{Interface, XdpWish};
 pub use self::list::{Allowlist, Blocklist};
-pub use self::main::{Backend, Main, OnCrash, OnError, Policy};
+pub use self::main::{Backend, Main, ManageOffload, OnCrash, OnError, OwnOffload, Policy};
 pub use self::mark::{MarkMask, MarkMaskError};
 pub use self::net::{Net, NetError};
 pub use self::profile::{Class, Profile};
@@ -334,32 +335,54 @@ impl Builder<'_> {
 
     fn read_files(&mut self) {
         for Wanted { is_blocklist, index, path, sources } in std::mem::take(&mut self.wanted) {
-            let (entries, most) = if is_blocklist {
-                let list = &mut self.config.blocklists[index];
-                (&mut list.entries, list.max_entries as usize)
+            let (mut entries, most) = if is_blocklist {
+                let list = &self.config.blocklists[index];
+                (list.entries.len(), list.max_entries as usize)
             } else {
-                let list = &mut self.config.allowlists[index];
-                (&mut list.entries, list.max_entries as usize)
+                let list = &self.config.allowlists[index];
+                (list.entries.len(), list.max_entries as usize)
             };
             for Source { file, line } in sources {
-                match file::read(&file, is_blocklist, most) {
-                    Ok(read) => {
-                        entries.extend(read.nets);
-                        read.remarks.into_iter().for_each(|r| self.remarks.warning_about(r));
-                    }
+                match self.read_file(is_blocklist, index, &file, most) {
+                    Ok(read) => entries += read,
                     Err(err) => {
                         let reason = format!("{}: {err}", remark::shown(&file.to_string_lossy()));
                         self.remarks.mistake(line, path.as_str(), reason);
                     }
                 }
-                dedup(entries);
-                if entries.len() > most {
+                if entries > most {
                     let reason = format!("the list has more than {most} entries (max_entries)");
                     self.remarks.mistake(line, path.as_str(), reason);
-                    break; // what is left of the files would only take memory
+                    break; // what is left of the files would only take time
                 }
             }
         }
+    }
+
+    /// Reads a file of a list: an allowlist keeps its entries, a blocklist only what they cost.
+    fn read_file(
+        &mut self,
+        is_blocklist: bool,
+        index: usize,
+        file: &Path,
+        most: usize,
+    ) -> Result<usize, file::FileError> {
+        let mut counts = Counts::default();
+        let mut kept = Vec::new();
+        let read = file::read(file, is_blocklist, most, |net, _| {
+            counts.add(&net);
+            if !is_blocklist {
+                kept.push(net);
+            }
+            true
+        })?;
+        if is_blocklist {
+            self.config.blocklists[index].sources.push(ListFile::new(file, counts, &read));
+        } else {
+            self.config.allowlists[index].entries.append(&mut kept);
+        }
+        read.remarks.into_iter().for_each(|remark| self.remarks.warning_about(remark));
+        Ok(counts.sum() as usize)
     }
 
     fn finish_lists(&mut self) {

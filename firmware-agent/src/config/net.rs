@@ -76,7 +76,9 @@ impl Net {
         self.contains(other) || other.contains(self)
     }
 
-    const fn bits(&self) -> u128 {
+    /// The first address as a number; IPv4 lies behind `::ffff:0:0/96`.
+    #[must_use]
+    pub const fn bits(&self) -> u128 {
         u128::from_be_bytes(self.octets)
     }
 

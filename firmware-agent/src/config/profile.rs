@@ -75,7 +75,7 @@ pub struct Profile {
     pub priority: u32,
     /// Rate of each direction of each flow, in kbit/s; 0 for none.
     pub kbit: u32,
-    /// Burst of that rate, in KiB; 0 for half a second's worth.
+    /// Burst of that rate, in KiB; 0 for 300 ms' worth.
     pub burst_kib: u32,
 }
 
@@ -96,7 +96,7 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
         OptionSpec::new("kbit", Kind::Number { min: 0, max: FlowLimit::KBIT_MAX }, "0",
             "Rate of each direction of each flow, in kbit/s; 0 is none."),
         OptionSpec::new("burst_kib", Kind::Number { min: 0, max: BURST_KIB_MAX }, "0",
-            "What a quiet direction may send at once, in KiB; 0 is as much as in half a second, and 64 at least."),
+            "What a quiet direction may send at once, in KiB; 0 is as much as in 300 ms, and 64 at least."),
     ],
 };
 

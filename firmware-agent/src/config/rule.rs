@@ -31,7 +31,7 @@ pub struct Rule {
     pub domains: Vec<String>,
     /// Rate of each direction of each flow, in kbit/s; 0 for the profile's.
     pub kbit: u32,
-    /// Burst of that rate, in KiB; 0 for half a second's worth.
+    /// Burst of that rate, in KiB; 0 for 300 ms' worth.
     pub burst_kib: u32,
     /// Name of the flow's profile.
     pub profile: Option<String>,
@@ -55,7 +55,7 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
         OptionSpec::new("kbit", Kind::Number { min: 0, max: FlowLimit::KBIT_MAX }, "0",
             "Rate of each direction of each flow, in kbit/s, with action limit; 0 is the rate of its profile."),
         OptionSpec::new("burst_kib", Kind::Number { min: 0, max: BURST_KIB_MAX }, "0",
-            "What a quiet direction may send at once, in KiB; 0 is as much as in half a second, and 64 at least."),
+            "What a quiet direction may send at once, in KiB; 0 is as much as in 300 ms, and 64 at least."),
         OptionSpec::optional("profile", Kind::Profile,
             "Profile of the flow: how its packets are marked when they leave, and the rate, if it has one."),
     ],

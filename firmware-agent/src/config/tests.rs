@@ -101,9 +101,10 @@ fn the_default_file_gives_the_defaults() {
 fn code_default_file_and_document_name_the_same_options_and_defaults() {
     // Every option that is commented out, put in force.
     let text = file("sluice").replace("\n#\t", "\n\t").replace("\n#config ", "\nconfig ");
-    let (config, warnings) = parse(&text).unwrap();
+    let (mut config, warnings) = parse(&text).unwrap();
     assert_eq!(shown(&warnings), [""; 0]);
-    assert_eq!(config.main, Main::default());
+    let examples = std::mem::take(&mut config.main.management);
+    assert_eq!((config.main, examples.len()), (Main::default(), 1));
     assert_eq!(
         config.ddos,
         Ddos { never_block: config.ddos.never_block.clone(), ..Ddos::default() }
@@ -209,7 +210,8 @@ fn each_option_of_the_main_section_lands_in_its_field() {
                 option idle_udp_s 13\noption block_s 20\noption sweep_s 14\noption on_crash detach\n\
                 option pin_dir /p\noption run_dir /r\noption log_level debug\n\
                 option held_flows 65\noption reinspect_percent 21\noption reinspect_after_s 22\n\
-                option reinspect_mib 23\noption reinspect_age_s 24\n";
+                option reinspect_mib 23\noption reinspect_age_s 24\noption manage_offload off\noption offload software\n\
+                option list_memory_kib 4096\nlist management 192.0.2.0/24\n";
     let (config, warnings) = with(text).unwrap();
     assert_eq!(shown(&warnings), [""; 0]);
     assert_eq!(
@@ -240,6 +242,10 @@ fn each_option_of_the_main_section_lands_in_its_field() {
             pin_dir: "/p".into(),
             run_dir: "/r".into(),
             log_level: log::LevelFilter::Debug,
+            list_memory_kib: 4096,
+            management: vec!["192.0.2.0/24".parse().unwrap()],
+            manage_offload: ManageOffload::Off,
+            offload: OwnOffload::Software,
         }
     );
 }
@@ -441,7 +447,23 @@ fn loading_reads_the_files_of_the_lists() {
     let path = dir.write("sluice", &text);
     let (config, warnings) = Config::load(&path).unwrap();
     let entries = |entries: &[Net]| entries.iter().map(ToString::to_string).collect::<Vec<_>>();
-    assert_eq!(entries(&config.blocklists[0].entries), ["192.0.2.1", "192.0.2.9"]);
+    // A blocklist's files are read again when they are needed.
+    assert_eq!(entries(&config.blocklists[0].entries), ["192.0.2.1"]);
+    let [source] = &config.blocklists[0].sources[..] else { unreachable!() };
+    assert_eq!(source.counts, Counts { v4: 2, ..Counts::default() });
+    let read = || {
+        let mut found = Vec::new();
+        source.entries(|net, line| found.push(format!("{line}:{net}"))).map(|()| found)
+    };
+    assert_eq!(read().unwrap(), ["1:192.0.2.9", "2:192.0.2.1"]);
+    let one = source.find(|net| net.to_string() == "192.0.2.1");
+    assert_eq!(one.map(|(_, line)| line), Some(2));
+    // The same bytes are the same file, whenever they were written.
+    dir.write("bad", "192.0.2.9\n192.0.2.1 # twice\nnonsense\n127.0.0.1\n");
+    assert_eq!(Config::load(&path).unwrap().0.blocklists[0].sources, config.blocklists[0].sources);
+    dir.write("bad", "192.0.2.9\n192.0.2.1 # twice\nnonsense\n127.0.0.2\n");
+    assert_ne!(Config::load(&path).unwrap().0.blocklists[0].sources, config.blocklists[0].sources);
+    assert!(read().unwrap_err().to_string().contains("has changed"));
     assert_eq!(entries(&config.allowlists[0].entries), ["2001:db8::/32"]);
     let places: Vec<_> = warnings.iter().map(|w| (w.file.to_string(), w.line)).collect();
     let bad = bad.display().to_string();

@@ -129,6 +129,17 @@ pub struct List {
     pub last_s_ago: Option<u64>,
 }
 
+/// The image of the blocklists in the kernel.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ListImage {
+    /// Memory that it takes.
+    pub kib: u64,
+    /// Memory that old and new one may take while lists are replaced, with live entries.
+    pub cap_kib: u64,
+    /// Milliseconds that the last change of the lists took, reading of files included.
+    pub load_ms: u64,
+}
+
 /// Packets dropped for one reason in one place.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Drops {
@@ -186,6 +197,27 @@ pub struct Status {
     /// Strangers.
     #[serde(default)]
     pub ddos: super::ddos::Ddos,
+    /// Their image.
+    #[serde(default)]
+    pub list_image: ListImage,
+    /// The firewall's flow offload.
+    #[serde(default)]
+    pub offload: Offload,
+}
+
+/// The firewall's flow offload: packets that take a short way past the forward chain.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Offload {
+    /// `none`, `software` or `hardware`.
+    pub mode: String,
+    /// Whether only trusted flows are offloaded.
+    pub guarded: bool,
+    /// How often rules were put under guard since the start.
+    pub guards: u64,
+    /// Devices whose packets may take the short way.
+    pub devices: Vec<String>,
+    /// What does not see offloaded packets.
+    pub blind: Vec<String>,
 }
 
 /// One end of a connection.

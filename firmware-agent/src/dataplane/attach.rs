@@ -8,9 +8,11 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use super::error::Error;
+use super::hardware;
 use super::links::Links;
 use super::pins::{Mark, Pins};
 use super::plan::{TcWish, XdpWish};
+use super::topology::Facts;
 use crate::kernel::Support;
 use crate::kernel::choose::{TcRung, XdpRung, choose_tc, choose_xdp};
 use crate::sys::bpf::{self, Hook};
@@ -45,15 +47,14 @@ pub(super) fn attach_xdp(
     wish: XdpWish,
 ) -> Result<(XdpRung, Vec<String>), Error> {
     let ifindex = device.ifindex;
-    if let Some(rung) = take_up_xdp(prog, device, links, wish)? {
-        // Trying the driver would mean to detach first.
-        let missing = match (rung, wish) {
-            (XdpRung::Generic, XdpWish::Auto) => {
-                vec!["native: not tried, the generic link of an earlier run goes on".to_owned()]
-            }
-            _ => Vec::new(),
-        };
-        return Ok((rung, missing));
+    match take_up_xdp(prog, device, links, wish)? {
+        // The new program protects already. The driver may take it by now (another MTU, another
+        // version), but only when nothing is on the generic hook: for an instant there is neither.
+        Some(XdpRung::Generic) if wish == XdpWish::Auto => {
+            links.release(Mark::Xdp, ifindex)?;
+        }
+        Some(rung) => return Ok((rung, Vec::new())),
+        None => {}
     }
     // Read again: what is on the device now is not ours.
     let now = rtnetlink::devices()
@@ -71,11 +72,11 @@ pub(super) fn attach_xdp(
     };
     Ok(choose_xdp(
         || match wish {
-            XdpWish::Auto | XdpWish::Native => attach(Hook::XdpNative),
+            XdpWish::Auto | XdpWish::Hardware | XdpWish::Native => attach(Hook::XdpNative),
             XdpWish::Generic | XdpWish::Off => Support::No("not wanted".to_owned()),
         },
         || match wish {
-            XdpWish::Auto | XdpWish::Generic => attach(Hook::XdpGeneric),
+            XdpWish::Auto | XdpWish::Hardware | XdpWish::Generic => attach(Hook::XdpGeneric),
             XdpWish::Native | XdpWish::Off => Support::No("not wanted".to_owned()),
         },
     ))
@@ -109,6 +110,7 @@ pub(super) fn attach_tc(
 /// Removes every attachment of ours from devices that `keeps` does not name.
 pub(super) fn detach_others(
     links: &mut Links,
+    facts: &Facts,
     keeps: impl Fn(Mark, u32) -> bool,
 ) -> Result<(), Error> {
     for (mark, ifindex) in links.marks()? {
@@ -118,13 +120,19 @@ pub(super) fn detach_others(
         match mark {
             Mark::Xdp | Mark::TcxIn | Mark::TcxOut => links.release(mark, ifindex)?,
             Mark::Filters | Mark::Qdisc => detach_clsact(ifindex, links.pins())?,
+            Mark::Device => {
+                if let Some(device) = facts.device(ifindex) {
+                    hardware::detach(device)?;
+                }
+                links.pins().remove(mark, ifindex)?;
+            }
         }
     }
     Ok(())
 }
 
 /// Whether what was attached to a device is still there.
-pub(super) fn is_attached(links: &Links, mark: Mark, ifindex: u32) -> bool {
+pub(super) fn is_attached(links: &Links, facts: &Facts, mark: Mark, ifindex: u32) -> bool {
     match mark {
         Mark::Xdp | Mark::TcxIn | Mark::TcxOut => links
             .get(mark, ifindex)
@@ -134,6 +142,7 @@ pub(super) fn is_attached(links: &Links, mark: Mark, ifindex: u32) -> bool {
             .into_iter()
             .all(|(side, name)| matches!(own_filter(ifindex, side, name), Ok(Some(_)))),
         Mark::Qdisc => links.pins().link(mark, ifindex).exists(),
+        Mark::Device => facts.device(ifindex).is_some_and(hardware::is_attached),
     }
 }
 
@@ -165,7 +174,7 @@ fn take_up_xdp(
         }
     });
     let wanted = match wish {
-        XdpWish::Auto => rung.is_some(),
+        XdpWish::Auto | XdpWish::Hardware => rung.is_some(),
         XdpWish::Native => rung == Some(XdpRung::Native),
         XdpWish::Generic => rung == Some(XdpRung::Generic),
         XdpWish::Off => false,
@@ -181,9 +190,10 @@ fn take_up_xdp(
     Ok(None)
 }
 
+/// A program in the driver or behind it; what is in the card is looked at there.
 fn foreign_xdp(device: &Device) -> Option<u32> {
     let xdp = device.xdp;
-    [xdp.native, xdp.generic, xdp.hardware].into_iter().find(|id| *id != 0)
+    [xdp.native, xdp.generic].into_iter().find(|id| *id != 0)
 }
 
 fn foreign_reason(device: &Device, id: u32) -> String {

@@ -1,7 +1,8 @@
 //! `BLOCK_HOSTS`, `BLOCK_NETS`, `ALLOW_NETS`: the lists in the kernel. Only the agent writes them.
 //!
-//! A new set of lists is written over the old one entry by entry, new ones first: what both have is
-//! blocked all the time. Entries with a deadline are not part of a set and stay until they are void.
+//! Configured lists have here what their image cannot hold: IPv6 longer than /64. A new set is
+//! written over the old one entry by entry, new ones first: what both have is blocked all the time.
+//! Entries with a deadline are not part of a set and stay until they are void.
 
 mod maps;
 
@@ -41,6 +42,8 @@ pub struct Synced {
     pub written: usize,
     /// Entries removed.
     pub removed: usize,
+    /// Bytes of the image.
+    pub image: u64,
 }
 
 /// The lists in the kernel.
@@ -79,7 +82,17 @@ impl Blocklist {
     ///
     /// Nothing changes when they do not fit.
     pub fn sync(&mut self, lists: &[(u32, &[Net])], now_s: u32) -> Result<Synced, Error> {
-        let (hosts, nets) = wanted(lists);
+        let entries = lists.iter().flat_map(|(list, nets)| nets.iter().map(|net| (*net, *list)));
+        self.sync_entries(entries, now_s)
+    }
+
+    /// Makes `entries`, each with the number of its list, what lists block; see [`Blocklist::sync`].
+    pub fn sync_entries(
+        &mut self,
+        entries: impl Iterator<Item = (Net, u32)>,
+        now_s: u32,
+    ) -> Result<Synced, Error> {
+        let (hosts, nets) = wanted(entries);
         fits(names::BLOCK_HOSTS, self.room.hosts, hosts.len())?;
         fits(names::BLOCK_NETS, self.room.nets, nets.len())?;
         let mut synced = Synced { hosts: hosts.len(), nets: nets.len(), ..Synced::default() };
@@ -180,14 +193,12 @@ impl Blocklist {
     }
 }
 
-/// The entries that `lists` ask for, sorted: addresses and prefixes.
-fn wanted(lists: &[(u32, &[Net])]) -> (Entries<BlockEntry>, Entries<BlockEntry>) {
+/// What the entries of lists ask for, sorted: addresses and prefixes.
+fn wanted(all: impl Iterator<Item = (Net, u32)>) -> (Entries<BlockEntry>, Entries<BlockEntry>) {
     let (mut hosts, mut nets) = (Vec::new(), Vec::new());
-    for (list, entries) in lists {
-        for net in *entries {
-            let entry = (*net, BlockEntry { list: *list, expires_s: 0 });
-            if net.is_host() { hosts.push(entry) } else { nets.push(entry) }
-        }
+    for (net, list) in all {
+        let entry = (net, BlockEntry { list, expires_s: 0 });
+        if net.is_host() { hosts.push(entry) } else { nets.push(entry) }
     }
     for entries in [&mut hosts, &mut nets] {
         entries.sort_unstable_by_key(|(net, entry)| (*net, entry.list));
@@ -265,7 +276,8 @@ trait Value: aya::Pod + Eq {
 
 impl Value for BlockEntry {
     fn is_temporary(&self, now_s: u32) -> bool {
-        self.expires_s > now_s
+        // What was blocked by hand may have no deadline, and is no list's either.
+        self.expires_s > now_s || (self.list >= names::LIST_MANUAL && self.expires_s == 0)
     }
 }
 

@@ -106,6 +106,27 @@ pub enum Error {
     /// The kernel cannot run the programs at all.
     #[error("start the data path: {0}")]
     Kernel(String),
+    /// The image of the lists could not be made or read.
+    #[error("{operation} the image of the lists")]
+    Image {
+        /// What was done.
+        operation: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of a list could not be read again.
+    #[error("read list {}", path.display())]
+    ListFile {
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The lists need more memory than they may have.
+    #[error(transparent)]
+    Memory(#[from] super::bulk::TooLarge),
 }
 
 impl Error {

@@ -46,6 +46,9 @@ pub struct FeatureState {
     pub reasons: Vec<String>,
     /// Whether the program was seen to read packets; see [`verify::verify`].
     pub verified: bool,
+    /// Why the network card does not drop listed addresses by itself, where that was tried. Hardly
+    /// any card does: it takes nothing from the state.
+    pub card: Option<String>,
 }
 
 impl fmt::Display for FeatureState {
@@ -67,6 +70,10 @@ impl fmt::Display for FeatureState {
 pub(super) struct Held {
     pub(super) state: FeatureState,
     pub(super) marks: Vec<(Mark, u32)>,
+    /// Whether the programs are those of before: newer ones could not be loaded.
+    pub(super) is_stale: bool,
+    /// MTUs of the devices, where a driver refused: with others it may not.
+    pub(super) mtus: Option<Vec<u32>>,
 }
 
 impl Held {
@@ -78,6 +85,13 @@ impl Held {
             state.reasons.push(
                 "on_crash detach has no effect here: filters of clsact belong to the device, not to \
                  the agent, and stay when it dies"
+                    .to_owned(),
+            );
+        }
+        if detaches && self.marks.iter().any(|(mark, _)| *mark == Mark::Device) {
+            state.state = state.state.max(State::Degraded);
+            state.reasons.push(
+                "on_crash detach has no effect in the card: its program stays when the agent dies"
                     .to_owned(),
             );
         }
@@ -95,6 +109,7 @@ impl FeatureState {
             rung,
             reasons: Vec::new(),
             verified: false,
+            card: None,
         }
     }
 
@@ -104,7 +119,15 @@ impl FeatureState {
         self.without_marks()
     }
 
+    /// Another interface's program does the work.
+    pub(super) fn within(mut self, reason: String) -> Held {
+        self.state = State::Active;
+        self.rung = "shared";
+        self.reasons.push(reason);
+        self.without_marks()
+    }
+
     pub(super) const fn without_marks(self) -> Held {
-        Held { state: self, marks: Vec::new() }
+        Held { state: self, marks: Vec::new(), is_stale: false, mtus: None }
     }
 }

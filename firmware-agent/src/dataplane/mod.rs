@@ -5,10 +5,13 @@
 
 mod attach;
 pub mod blocklist;
+pub mod bulk;
 mod device;
 pub mod error;
 pub mod feature;
 pub mod flows;
+mod hardware;
+mod ladder;
 pub mod layout;
 mod links;
 pub mod object;
@@ -19,18 +22,19 @@ pub mod profiles;
 mod programs;
 pub mod settings;
 pub mod table;
+mod topology;
 pub mod totals;
 pub mod verify;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::names;
 
 pub use self::blocklist::{Blocklist, Synced};
+pub use self::bulk::Bulk;
 pub use self::error::Error;
 pub use self::feature::{FeatureState, Hook, State};
 pub use self::flows::{Adopted, FlowMaps, Flows};
@@ -40,10 +44,10 @@ pub use self::plan::{DataplanePlan, InterfacePlan, Sizes, TcWish, XdpWish};
 pub use self::settings::SettingsMap;
 pub use self::totals::{Hits, Totals};
 
-use self::attach::TcPrograms;
 use self::blocklist::Room;
-use self::device::Target;
+use self::bulk::{Entries, Live};
 use self::feature::Held;
+use self::hardware::Hardware;
 use self::links::Links;
 use self::object::{Loader, open};
 use self::pins::{Mark, Pins};
@@ -51,9 +55,8 @@ use self::profiles::ProfileMap;
 use self::programs::Programs;
 use crate::config::{Net, OnCrash};
 use crate::kernel::Report;
-use crate::kernel::choose::{TcRung, XdpRung};
 use crate::sys::clock;
-use crate::sys::rtnetlink::{self, Device};
+use crate::sys::rtnetlink;
 
 /// The programs in the kernel and their maps.
 ///
@@ -67,6 +70,8 @@ pub struct Dataplane {
     /// Loaded, and not attached yet.
     programs: Programs,
     held: Vec<Held>,
+    /// Reduced shields in cards, by device.
+    hardware: HashMap<u32, Hardware>,
     /// Devices where the driver does not run the shield, and how that showed.
     stepped_down: HashMap<u32, String>,
     /// Why the shield cannot run anywhere.
@@ -85,6 +90,8 @@ pub struct Dataplane {
     pub blocklist: Option<Blocklist>,
     /// What the lists dropped, unless the shield cannot run.
     pub hits: Option<Hits>,
+    /// The image of the lists, unless the shield cannot run.
+    pub bulk: Option<Bulk>,
     /// What the shield knows of strangers, unless it cannot run.
     pub strangers: Option<Strangers>,
 }
@@ -150,7 +157,7 @@ impl Dataplane {
             }
             Err(_) => (None, None),
         };
-        let (blocklist, hits) = match &shield {
+        let (blocklist, hits, bulk) = match &shield {
             Ok(()) => {
                 let sizes = loader.sizes();
                 let room = Room {
@@ -164,9 +171,10 @@ impl Dataplane {
                     open(&pins, names::ALLOW_NETS)?,
                     room,
                 )?;
-                (Some(list), Some(Hits::new(open(&pins, names::LIST_HITS)?)?))
+                let hits = Hits::new(open(&pins, names::LIST_HITS)?)?;
+                (Some(list), Some(hits), Some(Bulk::new(open(&pins, names::BULK)?)?))
             }
-            Err(_) => (None, None),
+            Err(_) => (None, None, None),
         };
         let strangers = match &shield {
             Ok(()) => Some(Strangers::new(
@@ -182,6 +190,9 @@ impl Dataplane {
             let (hosts, nets) = list.has_entries()?;
             settings.set_lists(hosts, nets)?;
         }
+        if let Some(bulk) = &bulk {
+            settings.set_bulk(bulk.has_entries())?;
+        }
         settings.set(plan.settings)?;
         Ok(Self {
             plan: plan.clone(),
@@ -190,6 +201,7 @@ impl Dataplane {
             loader,
             programs,
             held: Vec::new(),
+            hardware: HashMap::new(),
             stepped_down: HashMap::new(),
             no_shield: failed(&shield),
             no_fast_path: failed(&fast_path),
@@ -199,31 +211,9 @@ impl Dataplane {
             profiles,
             blocklist,
             hits,
+            bulk,
             strangers,
         })
-    }
-
-    /// Attaches to interfaces that have appeared, renews what has been taken away, and removes what
-    /// is on devices that no interface names any more. Whatever works already is left alone.
-    pub fn reattach(&mut self) -> Result<Vec<FeatureState>, Error> {
-        let devices = rtnetlink::devices().map_err(|source| Error::Devices(Box::new(source)))?;
-        let mut programs = std::mem::take(&mut self.programs);
-        let mut held = Vec::new();
-        for interface in self.plan.interfaces.clone() {
-            let device = devices.iter().find(|device| device.name == interface.device);
-            held.push(match self.still_held(&interface, Hook::Xdp, device, &devices) {
-                Some(before) => before,
-                None => self.attach_shield(&interface, device, &devices, &mut programs),
-            });
-            held.push(match self.still_held(&interface, Hook::Tc, device, &devices) {
-                Some(before) => before,
-                None => self.attach_fast_path(&interface, device, &mut programs),
-            });
-        }
-        let keeps = |mark| held.iter().any(|held| held.marks.contains(&mark));
-        attach::detach_others(&mut self.links, |mark, ifindex| keeps((mark, ifindex)))?;
-        self.held = held;
-        Ok(self.features())
     }
 
     /// Puts another plan into force: settings at once, then the interfaces that differ. The pin
@@ -245,6 +235,12 @@ impl Dataplane {
         let DataplanePlan { pin_dir, sizes, .. } = &self.plan;
         self.plan = DataplanePlan { pin_dir: pin_dir.clone(), sizes: *sizes, ..plan.clone() };
         self.reattach()
+    }
+
+    /// The kill switch.
+    pub fn enable(&mut self, on: bool) -> Result<(), Error> {
+        self.settings.enable(on)?;
+        self.fill_hardware()
     }
 
     /// How each feature fares.
@@ -269,16 +265,17 @@ impl Dataplane {
     /// Frames that the devices behind an interface's shield received.
     #[must_use]
     pub fn received(&self, interface: &str) -> u64 {
-        let Some(plan) = self.plan.interfaces.iter().find(|plan| plan.name == interface) else {
-            return 0;
-        };
+        let shielded = self.shielded(interface);
         let devices = rtnetlink::devices().unwrap_or_default();
-        let device = devices.iter().find(|device| device.name == plan.device);
-        device
-            .and_then(|device| device::entrances(device, &devices).ok())
-            .unwrap_or_default()
-            .iter()
-            .fold(0, |sum, target| sum.saturating_add(target.device.rx_packets))
+        let behind = devices.iter().filter(|device| shielded.contains(&device.ifindex));
+        behind.fold(0, |sum, device| sum.saturating_add(device.rx_packets))
+    }
+
+    /// Devices that the shield of an interface is on.
+    fn shielded(&self, interface: &str) -> Vec<u32> {
+        let of = |held: &&Held| held.state.interface == interface && held.state.hook == Hook::Xdp;
+        let marks = self.held.iter().filter(of).flat_map(|held| &held.marks);
+        marks.filter(|(mark, _)| *mark == Mark::Xdp).map(|(_, ifindex)| *ifindex).collect()
     }
 
     /// Notes that the shield of an interface was seen to read packets.
@@ -293,49 +290,71 @@ impl Dataplane {
     /// Moves the shield of an interface from the driver into the network stack, because the driver
     /// does not run it as `reason` says.
     pub fn step_down(&mut self, interface: &str, reason: &str) -> Result<(), Error> {
-        let devices = rtnetlink::devices().unwrap_or_default();
-        let plans = self.plan.interfaces.iter().filter(|plan| plan.name == interface);
-        for plan in plans {
-            let device = devices.iter().find(|device| device.name == plan.device);
-            for target in device
-                .and_then(|device| device::entrances(device, &devices).ok())
-                .unwrap_or_default()
-            {
-                self.stepped_down.insert(target.device.ifindex, reason.to_owned());
-            }
+        for ifindex in self.shielded(interface) {
+            self.stepped_down.insert(ifindex, reason.to_owned());
         }
         self.held.retain(|held| held.state.interface != interface || held.state.hook != Hook::Xdp);
         self.reattach().map(drop)
     }
 
-    /// Replaces what is blocked, and tells the programs which lists are worth a lookup. Nothing
-    /// changes when the lists do not fit.
-    pub fn set_lists(&mut self, lists: &[(u32, &[Net])]) -> Result<Synced, Error> {
-        let Some(blocklist) = &mut self.blocklist else { return Ok(Synced::default()) };
-        let wanted = |host| lists.iter().any(|(_, nets)| nets.iter().any(|n| n.is_host() == host));
+    /// Replaces what lists block, and tells the programs which are worth a lookup. Nothing changes
+    /// when the lists do not fit, or need more than `cap_kib` while old and new ones are in memory.
+    pub fn set_lists(&mut self, mut entries: Entries, cap_kib: u32) -> Result<Synced, Error> {
+        let (Some(blocklist), Some(bulk)) = (&mut self.blocklist, &mut self.bulk) else {
+            return Ok(Synced::default());
+        };
+        entries.sort();
+        let size = if entries.is_empty() {
+            0
+        } else {
+            bulk::measure(&entries).map_err(|error| Error::Image {
+                operation: "size",
+                source: std::io::Error::other(error),
+            })?
+        };
+        let long = entries.take_long();
+        let live = Live { hosts: self.loader.sizes().block_hosts, nets: long.len() as u32 };
+        bulk::check(size, bulk.bytes(), live, cap_kib)?;
+        let prepared = Bulk::prepare(&entries, size)?;
+        drop(entries);
         // On before the first entry, off after the last.
         let (hosts, nets) = blocklist.has_entries()?;
+        let wanted = |host| long.iter().any(|(net, _)| net.is_host() == host);
         self.settings.set_lists(hosts || wanted(true), nets || wanted(false))?;
-        let synced = blocklist.sync(lists, clock::monotonic_s());
+        let synced = blocklist.sync_entries(long.into_iter(), clock::monotonic_s());
         let (hosts, nets) = blocklist.has_entries()?;
         self.settings.set_lists(hosts, nets)?;
-        synced
+        let synced = synced?;
+        let (before, after) = (bulk.has_entries(), prepared.has_entries());
+        self.settings.set_bulk((before.0 || after.0, before.1 || after.1))?;
+        bulk.replace(prepared)?;
+        self.settings.set_bulk(bulk.has_entries())?;
+        self.fill_hardware()?;
+        Ok(Synced { image: size, ..synced })
     }
 
     /// Blocks `net` for a time on account of `list`.
     pub fn block(&mut self, net: Net, list: u32, expires_s: u32) -> Result<(), Error> {
         let Some(blocklist) = &mut self.blocklist else { return Ok(()) };
         blocklist.block(net, list, expires_s)?;
-        let (hosts, nets) = blocklist.has_entries()?;
-        self.settings.set_lists(hosts, nets)
+        self.live_entries_changed()
     }
 
-    /// Lifts the block of exactly `net`.
-    pub fn unblock(&mut self, net: Net) -> Result<(), Error> {
-        let Some(blocklist) = &mut self.blocklist else { return Ok(()) };
-        blocklist.unblock(net)?;
-        let (hosts, nets) = blocklist.has_entries()?;
-        self.settings.set_lists(hosts, nets)
+    /// Lifts a block of exactly this prefix; `false` when there was none.
+    pub fn unblock(&mut self, net: Net) -> Result<bool, Error> {
+        let Some(blocklist) = &mut self.blocklist else { return Ok(false) };
+        let was_blocked = blocklist.unblock(net)?;
+        self.live_entries_changed()?;
+        Ok(was_blocked)
+    }
+
+    /// Tells programs and cards.
+    fn live_entries_changed(&mut self) -> Result<(), Error> {
+        if let Some(blocklist) = &self.blocklist {
+            let (hosts, nets) = blocklist.has_entries()?;
+            self.settings.set_lists(hosts, nets)?;
+        }
+        self.fill_hardware()
     }
 
     /// Tells the programs which addresses are the router's, and which checks cannot be in force with
@@ -352,7 +371,7 @@ impl Dataplane {
             // Also where a crash detaches: this is none, and the next start takes the pins away.
             return self.links.set_on_crash(OnCrash::Keep);
         }
-        attach::detach_others(&mut self.links, |_, _| false)?;
+        attach::detach_others(&mut self.links, &device::facts()?, |_, _| false)?;
         self.links.into_pins().clear()
     }
 
@@ -362,165 +381,7 @@ impl Dataplane {
             return Ok(());
         }
         let mut links = Links::new(Pins::open(pin_dir)?, OnCrash::Keep);
-        attach::detach_others(&mut links, |_, _| false)?;
+        attach::detach_others(&mut links, &device::facts()?, |_, _| false)?;
         links.into_pins().clear()
     }
-
-    /// The feature as it was, when it works and is where it should be.
-    fn still_held(
-        &self,
-        interface: &InterfacePlan,
-        hook: Hook,
-        device: Option<&Device>,
-        devices: &[Device],
-    ) -> Option<Held> {
-        let is_it =
-            |held: &&Held| held.state.interface == interface.name && held.state.hook == hook;
-        let held = self.held.iter().find(is_it)?;
-        let places: Vec<u32> = match hook {
-            Hook::Xdp => {
-                let targets = device::entrances(device?, devices).ok()?;
-                targets.iter().map(|target| target.device.ifindex).collect()
-            }
-            Hook::Tc => vec![device?.ifindex],
-        };
-        let everywhere = |of: &dyn Fn(u32) -> bool| places.iter().all(|ifindex| of(*ifindex));
-        let held_there = |ifindex| held.marks.iter().any(|(_, at)| *at == ifindex);
-        let only_there = held.marks.iter().all(|(_, ifindex)| places.contains(ifindex));
-        let attached = held
-            .marks
-            .iter()
-            .all(|(mark, ifindex)| attach::is_attached(&self.links, *mark, *ifindex));
-        (everywhere(&held_there) && only_there && attached).then(|| held.clone())
-    }
-
-    fn attach_shield(
-        &mut self,
-        interface: &InterfacePlan,
-        device: Option<&Device>,
-        devices: &[Device],
-        programs: &mut Programs,
-    ) -> Held {
-        let mut state = FeatureState::new(interface, Hook::Xdp, XdpRung::None.name());
-        if interface.xdp == XdpWish::Off {
-            return state.without_marks();
-        }
-        let Some(device) = device else { return state.failed(missing(interface)) };
-        if let Some(reason) = &self.no_shield {
-            return state.failed(reason.clone());
-        }
-        let targets = match device::entrances(device, devices) {
-            Ok(targets) => targets,
-            Err(reason) => return state.failed(reason),
-        };
-        let mut worst = XdpRung::Native;
-        for target in &targets {
-            let (rung, mut reasons) = match self.attach_shield_to(interface, target, programs) {
-                Ok(done) => done,
-                Err(error) => (XdpRung::None, vec![error.chain()]),
-            };
-            if targets.len() > 1 {
-                for reason in &mut reasons {
-                    *reason = format!("{}: {reason}", target.device.name);
-                }
-            }
-            state.reasons.extend(reasons);
-            match rung {
-                XdpRung::None => {
-                    // All entrances or none: an interface that is half protected looks protected.
-                    // What is not held is taken away at the end of the round.
-                    state.state = State::Failed;
-                    return state.without_marks();
-                }
-                XdpRung::Generic => worst = XdpRung::Generic,
-                XdpRung::Native => {}
-            }
-        }
-        let marks = targets.iter().map(|target| (Mark::Xdp, target.device.ifindex)).collect();
-        state.rung = worst.name();
-        let wanted = worst == XdpRung::Native || interface.xdp == XdpWish::Generic;
-        state.state = if wanted { State::Active } else { State::Degraded };
-        state.reasons.extend(programs.interpreted(target_attachment(interface, &targets[0]), true));
-        Held { state, marks }
-    }
-
-    fn attach_shield_to(
-        &mut self,
-        interface: &InterfacePlan,
-        target: &Target,
-        programs: &mut Programs,
-    ) -> Result<(XdpRung, Vec<String>), Error> {
-        let ifindex = target.device.ifindex;
-        let stepped_down = self.stepped_down.get(&ifindex);
-        let wish = match (stepped_down, interface.xdp) {
-            (Some(_), XdpWish::Auto) => XdpWish::Generic,
-            (Some(_), XdpWish::Native) => XdpWish::Off,
-            (_, wish) => wish,
-        };
-        let attachment = target_attachment(interface, target);
-        let prog =
-            programs.shield(&mut self.loader, self.links.pins(), self.objects, attachment)?;
-        let (rung, mut reasons) =
-            attach::attach_xdp(prog.as_fd(), &target.device, &mut self.links, wish)?;
-        reasons.extend(stepped_down.map(|reason| format!("native: {reason}")));
-        Ok((rung, reasons))
-    }
-
-    fn attach_fast_path(
-        &mut self,
-        interface: &InterfacePlan,
-        device: Option<&Device>,
-        programs: &mut Programs,
-    ) -> Held {
-        let mut state = FeatureState::new(interface, Hook::Tc, TcRung::QueueOnly.name());
-        if interface.tc == TcWish::Off {
-            return state.without_marks();
-        }
-        let Some(device) = device else { return state.failed(missing(interface)) };
-        if let Some(reason) = &self.no_fast_path {
-            return state.failed(reason.clone());
-        }
-        let target = match device::target(device) {
-            Ok(target) => target,
-            Err(reason) => return state.failed(reason),
-        };
-        let attachment = target_attachment(interface, &target);
-        let attached = programs
-            .fast_path(&mut self.loader, self.links.pins(), self.objects, attachment)
-            .map(|(ingress, egress)| {
-                let programs = TcPrograms { ingress: ingress.as_fd(), egress: egress.as_fd() };
-                attach::attach_tc(programs, &target.device, &mut self.links, interface.tc)
-            });
-        let (rung, reasons) = match attached {
-            Ok(done) => done,
-            Err(error) => return state.failed(error.chain()),
-        };
-        let ifindex = target.device.ifindex;
-        let marks: &[Mark] = match rung {
-            TcRung::Tcx => &[Mark::TcxIn, Mark::TcxOut],
-            TcRung::Clsact if self.links.pins().link(Mark::Qdisc, ifindex).exists() => {
-                &[Mark::Filters, Mark::Qdisc]
-            }
-            TcRung::Clsact => &[Mark::Filters],
-            TcRung::QueueOnly => &[],
-        };
-        let marks = marks.iter().map(|mark| (*mark, ifindex)).collect();
-        state.rung = rung.name();
-        state.state = match (rung, interface.tc) {
-            (TcRung::Tcx, _) | (TcRung::Clsact, TcWish::Clsact) => State::Active,
-            (TcRung::Clsact, _) => State::Degraded,
-            (TcRung::QueueOnly, _) => State::Failed,
-        };
-        state.reasons = reasons;
-        state.reasons.extend(programs.interpreted(attachment, false));
-        Held { state, marks }
-    }
-}
-
-fn missing(interface: &InterfacePlan) -> String {
-    format!("there is no device {} yet; it is attached to when it appears", interface.device)
-}
-
-const fn target_attachment(interface: &InterfacePlan, target: &Target) -> Attachment {
-    Attachment::new(interface.slot, interface.role, target.link)
 }

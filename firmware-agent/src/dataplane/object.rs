@@ -32,13 +32,19 @@ pub struct Objects {
     pub xdp_shield: &'static [u8],
     /// The object `tc_flow`.
     pub tc_flow: &'static [u8],
+    /// The object `xdp_device`.
+    pub xdp_device: &'static [u8],
 }
 
 impl Objects {
     /// Those of this build.
     #[must_use]
     pub fn embedded() -> Self {
-        Self { xdp_shield: embedded::XDP_SHIELD, tc_flow: embedded::TC_FLOW }
+        Self {
+            xdp_shield: embedded::XDP_SHIELD,
+            tc_flow: embedded::TC_FLOW,
+            xdp_device: embedded::XDP_DEVICE,
+        }
     }
 }
 
@@ -282,7 +288,7 @@ impl Loader {
         Ok(())
     }
 
-    fn shapes(&self) -> [(&'static str, Shape); 16] {
+    fn shapes(&self) -> [(&'static str, Shape); 17] {
         let map = |name, kind, key: usize, value: usize, max_entries| {
             let shape = Shape { kind, key_size: key as u32, value_size: value as u32, max_entries };
             (name, shape)
@@ -304,6 +310,7 @@ impl Loader {
             map(names::ALLOW_NETS, MapType::LpmTrie, prefix, size_of::<AllowEntry>(), sizes.allow_nets),
             map(names::LIST_HITS, MapType::PerCpuArray, index, size_of::<ListHits>(), names::LISTS_MAX),
             map(names::BUCKETS, MapType::Array, index, size_of::<BucketSet>(), sizes.bucket_sets),
+            map(names::BULK, MapType::ArrayOfMaps, index, size_of::<u32>(), 1),
             map(names::OFFENDERS, MapType::PerCpuArray, index, size_of::<Offenders>(), 1),
             map(names::SCANS, MapType::Array, index, size_of::<Scan>(), SCANS),
             map(names::KNOWN, MapType::Array, index, size_of::<KnownSet>(), KNOWN_SETS),

@@ -30,17 +30,20 @@ pub enum Mark {
     Filters,
     /// A directory: the device's clsact qdisc was added by us.
     Qdisc,
+    /// A directory: the card behind the device runs a program of ours, which needs no pin to live.
+    Device,
 }
 
 impl Mark {
-    const ALL: [Self; 5] = [Self::Xdp, Self::TcxIn, Self::TcxOut, Self::Filters, Self::Qdisc];
+    const ALL: [Self; 6] =
+        [Self::Xdp, Self::TcxIn, Self::TcxOut, Self::Filters, Self::Qdisc, Self::Device];
 
     /// Whether it is the pin of a link, not a reminder.
     #[must_use]
     pub const fn is_link(self) -> bool {
         match self {
             Self::Xdp | Self::TcxIn | Self::TcxOut => true,
-            Self::Filters | Self::Qdisc => false,
+            Self::Filters | Self::Qdisc | Self::Device => false,
         }
     }
 
@@ -51,6 +54,7 @@ impl Mark {
             Self::TcxOut => "tcx_out",
             Self::Filters => "filters",
             Self::Qdisc => "qdisc",
+            Self::Device => "device",
         }
     }
 

@@ -52,12 +52,25 @@ impl SettingsMap {
     /// Tells the programs which lists are worth a lookup.
     pub fn set_lists(&mut self, hosts: bool, nets: bool) -> Result<(), Error> {
         let mut settings = self.current;
-        settings.flags &= !Self::LISTS;
+        settings.flags &= !(Settings::BLOCK_HOSTS | Settings::BLOCK_NETS);
         if hosts {
             settings.flags |= Settings::BLOCK_HOSTS;
         }
         if nets {
             settings.flags |= Settings::BLOCK_NETS;
+        }
+        if settings == self.current { Ok(()) } else { self.write(settings) }
+    }
+
+    /// Tells the programs whether the image of the lists has IPv4 addresses, and IPv6 prefixes.
+    pub fn set_bulk(&mut self, (v4, v6): (bool, bool)) -> Result<(), Error> {
+        let mut settings = self.current;
+        settings.flags &= !(Settings::BULK_V4 | Settings::BULK_V6);
+        if v4 {
+            settings.flags |= Settings::BULK_V4;
+        }
+        if v6 {
+            settings.flags |= Settings::BULK_V6;
         }
         if settings == self.current { Ok(()) } else { self.write(settings) }
     }
@@ -72,7 +85,8 @@ impl SettingsMap {
         if settings == self.current { Ok(()) } else { self.write(settings) }
     }
 
-    const LISTS: u32 = Settings::BLOCK_HOSTS | Settings::BLOCK_NETS;
+    const LISTS: u32 =
+        Settings::BLOCK_HOSTS | Settings::BLOCK_NETS | Settings::BULK_V4 | Settings::BULK_V6;
 
     fn completed(&self, mut settings: Settings) -> Settings {
         settings.limits.checks = self.wanted & !self.withheld;

@@ -13,6 +13,9 @@ use sluice_abi::verdict::{Reason, Verdict};
 /// How long a TCP flow may be silent once it was seen to close.
 const CLOSING: Duration = Duration::from_secs(10);
 
+/// Least time from a decision to the next look: the engine answers for that long what it said before.
+const REOPEN_PAUSE: Duration = Duration::from_secs(11);
+
 /// Numbers of a range, each given out once at a time.
 #[derive(Debug)]
 pub struct Slots {
@@ -199,12 +202,13 @@ impl Record {
 
     fn is_due(&self, now_ns: u64, policy: &Reinspection) -> bool {
         let (checked_ns, checked_bytes) = self.checked;
-        let is_old = !policy.age.is_zero()
-            && u128::from(now_ns.saturating_sub(checked_ns)) >= policy.age.as_nanos();
+        let since = Duration::from_nanos(now_ns.saturating_sub(checked_ns));
+        let is_old = !policy.age.is_zero() && since >= policy.age;
         let is_large =
             policy.bytes != 0 && self.bytes.saturating_sub(checked_bytes) >= policy.bytes;
         self.decision.verdict == Verdict::Trusted
             && !self.is_closing()
+            && since >= REOPEN_PAUSE
             && (is_old || is_large || self.drawn_ns != 0 && now_ns >= self.drawn_ns)
     }
 }
@@ -340,15 +344,12 @@ impl FlowTable {
     }
 
     /// Flows that are to be looked at again, `most` at most: forget their decisions in the kernel.
-    /// Also those where that was asked for at a sweep before and no packet was seen since.
+    /// Each is named once, and ends like any other when no packet of it comes.
     pub fn reopen(&mut self, now_ns: u64, policy: &Reinspection, most: usize) -> Vec<FlowKey> {
-        let due = self.records.values_mut().filter(|record| {
-            if record.is_reopened() {
-                now_ns > record.reopened_ns
-            } else {
-                record.is_due(now_ns, policy)
-            }
-        });
+        let due = self
+            .records
+            .values_mut()
+            .filter(|record| !record.is_reopened() && record.is_due(now_ns, policy));
         due.take(most)
             .map(|record| {
                 record.reopened_ns = now_ns;
@@ -359,12 +360,17 @@ impl FlowTable {
 
     /// A flow that was looked at again stays as it is. `false` when it was not.
     pub fn confirm(&mut self, key: &FlowKey, now_ns: u64) -> bool {
-        let Some(record) = self.record_mut(key).filter(|record| record.is_reopened()) else {
-            return false;
-        };
+        let Some(slot) = self.by_key.get(key).copied() else { return false };
+        let reopened = self.records.get_mut(&slot).filter(|record| record.is_reopened());
+        let Some(record) = reopened else { return false };
         record.reopened_ns = 0;
         record.drawn_ns = 0;
         record.checked = (now_ns, record.bytes);
+        // The kernel has not counted meanwhile, and this is its answer to a packet.
+        if self.by_activity.remove(&(record.active_ns, slot)) {
+            self.by_activity.insert((now_ns, slot));
+        }
+        record.active_ns = now_ns;
         true
     }
 

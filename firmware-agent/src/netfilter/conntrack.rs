@@ -146,6 +146,13 @@ impl Connection {
         [self.original.flow(), (behind, reply_way.reversed())]
     }
 
+    /// Whether packets take the short way past the forward chain.
+    #[must_use]
+    pub const fn is_offloaded(&self) -> bool {
+        // `IPS_OFFLOAD`, `IPS_HW_OFFLOAD`.
+        self.status & (1 << 14 | 1 << 15) != 0
+    }
+
     /// Whether addresses or ports are translated.
     #[must_use]
     pub fn is_translated(&self) -> bool {

@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod conntrack;
 pub mod nfqueue;
+pub mod offload;
 pub mod queue;
 pub mod rules;
 pub mod watch;

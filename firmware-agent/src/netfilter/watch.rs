@@ -83,14 +83,14 @@ impl Watch {
     pub async fn changed(&mut self) -> io::Result<Change> {
         loop {
             self.socket.readable().await?;
-            if let Some(change) = self.drain()? {
+            if let Some(change) = self.heard()? {
                 return Ok(change);
             }
         }
     }
 
-    /// What is there; `None` when nothing is.
-    fn drain(&mut self) -> io::Result<Option<Change>> {
+    /// What is there, without waiting; `None` when nothing is.
+    pub fn heard(&mut self) -> io::Result<Option<Change>> {
         let mut change = None::<Change>;
         for _ in 0..DATAGRAMS {
             let datagram = match self.socket.get_ref().receive(&mut self.buffer) {

@@ -26,7 +26,13 @@ pub struct LeftOut {
 
 /// The addresses to keep, sorted.
 #[must_use]
-pub fn own(devices: &[Device], addresses: &[Address], gateways: &[Gateway]) -> Vec<Own> {
+pub fn own(
+    devices: &[Device],
+    addresses: &[Address],
+    gateways: &[Gateway],
+    name_servers: &[IpAddr],
+    management: &[Net],
+) -> Vec<Own> {
     let name = |ifindex| {
         let device = devices.iter().find(|device| device.ifindex == ifindex);
         device.map_or_else(|| "a device that is gone".to_owned(), |device| device.name.clone())
@@ -41,25 +47,68 @@ pub fn own(devices: &[Device], addresses: &[Address], gateways: &[Gateway]) -> V
         .chain(gateways.iter().map(|gateway| {
             own(gateway.addr, format!("the default gateway behind {}", name(gateway.ifindex)))
         }))
+        .chain(name_servers.iter().map(|addr| own(*addr, "an upstream name server".to_owned())))
+        .chain(management.iter().map(|net| Own { addr: *net, what: "for management".to_owned() }))
         .collect();
     all.sort_unstable();
     all.dedup_by(|later, kept| later.addr == kept.addr);
     all
 }
 
+/// Finds what an entry would cut off, among many entries.
+#[derive(Clone, Debug)]
+pub struct Guard<'a> {
+    /// Sorted.
+    own: &'a [Own],
+    /// The prefixes among them, which an entry may lie in.
+    prefixes: Vec<&'a Own>,
+}
+
+impl<'a> Guard<'a> {
+    /// For these addresses and prefixes, which are sorted.
+    #[must_use]
+    pub fn new(own: &'a [Own]) -> Self {
+        Self { own, prefixes: own.iter().filter(|own| !own.addr.is_host()).collect() }
+    }
+
+    /// What `net` covers, or lies in.
+    #[must_use]
+    pub fn hit(&self, net: &Net) -> Option<&'a Own> {
+        // A prefix sorts before what lies in it: if anything does, then the next address.
+        let following = self.own.get(self.own.partition_point(|own| own.addr < *net));
+        following
+            .filter(|own| net.contains(&own.addr))
+            .or_else(|| self.prefixes.iter().copied().find(|own| own.addr.contains(net)))
+    }
+}
+
 /// What of `nets` may be in force, and what not. `own` is sorted.
 #[must_use]
 pub fn divide(nets: &[Net], own: &[Own]) -> (Vec<Net>, Vec<LeftOut>) {
+    let guard = Guard::new(own);
     let mut left_out = Vec::new();
     let mut kept = nets.to_vec();
     kept.retain(|net| {
-        // A prefix sorts before what lies in it: if anything does, then the next address.
-        let next = own.get(own.partition_point(|own| own.addr < *net));
-        let covered = next.filter(|own| net.contains(&own.addr));
-        left_out.extend(covered.map(|own| LeftOut { net: *net, own: own.clone() }));
-        covered.is_none()
+        let hit = guard.hit(net);
+        left_out.extend(hit.map(|own| LeftOut { net: *net, own: own.clone() }));
+        hit.is_none()
     });
     (kept, left_out)
+}
+
+/// The name servers of a `resolv.conf`, without those on this router.
+#[must_use]
+pub fn name_servers(text: &str) -> Vec<IpAddr> {
+    text.lines()
+        .filter_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            let address = words.next().filter(|word| *word == "nameserver").and(words.next())?;
+            // A link-local one has its device behind a percent sign.
+            let address: IpAddr = address.split('%').next()?.parse().ok()?;
+            let address = address.to_canonical();
+            (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -94,6 +143,8 @@ mod tests {
                 Gateway { ifindex: 2, addr: ip("203.0.113.1") },
                 Gateway { ifindex: 9, addr: ip("fe80::1") },
             ],
+            &[ip("192.0.2.53")],
+            &[net("198.51.100.64/28"), net("2001:db8:99::/48")],
         )
     }
 
@@ -117,6 +168,12 @@ mod tests {
             ("100.64.0.1", "the other end of pppoe-wan"),
             ("2001:db8::/32", "an address of br-lan"),
             ("fe80::1", "the default gateway behind a device that is gone"),
+            ("192.0.2.0/24", "an upstream name server"),
+            ("192.0.2.53", "an upstream name server"),
+            ("198.51.100.0/24", "for management"),
+            ("198.51.100.64/28", "for management"),
+            ("198.51.100.70", "for management"),
+            ("2001:db8:99:1::/64", "for management"),
         ] {
             assert_eq!(left_out(&[entry]), [(entry.to_owned(), what.to_owned())]);
         }
@@ -138,6 +195,10 @@ mod tests {
             "255.255.255.0/24",
             "::2",
             "2001:db8:2::/48",
+            "192.0.2.52",
+            "198.51.100.63",
+            "198.51.100.80/28",
+            "2001:db8:9a::/48",
         ];
         assert_eq!(left_out(&entries), []);
         let (kept, _) = divide(&entries.map(net), &[]);
@@ -154,7 +215,11 @@ mod tests {
         for _ in 0..500 {
             let mut own: Vec<Own> = (0..random(6))
                 .map(|_| Own {
-                    addr: Net::host(std::net::Ipv4Addr::from_bits(random(64)).into()),
+                    addr: net(&format!(
+                        "{}/{}",
+                        std::net::Ipv4Addr::from_bits(random(64)),
+                        28 + random(5)
+                    )),
                     what: String::new(),
                 })
                 .collect();
@@ -168,9 +233,18 @@ mod tests {
             let (kept, _) = divide(&nets, &own);
             let expected: Vec<Net> = nets
                 .into_iter()
-                .filter(|net| !own.iter().any(|own| net.contains(&own.addr)))
+                .filter(|net| !own.iter().any(|own| net.overlaps(&own.addr)))
                 .collect();
             assert_eq!(kept, expected);
         }
+    }
+
+    #[test]
+    fn name_servers_of_others_are_read_from_what_the_network_scripts_write() {
+        let text = "# Interface wan\nnameserver 192.0.2.53\n; old\nsearch lan\n\
+                    nameserver 2001:db8::53\nnameserver fe80::1%wan\nnameserver 127.0.0.1\n\
+                    nameserver ::1\nnameserver\nnameserver x\nnameservers 192.0.2.54\n";
+        let expected = ["192.0.2.53", "2001:db8::53", "fe80::1"].map(ip);
+        assert_eq!(name_servers(text), expected);
     }
 }

@@ -54,11 +54,11 @@ fn with(kind: &str, option: &str, value: &str) -> Plan {
     plan(&format!("{}{kept}{}", &SAMPLE[..start], &SAMPLE[end..]))
 }
 
-#[test]
-fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
+/// Section, option, another value, and what it costs to get there.
+#[rustfmt::skip]
+const OPTIONS: &[(&str, &str, &str, Change)] = {
     use Change::{None, Reattach, Restart, Update};
-    #[rustfmt::skip]
-    let options = [
+    &[
         ("sluice", "enabled", "0", Restart),
         ("sluice", "policy", "closed", Restart),
         ("sluice", "on_error", "drop", Update),
@@ -85,6 +85,10 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
         ("sluice", "run_dir", "/r", Restart),
         // Read by the agent itself.
         ("sluice", "log_level", "debug", None),
+        ("sluice", "list_memory_kib", "4096", Update),
+        ("sluice", "management", "192.0.2.99", Update),
+        ("sluice", "manage_offload", "off", Update),
+        ("sluice", "offload", "software", Update),
         ("interface", "device", "eth9", Reattach),
         ("interface", "role", "lan", Reattach),
         ("interface", "xdp", "native", Reattach),
@@ -137,8 +141,12 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
         ("blocklist", "max_entries", "9", None),
         ("allowlist", "file", "/f", None),
         ("allowlist", "max_entries", "9", None),
-    ];
-    let tried: BTreeSet<_> = options.iter().map(|(kind, option, ..)| (*kind, *option)).collect();
+    ]
+};
+
+#[test]
+fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
+    let tried: BTreeSet<_> = OPTIONS.iter().map(|(kind, option, ..)| (*kind, *option)).collect();
     let all: BTreeSet<_> = SECTIONS
         .iter()
         .flat_map(|section| section.options.iter().map(|option| (section.kind, option.name)))
@@ -146,7 +154,7 @@ fn every_option_reaches_the_plan_and_costs_what_its_kind_of_change_costs() {
     assert_eq!(tried, all, "the table has every option");
 
     let old = plan(SAMPLE);
-    for (kind, option, value, cost) in options {
+    for (kind, option, value, cost) in OPTIONS.iter().copied() {
         // A role is changed on a router that has the other one twice.
         let new = if option == "role" && kind == "interface" {
             let more = format!("{SAMPLE}config interface b\noption device b\noption role wan\n");
@@ -251,21 +259,26 @@ fn lists_have_room_to_grow_in_powers_of_two() {
 fn lists_are_measured_by_kind_of_entry_and_growth_within_the_room_is_no_restart() {
     let entries = |count: u32, len: &str| {
         (0..count).fold(String::new(), |text, n| {
-            let addr = std::net::Ipv4Addr::from_bits(0x0a00_0000 + n * 256);
+            let addr = std::net::Ipv6Addr::from_bits(0x2001 << 112 | u128::from(n) << 16);
             text + &format!("list entry {addr}{len}\n")
         })
     };
     let with_list = |hosts, nets| {
-        let (hosts, nets) = (entries(hosts, ""), entries(nets, "/24"));
+        let (hosts, nets) = (entries(hosts, ""), entries(nets, "/112"));
         plan(&format!("{SAMPLE}config blocklist more\n{hosts}{nets}"))
     };
-    // The sample has one of each, too.
     let sizes = with_list(1_000, 3_000).dataplane.sizes;
     assert_eq!((sizes.block_hosts, sizes.block_nets), (2_048, 4_096));
     assert_eq!(
         (sizes.allow_nets, sizes.flows_keys, sizes.flow_slots),
         (LIST_FLOOR, 16_384, 10_240)
     );
+    // IPv4, and IPv6 up to /64, is in the image.
+    let image = (0..5_000).fold(String::new(), |text, n| {
+        text + &format!("list entry 10.1.{}.{}\nlist entry 2001:{n:x}::/64\n", n / 250, n % 250)
+    });
+    let sizes = plan(&format!("{SAMPLE}config blocklist more\n{image}")).dataplane.sizes;
+    assert_eq!((sizes.block_hosts, sizes.block_nets), (LIST_FLOOR, LIST_FLOOR));
     let old = with_list(10, 10);
     assert_eq!(old.change(&with_list(500, 700)), Change::Update);
     assert_eq!(old.change(&with_list(900, 10)), Change::Restart);
@@ -284,7 +297,7 @@ fn lists_that_do_not_count_are_left_out_and_the_others_are_numbered_without_gaps
     let shown: Vec<(&str, Vec<String>)> = plan
         .lists
         .iter()
-        .map(|(name, nets)| (&**name, nets.iter().map(ToString::to_string).collect()))
+        .map(|list| (&*list.name, list.entries.iter().map(ToString::to_string).collect()))
         .collect();
     assert_eq!(
         shown,
@@ -343,9 +356,8 @@ fn the_default_and_every_example_give_a_plan_and_stay_put_when_nothing_changes()
         assert_eq!(first.change(&again), Change::None, "{}", file.display());
         assert!(first.enabled && first.dataplane.interfaces.len() >= 2, "{}", file.display());
         // What `status` promises fits the maps.
-        let nets = first.lists.iter().flat_map(|(_, nets)| nets);
-        let hosts = nets.filter(|net| net.is_host()).count();
-        assert!(hosts <= first.dataplane.sizes.block_hosts as usize);
+        let hosts: u32 = first.lists.iter().map(|list| list.counts().hosts).sum();
+        assert!(hosts <= first.dataplane.sizes.block_hosts);
     }
 }
 
@@ -359,19 +371,28 @@ fn a_rule_gives_its_flows_a_profile_and_a_rate() {
     let limited = |kbit, burst| Treatment { profile: 0, kbit, burst };
     assert_eq!(rule(""), Treatment::default());
     assert_eq!(rule("option profile voice\n"), Treatment { profile: 4, ..limited(0, 0) });
-    // 1000 kbit/s, half a second of which is less than the least burst of 64 KiB.
+    // 1000 kbit/s, 300 ms of which are less than the least burst of 64 KiB.
     assert_eq!(
         rule("option profile games\n"),
         Treatment { profile: 6, ..limited(1000, 64 * 8192) }
     );
     let limit = "option action limit\n";
-    assert_eq!(rule(&format!("{limit}option kbit 8000\n")), limited(8000, 4_000_000));
+    assert_eq!(rule(&format!("{limit}option kbit 8000\n")), limited(8000, 2_400_000));
     assert_eq!(
         rule(&format!("{limit}option kbit 8000\noption burst_kib 10\noption profile games\n")),
         Treatment { profile: 6, ..limited(8000, 10 * 8192) }
     );
     let whole = rule(&format!("{limit}option kbit 1000000\noption burst_kib 131072\n"));
     assert_eq!(whole, limited(FlowLimit::KBIT_MAX, FlowLimit::BURST_MAX));
+
+    let flags = |options: &str| {
+        let rule = format!("config rule x\naction allow\nlist domain x.test\n{options}");
+        let rule = rule.replace("\naction", "\noption action");
+        plan(&format!("{SAMPLE}{rule}")).dataplane.settings.flags & Settings::PROFILES
+    };
+    assert_eq!(flags("option profile voice\n"), Settings::PROFILES);
+    // It has a rate, and no packet looks different.
+    assert_eq!((flags("option profile games\n"), flags("")), (0, 0));
 
     let profiles = plan(SAMPLE).dataplane.profiles;
     assert_eq!(profiles[0], profile::Profile::default(), "the default leaves packets alone");

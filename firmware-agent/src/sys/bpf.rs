@@ -4,6 +4,8 @@
 //! Every attribute is a prefix of the kernel's `union bpf_attr`; the kernel takes what is missing
 //! as zero.
 
+mod arrays;
+mod device;
 mod maps;
 
 use std::ffi::CString;
@@ -12,6 +14,10 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+pub use self::arrays::{
+    array_delete, array_get, array_of_any_size, array_set, map_by_id, map_size,
+};
+pub use self::device::{DeviceMap, create_map_on, load_on};
 pub use self::maps::{map_delete_batch, map_entries, map_update_batch, per_cpu_values};
 
 const BPF_MAP_CREATE: libc::c_int = 0;

@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod bpffs;
 pub mod clock;
 pub mod log;
+pub mod memory;
 pub mod netlink;
 pub mod nfnetlink;
 pub mod peer;

@@ -2,6 +2,8 @@
 //! default routes: what it must leave alone.
 
 mod address;
+mod watch;
+mod xdp;
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -11,6 +13,8 @@ use nix::sys::socket::SockProtocol;
 use super::netlink::{Attr, Attrs, Builder, RequestError, Socket, flag};
 
 pub use self::address::{Address, Gateway, addresses, default_gateways, networks};
+pub use self::watch::{Change, Watch};
+pub use self::xdp::{remove_hardware_xdp, set_hardware_xdp};
 
 /// XDP on a device.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -36,6 +40,11 @@ pub struct Device {
     pub master: u32,
     /// Kind of a virtual device: `bridge`, `veth`, …
     pub kind: String,
+    /// Index of the device that it stands on, as a VLAN on a port does; 0 for none, or one that is in
+    /// another namespace. The other end of a veth is here too.
+    pub lower: u32,
+    /// Largest packet that it carries.
+    pub mtu: u32,
     /// Frames received.
     pub rx_packets: u64,
     /// XDP programs.
@@ -81,10 +90,13 @@ const IFINFOMSG: usize = 16;
 /// Number of the only request on a socket.
 const SEQUENCE: u32 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_STATS64: u16 = 23;
+const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
@@ -224,8 +236,12 @@ fn device(body: &[u8]) -> Option<Device> {
         hardware: u16::from_ne_bytes([header[2], header[3]]),
         ..Device::default()
     };
+    let mut is_elsewhere = false;
     for Attr { kind, value } in Attrs::new(&body[IFINFOMSG..]) {
         match kind {
+            IFLA_MTU => device.mtu = u32_at(value, 0)?,
+            IFLA_LINK => device.lower = u32_at(value, 0)?,
+            IFLA_LINK_NETNSID => is_elsewhere = true,
             IFLA_IFNAME => device.name = text(value),
             IFLA_MASTER => device.master = u32_at(value, 0)?,
             IFLA_LINKINFO => {
@@ -240,6 +256,10 @@ fn device(body: &[u8]) -> Option<Device> {
             IFLA_XDP => device.xdp = xdp(value),
             _ => {}
         }
+    }
+    // Devices that stand on nothing name themselves.
+    if is_elsewhere || device.lower == device.ifindex {
+        device.lower = 0;
     }
     Some(device)
 }

@@ -11,9 +11,10 @@ use crate::service::Family;
 const WIDTH: usize = 100;
 
 /// Counters of drops, with what they mean to a reader.
-const DROPS: [(&str, &str); 6] = [
-    ("xdp_drop_host", "address is on a list"),
-    ("xdp_drop_prefix", "address is in a listed network"),
+const DROPS: [(&str, &str); 7] = [
+    ("xdp_drop_listed", "address is on a list"),
+    ("xdp_drop_host", "address is blocked"),
+    ("xdp_drop_prefix", "address is in a blocked network"),
     ("xdp_drop_syn_rate", "source opens connections faster than allowed"),
     ("xdp_drop_source_rate", "source sends more packets than allowed"),
     ("tc_drop_blocked", "connection was blocked by a rule"),
@@ -265,7 +266,7 @@ pub(super) fn failures(facts: &Facts) -> Vec<String> {
         }
     }
     for (counter, meaning) in [
-        ("xdp_drop_host", "no packet of a listed address was dropped"),
+        ("xdp_drop_listed", "no packet of a listed address was dropped"),
         ("xdp_drop_syn_rate", "no packet of the SYN flood was dropped"),
     ] {
         let mut counts = facts.status.interfaces.iter().filter_map(|i| i.counters.get(counter));
@@ -311,7 +312,7 @@ mod tests {
         let status = r#"{"pid":7,"state":"active","ready_ms":80,"generation":1,"config_errors":[],
             "features":[],"lists":[{"name":"known_bad","entries":3,"packets":12}],
             "interfaces":[{"name":"wan","device":"wan","counters":{
-                "xdp_drop_host":12,"xdp_drop_syn_rate":9400,"xdp_pass":1}}],
+                "xdp_drop_listed":12,"xdp_drop_syn_rate":9400,"xdp_pass":1}}],
             "netfilter":{"backend":"nft","applied":true,"reapplied":0,"counters":{}},
             "queue":{"first":5,"count":1,"engine":{},"kernel":{},"inspecting":0},
             "flows":{"entries":1,"expired":0}}"#;

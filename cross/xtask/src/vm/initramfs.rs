@@ -23,6 +23,15 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
+    /// Empty but for the places that PID 1 mounts on.
+    pub(crate) fn bare() -> Self {
+        let mut tree = Self { entries: BTreeMap::new(), linked: HashSet::new() };
+        for name in ["/proc", "/sys", "/dev", "/run", "/tmp"] {
+            tree.directory(name);
+        }
+        tree
+    }
+
     /// Empty but for the links that a merged `/usr` has.
     pub(crate) fn new() -> Self {
         let mut tree = Self { entries: BTreeMap::new(), linked: HashSet::new() };

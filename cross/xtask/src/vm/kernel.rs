@@ -1,4 +1,4 @@
-//! Kernels from Debian's archive, downloaded once and kept in the cache by package and version.
+//! Kernels: packages of Debian's archive, downloaded once and kept in the cache by package and version, or built.
 
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
@@ -6,18 +6,33 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::modules;
+use super::cells::Source;
+use super::{modules, source};
 use crate::run;
 
-/// An unpacked kernel package.
+/// A kernel to boot.
 pub(crate) struct Kernel {
-    directory: PathBuf,
+    /// The image.
+    pub(crate) image: PathBuf,
     /// What `uname -r` says there.
     release: String,
+    /// Its modules, unless everything is built in.
+    modules: Option<PathBuf>,
+}
+
+/// The kernel of a cell.
+pub(crate) fn get(from: &Source) -> Result<Kernel> {
+    match from {
+        Source::Package(pattern) => packaged(pattern),
+        Source::Router(machine) => {
+            let (image, release) = source::router(*machine)?;
+            Ok(Kernel { image, release, modules: None })
+        }
+    }
 }
 
 /// The newest kernel whose package matches the pattern.
-pub(crate) fn get(pattern: &str) -> Result<Kernel> {
+fn packaged(pattern: &str) -> Result<Kernel> {
     let cache = run::cache()?.join("kernels");
     if let Some(package) = newest(available(pattern)?) {
         let version = version(&package)?;
@@ -55,7 +70,9 @@ impl Kernel {
             .file_name()
             .to_string_lossy()
             .into_owned();
-        Ok(Self { directory, release })
+        let image = directory.join("boot").join(format!("vmlinuz-{release}"));
+        let modules = Some(modules.join(&release));
+        Ok(Self { image, release, modules })
     }
 
     /// Its release, for people.
@@ -63,14 +80,9 @@ impl Kernel {
         &self.release
     }
 
-    /// The image to boot.
-    pub(crate) fn image(&self) -> PathBuf {
-        self.directory.join("boot").join(format!("vmlinuz-{}", self.release))
-    }
-
     /// Modules by name with all that they depend on, in an order that can be loaded.
     pub(crate) fn modules(&self, names: &[String]) -> Result<Vec<(String, Vec<u8>)>> {
-        modules::collect(&self.directory.join("lib/modules").join(&self.release), names)
+        self.modules.as_ref().map_or_else(|| Ok(Vec::new()), |at| modules::collect(at, names))
     }
 }
 
@@ -123,19 +135,26 @@ fn download(package: &str, directory: &Path) -> Result<()> {
     let scratch = directory.with_extension(format!("{}.partial", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
     println!("vm: downloading {package}");
-    let result = fetch(package, &scratch).and_then(|()| {
-        let package = std::fs::read_dir(&scratch)?
-            .flatten()
-            .map(|entry| entry.path())
-            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-            .context("apt-get download left no package")?;
-        let tree = scratch.join("tree");
-        run::run(Command::new("dpkg-deb").arg("-x").args([&package, &tree]))?;
+    let result = unpack(package, &scratch).and_then(|tree| {
         std::fs::rename(tree, directory)?;
         Ok(())
     });
     std::fs::remove_dir_all(&scratch)?;
     result
+}
+
+/// Downloads a package into a directory and unpacks it there; returns where its files lie.
+pub(crate) fn unpack(package: &str, scratch: &Path) -> Result<PathBuf> {
+    fetch(package, scratch)?;
+    let archive = std::fs::read_dir(scratch)?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .context("apt-get download left no package")?;
+    let tree = scratch.join("tree");
+    run::run(Command::new("dpkg-deb").arg("-x").args([&archive, &tree]))?;
+    std::fs::remove_file(archive)?;
+    Ok(tree)
 }
 
 fn fetch(package: &str, directory: &Path) -> Result<()> {

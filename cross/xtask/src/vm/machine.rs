@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::cells::Cell;
+use super::cells::{Cell, Machine};
 use super::kernel::Kernel;
 use crate::run;
 use crate::tally::Tally;
@@ -27,19 +27,26 @@ pub(crate) struct Outcome {
 pub(crate) fn run(cell: &Cell, kernel: &Kernel, archive: &[u8]) -> Result<Outcome> {
     let started = Instant::now();
     let initrd = Scratch::new(&cell.name, archive)?;
-    let mut child = Command::new("qemu-system-x86_64")
+    let (qemu, board): (_, &[&str]) = match cell.machine() {
+        Machine::X86_64 => {
+            ("qemu-system-x86_64", &["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"])
+        }
+        Machine::Mips => ("qemu-system-mips", &["-M", "malta", "-cpu", "24Kf"]),
+    };
+    let mut child = Command::new(qemu)
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"])
-        .args(["-no-reboot", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"])
+        .arg("-no-reboot")
+        .args(board)
         .args(["-m", &cell.memory_mib.to_string()])
         .args(["-append", "console=ttyS0 panic=-1 quiet loglevel=4"])
         .arg("-kernel")
-        .arg(kernel.image())
+        .arg(&kernel.image)
         .arg("-initrd")
         .arg(&initrd.0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .context("could not run qemu-system-x86_64: run cross/setup.sh test")?;
+        .with_context(|| format!("could not run {qemu}: run cross/setup.sh test"))?;
     let stdout = child.stdout.take().context("qemu has no output")?;
     let (sender, lines) = channel();
     std::thread::spawn(move || {

@@ -4,10 +4,12 @@
 //! Owns the machines; what is tested is in the guests that `tests/vm/kernels.toml` names.
 
 mod cells;
+mod foreign;
 mod initramfs;
 mod kernel;
 mod machine;
 mod modules;
+mod source;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -48,7 +50,7 @@ pub(crate) fn main(mut parser: lexopt::Parser) -> Result<()> {
             }
             Long("list") => {
                 for cell in Matrix::read()?.cells {
-                    println!("{} {}", cell.name, cell.package);
+                    println!("{} {}", cell.name, cell.kernel);
                 }
                 return Ok(());
             }
@@ -76,15 +78,20 @@ fn boot(options: &Options, tally: &mut Tally) -> Result<()> {
     let agent = agent::host()?;
     let mut machines = Vec::new();
     for cell in matrix.select(&options.cells)? {
-        let guests = if options.guests.is_empty() {
-            matrix.guests.iter().chain(&cell.guests)
+        let guests: Vec<&String> = if options.guests.is_empty() {
+            matrix.guests(cell).collect()
         } else {
-            options.guests.iter().chain(&[])
+            options.guests.iter().collect()
         };
-        let guests = guests.map(|guest| resolve(guest)).collect::<Result<Vec<_>>>()?;
-        let kernel = kernel::get(&cell.package)?;
+        let kernel = kernel::get(&cell.kernel)?;
         println!("vm: {}: {}", cell.name, kernel.label());
-        let archive = archive(&kernel, &matrix, &agent, &guests, options)?;
+        let archive = if let Some(target) = cell.machine().target() {
+            foreign::archive(target, &guests, &options.args)?
+        } else {
+            let guests =
+                guests.into_iter().map(|guest| resolve(guest)).collect::<Result<Vec<_>>>()?;
+            archive(&kernel, &matrix, &agent, &guests, options)?
+        };
         machines.push((cell, kernel, archive));
     }
     let outcomes = std::thread::scope(|scope| {
@@ -167,15 +174,23 @@ impl Guest {
         let directory = if self.is_cargo { run::root().join("tests") } else { "/".into() };
         let mut command = format!("{} {} {place}", self.name, directory.display());
         if self.is_cargo {
-            command.push_str(" --test-threads=1 --show-output");
+            command.push_str(LIBTEST);
         }
-        for arg in args {
-            command.push(' ');
-            command.push_str(&arg.to_string_lossy());
-        }
-        command.push('\n');
+        push_args(&mut command, args);
         command
     }
+}
+
+/// One test after the other, and what the passed ones say: which could not run.
+const LIBTEST: &str = " --test-threads=1 --show-output";
+
+/// Ends a line of the list with the guests' arguments.
+fn push_args(command: &mut String, args: &[OsString]) {
+    for arg in args {
+        command.push(' ');
+        command.push_str(&arg.to_string_lossy());
+    }
+    command.push('\n');
 }
 
 /// A guest is a file of the workspace, or `cargo:NAME`, a test of crate `sluice-tests`.

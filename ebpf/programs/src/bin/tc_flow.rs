@@ -124,8 +124,12 @@ fn decide(ctx: &TcContext, attachment: Attachment) -> Counter {
 
 #[inline(always)]
 fn refuse(ctx: &TcContext, attachment: Attachment) -> Counter {
-    if settings().is_none() {
+    let Some(settings) = settings() else {
         return Counter::TcOutInert;
+    };
+    // What ingress has marked a moment ago is not blocked under either key.
+    if settings.flags & Settings::PROFILES == 0 && is_marked(ctx, settings) {
+        return Counter::TcOutPass;
     }
     let packet = Linear::of_buffer(ctx);
     let Ok(headers) = headers(&packet, attachment.link()) else {
@@ -251,6 +255,15 @@ fn observe(sent: Sent, state: &FlowState, direction: Direction, now_ns: u64, clo
             (*flow).closing_ns = now_ns;
         }
     }
+}
+
+/// Whether the packet has the mark of a trusted flow.
+#[inline(always)]
+fn is_marked(ctx: &TcContext, settings: &Settings) -> bool {
+    // SAFETY: the context is valid while the program runs.
+    let mark = unsafe { (*ctx.skb.skb).mark };
+    let trusted = settings.mark_trusted & settings.mark_mask;
+    trusted != 0 && mark & settings.mark_mask == trusted
 }
 
 /// Sets the claimed bits of the mark; other packages own the rest (R22).

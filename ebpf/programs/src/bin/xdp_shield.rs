@@ -13,7 +13,7 @@
 use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::macros::{btf_map, map, xdp};
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{HashMap, PerCpuArray};
 use aya_ebpf::programs::XdpContext;
@@ -23,7 +23,8 @@ use sluice_abi::flow::Addr;
 use sluice_abi::names::LISTS_MAX;
 use sluice_abi::settings::Settings;
 use sluice_abi::shield::{AllowEntry, BlockEntry, ListHits};
-use sluice_datapath::parse::{NotIp, read};
+use sluice_datapath::parse::{self, NotIp};
+use sluice_ebpf::bulk::{self, Bulk};
 use sluice_ebpf::counters::{count, settings};
 use sluice_ebpf::guard::{self, Memory};
 use sluice_ebpf::mem::Linear;
@@ -48,13 +49,17 @@ static BLOCK_NETS: LpmTrie<Addr, BlockEntry> = LpmTrie::pinned(1, 0);
 #[map]
 static ALLOW_NETS: LpmTrie<Addr, AllowEntry> = LpmTrie::pinned(1, 0);
 
+/// The image of the configured lists.
+#[btf_map]
+static BULK: Bulk = Bulk::new();
+
 /// What each list dropped.
 #[map]
 static LIST_HITS: PerCpuArray<ListHits> = PerCpuArray::pinned(LISTS_MAX, 0);
 
 /// What the program is looking at.
 #[map]
-static MEMORY: PerCpuArray<Memory> = PerCpuArray::with_max_entries(1, 0);
+static SEEN: PerCpuArray<Seen> = PerCpuArray::with_max_entries(1, 0);
 
 /// Entry point.
 #[xdp]
@@ -71,10 +76,10 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
         return Counter::XdpInert;
     };
     let frame = Linear::of_frame(ctx);
-    let Some(memory) = MEMORY.get_ptr_mut(0) else { return Counter::XdpInert };
+    let Some(seen) = SEEN.get_ptr_mut(0) else { return Counter::XdpInert };
     // SAFETY: the value belongs to this CPU, and nothing else runs on it meanwhile.
-    let memory = unsafe { &mut *memory };
-    match read(&frame, attachment.link(), &mut memory.brief) {
+    let Seen { memory, found } = unsafe { &mut *seen };
+    match parse::read(&frame, attachment.link(), &mut memory.brief) {
         Ok(()) => {}
         Err(NotIp::Other) => return Counter::XdpNotIp,
         Err(NotIp::Truncated) => return Counter::XdpTruncated,
@@ -85,14 +90,12 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
         Role::Wan => &brief.src,
         Role::Lan => &brief.dst,
     };
-    let mut pass = Counter::XdpPass;
-    if let Some((entry, drop)) = listed(address, settings) {
-        if is_allowed(address, attachment.role()) {
-            pass = Counter::XdpAllowed;
-        } else {
-            hit(entry.list, frame.bytes());
-            return drop;
-        }
+    *found = listed(address, settings);
+    if let Some((list, drop)) = read(found).block()
+        && !is_allowed(address, attachment.role())
+    {
+        hit(list, frame.bytes());
+        return drop;
     }
     if matches!(attachment.role(), Role::Wan)
         && let Some(drop) =
@@ -100,27 +103,79 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
     {
         return drop;
     }
-    pass
+    if read(found).block().is_some() { Counter::XdpAllowed } else { Counter::XdpPass }
 }
 
-/// The live entry that lists `address`, and what to count the packet as.
+/// What the program knows about its packet, in memory of which the verifier remembers nothing: all
+/// ways through the parser become one, and what follows is walked once.
+#[repr(C)]
+struct Seen {
+    memory: Memory,
+    found: Found,
+}
+
+/// Which list blocks the packet: its number and one, and how it was found above; 0 for none.
+#[derive(Clone, Copy)]
+struct Found(u32);
+
+impl Found {
+    const NOT: Self = Self(0);
+    const HOST: u32 = 1 << 16;
+    const PREFIX: u32 = 2 << 16;
+    const LISTED: u32 = 3 << 16;
+
+    #[inline(always)]
+    const fn new(how: u32, list: u32) -> Self {
+        Self(how | ((list + 1) & 0xffff))
+    }
+
+    /// Number of the list, and what to count the packet as.
+    #[inline(always)]
+    const fn block(self) -> Option<(u32, Counter)> {
+        if self.0 == 0 {
+            return None;
+        }
+        let drop = match self.0 & !0xffff {
+            Self::HOST => Counter::XdpDropHost,
+            Self::PREFIX => Counter::XdpDropPrefix,
+            _ => Counter::XdpDropListed,
+        };
+        Some(((self.0 & 0xffff) - 1, drop))
+    }
+}
+
+/// Reads what was found from memory, where the compiler would know it still: the ways through the
+/// lists become one, too.
 #[inline(always)]
-fn listed(address: &Addr, settings: &Settings) -> Option<(BlockEntry, Counter)> {
+fn read(found: &Found) -> Found {
+    // SAFETY: the pointer is that of a reference.
+    unsafe { core::ptr::read_volatile(found) }
+}
+
+/// The live entry, or else the list, that blocks `address`.
+#[inline(always)]
+fn listed(address: &Addr, settings: &Settings) -> Found {
     if settings.flags & Settings::BLOCK_HOSTS != 0 {
         // SAFETY: the entry is copied at once; the agent replaces entries as a whole.
         if let Some(entry) = unsafe { BLOCK_HOSTS.get(address) }.copied()
             && is_live(&entry)
         {
-            return Some((entry, Counter::XdpDropHost));
+            return Found::new(Found::HOST, entry.list);
         }
     }
     if settings.flags & Settings::BLOCK_NETS != 0
         && let Some(entry) = BLOCK_NETS.get(AlignedKey::of(address).as_key()).copied()
         && is_live(&entry)
     {
-        return Some((entry, Counter::XdpDropPrefix));
+        return Found::new(Found::PREFIX, entry.list);
     }
-    None
+    let family = if address.is_v4() { Settings::BULK_V4 } else { Settings::BULK_V6 };
+    if settings.flags & family != 0
+        && let Some(list) = bulk::lookup(&BULK, address)
+    {
+        return Found::new(Found::LISTED, list);
+    }
+    Found::NOT
 }
 
 #[inline(always)]

@@ -34,10 +34,6 @@ const CONNECTIONS_SHARE: u64 = 50;
 const SCANS_S: u32 = 2;
 /// Messages in one look.
 const MESSAGES: usize = 5;
-/// Where name servers are written down: libc's file, and netifd's.
-const RESOLVERS: [&str; 3] =
-    ["/etc/resolv.conf", "/tmp/resolv.conf.d/resolv.conf.auto", "/tmp/resolv.conf.auto"];
-
 /// An address that is blocked automatically.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Block {
@@ -368,9 +364,7 @@ impl Surroundings {
             }
         }
         let mut never = inside.clone();
-        never.extend(addresses.iter().filter_map(|address| address.peer).map(Net::host));
-        never.extend(rtnetlink::default_gateways()?.iter().map(|gateway| Net::host(gateway.addr)));
-        never.extend(resolvers());
+        never.extend(super::lists::own(&plan.management)?.iter().map(|own| own.addr));
         never.extend(&plan.answer.never);
         never.extend(plan.allowed.iter().map(|(net, _)| *net));
         let private = addresses.iter().find_map(|address| {
@@ -385,34 +379,5 @@ impl Surroundings {
             })
         });
         Ok(Self { own, inside, never, private })
-    }
-}
-
-/// The name servers that this router asks.
-fn resolvers() -> Vec<Net> {
-    let texts = RESOLVERS.iter().filter_map(|path| std::fs::read_to_string(path).ok());
-    texts.flat_map(|text| name_servers(&text)).collect()
-}
-
-fn name_servers(text: &str) -> Vec<Net> {
-    let addresses = text.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        // A zone is no part of the address.
-        let is_it = words.next() == Some("nameserver");
-        words.next().filter(|_| is_it)?.split('%').next()?.parse().ok()
-    });
-    addresses.map(Net::host).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn name_servers_are_read_from_the_files_of_libc() {
-        let text = "# generated\nnameserver 192.0.2.53\nsearch lan\nnameserver fe80::1%eth0\n\
-                    nameserver\n nameserver 2001:db8::53 # with words behind\nnameservers 192.0.2.9\n";
-        let found: Vec<String> = name_servers(text).iter().map(ToString::to_string).collect();
-        assert_eq!(found, ["192.0.2.53", "fe80::1", "2001:db8::53"]);
     }
 }

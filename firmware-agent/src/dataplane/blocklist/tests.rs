@@ -16,11 +16,15 @@ const fn listed(list: u32) -> BlockEntry {
     BlockEntry { list, expires_s: 0 }
 }
 
+fn wanted_of(lists: &[(u32, &[Net])]) -> (Entries<BlockEntry>, Entries<BlockEntry>) {
+    wanted(lists.iter().flat_map(|(list, nets)| nets.iter().map(|net| (*net, *list))))
+}
+
 #[test]
 fn lists_are_merged_sorted_and_without_what_changes_nothing() {
     let first = nets(&["192.0.2.0/24", "192.0.2.128/25", "198.51.100.7", "2001:db8::/32"]);
     let second = nets(&["192.0.2.0/25", "198.51.100.7", "203.0.113.9", "192.0.2.0/26"]);
-    let (hosts, prefixes) = wanted(&[(4, &first), (5, &second)]);
+    let (hosts, prefixes) = wanted_of(&[(4, &first), (5, &second)]);
     assert_eq!(shown(&hosts), ["198.51.100.7", "203.0.113.9"]);
     assert_eq!(hosts[0].1, listed(4), "the lowest list wins");
     // 192.0.2.128/25 lies in a prefix of its own list, 192.0.2.0/26 as well; 192.0.2.0/25 lies in
@@ -39,10 +43,12 @@ fn only_what_differs_is_written_or_removed() {
         entry("192.0.2.9", 0),
         (net("192.0.2.10"), BlockEntry { list: 7, expires_s: 100 }),
         (net("192.0.2.11"), BlockEntry { list: 7, expires_s: 99 }),
+        entry("192.0.2.12", names::LIST_MANUAL),
+        (net("192.0.2.13"), BlockEntry { list: names::LIST_AUTOMATIC, expires_s: 99 }),
     ];
     let change = diff(wanted, &present, 99);
     assert_eq!(shown(&change.insert), ["192.0.2.1", "192.0.2.2"]);
-    assert_eq!(change.remove, nets(&["192.0.2.9", "192.0.2.11"]), "live ones stay");
+    assert_eq!(change.remove, nets(&["192.0.2.9", "192.0.2.11", "192.0.2.13"]), "live ones stay");
 }
 
 /// A map with room for `room` entries that keeps a record of what happened.
@@ -120,7 +126,7 @@ fn a_reload_keeps_what_both_sets_have_and_writes_before_it_removes() {
     for (room, old_first) in [(10, 0), (4, 1), (3, 2)] {
         let mut map = Fake::new(room, &["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
         let new = nets(&["192.0.2.1", "192.0.2.4", "192.0.2.5"]);
-        let (hosts, _) = wanted(&[(0, &new)]);
+        let (hosts, _) = wanted_of(&[(0, &new)]);
         let change = diff(hosts, &map.entries().unwrap(), 0);
         let left = change.write(&mut map, room as u32).unwrap();
         assert_eq!(change.remove.len() - left.len(), old_first, "room for {room}");

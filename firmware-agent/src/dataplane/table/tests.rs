@@ -27,6 +27,11 @@ impl Kernel {
         count.last_seen_ns = now_ns;
     }
 
+    fn end(&self, slot: u32, now_ns: u64) {
+        self.packet(slot, now_ns);
+        self.counts.borrow_mut().entry(slot).or_default().closing_ns = now_ns;
+    }
+
     /// Does what the agent does with the answer of the table.
     fn apply(&self, table: &FlowTable, ended: &[Action], slot: Option<u32>) {
         let mut keys = self.keys.borrow_mut();
@@ -199,4 +204,156 @@ fn a_reused_slot_shows_only_what_its_flow_sent() {
     kernel.packet(slot, 102 * SECOND);
     assert_eq!((sent(&table).original_packets, sent(&table).original_bytes), (1, 100));
     assert_eq!(sent(&table).last_seen_ns, 102 * SECOND);
+}
+
+fn held(verdict: Verdict, port: u16) -> Decision {
+    let expires_s = if verdict == Verdict::Blocked { 10_000 } else { 0 };
+    Decision { verdict, expires_s, ..trusted(port) }
+}
+
+/// R23.
+#[test]
+fn no_flood_of_trusted_flows_displaces_a_blocked_or_limited_one() {
+    let (kernel, mut table) = (Kernel::default(), FlowTable::new(4, 3));
+    for port in 1..=2 {
+        kernel.insert(&mut table, held(Verdict::Blocked, port), SECOND);
+    }
+    for port in 3..=4 {
+        kernel.insert(&mut table, held(Verdict::Limited, port), SECOND);
+    }
+    for port in 100..1100 {
+        kernel.insert(&mut table, trusted(port), 2 * SECOND);
+    }
+    assert_eq!((table.len(), table.held(), table.held_max()), (7, 4, 4));
+    assert!((1..=4).all(|port| table.get(&key(port).0).is_some()));
+    // One more is refused, and takes no trusted flow's place either.
+    let placed = kernel.insert(&mut table, held(Verdict::Blocked, 5), 3 * SECOND);
+    assert!(placed.slot.is_none() && placed.ended.is_empty());
+    assert!(table.get(&key(5).0).is_none());
+    assert_eq!((table.len(), table.refused()), (7, 1));
+    // One that leaves makes room, and slots are never shared.
+    assert!(table.remove(&key(3).0).is_some());
+    kernel.insert(&mut table, held(Verdict::Blocked, 5), 3 * SECOND);
+    let slots: HashSet<u32> = table.iter().map(|record| record.slot).collect();
+    assert_eq!((slots.len(), table.held()), (7, 4));
+    assert!(table.iter().all(|record| (record.slot < 4) == record.decision.is_held()));
+}
+
+/// R23: a trusted flow that becomes blocked without room for it is not trusted any more.
+#[test]
+fn a_refused_flow_loses_the_decision_that_it_had() {
+    let (kernel, mut table) = (Kernel::default(), FlowTable::new(0, 3));
+    kernel.insert(&mut table, trusted(1), SECOND);
+    let placed = kernel.insert(&mut table, held(Verdict::Blocked, 1), 2 * SECOND);
+    assert!(placed.slot.is_none());
+    assert_eq!(causes(&placed.ended), [Cause::Replaced]);
+    assert!(table.is_empty() && kernel.keys.borrow().is_empty());
+}
+
+/// R13.
+#[test]
+fn the_end_of_a_connection_shortens_what_is_left_of_a_trusted_flow() {
+    let ends_after = |decision: Decision, last_s: u64| {
+        let (kernel, mut table) = (Kernel::default(), FlowTable::new(4, 8));
+        let slot = kernel.insert(&mut table, decision, SECOND).slot.unwrap();
+        kernel.end(slot, 5 * SECOND);
+        assert!(kernel.sweep(&mut table, 5 * SECOND).is_empty(), "never at once");
+        if last_s > 5 {
+            kernel.packet(slot, last_s * SECOND);
+        }
+        (5..20_000).find(|second| !kernel.sweep(&mut table, second * SECOND).is_empty())
+    };
+    assert_eq!(ends_after(trusted(1), 5), Some(15));
+    assert_eq!(ends_after(trusted(1), 8), Some(18), "the other side still said something");
+    assert_eq!(ends_after(trusted(1), 16), Some(76), "it was no end: the usual timeout");
+    assert_eq!(ends_after(held(Verdict::Limited, 1), 5), Some(65));
+    assert_eq!(ends_after(held(Verdict::Blocked, 1), 5), Some(10_000));
+    let quick = Decision { idle_timeout: Duration::from_secs(3), ..trusted(1) };
+    assert_eq!(ends_after(quick, 5), Some(8), "never longer");
+}
+
+/// R13: the end of the flow that had the slot before says nothing.
+#[test]
+fn an_end_before_the_decision_does_not_count() {
+    let (kernel, mut table) = (Kernel::default(), FlowTable::new(0, 1));
+    let slot = kernel.insert(&mut table, trusted(1), SECOND).slot.unwrap();
+    kernel.end(slot, 5 * SECOND);
+    kernel.insert(&mut table, trusted(2), 6 * SECOND);
+    for second in 6..66 {
+        assert!(kernel.sweep(&mut table, second * SECOND).is_empty(), "second {second}");
+    }
+    assert_eq!(causes(&kernel.sweep(&mut table, 66 * SECOND)), [Cause::Expired]);
+}
+
+const NEVER: Reinspection =
+    Reinspection { percent: 0, after: Duration::ZERO, bytes: 0, age: Duration::ZERO };
+
+/// R24.
+#[test]
+fn trusted_flows_are_looked_at_again_by_lot_by_bytes_and_by_age() {
+    let due = |policy: &Reinspection, decision: Decision, drawn_s: u64, packets: u64| {
+        let (kernel, mut table) = (Kernel::default(), FlowTable::new(4, 8));
+        let slot = kernel.insert(&mut table, decision, SECOND).slot.unwrap();
+        table.draw(&key(1).0, drawn_s * SECOND);
+        (0..packets).for_each(|_| kernel.packet(slot, 30 * SECOND));
+        kernel.sweep(&mut table, 30 * SECOND);
+        table.reopen(30 * SECOND, policy, 10) == [key(1).0]
+    };
+    assert!(!due(&NEVER, trusted(1), 0, 1000));
+    assert!(due(&NEVER, trusted(1), 30, 0) && !due(&NEVER, trusted(1), 31, 0));
+    let by_bytes = Reinspection { bytes: 1000, ..NEVER };
+    assert!(due(&by_bytes, trusted(1), 0, 10) && !due(&by_bytes, trusted(1), 0, 9));
+    let by_age = |seconds| Reinspection { age: Duration::from_secs(seconds), ..NEVER };
+    assert!(due(&by_age(29), trusted(1), 0, 0) && !due(&by_age(30), trusted(1), 0, 0));
+    for verdict in [Verdict::Blocked, Verdict::Limited] {
+        assert!(!due(&Reinspection { bytes: 1, ..by_age(1) }, held(verdict, 1), 2, 10));
+    }
+}
+
+/// R24: what is looked at again has no decision in the kernel meanwhile; then it has, and the count
+/// of bytes and time begins anew.
+#[test]
+fn a_flow_that_was_looked_at_again_stays_and_is_due_later() {
+    let (kernel, mut table) = (Kernel::default(), FlowTable::new(4, 100));
+    for port in 1..=50 {
+        kernel.insert(&mut table, trusted(port), SECOND);
+        table.draw(&key(port).0, 5 * SECOND);
+    }
+    let policy = Reinspection { age: Duration::from_secs(30), ..NEVER };
+    assert!(
+        table.reopen(11 * SECOND, &policy, 20).is_empty(),
+        "the engine would only repeat itself"
+    );
+    assert_eq!(table.reopen(12 * SECOND, &policy, 20).len(), 20, "bounded");
+    assert_eq!(table.reopen(12 * SECOND, &policy, 100).len(), 30, "each once");
+    assert!(table.reopen(13 * SECOND, &policy, 100).is_empty());
+    for port in 1..=50 {
+        kernel.keys.borrow_mut().remove(&key(port).0);
+    }
+    assert!(kernel.sweep(&mut table, 13 * SECOND).is_empty(), "not taken for evicted");
+    assert!(!table.confirm(&key(77).0, 14 * SECOND));
+    assert!(table.confirm(&key(1).0, 14 * SECOND));
+    assert!(!table.confirm(&key(1).0, 14 * SECOND), "once");
+    kernel.keys.borrow_mut().insert(key(1).0);
+    assert!(table.reopen(43 * SECOND, &policy, 100).is_empty());
+    assert_eq!(table.reopen(44 * SECOND, &policy, 100), [key(1).0]);
+    // Who stays silent ends like any other; the first one was heard of at second 14.
+    assert_eq!(kernel.sweep(&mut table, 61 * SECOND).len(), 49);
+    assert_eq!(kernel.sweep(&mut table, 74 * SECOND).len(), 1);
+}
+
+#[test]
+fn the_other_key_of_a_flow_can_come_later() {
+    let (kernel, mut table) = (Kernel::default(), FlowTable::new(4, 8));
+    for port in 1..=3 {
+        kernel.insert(&mut table, Decision { is_partial: true, ..trusted(port) }, SECOND);
+    }
+    assert_eq!(table.with_one_key(2).len(), 2, "bounded");
+    assert!(table.complete(&key(1).0, Some(key(9))));
+    assert_eq!(table.get(&key(9).0).unwrap().decision.key, key(1));
+    assert!(table.complete(&key(2).0, None), "no NAT");
+    assert!(!table.complete(&key(3).0, Some(key(9))), "another flow has it");
+    assert!(table.with_one_key(10).is_empty(), "nobody asks twice");
+    assert_eq!(table.remove(&key(9).0).unwrap().record.keys().count(), 2);
+    assert!(table.get(&key(1).0).is_none() && table.get(&key(3).0).is_some());
 }

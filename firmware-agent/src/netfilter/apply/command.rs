@@ -19,14 +19,14 @@ const MESSAGE_MAX: usize = 600;
 
 /// A tool and the package that has it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tool {
+pub(in crate::netfilter) struct Tool {
     pub(super) program: &'static str,
     pub(super) package: &'static str,
 }
 
 impl Tool {
     /// Runs the tool with `input`; its standard output when it succeeds.
-    pub(super) fn run(
+    pub(in crate::netfilter) fn run(
         self,
         what: &'static str,
         args: &[&str],

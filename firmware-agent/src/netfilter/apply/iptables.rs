@@ -156,7 +156,7 @@ fn count(line: &str) -> Option<Count> {
         (_, "NFQUEUE") => Counted::Queued,
         ("INSPECT", "DROP") => Counted::DroppedBlocked,
         ("BLOCK", "DROP") => Counted::DroppedVerdict,
-        ("FLOW", "RETURN") => passed(matches)?,
+        ("INSPECT" | "FLOW", "RETURN") => passed(matches)?,
         _ => return None,
     };
     let (_, figures) = rule.split_once("-c ")?;
@@ -189,7 +189,8 @@ mod tests {
 -A FORWARD -c 9 900 -j SLUICE_INSPECT
 -A SLUICE_INSPECT -p tcp -m connmark --mark 0x2000000/0x3000000 -c 1 10 -j DROP
 -A SLUICE_INSPECT -i lan -c 5 50 -g SLUICE_BETWEEN
--A SLUICE_FLOW -m mark --mark 0x1000000/0x3000000 -c 2 20 -j RETURN
+-A SLUICE_INSPECT -p tcp -m mark --mark 0x1000000/0x3000000 -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -c 9 90 -j RETURN
+-A SLUICE_FLOW -m connmark --mark 0x1000000/0x3000000 -c 2 20 -j RETURN
 -A SLUICE_FLOW -m connmark --mark 0x3000000/0x3000000 -c 3 30 -j RETURN
 -A SLUICE_FLOW -p udp -c 4 40 -j NFQUEUE --queue-balance 5:8 --queue-bypass
 -A SLUICE_OPENING -c 8 80 -j CONNMARK --set-xmark 0x0/0x3000000
@@ -202,6 +203,7 @@ mod tests {
             counts,
             [
                 count(Counted::DroppedBlocked, 1),
+                count(Counted::PassedTrusted, 9),
                 count(Counted::PassedTrusted, 2),
                 count(Counted::PassedUndecided, 3),
                 count(Counted::Queued, 4),

@@ -13,6 +13,7 @@ use std::io;
 
 pub use self::choose::{Wish, choose, ladder};
 pub use self::iptables::Iptables;
+pub(super) use self::nft::NFT;
 pub use self::nft::Nft;
 use super::rules::{Counted, Ruleset};
 

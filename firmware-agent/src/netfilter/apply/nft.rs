@@ -4,7 +4,7 @@ use super::command::Tool;
 use super::{ApplyError, Backend, Count, Kind, add};
 use crate::netfilter::rules::{Counted, Replace, Ruleset, TABLE};
 
-const NFT: Tool = Tool { program: "nft", package: "nftables" };
+pub(in crate::netfilter) const NFT: Tool = Tool { program: "nft", package: "nftables" };
 
 /// `nft -f -`.
 #[derive(Debug, Default)]

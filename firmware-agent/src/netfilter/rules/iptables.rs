@@ -47,6 +47,14 @@ impl Ruleset {
             (self.marks.trusted(), self.marks.blocked(), self.marks.undecided());
         let queue = self.iptables_queue();
         start(text, "mangle", CHAINS[0].1);
+        // As in the other language: most packets meet one rule, and no first packet of a
+        // connection is among them, whoever marked it.
+        let _ = writeln!(
+            text,
+            "-A {INSPECT} -p tcp -m mark --mark {trusted:#x}/{mask:#x} \
+             -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j RETURN\n\
+             -A {INSPECT} -p udp -m mark --mark {trusted:#x}/{mask:#x} -j RETURN"
+        );
         for proto in ["tcp", "udp"] {
             let _ = writeln!(
                 text,
@@ -62,12 +70,12 @@ impl Ruleset {
         let _ = writeln!(
             text,
             "-A {FLOW} -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -g {OPENING}\n\
-             -A {FLOW} -m mark --mark {trusted:#x}/{mask:#x} -j RETURN\n\
              -A {FLOW} -m connmark --mark {trusted:#x}/{mask:#x} -j RETURN\n\
              -A {FLOW} -m connmark --mark {undecided:#x}/{mask:#x} -j RETURN\n\
              -A {FLOW} -p tcp {queue}\n\
              -A {FLOW} -p udp {queue}\n\
              -A {OPENING} -j CONNMARK --set-xmark 0x0/{mask:#x}\n\
+             -A {OPENING} -j MARK --set-xmark 0x0/{mask:#x}\n\
              -A {OPENING} {queue}"
         );
         finish(text, INSPECT, present);
@@ -147,6 +155,8 @@ mod tests {
 :SLUICE_BETWEEN - [0:0]
 :SLUICE_FLOW - [0:0]
 :SLUICE_OPENING - [0:0]
+-A SLUICE_INSPECT -p tcp -m mark --mark 0x1000000/0x3000000 -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j RETURN
+-A SLUICE_INSPECT -p udp -m mark --mark 0x1000000/0x3000000 -j RETURN
 -A SLUICE_INSPECT -p tcp -m connmark --mark 0x2000000/0x3000000 -j DROP
 -A SLUICE_INSPECT -p udp -m connmark --mark 0x2000000/0x3000000 -j DROP
 -A SLUICE_INSPECT -i br-lan -g SLUICE_BETWEEN
@@ -154,12 +164,12 @@ mod tests {
 -A SLUICE_BETWEEN -o br-lan -g SLUICE_FLOW
 -A SLUICE_BETWEEN -o wan -g SLUICE_FLOW
 -A SLUICE_FLOW -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -g SLUICE_OPENING
--A SLUICE_FLOW -m mark --mark 0x1000000/0x3000000 -j RETURN
 -A SLUICE_FLOW -m connmark --mark 0x1000000/0x3000000 -j RETURN
 -A SLUICE_FLOW -m connmark --mark 0x3000000/0x3000000 -j RETURN
 -A SLUICE_FLOW -p tcp -j NFQUEUE --queue-balance 5:8 --queue-bypass
 -A SLUICE_FLOW -p udp -j NFQUEUE --queue-balance 5:8 --queue-bypass
 -A SLUICE_OPENING -j CONNMARK --set-xmark 0x0/0x3000000
+-A SLUICE_OPENING -j MARK --set-xmark 0x0/0x3000000
 -A SLUICE_OPENING -j NFQUEUE --queue-balance 5:8 --queue-bypass
 -I FORWARD 1 -j SLUICE_INSPECT
 COMMIT

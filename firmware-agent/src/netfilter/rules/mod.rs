@@ -103,6 +103,11 @@ impl Ruleset {
         Ok(Self { devices, marks, first: queue_first, last, policy_open })
     }
 
+    /// The devices between which packets are inspected.
+    pub fn devices(&self) -> impl Iterator<Item = &str> {
+        self.devices.iter().map(|device| &**device)
+    }
+
     /// The marks that the rules use.
     #[must_use]
     pub const fn marks(&self) -> MarkMask {

@@ -27,6 +27,7 @@ impl Ruleset {
         let _ = writeln!(text, "add table inet {TABLE}\n{verb} table inet {TABLE}");
         let _ = writeln!(text, "table inet {TABLE} {{");
         self.opening(&mut text);
+        vetted(&mut text);
         self.inspect(&mut text);
         self.decide(&mut text);
         text.push_str("}\n");
@@ -40,16 +41,18 @@ impl Ruleset {
     /// Usually conntrack itself makes a new, unmarked entry, namely when it saw the earlier
     /// connection end. It does not when the end was never seen: then it holds SYN and SYN/ACK for
     /// a resynchronisation and keeps the entry with its mark. Otherwise a host could have its
-    /// first connection trusted and reuse the port for a second one that nobody inspects.
+    /// first connection trusted and reuse the port for a second one that nobody inspects. The
+    /// packet's own mark goes too: behind the queue it would be copied to the connection.
     fn opening(&self, text: &mut String) {
         let mask = self.marks.bits();
+        let keep = !mask;
         let _ = writeln!(
             text,
             "\tchain opening {{\n\
-             \t\tct mark & {mask:#010x} != 0x00000000 ct mark set ct mark & {:#010x}\n\
+             \t\tct mark & {mask:#010x} != 0x00000000 ct mark set ct mark & {keep:#010x}\n\
+             \t\tmeta mark & {mask:#010x} != 0x00000000 meta mark set meta mark & {keep:#010x}\n\
              \t\t{}\n\
              \t}}",
-            !mask,
             self.nft_queue()
         );
     }
@@ -75,12 +78,12 @@ impl Ruleset {
             text,
             "\tchain inspect {{\n\
              \t\ttype filter hook forward priority filter - 10; policy accept;\n\
+             \t\tmeta mark & {mask:#010x} == {trusted:#010x} jump vetted\n\
              \t\tmeta l4proto != {{ tcp, udp }} accept\n\
              \t\tct mark & {mask:#010x} == {blocked:#010x} {drop}\n\
              \t\tiifname != {{ {devices} }} accept\n\
              \t\toifname != {{ {devices} }} accept\n\
              \t\ttcp flags & (fin | syn | rst | ack) == syn goto opening\n\
-             \t\tmeta mark & {mask:#010x} == {trusted:#010x} {pass}\n\
              \t\tct mark & {mask:#010x} == {trusted:#010x} {pass}\n\
              \t\tct mark & {mask:#010x} == {undecided:#010x} {pass_undecided}\n\
              \t\t{}\n\
@@ -124,6 +127,20 @@ impl Ruleset {
     }
 }
 
+/// For packets that the fast path marked: most of them, so they meet one rule of `inspect` and
+/// none of the sets. The fast path marks no first packet of a connection, but others can, such
+/// as who restores connection marks without a mask: that packet goes the usual way.
+fn vetted(text: &mut String) {
+    let _ = writeln!(
+        text,
+        "\tchain vetted {{\n\
+         \t\ttcp flags & (fin | syn | rst | ack) == syn return\n\
+         \t\tcounter accept comment \"{}\"\n\
+         \t}}",
+        Counted::PassedTrusted.name()
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::sample;
@@ -137,16 +154,21 @@ flush table inet sluice
 table inet sluice {
 	chain opening {
 		ct mark & 0x03000000 != 0x00000000 ct mark set ct mark & 0xfcffffff
+		meta mark & 0x03000000 != 0x00000000 meta mark set meta mark & 0xfcffffff
 		counter queue num 5-8 bypass comment "queued"
+	}
+	chain vetted {
+		tcp flags & (fin | syn | rst | ack) == syn return
+		counter accept comment "passed_trusted"
 	}
 	chain inspect {
 		type filter hook forward priority filter - 10; policy accept;
+		meta mark & 0x03000000 == 0x01000000 jump vetted
 		meta l4proto != { tcp, udp } accept
 		ct mark & 0x03000000 == 0x02000000 counter drop comment "dropped_blocked"
 		iifname != { "br-lan", "wan" } accept
 		oifname != { "br-lan", "wan" } accept
 		tcp flags & (fin | syn | rst | ack) == syn goto opening
-		meta mark & 0x03000000 == 0x01000000 counter accept comment "passed_trusted"
 		ct mark & 0x03000000 == 0x01000000 counter accept comment "passed_trusted"
 		ct mark & 0x03000000 == 0x03000000 counter accept comment "passed_undecided"
 		counter queue num 5-8 bypass comment "queued"

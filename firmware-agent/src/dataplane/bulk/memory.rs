@@ -1,0 +1,106 @@
+//! Whether lists fit into the memory that they may have, before any of it is taken. Pure.
+
+/// Bytes that a live address takes, whether there is one or not: the map is made for its largest
+/// number (89 measured on 64 bits, up to 45 on MIPS).
+const HOST_BYTES: u64 = 96;
+/// Bytes that a live prefix takes (137 measured on x86, up to 243 on MIPS and arm64).
+const NET_BYTES: u64 = 256;
+
+/// What the lists need beside their image.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Live {
+    /// Addresses that the map of live addresses has room for.
+    pub hosts: u32,
+    /// Prefixes of IPv6 that an image cannot hold.
+    pub nets: u32,
+}
+
+impl Live {
+    const fn bytes(self) -> u64 {
+        self.hosts as u64 * HOST_BYTES + self.nets as u64 * NET_BYTES
+    }
+}
+
+/// Lists that need more memory than they may have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "the lists need {} beside {} in force and {} of live entries, list_memory_kib allows {}",
+    Kib(*.new), Kib(*.in_force), Kib(*.live), Kib(*.cap)
+)]
+pub struct TooLarge {
+    /// Bytes of the new image.
+    pub new: u64,
+    /// Bytes of the image that stays in force until the new one is whole.
+    pub in_force: u64,
+    /// Bytes of what is not in an image.
+    pub live: u64,
+    /// Bytes that may be used.
+    pub cap: u64,
+}
+
+/// Refuses an image of `new` bytes next to one of `in_force` bytes when both and the live entries
+/// take more than `cap_kib`.
+pub fn check(new: u64, in_force: u64, live: Live, cap_kib: u32) -> Result<(), TooLarge> {
+    let cap = u64::from(cap_kib) * 1024;
+    let live = live.bytes();
+    // Without a new image there is nothing to make room for.
+    let fits = new == 0 || new.saturating_add(in_force).saturating_add(live) <= cap;
+    if fits { Ok(()) } else { Err(TooLarge { new, in_force, live, cap }) }
+}
+
+/// What lists may take on a machine with so much memory: an eighth, so that a set of 1,000,000
+/// addresses can be replaced where there are 128 MiB; 2 MiB at least, 64 MiB at most.
+#[must_use]
+pub fn default_cap_kib(total_kib: u64) -> u32 {
+    (total_kib / 8).clamp(2 << 10, 64 << 10) as u32
+}
+
+/// Bytes as KiB with separators, rounded up.
+struct Kib(u64);
+
+impl std::fmt::Display for Kib {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kib = self.0.div_ceil(1024);
+        match (kib / 1_000_000, kib / 1000 % 1000, kib % 1000) {
+            (0, 0, ones) => write!(f, "{ones} KiB"),
+            (0, thousands, ones) => write!(f, "{thousands},{ones:03} KiB"),
+            (millions, thousands, ones) => write!(f, "{millions},{thousands:03},{ones:03} KiB"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cap_counts_what_is_in_force_and_what_is_live() {
+        let live = Live { hosts: 1024, nets: 4 };
+        let kib = |kib: u64| kib * 1024;
+        // 96 KiB of addresses and 1 KiB of prefixes.
+        assert_eq!(check(kib(503), kib(400), live, 1000), Ok(()));
+        assert!(check(kib(504), kib(400), live, 1000).is_err());
+        assert!(check(kib(503), kib(401), live, 1000).is_err());
+        assert_eq!(check(0, kib(5000), live, 1), Ok(()), "taking lists away needs nothing");
+        assert!(check(u64::MAX, u64::MAX, live, u32::MAX).is_err());
+    }
+
+    #[test]
+    fn a_refusal_shows_its_arithmetic() {
+        let error = check(5012 * 1024, 4900 * 1024, Live { hosts: 1024, nets: 0 }, 8192);
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "the lists need 5,012 KiB beside 4,900 KiB in force and 96 KiB of live entries, \
+             list_memory_kib allows 8,192 KiB"
+        );
+        assert_eq!(Kib(1).to_string(), "1 KiB");
+        assert_eq!(Kib(1_002_003 * 1024).to_string(), "1,002,003 KiB");
+    }
+
+    #[test]
+    fn the_default_is_an_eighth_within_bounds() {
+        assert_eq!(default_cap_kib(118_000), 14_750, "128 MiB less what the kernel keeps");
+        assert_eq!(default_cap_kib(8_000), 2_048);
+        assert_eq!(default_cap_kib(u64::MAX), 65_536);
+    }
+}

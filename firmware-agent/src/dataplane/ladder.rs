@@ -1,0 +1,302 @@
+//! One round of attaching: each interface gets the best rung that works, and keeps what works already.
+
+use sluice_abi::attach::Attachment;
+
+use super::attach::{self, TcPrograms};
+use super::error::Error;
+use super::feature::{FeatureState, Held, Hook, State};
+use super::hardware::{self, Hardware};
+use super::pins::Mark;
+use super::plan::{InterfacePlan, TcWish, XdpWish};
+use super::programs::Programs;
+use super::topology::{Facts, Place, Target, places};
+use super::{Dataplane, device};
+use crate::kernel::choose::{TcRung, XdpRung};
+
+use std::os::fd::AsFd as _;
+
+impl Dataplane {
+    /// Attaches to interfaces that have appeared, renews what has been taken away, and removes what
+    /// is on devices that no interface names any more. Whatever works already is left alone.
+    pub fn reattach(&mut self) -> Result<Vec<FeatureState>, Error> {
+        let facts = device::facts()?;
+        let mut programs = std::mem::take(&mut self.programs);
+        let mut held = Vec::new();
+        let interfaces = self.plan.interfaces.clone();
+        let places = places(&interfaces, &facts);
+        for (interface, places) in interfaces.iter().zip(&places) {
+            held.push(match self.still_held(interface, Hook::Xdp, &places.xdp, &facts) {
+                Some(before) => before,
+                None => self.attach_shield(interface, &places.xdp, &mut programs),
+            });
+            held.push(match self.still_held(interface, Hook::Tc, &places.tc, &facts) {
+                Some(before) => before,
+                None => self.attach_fast_path(interface, &places.tc, &mut programs),
+            });
+        }
+        let keeps = |mark| held.iter().any(|held| held.marks.contains(&mark));
+        attach::detach_others(&mut self.links, &facts, |mark, ifindex| keeps((mark, ifindex)))?;
+        self.hardware.retain(|ifindex, _| keeps((Mark::Device, *ifindex)));
+        self.held = held;
+        if let Err(error) = self.fill_hardware() {
+            log::warn!("{}", error.chain());
+        }
+        Ok(self.features())
+    }
+
+    /// The feature as it was, when it works and is where it should be.
+    fn still_held(
+        &self,
+        interface: &InterfacePlan,
+        hook: Hook,
+        place: &Place,
+        facts: &Facts,
+    ) -> Option<Held> {
+        let is_it =
+            |held: &&Held| held.state.interface == interface.name && held.state.hook == hook;
+        let held = self.held.iter().find(is_it)?;
+        let Place::At(targets) = place else { return None };
+        let places: Vec<u32> = targets.iter().map(|target| target.device.ifindex).collect();
+        let held_there = |ifindex: &u32| held.marks.iter().any(|(_, at)| at == ifindex);
+        let is_right = places.iter().all(held_there)
+            && held.marks.iter().all(|(_, ifindex)| places.contains(ifindex))
+            && !held.is_stale
+            && held.mtus.as_ref().is_none_or(|mtus| *mtus == mtus_of(targets))
+            && held
+                .marks
+                .iter()
+                .all(|(mark, ifindex)| attach::is_attached(&self.links, facts, *mark, *ifindex));
+        is_right.then(|| held.clone())
+    }
+
+    fn attach_shield(
+        &mut self,
+        interface: &InterfacePlan,
+        place: &Place,
+        programs: &mut Programs,
+    ) -> Held {
+        let mut state = FeatureState::new(interface, Hook::Xdp, XdpRung::None.name());
+        if interface.xdp == XdpWish::Off {
+            return state.without_marks();
+        }
+        let targets = match place {
+            Place::At(targets) => targets,
+            Place::Within(reason) => return state.within(reason.clone()),
+            Place::Nowhere(reason) => return state.failed(reason.clone()),
+        };
+        if let Some(reason) = &self.no_shield {
+            return state.failed(reason.clone());
+        }
+        let mut worst = XdpRung::Native;
+        for target in targets {
+            let (rung, mut reasons) = match self.attach_shield_to(interface, target, programs) {
+                Ok(done) => done,
+                Err(error) => return self.as_before(state, &[Mark::Xdp], targets, &error),
+            };
+            if targets.len() > 1 {
+                for reason in &mut reasons {
+                    *reason = format!("{}: {reason}", target.device.name);
+                }
+            }
+            state.reasons.extend(reasons);
+            match rung {
+                XdpRung::None => {
+                    // All entrances or none: an interface that is half protected looks protected.
+                    // What is not held is taken away at the end of the round.
+                    state.state = State::Failed;
+                    return state.without_marks();
+                }
+                XdpRung::Generic => worst = XdpRung::Generic,
+                XdpRung::Native => {}
+            }
+        }
+        let mut marks: Vec<_> =
+            targets.iter().map(|target| (Mark::Xdp, target.device.ifindex)).collect();
+        state.rung = worst.name();
+        let wanted = worst == XdpRung::Native || interface.xdp == XdpWish::Generic;
+        state.state = if wanted { State::Active } else { State::Degraded };
+        if let Some(first) = targets.first() {
+            state.reasons.extend(programs.interpreted(attachment(interface, first), true));
+        }
+        for target in targets {
+            match self.attach_hardware(interface, target) {
+                Ok(mark) => marks.push(mark),
+                Err(reason) if interface.xdp == XdpWish::Hardware => {
+                    state.state = State::Degraded;
+                    state.reasons.insert(0, format!("hardware: {}: {reason}", target.device.name));
+                }
+                Err(reason) => state.card = Some(format!("{}: {reason}", target.device.name)),
+            }
+        }
+        let was_refused = worst != XdpRung::Native && interface.xdp != XdpWish::Generic;
+        Held { state, marks, is_stale: false, mtus: was_refused.then(|| mtus_of(targets)) }
+    }
+
+    /// A program that cannot be loaded now is no reason to take the one away that works.
+    fn as_before(
+        &self,
+        mut state: FeatureState,
+        kinds: &[Mark],
+        targets: &[Target],
+        error: &Error,
+    ) -> Held {
+        let places = targets.iter().map(|target| target.device.ifindex);
+        let marks: Vec<_> =
+            places.flat_map(|ifindex| kinds.iter().map(move |mark| (*mark, ifindex))).collect();
+        let is_there = |(mark, ifindex): &(Mark, u32)| {
+            attach::is_attached(&self.links, &Facts::default(), *mark, *ifindex)
+        };
+        if marks.is_empty() || !marks.iter().all(is_there) {
+            return state.failed(error.chain());
+        }
+        state.state = State::Degraded;
+        state.rung = "earlier program";
+        state.reasons.push(format!("the program of before goes on: {}", error.chain()));
+        // Looked at again in the next round.
+        Held { state, marks, is_stale: true, mtus: None }
+    }
+
+    fn attach_shield_to(
+        &mut self,
+        interface: &InterfacePlan,
+        target: &Target,
+        programs: &mut Programs,
+    ) -> Result<(XdpRung, Vec<String>), Error> {
+        let ifindex = target.device.ifindex;
+        let stepped_down = self.stepped_down.get(&ifindex);
+        let wish = match (stepped_down, interface.xdp) {
+            (Some(_), XdpWish::Auto | XdpWish::Hardware) => XdpWish::Generic,
+            (Some(_), XdpWish::Native) => XdpWish::Off,
+            (None, XdpWish::Hardware) => XdpWish::Auto,
+            (_, wish) => wish,
+        };
+        let attachment = attachment(interface, target);
+        let prog =
+            programs.shield(&mut self.loader, self.links.pins(), self.objects, attachment)?;
+        let (rung, mut reasons) =
+            attach::attach_xdp(prog.as_fd(), &target.device, &mut self.links, wish)?;
+        reasons.extend(stepped_down.map(|reason| format!("native: {reason}")));
+        Ok((rung, reasons))
+    }
+
+    /// Puts the reduced shield into the card behind a device, above the whole one in the kernel.
+    fn attach_hardware(
+        &mut self,
+        interface: &InterfacePlan,
+        target: &Target,
+    ) -> Result<(Mark, u32), String> {
+        let ifindex = target.device.ifindex;
+        if !matches!(interface.xdp, XdpWish::Auto | XdpWish::Hardware) {
+            return Err("not wanted".to_owned());
+        }
+        if target.link != sluice_abi::attach::Link::Ethernet {
+            return Err("its frames do not start as a card sees them".to_owned());
+        }
+        let works = hardware::is_attached(&target.device)
+            && self.hardware.get(&ifindex).is_some_and(|card| card.role() == interface.role);
+        if !works {
+            let card = Hardware::attach(self.objects.xdp_device, interface.role, &target.device)?;
+            self.hardware.insert(ifindex, card);
+        }
+        self.links.pins().remind(Mark::Device, ifindex).map_err(|error| error.chain())?;
+        Ok((Mark::Device, ifindex))
+    }
+
+    /// Gives each card the listed addresses that are worth their place there; none while the kill
+    /// switch is off.
+    pub(super) fn fill_hardware(&mut self) -> Result<(), Error> {
+        let is_on = self.settings.current().is_enabled();
+        for card in self.hardware.values_mut() {
+            let listed = match (is_on, &self.blocklist) {
+                (true, Some(_)) => hardware::listed(self.links.pins(), card.role())?,
+                _ => Vec::new(),
+            };
+            card.set(&listed)?;
+        }
+        Ok(())
+    }
+
+    /// Packets and bytes that the cards behind an interface dropped, and how many addresses they
+    /// hold; `None` when there are no such cards.
+    #[must_use]
+    pub fn in_hardware(&self, interface: &str) -> Option<(u64, u64, usize)> {
+        let held = self
+            .held
+            .iter()
+            .find(|held| held.state.interface == interface && held.state.hook == Hook::Xdp)?;
+        let cards = held.marks.iter().filter(|(mark, _)| *mark == Mark::Device);
+        cards.filter_map(|(_, ifindex)| self.hardware.get(ifindex)).fold(None, |sum, card| {
+            let (packets, bytes, held) = sum.unwrap_or_default();
+            let (more, long) = card.dropped().unwrap_or_default();
+            Some((packets + more, bytes + long, held + card.held()))
+        })
+    }
+
+    fn attach_fast_path(
+        &mut self,
+        interface: &InterfacePlan,
+        place: &Place,
+        programs: &mut Programs,
+    ) -> Held {
+        let mut state = FeatureState::new(interface, Hook::Tc, TcRung::QueueOnly.name());
+        if interface.tc == TcWish::Off {
+            return state.without_marks();
+        }
+        let targets = match place {
+            Place::At(targets) => targets,
+            Place::Within(reason) => return state.within(reason.clone()),
+            Place::Nowhere(reason) => return state.failed(reason.clone()),
+        };
+        if let Some(reason) = &self.no_fast_path {
+            return state.failed(reason.clone());
+        }
+        // Classifiers stand on the device itself.
+        let Some(target) = targets.first() else { return state.without_marks() };
+        let attachment = attachment(interface, target);
+        let attached = programs
+            .fast_path(&mut self.loader, self.links.pins(), self.objects, attachment)
+            .map(|(ingress, egress)| {
+                let programs = TcPrograms { ingress: ingress.as_fd(), egress: egress.as_fd() };
+                attach::attach_tc(programs, &target.device, &mut self.links, interface.tc)
+            });
+        let (rung, reasons) = match attached {
+            Ok(done) => done,
+            Err(error) => {
+                let kinds: &[Mark] =
+                    if self.links.pins().link(Mark::Filters, target.device.ifindex).exists() {
+                        &[Mark::Filters]
+                    } else {
+                        &[Mark::TcxIn, Mark::TcxOut]
+                    };
+                return self.as_before(state, kinds, targets, &error);
+            }
+        };
+        let ifindex = target.device.ifindex;
+        let marks: &[Mark] = match rung {
+            TcRung::Tcx => &[Mark::TcxIn, Mark::TcxOut],
+            TcRung::Clsact if self.links.pins().link(Mark::Qdisc, ifindex).exists() => {
+                &[Mark::Filters, Mark::Qdisc]
+            }
+            TcRung::Clsact => &[Mark::Filters],
+            TcRung::QueueOnly => &[],
+        };
+        let marks = marks.iter().map(|mark| (*mark, ifindex)).collect();
+        state.rung = rung.name();
+        state.state = match (rung, interface.tc) {
+            (TcRung::Tcx, _) | (TcRung::Clsact, TcWish::Clsact) => State::Active,
+            (TcRung::Clsact, _) => State::Degraded,
+            (TcRung::QueueOnly, _) => State::Failed,
+        };
+        state.reasons = reasons;
+        state.reasons.extend(programs.interpreted(attachment, false));
+        Held { state, marks, is_stale: false, mtus: None }
+    }
+}
+
+fn mtus_of(targets: &[Target]) -> Vec<u32> {
+    targets.iter().map(|target| target.device.mtu).collect()
+}
+
+const fn attachment(interface: &InterfacePlan, target: &Target) -> Attachment {
+    Attachment::new(interface.slot, interface.role, target.link)
+}

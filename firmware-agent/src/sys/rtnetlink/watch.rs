@@ -1,0 +1,116 @@
+//! Notices that devices, addresses or routes of the namespace change.
+//!
+//! Says *that* something changed; what is there now is asked, because a listener that was too slow has
+//! lost messages and a device that came and went is of no interest.
+
+use std::io::{self, ErrorKind};
+
+use nix::sys::socket::{SockProtocol, setsockopt, sockopt};
+use smol::Async;
+
+use crate::sys::netlink::{Messages, Socket};
+
+/// `RTMGRP_LINK`.
+const LINKS: u32 = 1;
+/// `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV4_ROUTE`, and the same for IPv6.
+const ADDRESSES: u32 = 0x10 | 0x40 | 0x100 | 0x400;
+/// A message about a device with all its attributes has about 2 KiB.
+const DATAGRAM_MAX: usize = 1 << 16;
+/// Datagrams looked at for one report, so that a flood of changes leaves time for other tasks.
+const DATAGRAMS: usize = 256;
+/// Room for what is not looked at yet. An overrun is a report as good as any.
+const BUFFER: usize = 1 << 17;
+
+/// What has changed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Change {
+    /// Devices came, went or are other than before.
+    pub links: bool,
+    /// Addresses or routes did.
+    pub addresses: bool,
+}
+
+impl Change {
+    const ALL: Self = Self { links: true, addresses: true };
+
+    fn take(&mut self, datagram: &[u8]) {
+        for message in Messages::new(datagram) {
+            match message.kind {
+                libc::RTM_NEWLINK | libc::RTM_DELLINK => self.links = true,
+                libc::RTM_NEWADDR | libc::RTM_DELADDR | libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
+                    self.addresses = true;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A listener in the calling thread's namespace.
+#[derive(Debug)]
+pub struct Watch {
+    socket: Async<Socket>,
+    buffer: Box<[u8]>,
+}
+
+impl Watch {
+    /// Starts to listen.
+    pub fn open() -> io::Result<Self> {
+        let socket = Socket::open(SockProtocol::NetlinkRoute, LINKS | ADDRESSES)?;
+        setsockopt(&socket, sockopt::RcvBuf, &BUFFER)?;
+        Ok(Self { socket: Async::new(socket)?, buffer: vec![0; DATAGRAM_MAX].into() })
+    }
+
+    /// Waits until something changes.
+    pub async fn changed(&mut self) -> io::Result<Change> {
+        loop {
+            self.socket.readable().await?;
+            let change = self.drain()?;
+            if change != Change::default() {
+                return Ok(change);
+            }
+        }
+    }
+
+    /// What has changed meanwhile, without waiting.
+    pub fn drain(&mut self) -> io::Result<Change> {
+        let mut change = Change::default();
+        for _ in 0..DATAGRAMS {
+            match self.socket.get_ref().receive(&mut self.buffer) {
+                Ok(datagram) => change.take(datagram),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error)
+                    if error.raw_os_error() == Some(libc::ENOBUFS)
+                        || error.kind() == ErrorKind::FileTooLarge =>
+                {
+                    change = Change::ALL;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(change)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::netlink::Builder;
+
+    #[test]
+    fn messages_are_told_apart_by_what_they_are_about() {
+        let change = |kinds: &[u16]| {
+            let mut builder = Builder::default();
+            for kind in kinds {
+                builder.message(*kind, 0, 0, &[0; 16]);
+            }
+            let mut change = Change::default();
+            change.take(builder.bytes());
+            (change.links, change.addresses)
+        };
+        assert_eq!(change(&[libc::RTM_DELLINK]), (true, false));
+        assert_eq!(change(&[libc::RTM_NEWADDR]), (false, true));
+        assert_eq!(change(&[libc::RTM_NEWROUTE, libc::RTM_NEWLINK]), (true, true));
+        assert_eq!(change(&[libc::RTM_NEWQDISC]), (false, false));
+    }
+}
