@@ -23,6 +23,7 @@ const ENDS_MAX: usize = (KNOWN_SETS as usize) * KNOWN_WAYS;
 
 /// When an end was last seen, by what it did; 0 is never.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_field_names, reason = "seconds of the clock, as everywhere")]
 struct End {
     /// Took part in a connection.
     known_s: u32,
@@ -119,8 +120,11 @@ impl Evidence {
         if addr.is_v4() {
             return addr;
         }
-        let ([a, b, c, d], [e, f, g, h]) = (addr.words(), self.mask_v6);
-        Addr::v6([a & e, b & f, c & g, d & h])
+        let mut words = addr.words();
+        for (word, mask) in words.iter_mut().zip(self.mask_v6) {
+            *word &= mask;
+        }
+        Addr::v6(words)
     }
 }
 
