@@ -10,4 +10,5 @@ pub mod memory;
 pub mod netlink;
 pub mod nfnetlink;
 pub mod peer;
+pub mod priority;
 pub mod rtnetlink;

@@ -17,6 +17,7 @@ use nix::unistd::{gettid, pipe2};
 
 use super::{Offload, Wish};
 use crate::netfilter::watch::Watch;
+use crate::sys::priority::set_nice;
 
 /// Least time between two looks. The first is at once.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -24,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Guards that follow each other within this time are somebody's answer to ours.
 const QUARREL: Duration = Duration::from_secs(1);
+/// A look takes a millisecond, and what is handed over before it goes unseen.
+const NICE: i32 = -10;
 /// The thread's name, which the kernel gives as the author of a change.
 const NAME: &str = "sluice-offload";
 /// The thread's stack: netlink messages are on the heap.
@@ -89,6 +92,8 @@ impl Guard {
         let shared = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new().name(NAME.to_owned()).stack_size(STACK);
         self.thread = Some(thread.spawn(move || {
+            // Refused in some containers; then it takes its turn like others.
+            let _refused = set_nice(NICE);
             if let Err(error) = keep(&shared, watch, &ending) {
                 log::warn!("listen for changes of the firewall: {error}");
             }

@@ -90,6 +90,9 @@ pub struct Seen {
 /// Keeps the rules as they are wished.
 #[derive(Debug, Default)]
 pub struct Offload {
+    /// Kept open: closing such a socket waits, with the lock of all rules held, for what earlier
+    /// transactions removed to be freed.
+    kernel: Option<Kernel>,
     seen: Seen,
     guards: u64,
     /// Of the last look that failed.
@@ -134,13 +137,29 @@ impl Offload {
         self.try_look(wish, true)
     }
 
-    fn try_look(&mut self, wish: Wish, mut renew: bool) -> Result<usize, OffloadError> {
-        let mut kernel = Kernel::open()?;
+    fn try_look(&mut self, wish: Wish, renew: bool) -> Result<usize, OffloadError> {
+        let mut kernel = match self.kernel.take() {
+            Some(kernel) => kernel,
+            None => Kernel::open()?,
+        };
+        let looked = self.look_with(&mut kernel, wish, renew);
+        if looked.is_ok() {
+            self.kernel = Some(kernel);
+        }
+        looked
+    }
+
+    fn look_with(
+        &mut self,
+        kernel: &mut Kernel,
+        wish: Wish,
+        mut renew: bool,
+    ) -> Result<usize, OffloadError> {
         let mut changed = 0;
         let mut empty = true;
         let mut obstacle = None;
         for _ in 0..ATTEMPTS {
-            let state = match read(&mut kernel) {
+            let state = match read(kernel) {
                 // A kernel or a namespace without `nf_tables`.
                 Err(error) if is_absent(&error) => State::default(),
                 state => state?,
