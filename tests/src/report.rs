@@ -33,6 +33,8 @@ pub struct Status {
     pub flows: FlowMap,
     /// Blocklists.
     pub lists: Vec<List>,
+    /// Strangers.
+    pub ddos: Ddos,
     /// Their image.
     #[serde(default)]
     pub list_image: ListImage,
@@ -62,6 +64,54 @@ pub struct Offload {
     pub guards: u64,
     /// What does not see offloaded packets.
     pub blind: Vec<String>,
+}
+
+/// Strangers.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Ddos {
+    /// Destinations that get too much.
+    pub victims: Vec<Offender>,
+    /// Sources that send too much.
+    pub offenders: Vec<Offender>,
+    /// Blocked for a time.
+    pub blocked: Vec<Blocked>,
+    /// Sources that try ports.
+    pub scanners: Vec<Scanner>,
+    /// Ends that completed a handshake.
+    pub known: u64,
+}
+
+/// An address over a rate.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Offender {
+    /// Source or destination.
+    pub address: IpAddr,
+    /// Which rate.
+    pub reason: String,
+    /// Packets dropped.
+    pub packets: u64,
+}
+
+/// A source that is blocked for a time.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Blocked {
+    /// Address or prefix.
+    pub entry: String,
+    /// The rate that it was over.
+    pub reason: String,
+    /// Seconds that are left.
+    pub left_s: u64,
+}
+
+/// A source that tries ports.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Scanner {
+    /// The source.
+    pub address: IpAddr,
+    /// Ports that it tried.
+    pub ports: Vec<u16>,
+    /// Notices about it.
+    pub notices: u32,
 }
 
 /// A ladder.

@@ -408,3 +408,81 @@ fn a_flow_that_its_first_packet_decides_gets_its_other_key() {
     let flow = agent.flows().unwrap().into_iter().find(|now| now.sport == flow.sport).unwrap();
     assert!(flow.reply_packets >= 20 && flow.original_packets >= 20, "{flow:?}");
 }
+
+/// R23: where the map of blocked flows is full, one more is blocked all the same, and that is said.
+#[test]
+fn a_blocked_flow_without_room_is_blocked_by_its_connection_and_counted() {
+    const ROOM: usize = 64;
+    const FLOWS: usize = ROOM + 8;
+    if without_root() {
+        return;
+    }
+    let setup = with_rule(Setup::default(), "block", "ads.test", &[]).main("held_flows", ROOM);
+    let world = Router::new(Build::default()).unwrap();
+    let agent = Agent::start(&world, setup).unwrap();
+    let echo = TcpService::echo(&world.server, world.server.v4.into(), 443).unwrap();
+    let hello = sluice_tests::hello::client_hello("ads.test", 0);
+    let mut streams: Vec<_> =
+        (0..FLOWS).map(|_| connect(world.client(), echo.address()).unwrap()).collect();
+    for stream in &mut streams {
+        stream.write_all(&hello).unwrap();
+    }
+    let status = agent
+        .wait_for_status("all were decided", LIMIT, |status| {
+            let flows = &status.flows;
+            (flows.held as usize == ROOM && flows.held_refused as usize >= FLOWS - ROOM)
+                .then(|| status.clone())
+        })
+        .unwrap();
+    assert_eq!(agent.flows().unwrap().len(), ROOM, "{status:#?}");
+    for stream in &mut streams {
+        stream.write_all(b"more").unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(40))).unwrap();
+        assert!(stream.read(&mut [0; 16]).is_err(), "something came back");
+    }
+    // Repeated hellos of the others are dropped by the mark of their connections.
+    wait::until_true("rules dropped them", LIMIT, || {
+        agent.status().unwrap().netfilter.counters.get("dropped_blocked").is_some_and(|n| *n > 0)
+    })
+    .unwrap();
+}
+
+/// R125: what is said about a name holds at once for flows that are known by it, both ways.
+#[test]
+fn a_live_flow_gets_what_new_rules_say() {
+    if without_root() {
+        return;
+    }
+    let world = Router::new(Build::default()).unwrap();
+    let mut agent = Agent::start(&world, Setup::default()).unwrap();
+    let echo = TcpService::echo(&world.server, world.server.v4.into(), 443).unwrap();
+    let mut stream = connect(world.client(), echo.address()).unwrap();
+    let hello = sluice_tests::hello::client_hello("slow.test", 0);
+    assert_eq!(round_trip(&mut stream, &hello, hello.len()).unwrap(), hello);
+    let port = stream.local_addr().unwrap().port();
+    let filter = format!("-p tcp --dport 443 --sport {port}");
+    let limit = [("kbit", "8000")];
+    let limited = with_rule(Setup::default(), "limit", "slow.test", &limit);
+    let faster = with_rule(Setup::default(), "limit", "slow.test", &[("kbit", "80000")]);
+    for (setup, verdict, mark) in [
+        (None, "trusted", 0x1000_0000),
+        (Some(limited), "limited", MARK_UNDECIDED),
+        (Some(faster), "limited", MARK_UNDECIDED),
+        (Some(Setup::default()), "trusted", 0x1000_0000),
+    ] {
+        if let Some(setup) = setup {
+            agent.reload(&setup).unwrap();
+        }
+        wait::until_true(verdict, LIMIT, || {
+            let flows = agent.flows().unwrap();
+            let flow = flows.iter().find(|flow| flow.sport == port).unwrap();
+            let connections = observe::connections(&world.netns, &filter).unwrap();
+            flow.verdict == verdict && connections[0].mark == mark
+        })
+        .unwrap();
+        let counter = if verdict == "limited" { "tc_limited" } else { "tc_trusted" };
+        let before = counted(&agent, counter);
+        assert_eq!(round_trip(&mut stream, &[7; 1000], 1000).unwrap(), [7; 1000]);
+        assert!(counted(&agent, counter) >= before + 2, "{verdict}");
+    }
+}

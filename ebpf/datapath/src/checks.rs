@@ -9,11 +9,12 @@ use sluice_abi::limits::Limits;
 use sluice_abi::reason::DropReason;
 use sluice_abi::shield::Rate;
 
-use crate::parse::{ACK, FIN, Headers, ICMP, ICMP_V6, Ports, RST, SYN, TCP, UDP};
+use crate::parse::{ACK, FIN, ICMP, ICMP_V6, Ports, RST, SYN, Sink};
 use crate::sources::Class;
 
-/// What checks and rates need to know about a packet.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What checks and rates need to know about a packet. What is left of an earlier packet in the same
+/// memory is never looked at: ports count only where `kind` says that there are some.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[repr(C)]
 pub struct Brief {
     /// Source address.
@@ -22,7 +23,7 @@ pub struct Brief {
     pub dst: Addr,
     /// [`Brief::V4`] and the bits below it; the TCP flags from bit 8 on.
     kind: u32,
-    /// Source port, network byte order; 0 when there is none.
+    /// Source port, network byte order, of TCP and UDP.
     pub sport: u16,
     /// Destination port, the same.
     pub dport: u16,
@@ -34,26 +35,6 @@ impl Brief {
     const UDP: u32 = 1 << 2;
     const ICMP: u32 = 1 << 3;
     const FLAGS: u32 = 8;
-
-    /// Of the headers of a packet.
-    #[inline(always)]
-    #[must_use]
-    pub const fn new(headers: &Headers) -> Self {
-        let mut kind = if headers.src.is_v4() && headers.dst.is_v4() { Self::V4 } else { 0 };
-        match (headers.proto, headers.ports) {
-            (TCP, Ports::Known) => kind |= Self::TCP | (headers.tcp_flags as u32) << Self::FLAGS,
-            (UDP, Ports::Known) => kind |= Self::UDP,
-            (ICMP | ICMP_V6, _) => kind |= Self::ICMP,
-            _ => {}
-        }
-        Self {
-            src: headers.src,
-            dst: headers.dst,
-            kind,
-            sport: headers.sport,
-            dport: headers.dport,
-        }
-    }
 
     /// Whether both ends have IPv4 addresses.
     #[inline(always)]
@@ -87,6 +68,37 @@ impl Brief {
         } else {
             u32::from_be(self.dst.words()[0]) >> 24 == 0xff
         }
+    }
+}
+
+impl Sink for Brief {
+    #[inline(always)]
+    fn v4(&mut self, src: u32, dst: u32, _l3: usize) {
+        (self.src, self.dst, self.kind) = (Addr::v4(src), Addr::v4(dst), Self::V4);
+    }
+
+    #[inline(always)]
+    fn v6(&mut self, src: [u32; 4], dst: [u32; 4], _l3: usize) {
+        (self.src, self.dst, self.kind) = (Addr::v6(src), Addr::v6(dst), 0);
+    }
+
+    #[inline(always)]
+    fn transport(&mut self, proto: u8, _ports: Ports, _l4: usize) {
+        if matches!(proto, ICMP | ICMP_V6) {
+            self.kind |= Self::ICMP;
+        }
+    }
+
+    #[inline(always)]
+    fn tcp(&mut self, sport: u16, dport: u16, flags: u8, _payload: usize) {
+        (self.sport, self.dport) = (sport, dport);
+        self.kind |= Self::TCP | u32::from(flags) << Self::FLAGS;
+    }
+
+    #[inline(always)]
+    fn udp(&mut self, sport: u16, dport: u16, _payload: usize) {
+        (self.sport, self.dport) = (sport, dport);
+        self.kind |= Self::UDP;
     }
 }
 

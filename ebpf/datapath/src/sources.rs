@@ -109,36 +109,85 @@ pub const fn place(addr: &Addr, class: u32, mask_v6: &[u32; 4], key: u32) -> Pla
     Id::new(addr, addr.is_v4(), mask_v6).place(class, key)
 }
 
-/// Takes a token of the source with `tag`.
-#[inline(always)]
-pub fn take(set: &mut BucketSet, tag: u32, now_ms: u32, rate: Rate, pace: Pace) -> (bool, Change) {
-    let mut chosen = 0;
-    let mut quiet = 0;
-    let mut change = Change::Evicted;
-    // Counted down, so that of several candidates the first way is taken.
-    for index in (0..4).rev() {
-        let way = &set.ways[index];
-        if way.tag == tag {
-            chosen = index;
-            change = Change::Known;
-            break;
+/// The way of a set that is for the source with `tag`, and how the table changes by that: index and
+/// [`Change`] in one word, so that a program can keep it where its verifier forgets which way it was.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Chosen(u32);
+
+impl Chosen {
+    const NEW: u32 = 1 << 2;
+    const EVICTED: u32 = 1 << 3;
+
+    /// Looks for the tag, a free way, or the way that was quiet longest.
+    #[inline(always)]
+    #[must_use]
+    pub fn find(set: &BucketSet, tag: u32, now_ms: u32) -> Self {
+        let (mut chosen, mut quiet) = (0, 0);
+        // Counted down, so that of several candidates the first way is taken.
+        for index in (0..4).rev() {
+            let way = &set.ways[index];
+            if way.tag == tag {
+                return Self(index as u32);
+            }
+            let (since, change) = if way.tag == 0 {
+                (u32::MAX, Self::NEW)
+            } else {
+                (now_ms.wrapping_sub(way.stamp_ms) & 0x7fff_ffff, Self::EVICTED)
+            };
+            if since >= quiet {
+                quiet = since;
+                chosen = index as u32 | change;
+            }
         }
-        let since =
-            if way.tag == 0 { u32::MAX } else { now_ms.wrapping_sub(way.stamp_ms) & 0x7fff_ffff };
-        if since >= quiet {
-            quiet = since;
-            chosen = index;
-            change = if way.tag == 0 { Change::New } else { Change::Evicted };
+        Self(chosen)
+    }
+
+    /// The word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(self) -> u32 {
+        self.0
+    }
+
+    /// From the word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_word(word: u32) -> Self {
+        Self(word)
+    }
+
+    /// How the table changes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn change(self) -> Change {
+        if self.0 & (Self::NEW | Self::EVICTED) == 0 {
+            Change::Known
+        } else if self.0 & Self::NEW != 0 {
+            Change::New
+        } else {
+            Change::Evicted
         }
     }
-    let way = &mut set.ways[chosen & 3];
-    let mut bucket = match change {
-        Change::Known => Bucket { level: way.level, stamp_ms: way.stamp_ms },
-        Change::New | Change::Evicted => Bucket::full(now_ms, rate, pace),
-    };
-    let granted = bucket.take(now_ms, rate, pace);
-    *way = Way::new(tag, bucket.level, bucket.stamp_ms);
-    (granted, change)
+
+    /// Takes a token of the source with `tag`.
+    #[inline(always)]
+    pub const fn take(
+        self,
+        set: &mut BucketSet,
+        tag: u32,
+        now_ms: u32,
+        rate: Rate,
+        pace: Pace,
+    ) -> bool {
+        let way = &mut set.ways[(self.0 & 3) as usize];
+        let mut bucket = match self.change() {
+            Change::Known => Bucket { level: way.level, stamp_ms: way.stamp_ms },
+            Change::New | Change::Evicted => Bucket::full(now_ms, rate, pace),
+        };
+        let granted = bucket.take(now_ms, rate, pace);
+        *way = Way::new(tag, bucket.level, bucket.stamp_ms);
+        granted
+    }
 }
 
 #[inline(always)]
@@ -160,6 +209,11 @@ mod tests {
 
     fn addr(text: &str) -> Addr {
         text.parse::<IpAddr>().unwrap().into()
+    }
+
+    fn take(set: &mut BucketSet, tag: u32, now_ms: u32, rate: Rate, pace: Pace) -> (bool, Change) {
+        let chosen = Chosen::from_word(Chosen::find(set, tag, now_ms).word());
+        (chosen.take(set, tag, now_ms, rate, pace), chosen.change())
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Checks and rates of the shield: the maps and the clock around `datapath`'s decisions.
 
+use core::cell::UnsafeCell;
+
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
@@ -15,7 +17,7 @@ use sluice_abi::shield::{BucketSet, Rate};
 use sluice_datapath::bucket::Pace;
 use sluice_datapath::checks::{self, Brief, Counted};
 use sluice_datapath::scan;
-use sluice_datapath::sources::{self, Change, Class, Id, Place, WHOLE};
+use sluice_datapath::sources::{Change, Chosen, Class, Id, Place, WHOLE};
 
 use crate::counters::count;
 
@@ -39,9 +41,34 @@ pub static KNOWN: Array<KnownSet> = Array::pinned(KNOWN_SETS, 0);
 #[map]
 pub static OWN: HashMap<Addr, u32> = HashMap::pinned(OWN_MAX, 0);
 
+/// What a program keeps about the packet that it is looking at, one per CPU. In memory of which the
+/// verifier remembers nothing all ways to a value become one, and what follows is walked once.
+pub struct Memory {
+    /// The packet.
+    pub brief: Brief,
+    hidden: UnsafeCell<u32>,
+}
+
+// SAFETY: each CPU has a copy of its own.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// The same value, of which the verifier knows nothing.
+    #[inline(always)]
+    fn forget(&self, value: u32) -> u32 {
+        let hidden = self.hidden.get();
+        // SAFETY: the memory belongs to this CPU, and nothing else runs on it meanwhile.
+        unsafe {
+            hidden.write_volatile(value);
+            hidden.read_volatile()
+        }
+    }
+}
+
 /// What to count a packet from outside as, when something speaks against it. Cheapest first.
 #[inline(always)]
-pub fn objection(brief: &Brief, settings: &Settings, slot: u32, sets: u32) -> Option<Counter> {
+pub fn objection(memory: &Memory, settings: &Settings, slot: u32, sets: u32) -> Option<Counter> {
+    let brief = &memory.brief;
     let limits = &settings.limits;
     let on = limits.checks;
     if on == 0 || on & Limits::MULTICAST_EXEMPT != 0 && brief.is_to_group() {
@@ -59,7 +86,7 @@ pub fn objection(brief: &Brief, settings: &Settings, slot: u32, sets: u32) -> Op
         return None;
     }
     let source = Id::new(&brief.src, brief.is_v4(), &limits.source_mask_v6);
-    let side = Side { key: settings.hash_key, now_ms: now_ms(limits), slot, sets };
+    let side = Side { memory, key: settings.hash_key, now_ms: now_ms(limits), slot, sets };
     if on & Limits::SCANS != 0 && brief.is_syn() {
         side.note_port(brief, source);
     }
@@ -103,7 +130,8 @@ fn now_ms(limits: &Limits) -> u32 {
 }
 
 /// What all rates of one packet need.
-struct Side {
+struct Side<'a> {
+    memory: &'a Memory,
     key: u32,
     now_ms: u32,
     slot: u32,
@@ -111,11 +139,11 @@ struct Side {
     sets: u32,
 }
 
-impl Side {
+impl Side<'_> {
     #[inline(always)]
-    fn of_source(&self, addr: &Addr, id: Id, by: Counted, clock: Pace) -> Option<Counter> {
+    fn of_source(&self, addr: &Addr, id: Id, by: Counted, per: Pace) -> Option<Counter> {
         let place = id.place(by.class, self.key);
-        let (granted, change) = self.take(place, by.rate, clock);
+        let (granted, change) = self.take(place, by.rate, per);
         match change {
             Change::Known => {}
             Change::New => count(self.slot, Counter::SourceNew),
@@ -145,13 +173,16 @@ impl Side {
     }
 
     #[inline(always)]
-    fn take(&self, place: Place, rate: Rate, clock: Pace) -> (bool, Change) {
+    fn take(&self, place: Place, rate: Rate, per: Pace) -> (bool, Change) {
         let Some(set) = BUCKETS.get_ptr_mut(place.set & self.sets) else {
             return (true, Change::Known);
         };
         // SAFETY: the set outlives the program. Other CPUs may write it at the same time: words
         // are not torn, and a lost update costs one token.
-        sources::take(unsafe { &mut *set }, place.tag, self.now_ms, rate, clock)
+        let set = unsafe { &mut *set };
+        let chosen = Chosen::find(set, place.tag, self.now_ms);
+        let chosen = Chosen::from_word(self.memory.forget(chosen.word()));
+        (chosen.take(set, place.tag, self.now_ms, rate, per), chosen.change())
     }
 
     #[inline(always)]

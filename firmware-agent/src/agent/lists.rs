@@ -198,7 +198,8 @@ fn warnings(shown: &[(u32, LeftOut)], left_out: u32, plan: &Plan) -> Vec<String>
     shown.chain(rest).collect()
 }
 
-fn own(management: &[Net]) -> Result<Vec<Own>, RequestError> {
+/// What is never blocked: the router's addresses and those that it cannot do without.
+pub(super) fn own(management: &[Net]) -> Result<Vec<Own>, RequestError> {
     let name_servers: Vec<IpAddr> = RESOLV
         .iter()
         .filter_map(|file| std::fs::read_to_string(file).ok())

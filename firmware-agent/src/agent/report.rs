@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use sluice_abi::ABI_VERSION;
 use sluice_abi::flow::{Direction, FlowKey};
+use sluice_abi::names::{LIST_AUTOMATIC, LIST_MANUAL};
 use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::TCP;
 
@@ -63,6 +64,7 @@ impl State {
                 reinspected: self.inspector.totals.reinspected,
             },
             lists: self.lists(now_ns),
+            ddos: self.strangers.report(),
             list_image: self.list_image(),
             offload: self.offload(),
         }
@@ -94,6 +96,7 @@ impl State {
                 reasons: dataplane.notes().to_vec(),
             });
         }
+        features.extend(self.strangers.feature(&self.plan));
         let (state, rung) = match &self.backend {
             _ if !self.plan.enabled => (Health::Off, "none"),
             None => (Health::Failed, "none"),
@@ -310,7 +313,11 @@ impl State {
     fn list_cause(&self, number: u32, entry: String, now_ns: u64) -> Cause {
         let hits = self.dataplane.as_ref().and_then(|dataplane| dataplane.hits.as_ref());
         let hits = hits.and_then(|hits| hits.of(number).ok()).unwrap_or_default();
-        let name = self.plan.lists.get(number as usize).map(|list| list.name.to_string());
+        let name = match number {
+            LIST_AUTOMATIC => Some("(automatic)".to_owned()),
+            LIST_MANUAL => Some("(by hand)".to_owned()),
+            number => self.plan.lists.get(number as usize).map(|list| list.name.to_string()),
+        };
         Cause {
             hook: "xdp".to_owned(),
             action: "drop".to_owned(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use smol::{LocalExecutor, Timer, future};
 
+use super::ddos::Strangers;
 use super::inspector::{Inspector, Policy, Room, Rule};
 use super::lists::Lists;
 use super::signals::{Signals, Wish};
@@ -37,6 +38,9 @@ const RULES_PAUSE: Duration = Duration::from_millis(200);
 const LINKS_SETTLE: Duration = Duration::from_millis(50);
 /// Least time between two looks at devices and addresses.
 const LINKS_PAUSE: Duration = Duration::from_millis(400);
+
+/// Time between two looks at what the shield noted.
+const STRANGERS_PAUSE: Duration = Duration::from_secs(1);
 
 /// A configuration that needs everything brought up anew.
 pub(super) struct Anew {
@@ -68,6 +72,7 @@ pub(super) struct State {
     pub(super) file: PathBuf,
     pub(super) warnings: Vec<String>,
     pub(super) lists: Lists,
+    pub(super) strangers: Strangers,
     /// Mistakes of the file that was refused last; empty when the file is in force.
     pub(super) mistakes: Vec<String>,
     pub(super) started_ns: u64,
@@ -139,12 +144,14 @@ impl Running {
         let room = room(&plan, dataplane.as_ref().map(Dataplane::sizes));
         let inspector =
             Inspector::new(engine(&plan), room, rules(&plan), policy(&plan), conntrack, random());
+        let strangers = Strangers::new(&plan);
         let state = State {
             plan,
             generation,
             file: file.to_owned(),
             warnings,
             lists: Lists::default(),
+            strangers,
             mistakes: Vec::new(),
             started_ns,
             ready_ns: 0,
@@ -178,6 +185,7 @@ impl Running {
             if let Err(error) = state.lists.set(&mut dataplane, &state.plan) {
                 state.lists.refuse(&error);
             }
+            state.strangers.look_around(&mut dataplane, &state.plan);
             let attached = dataplane.reattach();
             state.dataplane = Some(dataplane);
             if let Err(error) = attached {
@@ -242,7 +250,8 @@ impl Running {
             }
         };
         let anew = async { self.restart.1.recv().await.map_or(Next::Stop, Next::Restart) };
-        let sweep = self.sweep();
+        let watch = self.watch_strangers();
+        let sweep = future::or(self.sweep(), watch);
         future::or(
             future::or(future::or(outside, anew), future::or(queue, control)),
             future::or(future::or(rules, links), sweep),
@@ -273,9 +282,23 @@ impl Running {
             state.empty_offload();
             state.look_after_interfaces();
             state.look_after_lists();
+            state.look_around();
             state.restore_rules();
             state.look_after_offload();
             state.look_after_flowtable();
+        }
+    }
+
+    async fn watch_strangers(&self) -> Next {
+        loop {
+            Timer::after(STRANGERS_PAUSE).await;
+            let mut state = self.state.borrow_mut();
+            let State { strangers, dataplane, plan, .. } = &mut *state;
+            if let Some(dataplane) = dataplane
+                && plan.enabled
+            {
+                strangers.look(dataplane, plan);
+            }
         }
     }
 
@@ -306,6 +329,7 @@ impl Running {
                 }
                 // The other end of a link counts as well, and goes with it.
                 state.look_after_lists();
+                state.look_around();
             }
             Timer::after(LINKS_PAUSE).await;
         }
@@ -495,6 +519,13 @@ impl State {
         }
     }
 
+    /// Tells the shield what other addresses of the router mean for strangers.
+    fn look_around(&mut self) {
+        if let Some(dataplane) = &mut self.dataplane {
+            self.strangers.look_around(dataplane, &self.plan);
+        }
+    }
+
     /// Leaves other entries out when the router has got other addresses.
     fn look_after_lists(&mut self) {
         if let Some(dataplane) = &mut self.dataplane
@@ -546,6 +577,7 @@ impl State {
         let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
         inspector.set_rules(clock::monotonic_ns(), domains, rules(&plan), policy(&plan), flows);
         self.plan = plan;
+        self.look_around();
         self.look_after_offload();
         self.look_after_flowtable();
         self.empty_offload();

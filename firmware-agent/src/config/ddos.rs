@@ -125,7 +125,7 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
         OptionSpec::new("block_max", number(1, 4096), "256",
             "Most addresses that are blocked so at once."),
         OptionSpec::list("never_block", Kind::Net, Fallback::Empty,
-            "Addresses and prefixes that are never blocked so, beside this router's, its gateways and name servers, everything on the lan and the allowlists."),
+            "Addresses and prefixes that are never blocked so, beside this router's, its gateways and name servers, option management, everything on the lan and the allowlists."),
     ],
 };
 

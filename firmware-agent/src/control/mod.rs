@@ -3,6 +3,7 @@
 //! Does not know what the answers mean: `agent` gives them.
 
 pub mod client;
+pub mod ddos;
 pub mod report;
 pub mod server;
 mod socket;

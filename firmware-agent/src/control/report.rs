@@ -194,6 +194,9 @@ pub struct Status {
     pub flows: FlowMap,
     /// Blocklists.
     pub lists: Vec<List>,
+    /// Strangers.
+    #[serde(default)]
+    pub ddos: super::ddos::Ddos,
     /// Their image.
     #[serde(default)]
     pub list_image: ListImage,

@@ -262,13 +262,15 @@ impl Dataplane {
         self.loader.sizes()
     }
 
-    /// Frames that the devices behind an interface's shield received.
+    /// Frames that the devices behind an interface's shield received and did not drop in their cards.
     #[must_use]
     pub fn received(&self, interface: &str) -> u64 {
         let shielded = self.shielded(interface);
         let devices = rtnetlink::devices().unwrap_or_default();
         let behind = devices.iter().filter(|device| shielded.contains(&device.ifindex));
-        behind.fold(0, |sum, device| sum.saturating_add(device.rx_packets))
+        let received: u64 = behind.fold(0, |sum, device| sum.saturating_add(device.rx_packets));
+        let (dropped, ..) = self.in_hardware(interface).unwrap_or_default();
+        received.saturating_sub(dropped)
     }
 
     /// Devices that the shield of an interface is on.

@@ -16,6 +16,8 @@ const SUBSYSTEM: u16 = 1 << 8;
 const NEW: u16 = SUBSYSTEM;
 const GET: u16 = SUBSYSTEM | 1;
 const DELETE: u16 = SUBSYSTEM | 2;
+/// Flags of a request for a list.
+const DUMP: u16 = 0x300;
 
 /// Bytes of `struct nfgenmsg`.
 const FAMILY_HEADER: usize = 4;
@@ -219,6 +221,21 @@ impl Conntrack {
             Err(error) if error.errno() == Some(libc::ENOENT) => Ok(false),
             Err(error) => Err(ConntrackError::new("mark a connection", error)),
         }
+    }
+
+    /// Every connection that there is, up to some ten thousands: what has no ports is left out.
+    pub fn each(&mut self, mut each: impl FnMut(&Connection)) -> Result<(), ConntrackError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.builder.clear();
+        let header = [libc::AF_UNSPEC as u8, 0, 0, 0];
+        self.builder.message(GET, flag::REQUEST | DUMP, self.sequence, &header);
+        let Self { socket, builder, buffer, sequence } = self;
+        let asked = socket.request(builder.bytes(), *sequence, buffer, |message| {
+            if let Some(connection) = read(&message) {
+                each(&connection);
+            }
+        });
+        asked.map_err(|error| ConntrackError::new("list connections", error))
     }
 
     fn get(&mut self, tuple: &Tuple) -> Result<Option<Connection>, ConntrackError> {

@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
 use std::error::Error;
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use sluice::config::MarkMask;
@@ -190,5 +191,5 @@ fn timed(
 /// Nanoseconds that this thread has run.
 fn thread_time() -> Outcome<u64> {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
-    Ok(time.tv_sec().unsigned_abs() * 1_000_000_000 + time.tv_nsec().unsigned_abs())
+    Ok(Duration::from(time).as_nanos() as u64)
 }

@@ -71,8 +71,8 @@ pub(crate) fn test(tally: &mut Tally) -> Result<()> {
     boot(&Options::default(), tally)
 }
 
-/// Prepares the cells one after the other, since apt and cargo have locks, and boots them at once: each keeps
-/// about one core busy. All are run to their end before a failure of one is told.
+/// Prepares the cells one after the other, since apt and cargo have locks, and boots as many at once as
+/// there are cores. All are run to their end before a failure of one is told.
 fn boot(options: &Options, tally: &mut Tally) -> Result<()> {
     let matrix = Matrix::read()?;
     let agent = agent::host()?;
@@ -94,13 +94,18 @@ fn boot(options: &Options, tally: &mut Tally) -> Result<()> {
         };
         machines.push((cell, kernel, archive));
     }
-    let outcomes = std::thread::scope(|scope| {
-        let running: Vec<_> = machines
-            .iter()
-            .map(|(cell, kernel, archive)| scope.spawn(|| machine::run(cell, kernel, archive)))
-            .collect();
-        running.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
-    });
+    // Each keeps about one core busy, and has a time limit.
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut outcomes = Vec::new();
+    for some in machines.chunks(at_once) {
+        outcomes.extend(std::thread::scope(|scope| {
+            let running: Vec<_> = some
+                .iter()
+                .map(|(cell, kernel, archive)| scope.spawn(|| machine::run(cell, kernel, archive)))
+                .collect();
+            running.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+        }));
+    }
     let mut faults = Vec::new();
     for ((cell, ..), outcome) in machines.iter().zip(outcomes) {
         match outcome {

@@ -1,6 +1,6 @@
 //! Ethernet, VLAN tags, PPPoE.
 
-use super::{Headers, NotIp, ipv4, ipv6};
+use super::{NotIp, Sink, ipv4, ipv6};
 use crate::packet::Packet;
 
 const IPV4: u16 = 0x0800_u16.to_be();
@@ -16,11 +16,15 @@ const VLAN_DEPTH: usize = 2;
 
 /// Reads the headers behind the ethertype at `offset`.
 #[inline(always)]
-pub(super) fn headers<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<Headers, NotIp> {
+pub(super) fn read<P: Packet + ?Sized, S: Sink>(
+    packet: &P,
+    offset: usize,
+    sink: &mut S,
+) -> Result<(), NotIp> {
     let (protocol, l3) = skip_tags(packet, offset)?;
     match protocol {
-        IPV4 => ipv4::headers(packet, l3),
-        IPV6 => ipv6::headers(packet, l3),
+        IPV4 => ipv4::read(packet, l3, sink),
+        IPV6 => ipv6::read(packet, l3, sink),
         _ => Err(NotIp::Other),
     }
 }

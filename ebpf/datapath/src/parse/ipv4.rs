@@ -1,9 +1,8 @@
 //! IPv4 (RFC 791).
 
 use bytemuck::{Pod, Zeroable};
-use sluice_abi::flow::Addr;
 
-use super::{Headers, NotIp, Ports, ports};
+use super::{NotIp, Ports, Sink, ports};
 use crate::packet::{Packet, word};
 
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -26,7 +25,11 @@ const FRAGMENT_MASK: u16 = 0x3fff_u16.to_be();
 
 /// Reads the headers of the IPv4 packet at `l3`.
 #[inline(always)]
-pub(super) fn headers<P: Packet + ?Sized>(packet: &P, l3: usize) -> Result<Headers, NotIp> {
+pub(super) fn read<P: Packet + ?Sized, S: Sink>(
+    packet: &P,
+    l3: usize,
+    sink: &mut S,
+) -> Result<(), NotIp> {
     let ip: Header = packet.load(l3).ok_or(NotIp::Truncated)?;
     // The mask keeps the length below 64 whatever the packet says, which is all that the verifier
     // needs to accept the variable-length header.
@@ -34,20 +37,12 @@ pub(super) fn headers<P: Packet + ?Sized>(packet: &P, l3: usize) -> Result<Heade
     if ip.version_ihl >> 4 != 4 || header_len < size_of::<Header>() {
         return Err(NotIp::Malformed);
     }
-    let mut headers = Headers {
-        src: Addr::v4(word(ip.src)),
-        dst: Addr::v4(word(ip.dst)),
-        proto: ip.proto,
-        ports: Ports::Fragment,
-        sport: 0,
-        dport: 0,
-        tcp_flags: 0,
-        l3,
-        l4: l3 + header_len,
-        payload: 0,
-    };
+    sink.v4(word(ip.src), word(ip.dst), l3);
+    let l4 = l3 + header_len;
     if ip.fragment & FRAGMENT_MASK == 0 {
-        ports::read(packet, &mut headers);
+        ports::read(packet, ip.proto, l4, sink);
+    } else {
+        sink.transport(ip.proto, Ports::Fragment, l4);
     }
-    Ok(headers)
+    Ok(())
 }

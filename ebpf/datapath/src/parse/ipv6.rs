@@ -1,9 +1,8 @@
 //! IPv6 and its extension headers (RFC 8200).
 
 use bytemuck::{Pod, Zeroable};
-use sluice_abi::flow::Addr;
 
-use super::{Headers, NotIp, Ports, ports};
+use super::{NotIp, Ports, Sink, ports};
 use crate::packet::{Packet, word};
 
 /// Extension headers that are walked. Real packets have none or one; a chain longer than this has
@@ -32,50 +31,45 @@ struct Header {
 
 /// Reads the headers of the IPv6 packet at `l3`.
 #[inline(always)]
-pub(super) fn headers<P: Packet + ?Sized>(packet: &P, l3: usize) -> Result<Headers, NotIp> {
+pub(super) fn read<P: Packet + ?Sized, S: Sink>(
+    packet: &P,
+    l3: usize,
+    sink: &mut S,
+) -> Result<(), NotIp> {
     let ip: Header = packet.load(l3).ok_or(NotIp::Truncated)?;
     if ip.version_class >> 4 != 6 {
         return Err(NotIp::Malformed);
     }
-    let mut headers = Headers {
-        src: addr(ip.src),
-        dst: addr(ip.dst),
-        proto: ip.next,
-        ports: Ports::None,
-        sport: 0,
-        dport: 0,
-        tcp_flags: 0,
-        l3,
-        l4: l3 + size_of::<Header>(),
-        payload: 0,
-    };
+    sink.v6(words(ip.src), words(ip.dst), l3);
+    let (mut proto, mut l4) = (ip.next, l3 + size_of::<Header>());
     for _ in 0..=EXTENSIONS_MAX {
         // Every extension starts with the next protocol and its own length.
-        let scale = match headers.proto {
+        let scale = match proto {
             HOP_BY_HOP | ROUTING | DESTINATION | MOBILITY => 8,
             AUTHENTICATION => 4, // RFC 4302, section 2.2: in 4-byte words, minus two
             FRAGMENT => {
                 // Also an "atomic" fragment (RFC 6946), which is whole: not worth a special case.
-                headers.ports = Ports::Fragment;
-                return Ok(headers);
+                sink.transport(proto, Ports::Fragment, l4);
+                return Ok(());
             }
             _ => {
-                ports::read(packet, &mut headers);
-                return Ok(headers);
+                ports::read(packet, proto, l4, sink);
+                return Ok(());
             }
         };
-        let Some([next, len]) = packet.load::<[u8; 2]>(headers.l4) else {
-            headers.ports = Ports::Truncated;
-            return Ok(headers);
+        let Some([next, len]) = packet.load::<[u8; 2]>(l4) else {
+            sink.transport(proto, Ports::Truncated, l4);
+            return Ok(());
         };
         let len = usize::from(len);
-        headers.l4 += if scale == 8 { (len + 1) * 8 } else { (len + 2) * 4 };
-        headers.proto = next;
+        l4 += if scale == 8 { (len + 1) * 8 } else { (len + 2) * 4 };
+        proto = next;
     }
-    Ok(headers)
+    sink.transport(proto, Ports::None, l4);
+    Ok(())
 }
 
 #[inline(always)]
-const fn addr(halves: [[u16; 2]; 4]) -> Addr {
-    Addr::v6([word(halves[0]), word(halves[1]), word(halves[2]), word(halves[3])])
+const fn words(halves: [[u16; 2]; 4]) -> [u32; 4] {
+    [word(halves[0]), word(halves[1]), word(halves[2]), word(halves[3])]
 }

@@ -96,24 +96,93 @@ impl Headers {
     }
 }
 
+/// Takes what is read from a packet, in the order of the headers. Where a program keeps it in
+/// memory of its own nothing has to be carried from one way through the headers to another.
+pub trait Sink {
+    /// The ends of an IPv4 packet whose header is at `l3`, as words of the wire.
+    fn v4(&mut self, src: u32, dst: u32, l3: usize);
+    /// The ends of an IPv6 packet whose header is at `l3`, as words of the wire.
+    fn v6(&mut self, src: [u32; 4], dst: [u32; 4], l3: usize);
+    /// What is behind the IP headers, at `l4`; [`Ports::Known`] comes with [`Sink::tcp`] or
+    /// [`Sink::udp`].
+    fn transport(&mut self, proto: u8, ports: Ports, l4: usize);
+    /// The ports (network byte order), the flags, and where the payload starts.
+    fn tcp(&mut self, sport: u16, dport: u16, flags: u8, payload: usize);
+    /// The ports (network byte order), and where the payload starts.
+    fn udp(&mut self, sport: u16, dport: u16, payload: usize);
+}
+
+impl Sink for Headers {
+    #[inline(always)]
+    fn v4(&mut self, src: u32, dst: u32, l3: usize) {
+        (self.src, self.dst, self.l3) = (Addr::v4(src), Addr::v4(dst), l3);
+    }
+
+    #[inline(always)]
+    fn v6(&mut self, src: [u32; 4], dst: [u32; 4], l3: usize) {
+        (self.src, self.dst, self.l3) = (Addr::v6(src), Addr::v6(dst), l3);
+    }
+
+    #[inline(always)]
+    fn transport(&mut self, proto: u8, ports: Ports, l4: usize) {
+        (self.proto, self.ports, self.l4) = (proto, ports, l4);
+    }
+
+    #[inline(always)]
+    fn tcp(&mut self, sport: u16, dport: u16, flags: u8, payload: usize) {
+        self.ports = Ports::Known;
+        (self.sport, self.dport, self.tcp_flags, self.payload) = (sport, dport, flags, payload);
+    }
+
+    #[inline(always)]
+    fn udp(&mut self, sport: u16, dport: u16, payload: usize) {
+        self.ports = Ports::Known;
+        (self.sport, self.dport, self.payload) = (sport, dport, payload);
+    }
+}
+
 /// Reads the headers of a packet that starts as `link` says.
 #[inline(always)]
 pub fn headers<P: Packet + ?Sized>(packet: &P, link: Link) -> Result<Headers, NotIp> {
+    let mut headers = Headers {
+        src: Addr::v4(0),
+        dst: Addr::v4(0),
+        proto: 0,
+        ports: Ports::None,
+        sport: 0,
+        dport: 0,
+        tcp_flags: 0,
+        l3: 0,
+        l4: 0,
+        payload: 0,
+    };
+    read(packet, link, &mut headers)?;
+    Ok(headers)
+}
+
+/// Reads the headers of a packet that starts as `link` says into `sink`, which has only some of
+/// them when there are none.
+#[inline(always)]
+pub fn read<P: Packet + ?Sized, S: Sink>(
+    packet: &P,
+    link: Link,
+    sink: &mut S,
+) -> Result<(), NotIp> {
     match link {
-        Link::Ip => ip(packet),
-        Link::Ethernet => ethernet::headers(packet, 12),
-        Link::Mtk => ethernet::headers(packet, 16),
+        Link::Ip => ip(packet, sink),
+        Link::Ethernet => ethernet::read(packet, 12, sink),
+        Link::Mtk => ethernet::read(packet, 16, sink),
     }
 }
 
 /// Reads the headers of a packet without link header.
 #[inline(always)]
-fn ip<P: Packet + ?Sized>(packet: &P) -> Result<Headers, NotIp> {
+fn ip<P: Packet + ?Sized, S: Sink>(packet: &P, sink: &mut S) -> Result<(), NotIp> {
     // Two bytes: the verifier learns nothing from a check that the packet is longer than none.
     let [first, _]: [u8; 2] = packet.load(0).ok_or(NotIp::Truncated)?;
     match first >> 4 {
-        4 => ipv4::headers(packet, 0),
-        6 => ipv6::headers(packet, 0),
+        4 => ipv4::read(packet, 0, sink),
+        6 => ipv6::read(packet, 0, sink),
         _ => Err(NotIp::Malformed),
     }
 }

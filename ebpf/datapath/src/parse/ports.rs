@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Headers, Ports, TCP, UDP};
+use super::{Ports, Sink, TCP, UDP};
 use crate::packet::Packet;
 
 /// TCP flag: no more data.
@@ -37,26 +37,21 @@ struct Udp {
     checksum: u16,
 }
 
-/// Fills in the ports of a packet that is no fragment.
+/// Reads the ports of a packet that is no fragment.
 #[inline(always)]
-pub(super) fn read<P: Packet + ?Sized>(packet: &P, headers: &mut Headers) {
-    headers.ports = Ports::None;
-    if headers.proto == TCP {
-        headers.ports = Ports::Truncated;
-        if let Some(tcp) = packet.load::<Tcp>(headers.l4) {
-            headers.ports = Ports::Known;
-            headers.sport = tcp.sport;
-            headers.dport = tcp.dport;
-            headers.tcp_flags = tcp.flags;
-            headers.payload = headers.l4 + usize::from(tcp.offset >> 4) * 4;
+pub(super) fn read<P: Packet + ?Sized, S: Sink>(packet: &P, proto: u8, l4: usize, sink: &mut S) {
+    if proto == TCP {
+        sink.transport(TCP, Ports::Truncated, l4);
+        if let Some(tcp) = packet.load::<Tcp>(l4) {
+            let payload = l4 + usize::from(tcp.offset >> 4) * 4;
+            sink.tcp(tcp.sport, tcp.dport, tcp.flags, payload);
         }
-    } else if headers.proto == UDP {
-        headers.ports = Ports::Truncated;
-        if let Some(udp) = packet.load::<Udp>(headers.l4) {
-            headers.ports = Ports::Known;
-            headers.sport = udp.sport;
-            headers.dport = udp.dport;
-            headers.payload = headers.l4 + size_of::<Udp>();
+    } else if proto == UDP {
+        sink.transport(UDP, Ports::Truncated, l4);
+        if let Some(udp) = packet.load::<Udp>(l4) {
+            sink.udp(udp.sport, udp.dport, l4 + size_of::<Udp>());
         }
+    } else {
+        sink.transport(proto, Ports::None, l4);
     }
 }

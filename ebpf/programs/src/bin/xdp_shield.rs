@@ -23,11 +23,10 @@ use sluice_abi::flow::Addr;
 use sluice_abi::names::LISTS_MAX;
 use sluice_abi::settings::Settings;
 use sluice_abi::shield::{AllowEntry, BlockEntry, ListHits};
-use sluice_datapath::checks::Brief;
-use sluice_datapath::parse::{NotIp, headers};
+use sluice_datapath::parse::{self, NotIp};
 use sluice_ebpf::bulk::{self, Bulk};
 use sluice_ebpf::counters::{count, settings};
-use sluice_ebpf::guard;
+use sluice_ebpf::guard::{self, Memory};
 use sluice_ebpf::mem::Linear;
 
 /// The interface this copy is attached to.
@@ -77,15 +76,16 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
         return Counter::XdpInert;
     };
     let frame = Linear::of_frame(ctx);
-    let Seen { brief, found } = match headers(&frame, attachment.link()) {
-        Ok(headers) => match remembered(Brief::new(&headers)) {
-            Some(seen) => seen,
-            None => return Counter::XdpInert,
-        },
+    let Some(seen) = SEEN.get_ptr_mut(0) else { return Counter::XdpInert };
+    // SAFETY: the value belongs to this CPU, and nothing else runs on it meanwhile.
+    let Seen { memory, found } = unsafe { &mut *seen };
+    match parse::read(&frame, attachment.link(), &mut memory.brief) {
+        Ok(()) => {}
         Err(NotIp::Other) => return Counter::XdpNotIp,
         Err(NotIp::Truncated) => return Counter::XdpTruncated,
         Err(NotIp::Malformed) => return Counter::XdpMalformed,
-    };
+    }
+    let (memory, brief) = (&*memory, &memory.brief);
     let address = match attachment.role() {
         Role::Wan => &brief.src,
         Role::Lan => &brief.dst,
@@ -98,29 +98,19 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
         return drop;
     }
     if matches!(attachment.role(), Role::Wan)
-        && let Some(drop) = guard::objection(brief, settings, attachment.slot(), BUCKET_MASK.load())
+        && let Some(drop) =
+            guard::objection(memory, settings, attachment.slot(), BUCKET_MASK.load())
     {
         return drop;
     }
     if read(found).block().is_some() { Counter::XdpAllowed } else { Counter::XdpPass }
 }
 
-/// The packet in memory of which the verifier remembers nothing: all ways through the parser become
-/// one, and what follows is walked once.
-#[inline(always)]
-fn remembered(brief: Brief) -> Option<&'static mut Seen> {
-    let place = SEEN.get_ptr_mut(0)?;
-    // SAFETY: the value belongs to this CPU, and nothing else runs on it meanwhile.
-    unsafe {
-        (*place).brief = brief;
-        Some(&mut *place)
-    }
-}
-
-/// What the program knows about its packet.
+/// What the program knows about its packet, in memory of which the verifier remembers nothing: all
+/// ways through the parser become one, and what follows is walked once.
 #[repr(C)]
 struct Seen {
-    brief: Brief,
+    memory: Memory,
     found: Found,
 }
 

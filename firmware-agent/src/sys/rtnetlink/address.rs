@@ -53,6 +53,24 @@ pub fn addresses() -> Result<Vec<Address>> {
     Ok(found)
 }
 
+/// The network of every address: index of the device, the address, leading bits of the network.
+pub fn networks() -> Result<Vec<(u32, IpAddr, u8)>> {
+    let mut found = Vec::new();
+    ask(
+        libc::RTM_GETADDR,
+        DUMP,
+        &[0; IFADDRMSG],
+        |_| {},
+        |kind, body| {
+            let Some(address) = address(body).filter(|_| kind == libc::RTM_NEWADDR) else { return };
+            if let Some(prefix) = body.get(1) {
+                found.push((address.ifindex, address.peer.unwrap_or(address.addr), *prefix));
+            }
+        },
+    )?;
+    Ok(found)
+}
+
 /// The next hops of every default route, in whatever table.
 pub fn default_gateways() -> Result<Vec<Gateway>> {
     let mut found = Vec::new();
