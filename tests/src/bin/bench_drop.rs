@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         text
     })?;
-    let setup = || Setup::default().blocklist_file("bad", &list, 2 * LISTED);
+    let setup = || Setup::default().blocklist_file("bad", &list, LISTED);
     let _generic = Agent::start(generic, setup().xdp("generic"))?;
     let _native = Agent::start(native, setup().xdp("native"))?;
 
