@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::table::Table;
+use crate::control::ddos::Ddos;
 use crate::control::report::{Feature, Flow, Status, Tuple, Why};
 use crate::text::plain;
 
@@ -97,6 +98,7 @@ pub(super) fn status(status: &Status) -> String {
         ]);
     }
     section(&mut text, &table);
+    section(&mut text, &strangers(&status.ddos));
     if !status.lists.is_empty() {
         let image = &status.list_image;
         let _ = writeln!(
@@ -106,6 +108,43 @@ pub(super) fn status(status: &Status) -> String {
         );
     }
     text
+}
+
+/// Who is over a rate, blocked, or tries ports.
+fn strangers(ddos: &Ddos) -> Table {
+    let mut table = Table::new(&["stranger", "what", "why", "packets", "last"]);
+    for (offenders, what) in [(&ddos.victims, "gets too much"), (&ddos.offenders, "sends too much")]
+    {
+        for offender in offenders {
+            table.row([
+                offender.address.to_string(),
+                what.to_owned(),
+                offender.reason.clone(),
+                offender.packets.to_string(),
+                ago(Some(offender.last_s_ago)),
+            ]);
+        }
+    }
+    for blocked in &ddos.blocked {
+        table.row([
+            blocked.entry.clone(),
+            format!("blocked for {}", duration(blocked.left_s)),
+            blocked.reason.clone(),
+            String::new(),
+            String::new(),
+        ]);
+    }
+    for scanner in &ddos.scanners {
+        let ports: Vec<String> = scanner.ports.iter().map(ToString::to_string).collect();
+        table.row([
+            scanner.address.to_string(),
+            "tries ports".to_owned(),
+            ports.join(" "),
+            String::new(),
+            ago(Some(scanner.last_s_ago)),
+        ]);
+    }
+    table
 }
 
 /// `doctor`: every ladder, its rung, and what is missing for a better one.
@@ -243,6 +282,46 @@ mod tests {
         }]);
         assert!(text.contains("shield wan  degraded  generic XDP"), "{text}");
         assert!(text.contains("  native XDP: the driver\\u{1b} refused"), "{text}");
+    }
+
+    #[test]
+    fn strangers_are_shown_with_what_they_do_and_what_is_done_about_it() {
+        use crate::control::ddos::{Blocked, Offender, Scanner};
+        let offender = |last: u8, reason: &str| Offender {
+            address: [192, 0, 2, last].into(),
+            reason: reason.to_owned(),
+            packets: 900,
+            since_s_ago: 9,
+            last_s_ago: 2,
+        };
+        let shown = strangers(&Ddos {
+            victims: vec![offender(1, "destination_syn")],
+            offenders: vec![offender(2, "syn_rate")],
+            blocked: vec![Blocked {
+                entry: "192.0.2.3".to_owned(),
+                reason: "syn_rate".to_owned(),
+                left_s: 65,
+            }],
+            blocks_refused: 0,
+            scanners: vec![Scanner {
+                address: [192, 0, 2, 4].into(),
+                ports: vec![22, 23],
+                notices: 1,
+                last_s_ago: 3,
+            }],
+            known: 0,
+        })
+        .to_string();
+        for line in [
+            "192.0.2.1 gets too much destination_syn 900 2s ago",
+            "192.0.2.2 sends too much syn_rate 900 2s ago",
+            "192.0.2.3 blocked for 1m 5s syn_rate",
+            "192.0.2.4 tries ports 22 23 3s ago",
+        ] {
+            let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(words.contains(line), "{line}\n{shown}");
+        }
+        assert!(strangers(&Ddos::default()).is_empty());
     }
 
     #[test]

@@ -21,16 +21,15 @@ pub(super) const FRESH_S: u32 = 300;
 /// Most ends that are remembered.
 const ENDS_MAX: usize = (KNOWN_SETS as usize) * KNOWN_WAYS;
 
-/// When an end was last seen, by what it did; 0 is never.
+/// The second when an end was last seen, by what it did; 0 is never.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_field_names, reason = "seconds of the clock, as everywhere")]
 struct End {
     /// Took part in a connection.
-    known_s: u32,
+    known: u32,
     /// Opened one to us.
-    opened_s: u32,
+    opened: u32,
     /// Answered one of ours.
-    answered_s: u32,
+    answered: u32,
 }
 
 /// The ends of connections.
@@ -64,10 +63,10 @@ impl Evidence {
         }
         let (opener, answerer) = (connection.original.src, connection.reply.src);
         if connection.original.proto == TCP && !is_inside(opener) {
-            self.end(opener, now_s, |end| end.opened_s = now_s);
+            self.end(opener, now_s, |end| end.opened = now_s);
         }
         if !is_inside(answerer) {
-            self.end(answerer, now_s, |end| end.answered_s = now_s);
+            self.end(answerer, now_s, |end| end.answered = now_s);
         }
     }
 
@@ -77,13 +76,13 @@ impl Evidence {
             return;
         }
         let end = self.ends.entry(name).or_default();
-        end.known_s = now_s;
+        end.known = now_s;
         note(end);
     }
 
     /// Forgets what is too old.
     pub(super) fn forget(&mut self, now_s: u32) {
-        self.ends.retain(|_, end| now_s.saturating_sub(end.known_s) < FRESH_S);
+        self.ends.retain(|_, end| now_s.saturating_sub(end.known) < FRESH_S);
     }
 
     /// Whether `addr` proved to be where it says, and is not somebody whom we talk to on our own
@@ -91,7 +90,7 @@ impl Evidence {
     pub(super) fn is_proven(&self, addr: IpAddr, now_s: u32) -> bool {
         let fresh = |seen_s: u32| seen_s != 0 && now_s.saturating_sub(seen_s) < FRESH_S;
         let end = self.ends.get(&self.name(addr));
-        end.is_some_and(|end| fresh(end.opened_s) && !fresh(end.answered_s))
+        end.is_some_and(|end| fresh(end.opened) && !fresh(end.answered))
     }
 
     /// Ends that are known.
@@ -103,7 +102,7 @@ impl Evidence {
     pub(super) fn sets(&self) -> Vec<KnownSet> {
         let mut sets = vec![KnownSet::default(); KNOWN_SETS as usize];
         let mut ends: Vec<_> = self.ends.iter().collect();
-        ends.sort_unstable_by_key(|(addr, end)| (std::cmp::Reverse(end.known_s), addr.words()));
+        ends.sort_unstable_by_key(|(addr, end)| (std::cmp::Reverse(end.known), addr.words()));
         for (addr, _) in ends {
             let place = place(addr, Class::Known.number(), &self.mask_v6, self.key);
             let set = sets.get_mut((place.set & (KNOWN_SETS - 1)) as usize);
@@ -121,9 +120,7 @@ impl Evidence {
             return addr;
         }
         let mut words = addr.words();
-        for (word, mask) in words.iter_mut().zip(self.mask_v6) {
-            *word &= mask;
-        }
+        words.iter_mut().zip(self.mask_v6).for_each(|(word, mask)| *word &= mask);
         Addr::v6(words)
     }
 }

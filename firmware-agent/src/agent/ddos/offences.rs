@@ -102,13 +102,9 @@ impl Offences {
     /// Forgets what is over. Notes of it may still be there: they are remembered until they are gone.
     pub(super) fn forget(&mut self, notes: &[Offender], now_s: u32) {
         self.entries.retain(|(addr, reason), offence| {
-            let is_there = || {
-                let is_it = |note: &Offender| {
-                    note.reason == *reason as u32 && IpAddr::from(note.addr) == *addr
-                };
-                notes.iter().any(is_it)
-            };
-            now_s.saturating_sub(offence.last_s) < QUIET_S || is_there()
+            let is_its =
+                |note: &Offender| note.reason == *reason as u32 && IpAddr::from(note.addr) == *addr;
+            now_s.saturating_sub(offence.last_s) < QUIET_S || notes.iter().any(is_its)
         });
     }
 
