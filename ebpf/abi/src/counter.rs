@@ -72,20 +72,16 @@ pub enum Counter {
     XdpDropDestinationSyn = 30,
     /// XDP: the source opens connections faster than it may: dropped.
     XdpDropConnectionRate = 31,
-    /// XDP: the ACK of a handshake carries no valid SYN cookie: dropped.
-    XdpDropSynCookie = 32,
-    /// XDP: a SYN was answered with a SYN cookie.
-    XdpSynCookieSent = 33,
     /// A destination got a fresh, full bucket in a free way.
-    DestinationNew = 34,
+    DestinationNew = 32,
     /// A destination got a fresh, full bucket and another one lost its own.
-    DestinationEvicted = 35,
+    DestinationEvicted = 33,
     /// TC: over the rate of its flow or profile: dropped.
-    TcDropLimited = 36,
+    TcDropLimited = 34,
     /// TC: held to a rate and within it: untouched.
-    TcLimited = 37,
+    TcLimited = 35,
     /// TC egress: the DSCP of its profile was written.
-    TcOutDscp = 38,
+    TcOutDscp = 36,
 }
 
 impl Counter {
@@ -94,13 +90,13 @@ impl Counter {
 
     /// Every counter, in the order of the numbers.
     #[rustfmt::skip]
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 37] = [
         Self::XdpPass, Self::XdpInert, Self::XdpNotIp, Self::XdpTruncated, Self::XdpMalformed,
         Self::XdpDropHost, Self::XdpDropPrefix, Self::XdpDropSourceRate, Self::XdpDropSynRate,
         Self::XdpAllowed, Self::SourceNew, Self::SourceEvicted, Self::TcNoFlow, Self::TcUnknown,
         Self::TcInspect, Self::TcTrusted, Self::TcDropBlocked, Self::TcNewSyn,
         Self::TcInert, Self::TcOutPass, Self::TcOutDropBlocked, Self::TcOutInert,
-        Self::XdpDropListed, Self::XdpDropBogon, Self::XdpDropPrivate, Self::XdpDropMartian, Self::XdpDropTcpFlags, Self::XdpDropIcmpRate, Self::XdpDropAmplification, Self::XdpDropDestinationRate, Self::XdpDropDestinationSyn, Self::XdpDropConnectionRate, Self::XdpDropSynCookie, Self::XdpSynCookieSent, Self::DestinationNew, Self::DestinationEvicted, Self::TcDropLimited, Self::TcLimited, Self::TcOutDscp,
+        Self::XdpDropListed, Self::XdpDropBogon, Self::XdpDropPrivate, Self::XdpDropMartian, Self::XdpDropTcpFlags, Self::XdpDropIcmpRate, Self::XdpDropAmplification, Self::XdpDropDestinationRate, Self::XdpDropDestinationSyn, Self::XdpDropConnectionRate, Self::DestinationNew, Self::DestinationEvicted, Self::TcDropLimited, Self::TcLimited, Self::TcOutDscp,
     ];
 
     /// Where this counter lies in `TOTALS` for the interface in `slot`.
@@ -146,8 +142,6 @@ impl Counter {
             Self::XdpDropDestinationRate => "xdp_drop_destination_rate",
             Self::XdpDropDestinationSyn => "xdp_drop_destination_syn",
             Self::XdpDropConnectionRate => "xdp_drop_connection_rate",
-            Self::XdpDropSynCookie => "xdp_drop_syn_cookie",
-            Self::XdpSynCookieSent => "xdp_syn_cookie_sent",
             Self::DestinationNew => "destination_new",
             Self::DestinationEvicted => "destination_evicted",
             Self::TcDropLimited => "tc_drop_limited",
@@ -177,7 +171,6 @@ impl Counter {
                 | Self::XdpDropDestinationRate
                 | Self::XdpDropDestinationSyn
                 | Self::XdpDropConnectionRate
-                | Self::XdpDropSynCookie
                 | Self::TcDropLimited
         )
     }

@@ -99,22 +99,20 @@ drop_reasons! {
     DestinationSyn = 13, "destination_syn", Xdp, XdpDropDestinationSyn;
     /// The source opens connections faster than it may.
     ConnectionRate = 14, "connection_rate", Xdp, XdpDropConnectionRate;
-    /// The ACK of a handshake without a valid SYN cookie.
-    SynCookie = 15, "syn_cookie", Xdp, XdpDropSynCookie;
     /// A blocked flow, on its way in.
-    FlowBlocked = 16, "flow_blocked", Tc, TcDropBlocked;
+    FlowBlocked = 15, "flow_blocked", Tc, TcDropBlocked;
     /// A blocked flow, on its way out.
-    FlowBlockedOut = 17, "flow_blocked_out", Tc, TcOutDropBlocked;
+    FlowBlockedOut = 16, "flow_blocked_out", Tc, TcOutDropBlocked;
     /// A flow over its rate.
-    FlowLimited = 18, "flow_limited", Tc, TcDropLimited;
+    FlowLimited = 17, "flow_limited", Tc, TcDropLimited;
     /// The connection's mark says blocked.
-    ConnectionBlocked = 19, "connection_blocked", Netfilter;
+    ConnectionBlocked = 18, "connection_blocked", Netfilter;
     /// The packet's own verdict says blocked.
-    VerdictBlocked = 20, "verdict_blocked", Netfilter;
+    VerdictBlocked = 19, "verdict_blocked", Netfilter;
     /// The flow cannot be decided, and `on_error` is drop.
-    Undecided = 21, "undecided", Engine;
+    Undecided = 20, "undecided", Engine;
     /// The queue was full, and `policy` is closed.
-    QueueFull = 22, "queue_full", Netfilter;
+    QueueFull = 21, "queue_full", Netfilter;
 }
 
 #[cfg(test)]
