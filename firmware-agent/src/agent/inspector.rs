@@ -18,9 +18,6 @@ use crate::inspect::engine::{self, Engine, Outcome};
 use crate::netfilter::conntrack::{Conntrack, Tuple};
 use crate::netfilter::nfqueue::{self, Packet};
 
-/// Flows that are looked at again, and flows whose other key is asked for, at one sweep at most.
-const PER_SWEEP: usize = 64;
-
 /// What becomes of flows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Policy {
@@ -319,7 +316,7 @@ impl Inspector {
     }
 
     /// Writes the recorded decision about the flow `key` under those of its keys that `wanted` says.
-    fn write(
+    pub(super) fn write(
         &mut self,
         key: &FlowKey,
         flows: &mut Flows,
@@ -448,7 +445,7 @@ impl Inspector {
 
     /// Gives the connection of a flow another mark; where that does not work, what the programs do
     /// is all that is done.
-    fn mark_connection(&mut self, (key, original): (FlowKey, Direction), value: u32) {
+    pub(super) fn mark_connection(&mut self, (key, original): (FlowKey, Direction), value: u32) {
         let marks = self.policy.marks;
         let Some(conntrack) = &mut self.conntrack else { return };
         match super::offload::mark(conntrack, &Tuple::of_flow(&key, original), marks, value) {
@@ -484,45 +481,6 @@ impl Inspector {
         keys
     }
 
-    /// Asks for the other keys of flows that were decided by their very first packet, which
-    /// conntrack knows only once it has left the router.
-    fn complete(&mut self, mut flows: Option<&mut Flows>) {
-        for (key, original) in self.table.with_one_key(PER_SWEEP) {
-            let Some(conntrack) = &mut self.conntrack else { return };
-            let Ok(connection) = conntrack.lookup(&Tuple::of_flow(&key, original)) else { return };
-            let other = connection
-                .and_then(|connection| connection.flows().into_iter().find(|(of, _)| *of != key));
-            if self.table.complete(&key, other)
-                && let Some(flows) = flows.as_deref_mut()
-            {
-                self.write(&key, flows, |flows, key| matches!(flows.get(key), Ok(None)));
-            }
-        }
-    }
-
-    /// Takes the decisions back about trusted flows that are to be looked at again: their next
-    /// packets go to the queue.
-    fn reopen(&mut self, now_ns: u64, mut flows: Option<&mut Flows>) {
-        if self.conntrack.is_none() {
-            // The mark of the connection would keep them out of the queue.
-            return;
-        }
-        for key in self.table.reopen(now_ns, &self.policy.reinspection, PER_SWEEP) {
-            let Some(record) = self.table.get(&key) else { continue };
-            let own = record.decision.key;
-            let keys: Vec<FlowKey> = record.keys().copied().collect();
-            self.totals.reinspected += 1;
-            // First what marks packets, or one of them would bring the connection's mark back.
-            for key in keys {
-                if let Some(Err(error)) = flows.as_deref_mut().map(|flows| flows.remove(&key)) {
-                    self.totals.write_errors += 1;
-                    log::warn!("{}", error.chain());
-                }
-            }
-            self.mark_connection(own, 0);
-        }
-    }
-
     /// Forgets the decision about a flow.
     fn forget(&mut self, key: &FlowKey, flows: Option<&mut Flows>) {
         if let Some(action) = self.table.remove(key) {
@@ -530,21 +488,8 @@ impl Inspector {
         }
     }
 
-    /// Ends what is over. Called every sweep interval.
-    pub(super) fn sweep(&mut self, now_ns: u64, mut flows: Option<&mut Flows>) {
-        self.engine.expire(now_ns / 1_000_000);
-        let ended = self.table.sweep(
-            now_ns,
-            |slot| count(flows.as_deref(), slot),
-            |key| flows.as_deref().is_none_or(|flows| !matches!(flows.get(key), Ok(None))),
-        );
-        self.remove(ended, &[], flows.as_deref_mut());
-        self.complete(flows.as_deref_mut());
-        self.reopen(now_ns, flows);
-    }
-
     /// Removes what ended from the kernel, except the keys in `keep`.
-    fn remove(
+    pub(super) fn remove(
         &mut self,
         ended: impl IntoIterator<Item = Action>,
         keep: &[FlowKey],
@@ -588,7 +533,7 @@ impl Lot {
     }
 }
 
-fn count(flows: Option<&Flows>, slot: u32) -> FlowCount {
+pub(super) fn count(flows: Option<&Flows>, slot: u32) -> FlowCount {
     flows.and_then(|flows| flows.count(slot).ok()).unwrap_or_default()
 }
 

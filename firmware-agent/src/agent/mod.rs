@@ -9,9 +9,12 @@ mod drops;
 mod inspector;
 mod lists;
 mod offload;
+mod reload;
 mod report;
 mod running;
 mod signals;
+mod sweep;
+mod upkeep;
 
 use std::path::Path;
 use std::rc::Rc;

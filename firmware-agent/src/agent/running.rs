@@ -1,4 +1,4 @@
-//! The parts while they run: tasks, reload, and the way down.
+//! The parts while they run: the way up, tasks, and the way down.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,22 +14,21 @@ use super::inspector::{Inspector, Policy, Room, Rule};
 use super::lists::Lists;
 use super::signals::{Signals, Wish};
 use crate::cli::{Exit, Failed, chain};
-use crate::config::{Backend as Wanted, Config};
 use crate::control::Request;
 use crate::control::server::{Methods, Server};
 use crate::dataplane::flows::Flows;
 use crate::dataplane::object::Objects;
-use crate::dataplane::verify::{Seen, Verified, verify};
-use crate::dataplane::{Dataplane, Hook, Sizes, State as HookState};
+use crate::dataplane::verify::Seen;
+use crate::dataplane::{Dataplane, Sizes};
 use crate::inspect::domains::DomainRules;
 use crate::inspect::engine::Engine;
 use crate::kernel::Report;
-use crate::netfilter::apply::{self, Backend, Kind, Wish as BackendWish};
+use crate::netfilter::apply::Backend;
 use crate::netfilter::conntrack::Conntrack;
 use crate::netfilter::offload::Guard;
 use crate::netfilter::queue::{LEN_MAX, Options, QueueError, Queues, Totals};
 use crate::netfilter::watch::Watch;
-use crate::plan::{Change, Plan};
+use crate::plan::Plan;
 use crate::sys::{clock, rtnetlink};
 
 /// Least time between two looks at the rules, so that a flood of changes by others costs little.
@@ -38,7 +37,6 @@ const RULES_PAUSE: Duration = Duration::from_millis(200);
 const LINKS_SETTLE: Duration = Duration::from_millis(50);
 /// Least time between two looks at devices and addresses.
 const LINKS_PAUSE: Duration = Duration::from_millis(400);
-
 /// Time between two looks at what the shield noted.
 const STRANGERS_PAUSE: Duration = Duration::from_secs(1);
 
@@ -90,7 +88,7 @@ pub(super) struct State {
     /// Packets of full size that the queue's buffer holds; `None` without queues.
     pub(super) queue_burst: Option<usize>,
     /// Received and seen per interface, when its shield was attached.
-    unverified: HashMap<String, (u64, Seen)>,
+    pub(super) unverified: HashMap<String, (u64, Seen)>,
     /// The firewall's rules that offload flows.
     pub(super) offload: Guard,
     /// Why there is no flowtable of our own though it is wanted.
@@ -439,163 +437,6 @@ impl State {
         received.map(drop)
     }
 
-    fn apply_rules(&mut self) {
-        let wish = match self.plan.backend {
-            Wanted::Auto => BackendWish::Auto,
-            Wanted::Nft => BackendWish::Only(Kind::Nft),
-            Wanted::Iptables => BackendWish::Only(Kind::Iptables),
-        };
-        let (mut backend, reasons) = match apply::choose(wish) {
-            Ok(chosen) => chosen,
-            Err(error) => {
-                self.inspection_notes.push(chain(&error));
-                return;
-            }
-        };
-        self.inspection_notes.extend(reasons);
-        match backend.apply(&self.plan.ruleset) {
-            Ok(()) => self.backend = Some(backend),
-            Err(error) => {
-                self.inspection_notes.push(chain(&error));
-                if let Err(error) = backend.remove() {
-                    log::warn!("{}", chain(&error));
-                }
-            }
-        }
-    }
-
-    /// Puts the rules back when somebody took them away.
-    fn restore_rules(&mut self) {
-        let Some(backend) = &mut self.backend else { return };
-        match backend.is_applied() {
-            Ok(true) => {}
-            Ok(false) => match backend.apply(&self.plan.ruleset) {
-                Ok(()) => {
-                    self.reapplied += 1;
-                    log::warn!("somebody changed our rules: put back");
-                }
-                Err(error) => log::error!("{}", chain(&error)),
-            },
-            Err(error) => log::error!("{}", chain(&error)),
-        }
-    }
-
-    /// Attaches to interfaces that have appeared, and checks that native programs really run.
-    fn look_after_interfaces(&mut self) {
-        let Some(dataplane) = &mut self.dataplane else { return };
-        if let Err(error) = dataplane.reattach() {
-            log::warn!("{}", error.chain());
-        }
-        for feature in dataplane.features() {
-            let is_native = feature.hook == Hook::Xdp && feature.state == HookState::Active;
-            if !is_native
-                || feature.verified
-                || feature.rung != crate::kernel::choose::XdpRung::Native.name()
-            {
-                self.unverified.remove(&feature.interface);
-                continue;
-            }
-            let plans = &self.plan.dataplane.interfaces;
-            let Some(slot) =
-                plans.iter().find(|plan| plan.name == feature.interface).map(|plan| plan.slot)
-            else {
-                continue;
-            };
-            let now = (
-                dataplane.received(&feature.interface),
-                Seen::new(|counter| dataplane.totals.count(slot, counter).unwrap_or_default()),
-            );
-            let before = *self.unverified.entry(feature.interface.clone()).or_insert(now);
-            match verify((before.0, now.0), (before.1, now.1)) {
-                Verified::NoTraffic => {}
-                Verified::Verified => dataplane.set_verified(&feature.interface),
-                Verified::StepDown(reason) => {
-                    log::warn!("shield on {}: {reason}", feature.interface);
-                    if let Err(error) = dataplane.step_down(&feature.interface, &reason) {
-                        log::warn!("{}", error.chain());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Tells the shield what other addresses of the router mean for strangers.
-    fn look_around(&mut self) {
-        if let Some(dataplane) = &mut self.dataplane {
-            self.strangers.look_around(dataplane, &self.plan);
-        }
-    }
-
-    /// Leaves other entries out when the router has got other addresses.
-    fn look_after_lists(&mut self) {
-        if let Some(dataplane) = &mut self.dataplane
-            && !self.plan.lists.is_empty()
-            && self.lists.look(&self.plan.management)
-            && let Err(error) = self.lists.set(dataplane, &self.plan)
-        {
-            self.lists.refuse(&error);
-        }
-    }
-
-    /// Puts the file into force. `Some` when that needs everything brought up anew.
-    fn reload(&mut self) -> Result<Option<Box<Anew>>, Vec<String>> {
-        let (config, warnings) = Config::load(&self.file)
-            .map_err(|error| error.mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        let warnings = warnings.iter().map(ToString::to_string).collect();
-        let mut plan = Plan::new(&config, self.plan.dataplane.settings.hash_key)
-            .map_err(|error| vec![error.to_string()])?;
-        plan.dataplane.settings.generation = self.generation;
-        let change = self.plan.change(&plan);
-        crate::sys::log::start(config.main.log_level);
-        // Before anything else, which may take its time or fail. With no change it undoes what a
-        // reload that has been overtaken did.
-        self.switch(plan.enabled);
-        if change == Change::None {
-            self.warnings = warnings;
-            return Ok(None);
-        }
-        let generation = self.generation + 1;
-        plan.dataplane.settings.generation = generation;
-        if change == Change::Restart {
-            return Ok(Some(Box::new(Anew { plan, warnings, generation })));
-        }
-        if let Some(dataplane) = &mut self.dataplane {
-            // The lists first: they are what can be refused, and then nothing has changed.
-            self.lists.look(&plan.management);
-            self.lists.set(dataplane, &plan).map_err(|error| vec![error.chain()])?;
-            if let Err(error) = dataplane.apply(&plan.dataplane) {
-                return Err(vec![error.chain()]);
-            }
-        }
-        if let Some(backend) = &mut self.backend
-            && plan.ruleset != self.plan.ruleset
-        {
-            backend.apply(&plan.ruleset).map_err(|error| vec![chain(&error)])?;
-        }
-        let domains = domain_rules(&plan);
-        let Self { inspector, dataplane, .. } = &mut *self;
-        let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
-        inspector.set_rules(clock::monotonic_ns(), domains, rules(&plan), policy(&plan), flows);
-        self.plan = plan;
-        self.look_around();
-        self.look_after_offload();
-        self.look_after_flowtable();
-        self.empty_offload();
-        self.warnings = warnings;
-        self.generation = generation;
-        log::info!("configuration in force, generation {generation}");
-        Ok(None)
-    }
-
-    /// Tells the programs about the kill switch; on only where it is on already, because bringing
-    /// everything up is what switches it on.
-    fn switch(&mut self, on: bool) {
-        let Some(dataplane) = &mut self.dataplane else { return };
-        if let Err(error) = dataplane.enable(on && self.plan.enabled) {
-            log::error!("{}", error.chain());
-        }
-    }
-
     /// Removes rules and, unless `keep`, programs; returns what did not work.
     fn take_down(mut self, keep: bool) -> Vec<String> {
         let mut errors = Vec::new();
@@ -638,11 +479,11 @@ fn random() -> u64 {
     std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8)
 }
 
-fn domain_rules(plan: &Plan) -> DomainRules {
+pub(super) fn domain_rules(plan: &Plan) -> DomainRules {
     DomainRules::new(plan.domains.iter().cloned())
 }
 
-const fn policy(plan: &Plan) -> Policy {
+pub(super) const fn policy(plan: &Plan) -> Policy {
     Policy {
         marks: plan.ruleset.marks(),
         on_error: plan.on_error,
@@ -660,7 +501,7 @@ fn room(plan: &Plan, sizes: Option<&Sizes>) -> Room {
     Room { held, flows: plan.flows.min(sizes.flow_slots.saturating_sub(held)) }
 }
 
-fn rules(plan: &Plan) -> Vec<Rule> {
+pub(super) fn rules(plan: &Plan) -> Vec<Rule> {
     let pairs = plan.rules.iter().zip(&plan.treatments);
     pairs.map(|(name, treatment)| Rule { name: name.clone(), treatment: *treatment }).collect()
 }

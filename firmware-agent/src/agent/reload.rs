@@ -1,0 +1,68 @@
+//! From the configuration in force to the next one.
+
+use super::running::{Anew, State, domain_rules, policy, rules};
+use crate::cli::chain;
+use crate::config::Config;
+use crate::plan::{Change, Plan};
+use crate::sys::clock;
+
+impl State {
+    /// Puts the file into force. `Some` when that needs everything brought up anew.
+    pub(super) fn reload(&mut self) -> Result<Option<Box<Anew>>, Vec<String>> {
+        let (config, warnings) = Config::load(&self.file)
+            .map_err(|error| error.mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let warnings = warnings.iter().map(ToString::to_string).collect();
+        let mut plan = Plan::new(&config, self.plan.dataplane.settings.hash_key)
+            .map_err(|error| vec![error.to_string()])?;
+        plan.dataplane.settings.generation = self.generation;
+        let change = self.plan.change(&plan);
+        crate::sys::log::start(config.main.log_level);
+        // Before anything else, which may take its time or fail. With no change it undoes what a
+        // reload that has been overtaken did.
+        self.switch(plan.enabled);
+        if change == Change::None {
+            self.warnings = warnings;
+            return Ok(None);
+        }
+        let generation = self.generation + 1;
+        plan.dataplane.settings.generation = generation;
+        if change == Change::Restart {
+            return Ok(Some(Box::new(Anew { plan, warnings, generation })));
+        }
+        if let Some(dataplane) = &mut self.dataplane {
+            // The lists first: they are what can be refused, and then nothing has changed.
+            self.lists.look(&plan.management);
+            self.lists.set(dataplane, &plan).map_err(|error| vec![error.chain()])?;
+            if let Err(error) = dataplane.apply(&plan.dataplane) {
+                return Err(vec![error.chain()]);
+            }
+        }
+        if let Some(backend) = &mut self.backend
+            && plan.ruleset != self.plan.ruleset
+        {
+            backend.apply(&plan.ruleset).map_err(|error| vec![chain(&error)])?;
+        }
+        let domains = domain_rules(&plan);
+        let Self { inspector, dataplane, .. } = &mut *self;
+        let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
+        inspector.set_rules(clock::monotonic_ns(), domains, rules(&plan), policy(&plan), flows);
+        self.plan = plan;
+        self.look_around();
+        self.look_after_offload();
+        self.look_after_flowtable();
+        self.empty_offload();
+        self.warnings = warnings;
+        self.generation = generation;
+        log::info!("configuration in force, generation {generation}");
+        Ok(None)
+    }
+
+    /// Tells the programs about the kill switch; on only where it is on already, because bringing
+    /// everything up is what switches it on.
+    fn switch(&mut self, on: bool) {
+        let Some(dataplane) = &mut self.dataplane else { return };
+        if let Err(error) = dataplane.enable(on && self.plan.enabled) {
+            log::error!("{}", error.chain());
+        }
+    }
+}

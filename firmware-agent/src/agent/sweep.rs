@@ -1,0 +1,64 @@
+//! What happens to decided flows between packets: they end, are completed, are looked at again.
+
+use sluice_abi::flow::FlowKey;
+
+use super::inspector::{Inspector, count};
+use crate::dataplane::flows::Flows;
+use crate::netfilter::conntrack::Tuple;
+
+/// Flows that are looked at again, and flows whose other key is asked for, at one sweep at most.
+const PER_SWEEP: usize = 64;
+
+impl Inspector {
+    /// Ends what is over. Called every sweep interval.
+    pub(super) fn sweep(&mut self, now_ns: u64, mut flows: Option<&mut Flows>) {
+        self.engine.expire(now_ns / 1_000_000);
+        let ended = self.table.sweep(
+            now_ns,
+            |slot| count(flows.as_deref(), slot),
+            |key| flows.as_deref().is_none_or(|flows| !matches!(flows.get(key), Ok(None))),
+        );
+        self.remove(ended, &[], flows.as_deref_mut());
+        self.complete(flows.as_deref_mut());
+        self.reopen(now_ns, flows);
+    }
+
+    /// Asks for the other keys of flows that were decided by their very first packet, which
+    /// conntrack knows only once it has left the router.
+    fn complete(&mut self, mut flows: Option<&mut Flows>) {
+        for (key, original) in self.table.with_one_key(PER_SWEEP) {
+            let Some(conntrack) = &mut self.conntrack else { return };
+            let Ok(connection) = conntrack.lookup(&Tuple::of_flow(&key, original)) else { return };
+            let other = connection
+                .and_then(|connection| connection.flows().into_iter().find(|(of, _)| *of != key));
+            if self.table.complete(&key, other)
+                && let Some(flows) = flows.as_deref_mut()
+            {
+                self.write(&key, flows, |flows, key| matches!(flows.get(key), Ok(None)));
+            }
+        }
+    }
+
+    /// Takes the decisions back about trusted flows that are to be looked at again: their next
+    /// packets go to the queue.
+    fn reopen(&mut self, now_ns: u64, mut flows: Option<&mut Flows>) {
+        if self.conntrack.is_none() {
+            // The mark of the connection would keep them out of the queue.
+            return;
+        }
+        for key in self.table.reopen(now_ns, &self.policy.reinspection, PER_SWEEP) {
+            let Some(record) = self.table.get(&key) else { continue };
+            let own = record.decision.key;
+            let keys: Vec<FlowKey> = record.keys().copied().collect();
+            self.totals.reinspected += 1;
+            // First what marks packets, or one of them would bring the connection's mark back.
+            for key in keys {
+                if let Some(Err(error)) = flows.as_deref_mut().map(|flows| flows.remove(&key)) {
+                    self.totals.write_errors += 1;
+                    log::warn!("{}", error.chain());
+                }
+            }
+            self.mark_connection(own, 0);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What runs beside the packets: rules, interfaces and lists are looked after.
+
+use super::running::State;
+use crate::cli::chain;
+use crate::config::Backend as Wanted;
+use crate::dataplane::verify::{Seen, Verified, verify};
+use crate::dataplane::{Hook, State as HookState};
+use crate::netfilter::apply::{self, Kind, Wish as BackendWish};
+
+impl State {
+    /// Brings the rules into the kernel by what it takes; notes why not, or why not better.
+    pub(super) fn apply_rules(&mut self) {
+        let wish = match self.plan.backend {
+            Wanted::Auto => BackendWish::Auto,
+            Wanted::Nft => BackendWish::Only(Kind::Nft),
+            Wanted::Iptables => BackendWish::Only(Kind::Iptables),
+        };
+        let (mut backend, reasons) = match apply::choose(wish) {
+            Ok(chosen) => chosen,
+            Err(error) => {
+                self.inspection_notes.push(chain(&error));
+                return;
+            }
+        };
+        self.inspection_notes.extend(reasons);
+        match backend.apply(&self.plan.ruleset) {
+            Ok(()) => self.backend = Some(backend),
+            Err(error) => {
+                self.inspection_notes.push(chain(&error));
+                if let Err(error) = backend.remove() {
+                    log::warn!("{}", chain(&error));
+                }
+            }
+        }
+    }
+
+    /// Puts the rules back when somebody took them away.
+    pub(super) fn restore_rules(&mut self) {
+        let Some(backend) = &mut self.backend else { return };
+        match backend.is_applied() {
+            Ok(true) => {}
+            Ok(false) => match backend.apply(&self.plan.ruleset) {
+                Ok(()) => {
+                    self.reapplied += 1;
+                    log::warn!("somebody changed our rules: put back");
+                }
+                Err(error) => log::error!("{}", chain(&error)),
+            },
+            Err(error) => log::error!("{}", chain(&error)),
+        }
+    }
+
+    /// Attaches to interfaces that have appeared, and checks that native programs really run.
+    pub(super) fn look_after_interfaces(&mut self) {
+        let Some(dataplane) = &mut self.dataplane else { return };
+        if let Err(error) = dataplane.reattach() {
+            log::warn!("{}", error.chain());
+        }
+        for feature in dataplane.features() {
+            let is_native = feature.hook == Hook::Xdp && feature.state == HookState::Active;
+            if !is_native
+                || feature.verified
+                || feature.rung != crate::kernel::choose::XdpRung::Native.name()
+            {
+                self.unverified.remove(&feature.interface);
+                continue;
+            }
+            let plans = &self.plan.dataplane.interfaces;
+            let Some(slot) =
+                plans.iter().find(|plan| plan.name == feature.interface).map(|plan| plan.slot)
+            else {
+                continue;
+            };
+            let now = (
+                dataplane.received(&feature.interface),
+                Seen::new(|counter| dataplane.totals.count(slot, counter).unwrap_or_default()),
+            );
+            let before = *self.unverified.entry(feature.interface.clone()).or_insert(now);
+            match verify((before.0, now.0), (before.1, now.1)) {
+                Verified::NoTraffic => {}
+                Verified::Verified => dataplane.set_verified(&feature.interface),
+                Verified::StepDown(reason) => {
+                    log::warn!("shield on {}: {reason}", feature.interface);
+                    if let Err(error) = dataplane.step_down(&feature.interface, &reason) {
+                        log::warn!("{}", error.chain());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the shield what other addresses of the router mean for strangers.
+    pub(super) fn look_around(&mut self) {
+        if let Some(dataplane) = &mut self.dataplane {
+            self.strangers.look_around(dataplane, &self.plan);
+        }
+    }
+
+    /// Leaves other entries out when the router has got other addresses.
+    pub(super) fn look_after_lists(&mut self) {
+        if let Some(dataplane) = &mut self.dataplane
+            && !self.plan.lists.is_empty()
+            && self.lists.look(&self.plan.management)
+            && let Err(error) = self.lists.set(dataplane, &self.plan)
+        {
+            self.lists.refuse(&error);
+        }
+    }
+}
