@@ -33,11 +33,11 @@ pub struct Status {
     pub flows: FlowMap,
     /// Blocklists.
     pub lists: Vec<List>,
-    /// Strangers.
-    pub ddos: Ddos,
     /// Their image.
     #[serde(default)]
     pub list_image: ListImage,
+    /// Strangers.
+    pub ddos: Ddos,
     /// The firewall's flow offload.
     pub offload: Offload,
 }

@@ -315,7 +315,9 @@ mod tests {
                 "xdp_drop_listed":12,"xdp_drop_syn_rate":9400,"xdp_pass":1}}],
             "netfilter":{"backend":"nft","applied":true,"reapplied":0,"counters":{}},
             "queue":{"first":5,"count":1,"engine":{},"kernel":{},"inspecting":0},
-            "flows":{"entries":1,"expired":0}}"#;
+            "flows":{"entries":1,"expired":0,"held":0,"held_refused":0,"reinspected":0},
+            "drops":[],"ddos":{"victims":[],"offenders":[],"blocked":[],"scanners":[],"known":0},
+            "offload":{"mode":"none","guarded":false,"guards":0,"blind":[]}}"#;
         let fetched = Fetched { exit: 0, status: 200, bytes: 1, port: 4000, error: String::new() };
         let visit = Visit {
             who: "client1",
