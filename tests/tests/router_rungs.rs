@@ -99,7 +99,8 @@ fn the_whole_job_on_the_best_rungs_of_this_kernel() {
         wire.send(&other.bytes()).unwrap();
         let arrived = || probe.count("last").unwrap() > last;
         wait::until_true("the last packet arrived", LIMIT, arrived).unwrap();
-        assert_eq!(probe.count("arrived").unwrap(), arrivals, "{source}");
+        let status = agent.status().unwrap();
+        assert_eq!(probe.count("arrived").unwrap(), arrivals, "{source}: {status:#?}");
     }
     assert_eq!(agent.count(WAN, "xdp_drop_listed").unwrap(), 20);
     let requests = web.requests().unwrap();

@@ -15,6 +15,7 @@ use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
 use sluice_abi::shield::{AllowEntry, BlockEntry, BucketSet, ListHits};
 
+use super::bulk::Bulk;
 use super::error::Error;
 use super::pins::Pins;
 use super::plan::Sizes;
@@ -225,6 +226,7 @@ impl Loader {
         let bytes = aligned(bytes);
         loop {
             self.drop_misshapen(pins)?;
+            Bulk::make(&pins.map(names::BULK))?;
             let source = match self.try_load(&bytes, pins, attachment) {
                 Ok(ebpf) => return Ok(ebpf),
                 Err(source) => source,

@@ -11,6 +11,7 @@ use std::cell::OnceCell;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use aya::maps::{Map, MapData, MapError};
 use bytemuck::Zeroable as _;
@@ -55,6 +56,21 @@ impl Bulk {
     #[must_use]
     pub fn has_entries(&self) -> (bool, bool) {
         has_entries(self.image.as_ref())
+    }
+
+    /// Makes the map that images are put into and pins it at `path`, unless it is there.
+    ///
+    /// Not left to the loader, which gives the map that images must resemble the types of its key
+    /// and value. Kernels before 6.3 then refuse every map without (`bpf_map_meta_equal`).
+    pub fn make(path: &Path) -> Result<(), Error> {
+        if path.exists() {
+            return Ok(());
+        }
+        let failed = |source| Error::Image { operation: "make the place of", source };
+        let like = bpf::array_of_any_size("bulk", Chunk::BYTES as u32, 1).map_err(failed)?;
+        let outer = bpf::array_of_one_map(names::BULK, like.as_fd()).map_err(failed)?;
+        let outer = MapData::from_fd(outer).map_err(Error::map(names::BULK, "make"))?;
+        outer.pin(path).map_err(|source| failed(io::Error::other(source)))
     }
 
     /// Writes an image of sorted `entries`, of `bytes` bytes as [`measure`] says. It is not in force
