@@ -46,7 +46,7 @@ impl Class {
 /// Where the bucket of an address lies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Place {
-    /// Number of the set, before masking with the size of the table.
+    /// Number of the set, 24 bits, before masking with the size of the table.
     pub set: u32,
     /// Tag in the set; never 0.
     pub tag: u32,
@@ -98,8 +98,9 @@ impl Id {
         let mut hash = (seed ^ self.high).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         hash ^= hash >> 32;
         hash = (hash ^ self.low).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        hash ^= hash >> 29;
-        Place { set: hash as u32, tag: (hash >> 32) as u32 | 1 }
+        // The upper bits of a product depend on every bit of its factors, the lower ones do not:
+        // neighbouring addresses in network byte order would crowd some sets on big-endian machines.
+        Place { set: (hash >> 40) as u32, tag: (hash ^ hash >> 20) as u32 | 1 }
     }
 }
 
