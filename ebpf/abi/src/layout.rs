@@ -77,6 +77,8 @@ mod tests {
         assert_ne!(of(&["", "ab", "c"]), of(&["", "a", "bc"]));
         assert_ne!(hash("A", &[12, 4], &[]), hash("A", &[4, 12], &[]));
         assert_ne!(FlowState::HASH, FlowCount::HASH);
+        assert_ne!(u32::HASH, u64::HASH);
         assert_ne!(of_map(1, 2), of_map(2, 1));
+        assert_ne!(of_map(1, 2), number(number(START, 1), 2), "the version counts");
     }
 }

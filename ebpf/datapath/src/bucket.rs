@@ -153,6 +153,11 @@ mod tests {
                     error < 0.1,
                     "{per_minute} a minute, every {step} ms: {passed}, {expected}"
                 );
+                // Ten minutes of silence are worth one burst.
+                let after = (0..per_minute * 2)
+                    .filter(|_| bucket.take(1_200_000, rate, Pace::Minute))
+                    .count();
+                assert_eq!(after, per_minute as usize);
             }
         }
     }

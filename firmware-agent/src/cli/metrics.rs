@@ -163,6 +163,7 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }
+        assert_eq!(text.matches("\nsluice_drops_total{").count(), 3, "no packet twice:\n{text}");
     }
 
     #[test]
@@ -177,7 +178,8 @@ mod tests {
                 assert!(!seen.contains(&family), "{family} twice");
                 seen.push(family);
             } else if !line.starts_with('#') {
-                assert!(line.starts_with(family), "{line} behind {family}");
+                let name = line.split(['{', ' ']).next();
+                assert_eq!(name, Some(family), "{line}");
                 let value = line.rsplit(' ').next().unwrap();
                 assert!(value.parse::<u64>().is_ok(), "{line}");
             }

@@ -180,7 +180,17 @@ mod tests {
                 Dscp::Keep => None,
                 Dscp::Of(dscp) => Some(dscp),
             };
-            assert!(dscp >= last && dscp.is_none_or(|dscp| dscp < 64), "{word}");
+            let digit = |at: usize| word.as_bytes()[at] - b'0';
+            let defined = match (&word[..2], *word) {
+                ("cs", _) => Some(8 * digit(2)),
+                ("af", _) => Some(8 * digit(2) + 2 * digit(3)),
+                (_, "le") => Some(1),
+                (_, "va") => Some(44),
+                (_, "ef") => Some(46),
+                _ => None,
+            };
+            assert_eq!(dscp, defined, "{word}");
+            assert!(dscp >= last, "{word}");
             last = dscp;
         }
         assert!(Dscp::from_uci("46", kind).is_err());

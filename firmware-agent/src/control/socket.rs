@@ -273,6 +273,8 @@ mod tests {
             }
         };
         assert_eq!(full, Errno::EAGAIN, "after {}", waiting.len());
+        // Past the lock, which would refuse before anybody knocks.
+        assert!(matches!(make_room(&socket_path(&dir.0)), Err(ServeError::Running { .. })));
         assert!(matches!(Socket::open(&dir.0), Err(ServeError::Running { .. })));
     }
 

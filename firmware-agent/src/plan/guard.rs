@@ -243,7 +243,8 @@ mod tests {
     fn name_servers_of_others_are_read_from_what_the_network_scripts_write() {
         let text = "# Interface wan\nnameserver 192.0.2.53\n; old\nsearch lan\n\
                     nameserver 2001:db8::53\nnameserver fe80::1%wan\nnameserver 127.0.0.1\n\
-                    nameserver ::1\nnameserver\nnameserver x\nnameservers 192.0.2.54\n";
+                    nameserver ::1\nnameserver\nnameserver x\nnameservers 192.0.2.54\n\
+                    nameserver 0.0.0.0\nnameserver ::\nnameserver ::ffff:127.0.0.1\n";
         let expected = ["192.0.2.53", "2001:db8::53", "fe80::1"].map(ip);
         assert_eq!(name_servers(text), expected);
     }

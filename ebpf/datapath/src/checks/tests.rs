@@ -191,6 +191,7 @@ fn the_most_particular_rate_that_is_a_limit_counts_a_packet() {
 #[test]
 fn flags_count_only_where_there_is_a_whole_tcp_header() {
     assert!(packet(TCP, 1, 0).has_invalid_flags());
+    assert!(packet(TCP, 1, FIN).has_invalid_flags() && !packet(TCP, 1, SYN).has_invalid_flags());
     assert!(!packet(UDP, 1, 0).has_invalid_flags());
     assert!(!read(TCP, 1, 0, 1).has_invalid_flags(), "a fragment");
     assert!(!read(TCP, 1, SYN, 1).is_syn(), "a fragment");

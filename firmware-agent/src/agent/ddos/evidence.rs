@@ -196,11 +196,23 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_a_full_set_keeps_the_latest() {
         let mut evidence = evidence();
+        // By set, the latest last.
+        let mut by_set = vec![Vec::new(); KNOWN_SETS as usize];
         for n in 0..ENDS_MAX as u32 + 100 {
-            let src = std::net::Ipv4Addr::from_bits(0x0b00_0000 + n).to_string();
-            evidence.look(&connection(&src, "203.0.113.1", TCP, ASSURED), 1 + n, inside);
+            let src = IpAddr::from(std::net::Ipv4Addr::from_bits(0x0b00_0000 + n));
+            let seen = connection(&src.to_string(), "203.0.113.1", TCP, ASSURED);
+            evidence.look(&seen, 1 + n, inside);
+            if n < ENDS_MAX as u32 {
+                let place = place(&src.into(), Class::Known.number(), &prefix_mask(64), 7);
+                by_set[(place.set & (KNOWN_SETS - 1)) as usize].push(place.tag);
+            }
         }
         assert_eq!(evidence.len(), ENDS_MAX);
+        assert!(by_set.iter().any(|tags| tags.len() > KNOWN_WAYS));
+        for (tags, set) in by_set.iter().zip(evidence.sets()) {
+            let latest = tags.iter().rev().take(KNOWN_WAYS);
+            assert!(latest.into_iter().all(|tag| set.tags.contains(tag)));
+        }
         let tags = evidence.sets().iter().flat_map(|set| set.tags).filter(|tag| *tag != 0).count();
         assert!(tags > ENDS_MAX / 2, "{tags}");
     }

@@ -128,6 +128,15 @@ fn a_comment_of_the_user_survives() {
         Some("!fw4: Handle forwarded flows; guarded by sluice")
     );
     assert_eq!(guarded.plain(), rule);
+    // One that leaves no room for the marker gives way to it.
+    let mut builder = Builder::default();
+    builder.message(message::NEW_RULE, 0, 1, &wire::header(wire::INET));
+    builder.attr(wire::RULE_HANDLE, &9_u64.to_be_bytes());
+    builder.attr(wire::RULE_USERDATA, &[&[0, 121][..], &[b'x'; 120], &[0]].concat());
+    let long = Rule::read(&Messages::new(builder.bytes()).next().unwrap()).unwrap();
+    assert_eq!(long.comment().unwrap().len(), 120);
+    let guarded = long.with_expressions_of(&open).guarded(marks());
+    assert_eq!(guarded.comment().as_deref(), Some(MARKER));
 }
 
 #[test]
@@ -161,6 +170,21 @@ fn a_rule_with_a_verdict_behind_flow_add_is_left_alone_and_named() {
     let (new, obstacles) = decide(std::slice::from_ref(&rule), Wish::Guard(marks()));
     assert_eq!(new, []);
     assert_eq!(obstacles, ["the rule with handle 5 goes on behind `flow add` (meta)"]);
+    // What only counts or tells may stand there.
+    let mut builder = Builder::default();
+    builder.message(message::NEW_RULE, 0, 1, &wire::header(wire::INET));
+    builder.attr(wire::RULE_HANDLE, &9_u64.to_be_bytes());
+    builder.nested(wire::RULE_EXPRESSIONS, |builder| {
+        for name in ["counter", "last", "log"] {
+            builder.nested(wire::LIST_ELEMENT, |builder| {
+                wire::text(builder, wire::EXPR_NAME, name);
+            });
+        }
+    });
+    let harmless = Rule::read(&Messages::new(builder.bytes()).next().unwrap()).unwrap();
+    let rule = all[0].followed_by(&harmless);
+    let (new, obstacles) = decide(std::slice::from_ref(&rule), Wish::Guard(marks()));
+    assert_eq!((new.len(), obstacles.len()), (1, 0));
 }
 
 #[test]
