@@ -139,7 +139,8 @@ impl Plan {
             main.queue,
             main.queues,
             main.policy == Policy::Open,
-        )?;
+        )?
+        .freeing_others(main.manage_offload == ManageOffload::Guard);
         let lists: Vec<ListPlan> = config
             .blocklists
             .iter()

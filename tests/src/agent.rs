@@ -37,11 +37,20 @@ pub struct Setup {
     pub more: Uci,
     /// Whether the fast path is attached.
     pub tc: bool,
+    /// Whether flows of the LAN are inspected.
+    pub inspects_lan: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { main: Vec::new(), ddos: Vec::new(), xdp: "auto", more: Uci::default(), tc: true }
+        Self {
+            main: Vec::new(),
+            ddos: Vec::new(),
+            xdp: "auto",
+            more: Uci::default(),
+            tc: true,
+            inspects_lan: true,
+        }
     }
 }
 
@@ -92,6 +101,13 @@ impl Setup {
         self
     }
 
+    /// Without inspection of what comes from or goes to the LAN.
+    #[must_use]
+    pub const fn without_inspection_on_the_lan(mut self) -> Self {
+        self.inspects_lan = false;
+        self
+    }
+
     /// With XDP attached this way.
     #[must_use]
     pub const fn xdp(mut self, how: &'static str) -> Self {
@@ -123,6 +139,9 @@ impl Setup {
         for (name, device, role) in [("lan", lan, "lan"), ("wan", WAN, "wan")] {
             file = file.section("interface", name).option("device", device);
             file = file.option("role", role).option("xdp", self.xdp);
+            if name == "lan" && !self.inspects_lan {
+                file = file.option("inspect", 0);
+            }
             file = file.option("tc", u8::from(self.tc));
         }
         file.text().to_owned() + self.more.text()

@@ -256,6 +256,21 @@ fn every_client_hello_is_seen_with_the_firewalls_offload_on() {
 
 /// R64, R166: what is decided goes past the forward chain, TCP in both families and UDP, and the
 /// programs still see every packet: they stand before the flowtable, so their block needs nobody's
+/// R166: what Sluice has no business with takes the short way as it did before.
+#[test]
+fn a_flow_that_nobody_inspects_is_offloaded_under_the_guard() {
+    if without_flowtables() {
+        return;
+    }
+    let scene = Scene::new(Lan::Plain);
+    let agent = agent(&scene, Setup::default().without_inspection_on_the_lan());
+    assert!(agent.status().unwrap().offload.guarded);
+    let mut conversation = scene.open(&scene.servers[0]);
+    let (port, to) = (conversation.port(), conversation.to);
+    scene.wait_until_offloaded("tcp", port, to, || conversation.echo(b"more"));
+    assert_eq!(agent.status().unwrap().queue.engine["packets"], 0);
+}
+
 /// help.
 #[test]
 fn a_decided_flow_is_offloaded_and_the_programs_still_see_it() {

@@ -74,6 +74,7 @@ pub struct Ruleset {
     first: u16,
     last: u16,
     policy_open: bool,
+    frees_others: bool,
 }
 
 impl Ruleset {
@@ -100,7 +101,16 @@ impl Ruleset {
         let Some(last) = last else {
             return Err(RulesError::Queues { first: queue_first, count: queue_count });
         };
-        Ok(Self { devices, marks, first: queue_first, last, policy_open })
+        Ok(Self { devices, marks, first: queue_first, last, policy_open, frees_others: false })
+    }
+
+    /// Whether connections that are not inspected, because they use another device, are marked
+    /// trusted, so that the firewall offloads them while its rule waits for that mark. Only with
+    /// nft: what else writes rules has no such rule.
+    #[must_use]
+    pub const fn freeing_others(mut self, yes: bool) -> Self {
+        self.frees_others = yes;
+        self
     }
 
     /// The devices between which packets are inspected.

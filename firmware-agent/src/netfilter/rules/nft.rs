@@ -28,6 +28,7 @@ impl Ruleset {
         let _ = writeln!(text, "table inet {TABLE} {{");
         self.opening(&mut text);
         vetted(&mut text);
+        self.others(&mut text);
         self.inspect(&mut text);
         self.decide(&mut text);
         text.push_str("}\n");
@@ -57,6 +58,21 @@ impl Ruleset {
         );
     }
 
+    /// For connections that use a device which is not inspected.
+    fn others(&self, text: &mut String) {
+        if self.frees_others {
+            let (mask, trusted) = (self.marks.bits(), self.marks.trusted());
+            let _ = writeln!(
+                text,
+                "\tchain others {{\n\
+                 \t\tct mark & {mask:#010x} == 0x00000000 \
+                 ct mark set ct mark & {:#010x} | {trusted:#010x}\n\
+                 \t}}",
+                !mask
+            );
+        }
+    }
+
     fn inspect(&self, text: &mut String) {
         let mask = self.marks.bits();
         let (trusted, blocked, undecided) =
@@ -72,6 +88,7 @@ impl Ruleset {
         let pass = count(Counted::PassedTrusted, "accept");
         let pass_undecided = count(Counted::PassedUndecided, "accept");
         let drop = count(Counted::DroppedBlocked, "drop");
+        let other = if self.frees_others { "goto others" } else { "accept" };
         // The drop comes before the interfaces: what is blocked stays so when an interface is no
         // longer inspected. Fragments are reassembled before this hook, so it has them too.
         let _ = writeln!(
@@ -81,8 +98,8 @@ impl Ruleset {
              \t\tmeta mark & {mask:#010x} == {trusted:#010x} jump vetted\n\
              \t\tmeta l4proto != {{ tcp, udp }} accept\n\
              \t\tct mark & {mask:#010x} == {blocked:#010x} {drop}\n\
-             \t\tiifname != {{ {devices} }} accept\n\
-             \t\toifname != {{ {devices} }} accept\n\
+             \t\tiifname != {{ {devices} }} {other}\n\
+             \t\toifname != {{ {devices} }} {other}\n\
              \t\ttcp flags & (fin | syn | rst | ack) == syn goto opening\n\
              \t\tct mark & {mask:#010x} == {trusted:#010x} {pass}\n\
              \t\tct mark & {mask:#010x} == {undecided:#010x} {pass_undecided}\n\
@@ -182,6 +199,20 @@ table inet sluice {
 }
 "#;
         assert_eq!(sample(4, true).nft(Replace::Flush), expected);
+    }
+
+    #[test]
+    fn connections_of_other_devices_are_marked_for_the_flowtable_where_that_is_wanted() {
+        let text = sample(1, true).freeing_others(true).nft(Replace::Flush);
+        let chain = "\tchain others {\n\t\tct mark & 0x03000000 == 0x00000000 \
+                     ct mark set ct mark & 0xfcffffff | 0x01000000\n\t}\n";
+        let others = text.find(chain);
+        assert!(others < text.find("\tchain inspect"), "a chain is there before what goes to it");
+        assert!(others.is_some());
+        for way in ["iifname", "oifname"] {
+            let rule = format!("\t\t{way} != {{ \"br-lan\", \"wan\" }} goto others\n");
+            assert!(text.contains(&rule), "{text}");
+        }
     }
 
     #[test]
