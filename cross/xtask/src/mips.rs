@@ -19,6 +19,8 @@ const TESTS: [&[&str]; 3] = [
         "--skip",
         "sys::netlink",
         "--skip",
+        "nothing_is_found_where_nothing_is",
+        "--skip",
         "a_million_flows_stay_within_their_memory",
         "--skip",
         "no_truncation_or_stray_byte_stops_the_parser",
