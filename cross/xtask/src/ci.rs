@@ -12,7 +12,7 @@ use crate::{agent, bench, check, ebpf, licence, mips, run, targets, vm};
 
 /// Fewer tests that need root or a machine of their own than this mean that some were not run, whatever the rest
 /// says. Raised with each new one: it is the number that `cargo xtask ci` printed last.
-const PRIVILEGED_FLOOR: u32 = 170;
+const PRIVILEGED_FLOOR: u32 = 300;
 
 /// A step: what it is called, and what it does. Tests are counted into the tally even when it fails.
 struct Step {
