@@ -128,25 +128,48 @@ pub fn load_constant(kind: ProgramKind, value: i32) -> io::Result<OwnedFd> {
     new_fd(BPF_PROG_LOAD, &mut attr)
 }
 
+/// Attribute of the command that makes a map. What is zero has no effect on kernels that do not know
+/// the field.
+#[repr(C)]
+#[derive(Default)]
+struct NewMap {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    map_name: [u8; 16],
+    map_ifindex: u32,
+}
+
+impl NewMap {
+    fn create(mut self) -> io::Result<OwnedFd> {
+        new_fd(BPF_MAP_CREATE, &mut self)
+    }
+}
+
+/// A name as the kernel keeps it: fifteen bytes and a zero.
+fn kernel_name(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().take(15).zip(name.bytes()) {
+        *to = from;
+    }
+    bytes
+}
+
 /// Creates a map with one entry, as large as the smallest that Sluice uses.
 pub fn create_map(kind: MapKind) -> io::Result<OwnedFd> {
-    #[repr(C)]
-    struct Attr {
-        map_type: u32,
-        key_size: u32,
-        value_size: u32,
-        max_entries: u32,
-        map_flags: u32,
-    }
     const NO_PREALLOC: u32 = 1;
     let (key_size, map_flags) = match kind {
         MapKind::Hash | MapKind::LruHash => (16, 0),
         MapKind::PerCpuArray => (4, 0),
         MapKind::LpmTrie => (20, NO_PREALLOC),
     };
-    let mut attr =
-        Attr { map_type: kind as u32, key_size, value_size: 8, max_entries: 1, map_flags };
-    new_fd(BPF_MAP_CREATE, &mut attr)
+    let map_type = kind as u32;
+    NewMap { map_type, key_size, value_size: 8, max_entries: 1, map_flags, ..NewMap::default() }
+        .create()
 }
 
 /// Attaches `prog` to the device `ifindex`.

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 use bytemuck::Pod;
 
-use super::{BPF_MAP_CREATE, address, call, get_info, new_fd};
+use super::{NewMap, address, call, get_info, kernel_name, new_fd};
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
@@ -22,64 +22,36 @@ struct Entry {
     flags: u64,
 }
 
-/// Attribute of the command that makes a map.
-#[repr(C)]
-struct Attr {
-    map_type: u32,
-    key_size: u32,
-    value_size: u32,
-    max_entries: u32,
-    map_flags: u32,
-    inner_map_fd: u32,
-    numa_node: u32,
-    map_name: [u8; 16],
-}
-
-/// A name as the kernel keeps it.
-fn map_name(name: &str) -> [u8; 16] {
-    let mut map_name = [0; 16];
-    for (to, from) in map_name.iter_mut().take(15).zip(name.bytes()) {
-        *to = from;
-    }
-    map_name
-}
-
 /// Makes an array that can stand in a map of maps next to arrays of other sizes
 /// (`BPF_F_INNER_MAP`, kernel 5.10). Its name shows up in the kernel's lists of maps.
 pub fn array_of_any_size(name: &str, value_size: u32, max_entries: u32) -> io::Result<OwnedFd> {
     const ARRAY: u32 = 2;
     const INNER_MAP: u32 = 0x1000;
-    new_fd(
-        BPF_MAP_CREATE,
-        &mut Attr {
-            map_type: ARRAY,
-            key_size: 4,
-            value_size,
-            max_entries,
-            map_flags: INNER_MAP,
-            inner_map_fd: 0,
-            numa_node: 0,
-            map_name: map_name(name),
-        },
-    )
+    NewMap {
+        map_type: ARRAY,
+        key_size: 4,
+        value_size,
+        max_entries,
+        map_flags: INNER_MAP,
+        map_name: kernel_name(name),
+        ..NewMap::default()
+    }
+    .create()
 }
 
 /// Makes an array of one map, for maps like `inner`.
 pub fn array_of_one_map(name: &str, inner: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     const ARRAY_OF_MAPS: u32 = 12;
-    new_fd(
-        BPF_MAP_CREATE,
-        &mut Attr {
-            map_type: ARRAY_OF_MAPS,
-            key_size: 4,
-            value_size: 4,
-            max_entries: 1,
-            map_flags: 0,
-            inner_map_fd: inner.as_raw_fd().cast_unsigned(),
-            numa_node: 0,
-            map_name: map_name(name),
-        },
-    )
+    NewMap {
+        map_type: ARRAY_OF_MAPS,
+        key_size: 4,
+        value_size: 4,
+        max_entries: 1,
+        inner_map_fd: inner.as_raw_fd().cast_unsigned(),
+        map_name: kernel_name(name),
+        ..NewMap::default()
+    }
+    .create()
 }
 
 /// Writes the value at `index`; of a map of maps, its value is the descriptor of one.

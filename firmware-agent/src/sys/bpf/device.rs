@@ -4,19 +4,10 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use super::{BPF_MAP_CREATE, BPF_PROG_LOAD, ProgramKind, address, new_fd};
+use super::{BPF_PROG_LOAD, NewMap, ProgramKind, address, kernel_name, new_fd};
 
 /// Bytes of a verifier log that are asked for after a refusal.
 const LOG: usize = 1 << 16;
-
-/// A name as the kernel keeps it: fifteen bytes and a zero.
-fn kernel_name(name: &str) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    for (to, from) in bytes.iter_mut().take(15).zip(name.bytes()) {
-        *to = from;
-    }
-    bytes
-}
 
 /// Sizes of a map, and what kind it is by the kernel's number.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,30 +24,16 @@ pub struct DeviceMap {
 
 /// Creates a map in the card behind the device `ifindex`.
 pub fn create_map_on(ifindex: u32, name: &str, map: DeviceMap) -> io::Result<OwnedFd> {
-    #[repr(C)]
-    struct Attr {
-        map_type: u32,
-        key_size: u32,
-        value_size: u32,
-        max_entries: u32,
-        map_flags: u32,
-        inner_map_fd: u32,
-        numa_node: u32,
-        map_name: [u8; 16],
-        map_ifindex: u32,
-    }
-    let mut attr = Attr {
+    NewMap {
         map_type: map.kind,
         key_size: map.key_size,
         value_size: map.value_size,
         max_entries: map.max_entries,
-        map_flags: 0,
-        inner_map_fd: 0,
-        numa_node: 0,
         map_name: kernel_name(name),
         map_ifindex: ifindex,
-    };
-    new_fd(BPF_MAP_CREATE, &mut attr)
+        ..NewMap::default()
+    }
+    .create()
 }
 
 /// Loads an XDP program into the card behind the device `ifindex`. `I` is an instruction as the
