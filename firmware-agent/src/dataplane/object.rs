@@ -226,7 +226,9 @@ impl Loader {
         let bytes = aligned(bytes);
         loop {
             self.drop_misshapen(pins)?;
-            Bulk::make(&pins.map(names::BULK))?;
+            if object == XDP_SHIELD {
+                Bulk::make(&pins.map(names::BULK))?;
+            }
             let source = match self.try_load(&bytes, pins, attachment) {
                 Ok(ebpf) => return Ok(ebpf),
                 Err(source) => source,
