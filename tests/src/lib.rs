@@ -24,6 +24,7 @@ pub mod report;
 pub mod router;
 pub mod service;
 pub mod skip;
+pub mod testrun;
 pub mod traffic;
 pub mod uci;
 pub mod wait;

@@ -13,13 +13,14 @@
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
 use std::error::Error;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, HashMap};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use nix::time::{ClockId, clock_gettime};
+use sluice::sys::bpf::{ProgramKind, load_constant};
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::flow::{FlowKey, FlowState};
 use sluice_abi::limits::{Limits, prefix_mask};
@@ -28,6 +29,7 @@ use sluice_abi::shield::Rate;
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_abi::{ABI_VERSION, names};
 use sluice_datapath::parse::headers;
+use sluice_tests::testrun::{self, TC_ACT_UNSPEC, XDP_PASS, op};
 
 const ROUNDS: usize = 9;
 const REPEAT: u32 = 200_000;
@@ -74,31 +76,31 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!();
 
-    let empty_xdp = yardstick(6, 2, None)?;
-    let empty_tc = yardstick(3, -1, None)?;
-    let lookup_map = hash_map()?;
-    let lookup_xdp = yardstick(6, 2, Some(lookup_map.as_raw_fd()))?;
-    let lookup_tc = yardstick(3, -1, Some(lookup_map.as_raw_fd()))?;
+    let empty_xdp = load_constant(ProgramKind::Xdp, XDP_PASS)?;
+    let empty_tc = load_constant(ProgramKind::Tc, TC_ACT_UNSPEC)?;
+    let lookup_map = testrun::map(testrun::HASH, 16, 8, 65_536)?;
+    let lookup_xdp = yardstick(testrun::XDP, XDP_PASS, &lookup_map)?;
+    let lookup_tc = yardstick(testrun::TC, TC_ACT_UNSPEC, &lookup_map)?;
     let mut ratios = Ratios {
-        floor: row("empty, XDP_PASS", empty_xdp.as_raw_fd(), &frames)?,
-        lookup: row("one hash lookup", lookup_xdp.as_raw_fd(), &frames)?,
+        floor: row("empty, XDP_PASS", empty_xdp.as_fd(), &frames)?,
+        lookup: row("one hash lookup", lookup_xdp.as_fd(), &frames)?,
         rows: Vec::new(),
     };
     for (name, change) in settings() {
         let mut map: Array<_, Settings> = Array::try_from(map(&mut shield, names::SETTINGS)?)?;
         map.set(0, change, 0)?;
         let name = format!("xdp_shield, {name}");
-        ratios.add(&name, &row(&name, xdp.as_fd_raw(), &frames)?);
+        ratios.add(&name, &row(&name, xdp.as_fd(), &frames)?);
     }
     for (name, ebpf) in &mut beside()? {
         let program: &mut Xdp = ebpf.program_mut(name).ok_or("no such program")?.try_into()?;
         program.load()?;
         describe(name, &program.info()?);
         let fd = program.fd()?.try_clone()?;
-        row(name, fd.as_fd_raw(), &frames)?;
+        row(name, fd.as_fd(), &frames)?;
     }
-    ratios.floor = row("empty, TC_ACT_UNSPEC", empty_tc.as_raw_fd(), &frames)?;
-    ratios.lookup = row("one hash lookup", lookup_tc.as_raw_fd(), &frames)?;
+    ratios.floor = row("empty, TC_ACT_UNSPEC", empty_tc.as_fd(), &frames)?;
+    ratios.lookup = row("one hash lookup", lookup_tc.as_fd(), &frames)?;
     for (name, verdict) in
         [("miss", None), ("trusted", Some(Verdict::Trusted)), ("blocked", Some(Verdict::Blocked))]
     {
@@ -115,7 +117,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         for (program, classifier) in ["tc_flow_in", "tc_flow_out"].iter().zip(&classifiers) {
             let name = format!("{program}, {name}");
-            ratios.add(&name, &row(&name, classifier.as_fd_raw(), &frames)?);
+            ratios.add(&name, &row(&name, classifier.as_fd(), &frames)?);
         }
     }
     println!();
@@ -154,16 +156,6 @@ fn beside() -> Result<Vec<(String, Ebpf)>, Box<dyn Error>> {
         others.push((program.to_owned(), loader.allow_unsupported_maps().load_file(file)?));
     }
     Ok(others)
-}
-
-trait AsFdRaw {
-    fn as_fd_raw(&self) -> RawFd;
-}
-impl AsFdRaw for aya::programs::ProgramFd {
-    fn as_fd_raw(&self) -> RawFd {
-        use std::os::fd::AsFd as _;
-        self.as_fd().as_raw_fd()
-    }
 }
 
 fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map, String> {
@@ -275,12 +267,16 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// Prints a line of the table; the minima by frame.
-fn row(name: &str, program: RawFd, frames: &[(&str, Vec<u8>)]) -> Result<Vec<f64>, Box<dyn Error>> {
+fn row(
+    name: &str,
+    program: BorrowedFd<'_>,
+    frames: &[(&str, Vec<u8>)],
+) -> Result<Vec<f64>, Box<dyn Error>> {
     let mut times = vec![Vec::new(); frames.len()];
     for round in 0..ROUNDS {
         for index in 0..frames.len() {
             let index = if round % 2 == 0 { index } else { frames.len() - 1 - index };
-            times[index].push(run(program, &frames[index].1)?);
+            times[index].push(testrun::run(program, &frames[index].1, REPEAT, None)?.each_ns);
         }
     }
     print!("{name:28}");
@@ -292,120 +288,29 @@ fn row(name: &str, program: RawFd, frames: &[(&str, Vec<u8>)]) -> Result<Vec<f64
     Ok(times.iter().map(|times| times[0]).collect())
 }
 
-/// `union bpf_attr` of `BPF_PROG_TEST_RUN`.
-#[repr(C)]
-#[derive(Default)]
-struct TestRun {
-    prog_fd: u32,
-    retval: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    rest: [u64; 4],
-}
-
-fn run(program: RawFd, frame: &[u8]) -> Result<f64, Box<dyn Error>> {
-    let mut attr = TestRun {
-        prog_fd: program.cast_unsigned(),
-        data_size_in: frame.len() as u32,
-        data_in: frame.as_ptr() as u64,
-        repeat: REPEAT,
-        ..TestRun::default()
-    };
-    let before = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
-    // SAFETY: the attribute lives through the call and points at `frame`, which does too.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, 10, &raw mut attr, size_of::<TestRun>()) };
-    let after = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
-    if result < 0 {
-        return Err(std::io::Error::last_os_error().into());
-    }
-    let spent = (after.tv_sec() - before.tv_sec()) as f64 * 1e9
-        + (after.tv_nsec() - before.tv_nsec()) as f64;
-    Ok(spent / f64::from(REPEAT))
-}
-
-/// An empty hash map with keys of 16 bytes.
-fn hash_map() -> Result<OwnedFd, Box<dyn Error>> {
-    #[repr(C)]
-    #[derive(Default)]
-    struct Create {
-        map_type: u32,
-        key_size: u32,
-        value_size: u32,
-        max_entries: u32,
-        rest: [u64; 8],
-    }
-    let mut attr = Create {
-        map_type: 1, // BPF_MAP_TYPE_HASH
-        key_size: 16,
-        value_size: 8,
-        max_entries: 65_536,
-        ..Create::default()
-    };
-    // SAFETY: the attribute lives through the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, 0, &raw mut attr, size_of::<Create>()) };
-    if fd < 0 {
-        return Err(std::io::Error::last_os_error().into());
-    }
-    // SAFETY: the kernel just made this descriptor for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
-}
-
-/// A program that only returns `action`, after one lookup in `map` if there is one.
-fn yardstick(kind: u32, action: i32, map: Option<RawFd>) -> Result<OwnedFd, Box<dyn Error>> {
-    #[repr(C)]
-    #[derive(Default)]
-    struct Load {
-        prog_type: u32,
-        insn_cnt: u32,
-        insns: u64,
-        license: u64,
-        rest: [u64; 12],
-    }
-    const fn instruction(code: u8, registers: u8, offset: i16, value: i32) -> [u8; 8] {
-        let (near, far) = (offset.to_ne_bytes(), value.to_ne_bytes());
-        // Destination and source register share a byte as bit fields do.
-        let registers =
-            if cfg!(target_endian = "little") { registers } else { registers.rotate_left(4) };
-        [code, registers, near[0], near[1], far[0], far[1], far[2], far[3]]
-    }
-    let mut code = Vec::new();
-    if let Some(map) = map {
-        code.extend([
-            instruction(0x7a, 0x0a, -8, 1),  // *(u64 *)(r10 - 8) = 1
-            instruction(0x7a, 0x0a, -16, 1), // *(u64 *)(r10 - 16) = 1
-            instruction(0x18, 0x11, 0, map), // r1 = map
-            instruction(0, 0, 0, 0),
-            instruction(0xbf, 0xa2, 0, 0),   // r2 = r10
-            instruction(0x07, 0x02, 0, -16), // r2 -= 16
-            instruction(0x85, 0, 0, 1),      // bpf_map_lookup_elem
-        ]);
-    }
-    code.extend([instruction(0xb7, 0, 0, action), instruction(0x95, 0, 0, 0)]);
-    let mut attr = Load {
-        prog_type: kind,
-        insn_cnt: code.len() as u32,
-        insns: code.as_ptr() as u64,
-        license: c"MIT".as_ptr() as u64,
-        ..Load::default()
-    };
-    // SAFETY: the attribute and what it points at live through the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, 5, &raw mut attr, size_of::<Load>()) };
-    if fd < 0 {
-        return Err(std::io::Error::last_os_error().into());
-    }
-    // SAFETY: the kernel just made this descriptor for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+/// A program that only returns `action`, after one lookup in `map`.
+fn yardstick(kind: u32, action: i32, map: &OwnedFd) -> io::Result<OwnedFd> {
+    testrun::program(
+        kind,
+        &[
+            op(0x7a, 10, 0, -8, 1),             // *(u64 *)(r10 - 8) = 1
+            op(0x7a, 10, 0, -16, 1),            // *(u64 *)(r10 - 16) = 1
+            op(0x18, 1, 1, 0, map.as_raw_fd()), // r1 = map
+            op(0, 0, 0, 0, 0),
+            op(0xbf, 2, 10, 0, 0),  // r2 = r10
+            op(0x07, 2, 0, 0, -16), // r2 -= 16
+            op(0x85, 0, 0, 0, 1),   // bpf_map_lookup_elem
+            op(0xb7, 0, 0, 0, action),
+            op(0x95, 0, 0, 0, 0),
+        ],
+    )
 }
 
 /// A pin directory that goes away with the process.
 struct Pins(PathBuf);
 
 impl Pins {
-    fn new() -> std::io::Result<Self> {
+    fn new() -> io::Result<Self> {
         let dir = PathBuf::from(format!("/sys/fs/bpf/sluice-bench-{}", std::process::id()));
         std::fs::create_dir(&dir)?;
         Ok(Self(dir))

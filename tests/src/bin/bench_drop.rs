@@ -11,13 +11,16 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
-use nix::time::{ClockId, clock_gettime};
+use sluice::sys::rtnetlink;
 use sluice_tests::agent::{Agent, Setup};
+use sluice_tests::frame::Mac;
 use sluice_tests::netns::Netns;
 use sluice_tests::router::{Build, Lan, Router, WAN, WAN_V4};
-use sluice_tests::skip;
+use sluice_tests::testrun::{self, XDP_DROP, XDP_PASS, op};
+use sluice_tests::{lists, skip};
 
 /// Listed addresses; a power of two.
 const LISTED: u32 = 1 << 20;
@@ -25,14 +28,11 @@ const LISTED: u32 = 1 << 20;
 const FRAMES: u32 = 100_000;
 const ROUNDS: usize = 7;
 
-const XDP_DROP: i32 = 1;
-const XDP_PASS: i32 = 2;
-
 fn main() -> Result<(), Box<dyn Error>> {
     if skip::without_root() {
         return Ok(());
     }
-    let sources = sources();
+    let sources = lists::random(7, LISTED as usize, 0);
     let map = map(&sources)?;
     let build = Build { lan: Lan::Plain, ..Build::default() };
     let worlds = (0..3).map(|_| Router::new(build)).collect::<Result<Vec<_>, _>>()?;
@@ -44,19 +44,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     for chunk in sources.chunks(10_000) {
         set.push_str("add element ip raw listed { ");
-        for source in chunk {
-            let _ = write!(set, "{}, ", std::net::Ipv4Addr::from_bits(*source));
+        for (source, _) in chunk {
+            let _ = write!(set, "{source}, ");
         }
         set.push_str("}\n");
     }
     nft.netns.nft(&set)?;
-    let list = native.directory.write("listed", {
-        let mut text = String::new();
-        for source in &sources {
-            let _ = writeln!(text, "{}", std::net::Ipv4Addr::from_bits(*source));
-        }
-        text
-    })?;
+    let list = native.directory.write("listed", lists::text(&sources))?;
     let setup = || Setup::default().blocklist_file("bad", &list, LISTED);
     let _generic = Agent::start(generic, setup().xdp("generic"))?;
     let _native = Agent::start(native, setup().xdp("native"))?;
@@ -64,9 +58,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let to_stack = generator(&map, XDP_PASS, None)?;
     let nowhere = generator(&map, XDP_DROP, None)?;
     let lanes = [
-        Lane::new("generator", &nft.netns, WAN, nowhere)?,
-        Lane::new("nftables, prerouting raw, set", &nft.netns, WAN, to_stack.try_clone()?)?,
-        Lane::new("Sluice, generic XDP", &generic.netns, WAN, to_stack)?,
+        Lane::new("generator", nft, nowhere)?,
+        Lane::new("nftables, prerouting raw, set", nft, to_stack.try_clone()?)?,
+        Lane::new("Sluice, generic XDP", generic, to_stack)?,
         Lane::over("Sluice, native XDP (and the cable)", native, &map)?,
     ];
     let mut times = vec![Vec::new(); lanes.len()];
@@ -88,27 +82,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Addresses in random order, none of them special.
-fn sources() -> Vec<u32> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut sources = std::collections::BTreeSet::new();
-    while sources.len() < LISTED as usize {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let address = (state >> 32) as u32;
-        if (11..=99).contains(&(address >> 24)) {
-            sources.insert(address);
-        }
-    }
-    let mut sources: Vec<u32> = sources.into_iter().collect();
-    for index in (1..sources.len()).rev() {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        sources.swap(index, (state >> 33) as usize % (index + 1));
-    }
-    sources
-}
-
 /// One way to drop.
 struct Lane<'a> {
     name: &'static str,
@@ -119,49 +92,39 @@ struct Lane<'a> {
 }
 
 impl<'a> Lane<'a> {
+    /// Frames that come in at the router's WAN.
     fn new(
         name: &'static str,
-        netns: &'a Netns,
-        device: &str,
+        world: &'a Router,
         program: OwnedFd,
     ) -> Result<Self, Box<dyn Error>> {
-        let ifindex = index_of(netns, device)?;
-        let frame = frame(mac_of(netns, device)?);
-        Ok(Self { name, netns, program, ifindex, frame })
+        let ifindex = index_of(&world.netns, WAN)?;
+        let frame = frame(world.attacker.gateway_mac);
+        Ok(Self { name, netns: &world.netns, program, ifindex, frame })
     }
 
     /// Frames that go over the cable from the other end of the router's WAN.
     fn over(name: &'static str, world: &'a Router, map: &OwnedFd) -> Result<Self, Box<dyn Error>> {
-        let switch = world.switch();
-        let ifindex = index_of(switch, "uplink")?;
+        let ifindex = index_of(world.switch(), "uplink")?;
         let program = generator(map, 0, Some(ifindex))?;
-        let frame = frame(mac_of(&world.netns, WAN)?);
-        Ok(Self { name, netns: switch, program, ifindex, frame })
+        let frame = frame(world.attacker.gateway_mac);
+        Ok(Self { name, netns: world.switch(), program, ifindex, frame })
     }
 
     /// Nanoseconds of this thread for each frame.
     fn run(&self) -> Result<f64, Box<dyn Error>> {
-        Ok(self.netns.enter(|| test_run(&self.program, &self.frame, self.ifindex))??)
+        let run = || testrun::run(self.program.as_fd(), &self.frame, FRAMES, Some(self.ifindex));
+        Ok(self.netns.enter(run)??.each_ns)
     }
 }
 
 fn index_of(netns: &Netns, device: &str) -> Result<u32, Box<dyn Error>> {
-    let text = netns.run(&format!("ip -o link show {device}"))?;
-    Ok(text.split(':').next().ok_or("no index")?.trim().parse()?)
-}
-
-fn mac_of(netns: &Netns, device: &str) -> Result<[u8; 6], Box<dyn Error>> {
-    let text = netns.run(&format!("ip -o link show {device}"))?;
-    let text = text.split("link/ether ").nth(1).ok_or("no address")?;
-    let octets = text.split_whitespace().next().ok_or("no address")?.split(':');
-    let octets =
-        octets.map(|octet| u8::from_str_radix(octet, 16)).collect::<Result<Vec<_>, _>>()?;
-    let octets: Option<[u8; 6]> = octets.try_into().ok();
-    Ok(octets.ok_or("not six octets")?)
+    let device = netns.enter(|| rtnetlink::device_by_name(device))??;
+    Ok(device.ok_or("no such device")?.ifindex)
 }
 
 /// A UDP frame to the router, 64 bytes; the source and the checksum are the program's to write.
-fn frame(to: [u8; 6]) -> Vec<u8> {
+fn frame(to: Mac) -> Vec<u8> {
     let mut frame = to.to_vec();
     frame.extend([2, 0, 0, 0, 0, 9, 8, 0]);
     frame.extend([0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0]);
@@ -172,9 +135,9 @@ fn frame(to: [u8; 6]) -> Vec<u8> {
 }
 
 /// The header's checksum (RFC 1071) with this source.
-fn checksum(source: u32) -> u16 {
+fn checksum(source: Ipv4Addr) -> u16 {
     let mut header = frame([0; 6])[14..34].to_vec();
-    header[12..16].copy_from_slice(&source.to_be_bytes());
+    header[12..16].copy_from_slice(&source.octets());
     let words =
         header.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
     let mut sum: u32 = words.sum();
@@ -184,57 +147,16 @@ fn checksum(source: u32) -> u16 {
     !(sum as u16)
 }
 
-/// Calls bpf(2).
-fn bpf<A>(command: libc::c_long, attribute: &mut A) -> io::Result<libc::c_long> {
-    // SAFETY: the attribute lives through the call, as does what the callers' fields point to.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attribute), size_of::<A>())
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
-
-fn descriptor(fd: libc::c_long) -> OwnedFd {
-    // SAFETY: the kernel just made this descriptor for us.
-    unsafe { OwnedFd::from_raw_fd(fd as RawFd) }
-}
-
 /// An array with the sources, each with its checksum, as the frame has them.
-fn map(sources: &[u32]) -> io::Result<OwnedFd> {
-    // type array, key 4, value 8
-    let mut create = [2_u32, 4, 8, sources.len() as u32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let map = descriptor(bpf(0, &mut create)?);
-    let keys: Vec<u32> = (0..sources.len() as u32).collect();
-    let values: Vec<[u8; 8]> = sources
-        .iter()
-        .map(|source| {
-            let mut value = [0; 8];
-            value[..4].copy_from_slice(&source.to_be_bytes());
-            value[4..6].copy_from_slice(&checksum(*source).to_be_bytes());
-            value
-        })
-        .collect();
-    let (count, fd) = (u64::from(keys.len() as u32), u64::from(map.as_raw_fd().cast_unsigned()));
-    let pair = if cfg!(target_endian = "little") { count | fd << 32 } else { count << 32 | fd };
-    let mut batch = [0, 0, keys.as_ptr() as u64, values.as_ptr() as u64, pair, 0, 0];
-    bpf(26, &mut batch)?;
+fn map(sources: &[(Ipv4Addr, u8)]) -> io::Result<OwnedFd> {
+    let map = testrun::map(testrun::ARRAY, 4, 8, sources.len() as u32)?;
+    for (key, (source, _)) in (0_u32..).zip(sources) {
+        let mut value = [0; 8];
+        value[..4].copy_from_slice(&source.octets());
+        value[4..6].copy_from_slice(&checksum(*source).to_be_bytes());
+        testrun::set(&map, &key.to_ne_bytes(), &value)?;
+    }
     Ok(map)
-}
-
-/// One instruction.
-const fn op(code: u8, to: u8, from: u8, offset: i16, value: i32) -> [u8; 8] {
-    let (near, far) = (offset.to_ne_bytes(), value.to_ne_bytes());
-    let registers = if cfg!(target_endian = "little") { to | from << 4 } else { to << 4 | from };
-    [code, registers, near[0], near[1], far[0], far[1], far[2], far[3]]
-}
-
-/// `union bpf_attr` of `BPF_PROG_LOAD`.
-#[repr(C)]
-struct Load {
-    kind: u32,
-    count: u32,
-    code: u64,
-    license: u64,
-    rest: [u64; 13],
 }
 
 /// A program that writes a random source and returns `action`, or sends the frame out of a device.
@@ -276,63 +198,5 @@ fn generator(map: &OwnedFd, action: i32, out: Option<u32>) -> io::Result<OwnedFd
         code[jump][2..4].copy_from_slice(&distance.to_ne_bytes());
     }
     code.extend([op(0xb7, 0, 0, 0, 0), op(0x95, 0, 0, 0, 0)]); // XDP_ABORTED
-    let mut load = Load {
-        kind: 6,
-        count: code.len() as u32,
-        code: code.as_ptr() as u64,
-        license: c"MIT".as_ptr() as u64,
-        rest: [0; 13],
-    };
-    Ok(descriptor(bpf(5, &mut load)?))
-}
-
-/// Sends [`FRAMES`] live frames as if they came from the device; the thread's time for each.
-fn test_run(program: &OwnedFd, frame: &[u8], ifindex: u32) -> io::Result<f64> {
-    const LIVE_FRAMES: u32 = 2;
-    #[repr(C)]
-    struct TestRun {
-        program: u32,
-        result: u32,
-        data_len: u32,
-        out_len: u32,
-        data: u64,
-        out: u64,
-        repeat: u32,
-        duration: u32,
-        context_len: u32,
-        context_out_len: u32,
-        context: u64,
-        context_out: u64,
-        flags: u32,
-        cpu: u32,
-        batch: u32,
-        pad: u32,
-    }
-    // struct xdp_md: data, end, meta, ingress device, queue, egress device.
-    let context = [0, frame.len() as u32, 0, ifindex, 0, 0];
-    let mut run = TestRun {
-        program: program.as_raw_fd().cast_unsigned(),
-        result: 0,
-        data_len: frame.len() as u32,
-        out_len: 0,
-        data: frame.as_ptr() as u64,
-        out: 0,
-        repeat: FRAMES,
-        duration: 0,
-        context_len: size_of_val(&context) as u32,
-        context_out_len: 0,
-        context: context.as_ptr() as u64,
-        context_out: 0,
-        flags: LIVE_FRAMES,
-        cpu: 0,
-        batch: 64,
-        pad: 0,
-    };
-    let now = || -> io::Result<f64> {
-        let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
-        Ok(time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64)
-    };
-    let before = now()?;
-    bpf(10, &mut run)?;
-    Ok((now()? - before) / f64::from(FRAMES))
+    testrun::program(testrun::XDP, &code)
 }

@@ -11,12 +11,11 @@
 use std::error::Error;
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use nix::time::{ClockId, clock_gettime};
 use sluice::config::Config;
 use sluice::dataplane::Bulk;
 use sluice::dataplane::bulk::{Entries, measure};
@@ -26,6 +25,7 @@ use sluice_tests::directory::Directory;
 use sluice_tests::lists;
 use sluice_tests::plane::{Shield, enabled};
 use sluice_tests::skip;
+use sluice_tests::testrun::{self, HASH, LPM_TRIE, XDP_PASS, op};
 
 /// Listed addresses; a power of two.
 const HOSTS: u32 = 1 << 20;
@@ -33,10 +33,6 @@ const HOSTS: u32 = 1 << 20;
 const NETS: usize = 100_000;
 const ROUNDS: usize = 9;
 const REPEAT: u32 = 200_000;
-
-const XDP_PASS: i32 = 2;
-const HASH: u32 = 1;
-const LPM_TRIE: u32 = 11;
 
 fn main() -> Result<(), Box<dyn Error>> {
     if skip::without_root() {
@@ -82,7 +78,8 @@ fn lookup(list: &[(Ipv4Addr, u8)]) -> Result<(), Box<dyn Error>> {
     })?;
     let shield_fd = shield.program().fd()?.as_fd().as_raw_fd();
     let (hash, trie) = (looks_up(&hash, false)?, looks_up(&trie, true)?);
-    let nothing = returns(XDP_PASS)?;
+    let nothing =
+        testrun::program(testrun::XDP, &[op(0xb7, 0, 0, 0, XDP_PASS), op(0x95, 0, 0, 0, 0)])?;
     // Name, program, whether it looks at the lists, the row that is taken off.
     let rows = [
         ("generator", nothing.as_raw_fd(), false, 0),
@@ -221,35 +218,6 @@ fn frame() -> Vec<u8> {
     frame
 }
 
-/// Calls bpf(2).
-fn bpf<A>(command: libc::c_long, attribute: &mut A) -> io::Result<libc::c_long> {
-    // SAFETY: the attribute lives through the call, as does what the callers' fields point to.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attribute), size_of::<A>())
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
-
-fn descriptor(fd: libc::c_long) -> OwnedFd {
-    // SAFETY: the kernel just made this descriptor for us.
-    unsafe { OwnedFd::from_raw_fd(fd as RawFd) }
-}
-
-/// `union bpf_attr` of the commands about one entry.
-#[repr(C)]
-struct Update {
-    map: u32,
-    pad: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-
-fn set(map: &OwnedFd, key: *const u8, value: *const u8) -> io::Result<()> {
-    let map = map.as_raw_fd().cast_unsigned();
-    bpf(2, &mut Update { map, pad: 0, key: key as u64, value: value as u64, flags: 0 }).map(drop)
-}
-
 /// A map with a value of four bytes for each key.
 fn map<T>(
     kind: u32,
@@ -257,55 +225,11 @@ fn map<T>(
     entries: impl Iterator<Item = T>,
     key: impl Fn(T) -> Vec<u8>,
 ) -> io::Result<OwnedFd> {
-    let flags = u32::from(kind == LPM_TRIE);
-    let mut create =
-        [kind, key_size, 4, HOSTS + NETS as u32, flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let map = descriptor(bpf(0, &mut create)?);
+    let map = testrun::map(kind, key_size, 4, HOSTS + NETS as u32)?;
     for entry in entries {
-        set(&map, key(entry).as_ptr(), [1_u8; 4].as_ptr())?;
+        testrun::set(&map, &key(entry), &[1; 4])?;
     }
     Ok(map)
-}
-
-/// One instruction.
-const fn op(code: u8, to: u8, from: u8, offset: i16, value: i32) -> [u8; 8] {
-    let (near, far) = (offset.to_ne_bytes(), value.to_ne_bytes());
-    let registers = if cfg!(target_endian = "little") { to | from << 4 } else { to << 4 | from };
-    [code, registers, near[0], near[1], far[0], far[1], far[2], far[3]]
-}
-
-/// `union bpf_attr` of `BPF_PROG_LOAD`.
-#[repr(C)]
-struct Load {
-    kind: u32,
-    count: u32,
-    code: u64,
-    license: u64,
-    between: [u64; 5],
-    ifindex: u32,
-    attach: u32,
-    rest: [u64; 7],
-}
-
-fn program(code: &[[u8; 8]]) -> io::Result<OwnedFd> {
-    const XDP: u32 = 6;
-    // A tail call wants caller and called alike, and aya says this of the shield.
-    const ATTACH_XDP: u32 = 37;
-    let mut load = Load {
-        kind: XDP,
-        count: code.len() as u32,
-        code: code.as_ptr() as u64,
-        license: c"GPL".as_ptr() as u64,
-        between: [0; 5],
-        ifindex: 0,
-        attach: ATTACH_XDP,
-        rest: [0; 7],
-    };
-    bpf(5, &mut load).map(descriptor)
-}
-
-fn returns(action: i32) -> io::Result<OwnedFd> {
-    program(&[op(0xb7, 0, 0, 0, action), op(0x95, 0, 0, 0, 0)])
 }
 
 /// A program that only looks the source up.
@@ -331,16 +255,14 @@ fn looks_up(map: &OwnedFd, is_trie: bool) -> io::Result<OwnedFd> {
     if !is_trie {
         code[7] = op(0xbf, 4, 4, 0, 0);
     }
-    program(&code)
+    testrun::program(testrun::XDP, &code)
 }
 
 /// A program that writes a random source, listed or not, and goes on as `next`; with the map that
 /// holds that.
 fn generator(next: RawFd, is_hit: bool) -> io::Result<(OwnedFd, OwnedFd)> {
-    const PROGRAM_ARRAY: u32 = 3;
-    let mut create = [PROGRAM_ARRAY, 4, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let array = descriptor(bpf(0, &mut create)?);
-    set(&array, [0_u8; 4].as_ptr(), next.to_ne_bytes().as_ptr())?;
+    let array = testrun::map(testrun::PROGRAM_ARRAY, 4, 4, 1)?;
+    testrun::set(&array, &[0; 4], &next.to_ne_bytes())?;
     let mask = if is_hit { (HOSTS - 1).cast_signed() } else { -1 };
     let code = [
         op(0xbf, 6, 1, 0, 0),                    // r6 = context
@@ -363,40 +285,14 @@ fn generator(next: RawFd, is_hit: bool) -> io::Result<(OwnedFd, OwnedFd)> {
         op(0xb7, 0, 0, 0, 0),
         op(0x95, 0, 0, 0, 0),
     ];
-    Ok((program(&code)?, array))
-}
-
-/// `union bpf_attr` of `BPF_PROG_TEST_RUN`.
-#[repr(C)]
-#[derive(Default)]
-struct TestRun {
-    prog_fd: u32,
-    retval: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    rest: [u64; 4],
+    Ok((testrun::program(testrun::XDP, &code)?, array))
 }
 
 /// Nanoseconds of this thread for each frame.
 fn run(program: &OwnedFd, frame: &[u8]) -> Result<f64, Box<dyn Error>> {
-    let mut attr = TestRun {
-        prog_fd: program.as_raw_fd().cast_unsigned(),
-        data_size_in: frame.len() as u32,
-        data_in: frame.as_ptr() as u64,
-        repeat: REPEAT,
-        ..TestRun::default()
-    };
-    let before = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
-    bpf(10, &mut attr)?;
-    let after = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
-    if attr.retval == 0 {
+    let ran = testrun::run(program.as_fd(), frame, REPEAT, None)?;
+    if ran.action == 0 {
         return Err("the generator did not call what is measured".into());
     }
-    let spent = (after.tv_sec() - before.tv_sec()) as f64 * 1e9
-        + (after.tv_nsec() - before.tv_nsec()) as f64;
-    Ok(spent / f64::from(REPEAT))
+    Ok(ran.each_ns)
 }
