@@ -6,7 +6,9 @@
 
 pub mod domains;
 pub mod engine;
+pub mod http;
 pub mod ja;
+pub mod protocol;
 pub mod stream;
 mod table;
 pub mod tls;
