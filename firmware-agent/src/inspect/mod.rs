@@ -7,6 +7,7 @@
 pub mod domains;
 pub mod engine;
 pub mod ja;
+pub mod quic;
 pub mod stream;
 mod table;
 pub mod tls;

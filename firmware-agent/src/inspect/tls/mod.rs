@@ -5,10 +5,12 @@
 //! own reassembly of the stream (`stream`) or fingerprints (`ja`).
 
 mod hello;
+mod message;
 mod name;
 mod record;
 
 pub use self::hello::{Alpn, ClientHello, Extensions, Sni, U16List};
+pub use self::message::{is_message_whole, message};
 pub use self::name::{HostName, NAME_MAX};
 pub use self::record::{Finder, Found, Joined, Message};
 
