@@ -10,6 +10,8 @@
 
 mod flow;
 mod outcome;
+#[cfg_attr(not(feature = "quic"), path = "no_quic.rs")]
+mod quic;
 mod segment;
 mod stats;
 
@@ -234,6 +236,8 @@ impl Engine {
         };
         let original = Some(flow.original);
         self.stats.hellos += u64::from(hello.is_some());
+        let is_quic = hello.as_ref().is_some_and(|hello| hello.quic.is_some());
+        self.stats.quic_hellos += u64::from(is_quic);
         self.stats.count(outcome);
         if outcome != Outcome::Inspect {
             self.take_out(&key);

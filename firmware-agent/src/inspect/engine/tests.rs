@@ -700,5 +700,5 @@ fn every_counter_has_a_name_of_its_own() {
     names.dedup();
     assert_eq!(names.len(), count);
     assert_eq!(Cause::Timeout.name(), "timeout");
-    assert_eq!(Cause::AfterClose.index(), Cause::COUNT - 1);
+    assert_eq!(Cause::QuicUnreadable.index(), Cause::COUNT - 1);
 }

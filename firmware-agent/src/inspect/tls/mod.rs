@@ -6,11 +6,13 @@
 //! own reassembly of the stream (`stream`) or fingerprints (`ja`).
 
 mod hello;
+mod message;
 mod name;
 mod record;
 pub(in crate::inspect) mod server;
 
 pub use self::hello::{Alpn, ClientHello, Extensions, Sni, U16List};
+pub use self::message::{is_message_whole, message};
 pub use self::name::{HostName, NAME_MAX};
 pub use self::record::{Finder, Found, Joined, Message};
 pub use self::server::{Certificate, CertificateHash, ServerAnswer, ServerHello, server_hello};
