@@ -5,6 +5,7 @@
 //! state while it waits.
 
 mod ddos;
+mod domains;
 mod drops;
 mod inspector;
 mod lists;

@@ -191,6 +191,8 @@ impl Running {
             }
         }
         let state = running.state.get_mut();
+        // Before the rules bring the first hello.
+        state.inspector.set_domain_lists(&state.plan);
         if queues.is_some() {
             state.apply_rules();
         }
@@ -475,7 +477,7 @@ fn engine(plan: &Plan) -> Engine {
 }
 
 /// 64 bits that nobody can guess.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8)
 }
 
