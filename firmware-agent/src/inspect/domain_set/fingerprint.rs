@@ -72,7 +72,7 @@ impl State {
         Self { v, tail: 0, len: 0 }
     }
 
-    #[inline]
+    #[inline(always)]
     const fn push(&mut self, byte: u8) {
         self.tail |= (byte.to_ascii_lowercase() as u64) << (8 * (self.len % 8));
         self.len += 1;
@@ -82,14 +82,14 @@ impl State {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     const fn word(&mut self, word: u64) {
         self.v[3] ^= word;
         self.round();
         self.v[0] ^= word;
     }
 
-    #[inline]
+    #[inline(always)]
     const fn finish(mut self) -> u64 {
         self.word((self.len as u64) << 56 | self.tail);
         self.v[2] ^= 0xff;
@@ -99,7 +99,7 @@ impl State {
         self.v[0] ^ self.v[1] ^ self.v[2] ^ self.v[3]
     }
 
-    #[inline]
+    #[inline(always)]
     const fn round(&mut self) {
         let [mut v0, mut v1, mut v2, mut v3] = self.v;
         v0 = v0.wrapping_add(v1);

@@ -61,7 +61,7 @@ impl Row {
     }
 
     /// The number at `index`; 0 behind the end.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self, index: usize) -> u64 {
         if self.width == 0 {
             return 0;
@@ -171,7 +171,7 @@ impl Packed {
     }
 
     /// The place of `fingerprint` among all.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, fingerprint: u64) -> Option<usize> {
         let bucket = (fingerprint >> self.low_bits) as u32;
         let mut place = *self.samples.get((bucket / SAMPLE) as usize)?;
