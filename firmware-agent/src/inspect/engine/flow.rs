@@ -9,6 +9,7 @@ use super::quic::Quic;
 use super::segment::Segment;
 use super::{Limits, PIECES_MAX};
 use crate::config::RuleAction;
+use crate::inspect::domain_set::DomainSet;
 use crate::inspect::domains::DomainRules;
 use crate::inspect::ja::Transport;
 use crate::inspect::stream::{Caps, Fault, Stream};
@@ -24,6 +25,7 @@ pub(super) struct Context<'a> {
     pub(super) limits: &'a Limits,
     pub(super) rules: &'a DomainRules,
     pub(super) joined: &'a mut Joined,
+    pub(super) lists: &'a DomainSet,
 }
 
 /// A flow that is not decided.
@@ -200,29 +202,33 @@ impl Flow {
 
     const fn conclude(&self, judgement: Judgement) -> Outcome {
         match judgement {
-            Ok((verdict, reason, rule)) => Outcome::Decided(Decision {
-                verdict,
-                reason,
-                rule,
-                original: self.original,
-                packets: self.packets,
-            }),
+            Ok((verdict, reason, by)) => {
+                let is_list = matches!(reason, Reason::DomainList);
+                let (rule, list) = if is_list { (None, by) } else { (by, None) };
+                let (original, packets) = (self.original, self.packets);
+                Outcome::Decided(Decision { verdict, reason, rule, original, packets, list })
+            }
             Err(cause) => Outcome::Undecided(cause),
         }
     }
 }
 
-/// What a ClientHello means for its flow.
+/// What a ClientHello means for its flow, and the number of the rule or list that says so.
 pub(super) type Judgement = Result<(Verdict, Reason, Option<u32>), Cause>;
 
-pub(super) fn judge(hello: &ClientHello<'_>, rules: &DomainRules) -> Judgement {
+pub(super) fn judge(hello: &ClientHello<'_>, rules: &DomainRules, lists: &DomainSet) -> Judgement {
     let name = match hello.sni {
         Sni::Absent => return Ok((Verdict::Trusted, Reason::HelloClean, None)),
         Sni::Malformed => return Err(Cause::MalformedName),
         Sni::Name(name) => name,
     };
-    Ok(match rules.lookup(name.to_lower(&mut [0; NAME_MAX])) {
-        None => (Verdict::Trusted, Reason::HelloClean, None),
+    let mut room = [0; NAME_MAX];
+    let name = name.to_lower(&mut room);
+    Ok(match rules.lookup(name) {
+        None => match lists.lookup(name) {
+            None => (Verdict::Trusted, Reason::HelloClean, None),
+            Some(found) => (Verdict::Blocked, Reason::DomainList, Some(found.list)),
+        },
         Some(found) => match found.action {
             RuleAction::Allow => (Verdict::Trusted, Reason::DomainAllowed, Some(found.rule)),
             RuleAction::Block => (Verdict::Blocked, Reason::DomainRule, Some(found.rule)),
@@ -284,7 +290,7 @@ impl Side {
         }
         let meet = |hello: &ClientHello<'_>| {
             let owned = Hello::new(hello, key, direction, Transport::Tcp);
-            (Box::new(owned), judge(hello, context.rules))
+            (Box::new(owned), judge(hello, context.rules, context.lists))
         };
         let caps = Caps { bytes: context.limits.window_bytes, pieces: PIECES_MAX };
         // The common case: one segment holds the whole message, and nothing need be kept.

@@ -67,6 +67,8 @@ pub struct Decision {
     pub original: Direction,
     /// Packets of the flow that were inspected, both directions.
     pub packets: u32,
+    /// Number of the domain list that said so.
+    pub list: Option<u32>,
 }
 
 /// Why a flow cannot be decided. Append only: indices and names are in statistics.

@@ -79,7 +79,7 @@ impl Quic {
             Answer::Pieces => Found::Failed(Cause::Pieces),
             Answer::Cut => Found::Failed(Cause::Truncated),
             Answer::Hello(hello, connection) => {
-                let judgement = judge(&hello, context.rules);
+                let judgement = judge(&hello, context.rules, context.lists);
                 let mut hello = Box::new(Hello::new(&hello, key, direction, Transport::Quic));
                 hello.quic = Some(connection);
                 Found::Hello(hello, with_doubt(judgement, client.has_conflict()))
