@@ -9,6 +9,8 @@
 //! and keep-alives, which a client can send as it likes before its ClientHello, do not.
 
 mod flow;
+mod judge;
+mod opening;
 mod outcome;
 #[cfg_attr(not(feature = "quic"), path = "no_quic.rs")]
 mod quic;
@@ -21,7 +23,10 @@ use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::{FIN, Headers, RST, SYN, TCP, headers};
 
 use self::flow::{Context, Flow};
-pub use self::outcome::{ALPN_MAX, Cause, Decision, Hello, JA3_STRING_MAX, Outcome, Step};
+use self::judge::Judge;
+pub use self::outcome::{
+    ALPN_MAX, Cause, Decision, Hello, JA3_STRING_MAX, News, Outcome, Request, Step, TEXT_MAX,
+};
 use self::segment::Segment;
 pub use self::stats::Stats;
 use super::domain_set::DomainSet;
@@ -241,19 +246,17 @@ impl Engine {
         let lists = &self.lists;
         let Some(flow) = self.flows.get(&key) else { return Outcome::Inspect.into() };
         // The payload of a reset is not part of the stream (RFC 9293, section 3.5.2).
-        let (outcome, hello) = if flags & RST != 0 {
+        let (outcome, news) = if flags & RST != 0 {
             (Outcome::Inspect, None)
         } else {
             let before = flow.memory();
-            let mut context = Context { now_ms, limits, rules, joined, lists };
+            let mut context = Context { now_ms, limits, judge: Judge { rules, lists }, joined };
             let answer = flow.packet(key, direction, flags, segment, &mut context);
             self.kept = self.kept + flow.memory() - before;
             answer
         };
         let original = Some(flow.original);
-        self.stats.hellos += u64::from(hello.is_some());
-        let is_quic = hello.as_ref().is_some_and(|hello| hello.quic.is_some());
-        self.stats.quic_hellos += u64::from(is_quic);
+        self.stats.take(news.as_ref());
         self.stats.count(outcome);
         if outcome != Outcome::Inspect {
             self.take_out(&key);
@@ -265,7 +268,7 @@ impl Engine {
             let evicted = self.flows.pop_oldest();
             self.forget(now_ms, evicted, Cause::Memory);
         }
-        Step { hello, original, ..outcome.into() }
+        Step { news, original, ..outcome.into() }
     }
 
     /// The answer about a flow that is no longer inspected.
