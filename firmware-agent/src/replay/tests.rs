@@ -1,3 +1,6 @@
+#[cfg(feature = "quic")]
+mod quic;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -411,9 +414,11 @@ fn expected_hellos(expected: &Path, columns: usize) -> BTreeMap<String, Vec<Row>
         let mut fields: Vec<&str> = line.split('\t').collect();
         assert_eq!(fields.len(), columns, "{line}");
         fields.resize(9, "");
-        let [capture, _, ends @ .., sni, ja4, ja3] = &fields[..] else { panic!("{line}") };
+        let [capture, transport, ends @ .., sni, ja4, ja3] = &fields[..] else { panic!("{line}") };
         let rows = captures.entry((*capture).to_owned()).or_default();
-        rows.push([&ends.join(" "), *sni, *ja4, *ja3].map(str::to_owned));
+        if cfg!(feature = "quic") || *transport == "tcp" {
+            rows.push([&ends.join(" "), *sni, *ja4, *ja3].map(str::to_owned));
+        }
     }
     captures
 }

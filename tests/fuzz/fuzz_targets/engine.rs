@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 use libfuzzer_sys::fuzz_target;
-use sluice::inspect::domains::{DomainRules, RuleAction};
+use sluice::config::RuleAction;
+use sluice::inspect::domains::DomainRules;
 use sluice::inspect::engine::{Engine, Limits, Outcome};
 
 fuzz_target!(|data: &[u8]| {

@@ -735,3 +735,6 @@ fn every_counter_has_a_name_of_its_own() {
     assert_eq!(Cause::Timeout.name(), "timeout");
     assert_eq!(Cause::QuicUnreadable.index(), Cause::COUNT - 1);
 }
+
+#[cfg(feature = "quic")]
+mod quic;
