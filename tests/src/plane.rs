@@ -191,6 +191,7 @@ impl Shield {
             map(names::SCANS),
             map(names::KNOWN),
             map(names::OWN),
+            map(names::ATTACKED),
         );
         Self {
             attachment,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use sluice_abi::attach::{Link, Role};
 use sluice_abi::counter::Counter;
-use sluice_abi::limits::{KNOWN_SETS, KnownSet, Limits, prefix_mask};
+use sluice_abi::limits::{COOKIE_PORTS, KNOWN_SETS, KnownSet, Limits, prefix_mask};
 use sluice_abi::reason::DropReason;
 use sluice_abi::shield::Rate;
 use sluice_datapath::sources::{Class, place};
@@ -301,6 +301,48 @@ fn known_sources_are_not_limited_by_what_strangers_do_to_a_destination() {
         assert_eq!(shield.run(&stranger, 1).0, XDP_DROP);
         known(&mut shield, &[]);
         assert_eq!(shield.run(&syn(from(src)), 1).0, XDP_DROP, "forgotten");
+    }
+}
+
+/// R53, R162: strangers' SYN packets to a destination under attack are held to a rate of their own,
+/// those of known sources are not, nor anything else, and they are counted for the agent.
+#[test]
+fn strangers_are_held_to_a_low_rate_at_a_destination_under_attack() {
+    if without_programs() {
+        return;
+    }
+    let plenty = Rate { per_second: 1000, burst: 1000 };
+    for usual in [Rate::default(), plenty] {
+        let mut shield = shield(|limits| {
+            limits.attacked_syn = SMALL;
+            limits.destination_syn = usual;
+        });
+        for (src, dst, other) in [("9.9.9.8", ROUTER, "8.8.4.5"), ("2600::9", "2600::1", "2600::2")]
+        {
+            assert_free(&shield, &syn(to(dst)), "no attack");
+            shield.strangers.set_attacked(&[(ip(dst), [0; COOKIE_PORTS])]).unwrap();
+            assert_free(&shield, &syn(to(dst)), "without the bit nobody looks");
+            shield.settings.set_attacked(true).unwrap();
+            assert_limited(&shield, &syn(to(dst)), Counter::XdpDropAttackedSyn);
+            assert_eq!(shield.strangers.syns().unwrap(), [(ip(dst), 40)]);
+            let again = syn(between(src, dst));
+            assert_eq!(shield.run(&again, 1).0, XDP_DROP, "all strangers together");
+            assert_free(&shield, &syn(to(other)), "another destination");
+            assert_free(&shield, &ack(to(dst)), "no SYN");
+            known(&mut shield, &[src]);
+            assert_free(&shield, &again, "a known source");
+            assert_eq!(shield.strangers.syns().unwrap(), [(ip(dst), 41)]);
+            known(&mut shield, &[]);
+            // What stays keeps its count; what goes is free again.
+            shield.strangers.set_attacked(&[(ip(dst), [0; COOKIE_PORTS])]).unwrap();
+            assert_eq!(shield.strangers.syns().unwrap(), [(ip(dst), 41)]);
+            shield.strangers.set_attacked(&[]).unwrap();
+            assert_free(&shield, &syn(to(dst)), "the attack is over");
+            shield.settings.set_attacked(false).unwrap();
+        }
+        let noted = shield.strangers.offenders().unwrap();
+        let victims = noted.iter().filter(|note| note.reason == DropReason::AttackedSyn as u32);
+        assert_eq!(victims.count(), 2, "{noted:?}");
     }
 }
 

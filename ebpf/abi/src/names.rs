@@ -34,6 +34,8 @@ pub const SCANS: &str = "SCANS";
 pub const KNOWN: &str = "KNOWN";
 /// [`Addr`](crate::flow::Addr) of this router, hash.
 pub const OWN: &str = "OWN";
+/// [`Addr`](crate::flow::Addr) to [`Attacked`](crate::limits::Attacked), hash.
+pub const ATTACKED: &str = "ATTACKED";
 
 /// The image of the configured lists: an array of one map, whose values are
 /// [`Chunk`](crate::bulk::Chunk)s.

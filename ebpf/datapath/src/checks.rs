@@ -355,5 +355,16 @@ pub const fn of_destination(brief: &Brief, limits: &Limits) -> Option<Counted> {
     Some(Counted { class, rate: limits.destination, reason: DropReason::DestinationRate })
 }
 
+/// The rate that counts the SYN packets of strangers to a destination under attack.
+#[inline(always)]
+#[must_use]
+pub const fn of_attacked(limits: &Limits) -> Counted {
+    Counted {
+        class: Class::AttackedSyn.number(),
+        rate: limits.attacked_syn,
+        reason: DropReason::AttackedSyn,
+    }
+}
+
 #[cfg(test)]
 mod tests;

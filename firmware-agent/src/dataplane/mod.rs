@@ -31,6 +31,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use sluice_abi::attach::{Attachment, Link, Role};
+use sluice_abi::limits::COOKIE_PORTS;
 use sluice_abi::names;
 
 pub use self::blocklist::{Blocklist, Synced};
@@ -182,6 +183,7 @@ impl Dataplane {
                 open(&pins, names::SCANS)?,
                 open(&pins, names::KNOWN)?,
                 open(&pins, names::OWN)?,
+                open(&pins, names::ATTACKED)?,
             )?),
             Err(_) => None,
         };
@@ -365,6 +367,17 @@ impl Dataplane {
         let Some(strangers) = &mut self.strangers else { return Ok(()) };
         let filter = strangers.set_own(addresses)?;
         self.settings.set_own(filter, withheld)
+    }
+
+    /// Tells the programs which destinations are under attack, with the ports that are answered with
+    /// cookies.
+    pub fn set_attacked(
+        &mut self,
+        attacked: &[(IpAddr, [u16; COOKIE_PORTS])],
+    ) -> Result<(), Error> {
+        let Some(strangers) = &mut self.strangers else { return Ok(()) };
+        strangers.set_attacked(attacked)?;
+        self.settings.set_attacked(!attacked.is_empty())
     }
 
     /// Ends it. With `keep` programs and maps stay in force until the next start.

@@ -9,7 +9,9 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowLimit, FlowState};
-use sluice_abi::limits::{KNOWN_SETS, KnownSet, OWN_MAX, Offenders, SCANS, Scan};
+use sluice_abi::limits::{
+    ATTACKED_MAX, Attacked, KNOWN_SETS, KnownSet, OWN_MAX, Offenders, SCANS, Scan,
+};
 use sluice_abi::names;
 use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
@@ -292,7 +294,7 @@ impl Loader {
         Ok(())
     }
 
-    fn shapes(&self) -> [(&'static str, Shape); 17] {
+    fn shapes(&self) -> [(&'static str, Shape); 18] {
         let map = |name, kind, key: usize, value: usize, max_entries| {
             let shape = Shape { kind, key_size: key as u32, value_size: value as u32, max_entries };
             (name, shape)
@@ -319,6 +321,7 @@ impl Loader {
             map(names::SCANS, MapType::Array, index, size_of::<Scan>(), SCANS),
             map(names::KNOWN, MapType::Array, index, size_of::<KnownSet>(), KNOWN_SETS),
             map(names::OWN, MapType::Hash, addr, 4, OWN_MAX),
+            map(names::ATTACKED, MapType::Hash, addr, size_of::<Attacked>(), ATTACKED_MAX),
         ];
         shapes
     }

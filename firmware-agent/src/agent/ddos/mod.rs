@@ -1,9 +1,11 @@
 //! What the agent does about strangers: tells the shield whom it may trust, watches who is over a
 //! rate or tries ports, and blocks for a time who goes on and cannot have been made up.
 
+mod defence;
 mod evidence;
 mod offences;
 mod scans;
+mod validation;
 
 use std::net::IpAddr;
 
@@ -16,6 +18,7 @@ use sluice_datapath::checks::{self, Source};
 use self::evidence::Evidence;
 use self::offences::{Offences, is_of_destination};
 use self::scans::Scanners;
+use self::validation::Validation;
 use crate::cli::chain;
 use crate::config::Net;
 use crate::control::ddos as shown;
@@ -47,6 +50,7 @@ pub(super) struct Strangers {
     evidence: Evidence,
     offences: Offences,
     scanners: Scanners,
+    validation: Validation,
     blocks: Vec<Block>,
     /// Everything that is never blocked automatically.
     never: Vec<Net>,
@@ -70,6 +74,7 @@ impl Strangers {
             evidence: evidence(plan),
             offences: Offences::default(),
             scanners: Scanners::default(),
+            validation: Validation::default(),
             blocks: Vec::new(),
             never: Vec::new(),
             inside: Vec::new(),
@@ -117,8 +122,12 @@ impl Strangers {
         }
         let candidates = self.candidates(plan, now_s);
         let is_needed = checks & Limits::DESTINATIONS & !Limits::AMPLIFICATION != 0;
-        if (is_needed || !candidates.is_empty()) && now_s >= self.connections_s {
-            self.look_at_connections(dataplane, now_s);
+        let is_needed = is_needed || plan.answer.syn.is_some() || !candidates.is_empty();
+        if is_needed && now_s >= self.connections_s {
+            self.look_at_connections(dataplane, plan, now_s);
+        }
+        if plan.answer.syn.is_none() {
+            self.end_attacks(dataplane);
         }
         for (addr, reason) in candidates {
             self.block(dataplane, plan, addr, reason, now_s);
@@ -164,16 +173,23 @@ impl Strangers {
             .collect()
     }
 
-    fn look_at_connections(&mut self, dataplane: &mut Dataplane, now_s: u32) {
+    fn look_at_connections(&mut self, dataplane: &mut Dataplane, plan: &Plan, now_s: u32) {
         let started = clock::monotonic_ns();
         if self.conntrack.is_none() {
             self.conntrack =
                 Conntrack::open().map_err(|error| log::warn!("conntrack netlink: {error}")).ok();
         }
-        let Self { evidence, conntrack, inside, .. } = self;
+        let Self { evidence, conntrack, inside, validation, .. } = self;
         let is_inside = |addr: IpAddr| inside.iter().any(|net| net.contains(&Net::host(addr)));
         if let Some(conntrack) = conntrack {
-            let seen = conntrack.each(|connection| evidence.look(connection, now_s, is_inside));
+            let is_validated = plan.answer.syn.is_some();
+            let seen = conntrack.each(|connection| {
+                evidence.look(connection, now_s, is_inside);
+                let (opener, destination) = (connection.original.src, connection.original.dst);
+                if is_validated && !is_inside(opener) && is_inside(destination) {
+                    validation.look(connection, now_s);
+                }
+            });
             if let Err(error) = seen {
                 log::warn!("{}", chain(&error));
             }
@@ -185,6 +201,7 @@ impl Strangers {
         {
             log::error!("{}", error.chain());
         }
+        self.judge_attacks(dataplane, plan, now_s);
         // Many connections take long to read: less often then.
         let spent_s = (clock::monotonic_ns() - started) * CONNECTIONS_SHARE / 1_000_000_000;
         self.connections_s = now_s + CONNECTIONS_S.max(spent_s as u32);
@@ -308,6 +325,7 @@ impl Strangers {
             blocks_refused: self.refused,
             scanners: scanners.collect(),
             known: self.evidence.len() as u64,
+            attacked: self.attacked(now_s),
         }
     }
 
