@@ -20,6 +20,8 @@ use sluice::dataplane::blocklist::Room;
 use sluice::dataplane::object::Objects;
 use sluice::dataplane::profiles::ProfileMap;
 use sluice::dataplane::{Blocklist, Bulk, FlowMaps, Flows, Hits, SettingsMap, Strangers, Totals};
+use sluice::kernel::Need;
+use sluice::kernel::probe::probe;
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Direction, FlowKey, FlowState};
@@ -107,11 +109,18 @@ fn sweep() {
     }
 }
 
+/// Whether the kernel makes SYN cookies for programs.
+#[must_use]
+pub fn has_cookies() -> bool {
+    probe(Need::SynCookies).0.is_yes()
+}
+
 fn load(object: &[u8], attachment: Attachment, pins: &PinDir) -> Ebpf {
     EbpfLoader::new()
         .btf(None)
         .override_global(names::ATTACHMENT, &attachment, true)
         .override_global(names::BUCKET_MASK, &(BUCKET_SETS - 1), false)
+        .override_global(names::COOKIES, &u32::from(has_cookies()), false)
         .map_max_entries(names::FLOWS, FLOW_KEYS)
         .map_max_entries(names::FLOW_COUNTS, FLOW_SLOTS)
         .map_max_entries(names::HELD, HELD_KEYS)

@@ -322,7 +322,7 @@ fn strangers_are_held_to_a_low_rate_at_a_destination_under_attack() {
             assert_free(&shield, &syn(to(dst)), "no attack");
             shield.strangers.set_attacked(&[(ip(dst), [0; COOKIE_PORTS])]).unwrap();
             assert_free(&shield, &syn(to(dst)), "without the bit nobody looks");
-            shield.settings.set_attacked(true).unwrap();
+            shield.settings.set_attacked(true, (0, 0)).unwrap();
             assert_limited(&shield, &syn(to(dst)), Counter::XdpDropAttackedSyn);
             assert_eq!(shield.strangers.syns().unwrap(), [(ip(dst), 40)]);
             let again = syn(between(src, dst));
@@ -338,7 +338,7 @@ fn strangers_are_held_to_a_low_rate_at_a_destination_under_attack() {
             assert_eq!(shield.strangers.syns().unwrap(), [(ip(dst), 41)]);
             shield.strangers.set_attacked(&[]).unwrap();
             assert_free(&shield, &syn(to(dst)), "the attack is over");
-            shield.settings.set_attacked(false).unwrap();
+            shield.settings.set_attacked(false, (0, 0)).unwrap();
         }
         let noted = shield.strangers.offenders().unwrap();
         let victims = noted.iter().filter(|note| note.reason == DropReason::AttackedSyn as u32);

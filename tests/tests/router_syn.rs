@@ -3,16 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use sluice::sys::{bpf, rtnetlink};
 use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::frame::tcp_flag;
 use sluice_tests::host::Host;
-use sluice_tests::router::{Build, Router, WAN, WAN_V4};
-use sluice_tests::skip::without_root;
+use sluice_tests::plane::has_cookies;
+use sluice_tests::router::{Build, Router, WAN, WAN_V4, WAN_V6};
+use sluice_tests::skip::{skipped, without_root};
 use sluice_tests::{traffic, wait};
 
 /// Time for the agent to notice what takes it a few seconds.
@@ -28,7 +31,7 @@ struct Flood {
 }
 
 impl Flood {
-    fn start(host: &Host, port: u16) -> Self {
+    fn start(host: &Host, to: SocketAddr) -> Self {
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
         let (wire, frame) = (host.injector().unwrap(), host.frame());
         let shared = (Arc::clone(&stop), Arc::clone(&sent));
@@ -38,11 +41,16 @@ impl Flood {
             while !stop.load(Ordering::Relaxed) {
                 let due = (start.elapsed().as_millis() as u32).saturating_mul(FLOOD) / 1000;
                 for number in sent.load(Ordering::Relaxed)..due {
-                    let source =
-                        Ipv4Addr::from_bits(0x0b00_0000 | number.wrapping_mul(2_654_435_761) >> 9);
-                    let frame = frame.clone().ipv4(source, WAN_V4);
-                    wire.send(&frame.tcp(number as u16 | 1024, port, tcp_flag::SYN).bytes())
-                        .unwrap();
+                    let name = number.wrapping_mul(2_654_435_761) >> 9;
+                    let source = if to.is_ipv4() {
+                        Ipv4Addr::from_bits(0x0b00_0000 | name).into()
+                    } else {
+                        let network = 0x2001_0db8_00ff_u128 << 80;
+                        IpAddr::from(Ipv6Addr::from_bits(network | u128::from(name) << 64 | 1))
+                    };
+                    let frame = frame.clone().addresses(source, to.ip());
+                    let frame = frame.tcp(number as u16 | 1024, to.port(), tcp_flag::SYN);
+                    wire.send(&frame.sequence(number, 0).bytes()).unwrap();
                     sent.fetch_add(1, Ordering::Relaxed);
                 }
                 wait::pause(Duration::from_millis(2));
@@ -99,7 +107,7 @@ fn a_destination_under_attack_is_found_and_strangers_are_held_back() {
         })
         .unwrap();
     assert_eq!(agent.status().unwrap().ddos.attacked, []);
-    let flood = Flood::start(&world.attacker, 8080);
+    let flood = Flood::start(&world.attacker, at(8080));
     let attacked = agent
         .wait_for_status("the attack was noticed", NOTICE, |status| {
             status.ddos.attacked.first().cloned()
@@ -120,4 +128,108 @@ fn a_destination_under_attack_is_found_and_strangers_are_held_back() {
     assert!(shown[0].syns > held / 2, "{shown:?}");
     let log = agent.log();
     assert_eq!(log.matches("203.0.113.1 is under attack").count(), 1, "{log}");
+}
+
+/// The router's own firewall: of its services strangers may reach one.
+fn firewall(world: &Router) {
+    world
+        .netns
+        .nft(&format!(
+            "table inet guard {{
+                chain input {{
+                    type filter hook input priority filter; policy drop;
+                    ct state {{ established, related }} accept
+                    iifname \"lo\" accept
+                    meta l4proto {{ icmp, icmpv6 }} accept
+                    iifname \"{WAN}\" tcp dport {OPEN} accept
+                }}
+            }}\n"
+        ))
+        .unwrap();
+}
+
+const OPEN: u16 = 8443;
+const CLOSED: u16 = 2222;
+
+fn tracked(world: &Router) -> u32 {
+    let path = "cat /proc/sys/net/netfilter/nf_conntrack_count";
+    world.netns.run(path).unwrap().trim().parse().unwrap()
+}
+
+fn loose(world: &Router) -> String {
+    world.netns.run("cat /proc/sys/net/netfilter/nf_conntrack_tcp_loose").unwrap().trim().to_owned()
+}
+
+/// R53: a service of this router under attack is answered for with cookies: strangers connect and
+/// exchange data, nothing is kept for who does not, and what the firewall closes stays closed.
+#[test]
+fn a_service_of_the_router_under_attack_is_reached_by_strangers() {
+    if without_root() {
+        return;
+    }
+    let world = Router::new(Build::default()).unwrap();
+    if !has_cookies() {
+        return skipped("needs SYN cookies for programs (6.0)");
+    }
+    for (how, address) in [("native", IpAddr::from(WAN_V4)), ("generic", IpAddr::from(WAN_V6))] {
+        under_attack(&world, how, address);
+    }
+}
+
+fn under_attack(world: &Router, how: &'static str, address: IpAddr) {
+    // The other end of a veth takes what a native program sends back when it has one, too.
+    let _taker = (how == "native").then(|| {
+        let attach = || {
+            let uplink = rtnetlink::device_by_name("uplink").unwrap().unwrap();
+            let passes = bpf::load_constant(bpf::ProgramKind::Xdp, 2).unwrap();
+            bpf::link_create(passes.as_fd(), uplink.ifindex, bpf::Hook::XdpNative).unwrap()
+        };
+        world.switch().enter(attach).unwrap()
+    });
+    firewall(world);
+    let services: Vec<_> = [OPEN, CLOSED]
+        .map(|port| traffic::TcpService::echo_at(&world.netns, (address, port).into()).unwrap())
+        .into();
+    let setup = Setup::default().xdp(how).ddos("syn_validation", 1).ddos("attacked_syn_pps", 1);
+    let mut agent = Agent::start(world, setup.ddos("attacked_syn_burst", 1)).unwrap();
+    let rung = agent
+        .wait_for_status("the ladder was known", NOTICE, |status| {
+            status.features.iter().find(|feature| feature.name == "syn validation").cloned()
+        })
+        .unwrap();
+    assert_eq!((rung.rung.as_str(), rung.reasons.as_slice()), ("cookies", [].as_slice()));
+    let before = loose(world);
+    let target = SocketAddr::new(address, OPEN);
+    let flood = Flood::start(&world.attacker, target);
+    let attacked = agent
+        .wait_for_status("the attack was noticed", NOTICE, |status| {
+            status.ddos.attacked.first().filter(|attack| !attack.cookie_ports.is_empty()).cloned()
+        })
+        .unwrap();
+    assert_eq!((attacked.address, attacked.cookie_ports.as_slice()), (address, [OPEN].as_slice()));
+    assert_eq!(loose(world), "0");
+    let answered = || agent.count(WAN, "xdp_syn_answered").unwrap();
+    wait::until_true("cookies are sent", NOTICE, || answered() > 500).unwrap();
+    let (tracked_before, answered_before) = (tracked(world), answered());
+    // Strangers: nobody connected before.
+    let start = Instant::now();
+    assert_eq!(connects(&world.server, target, 30), 30);
+    println!("{how}: 30 connections in {:?}", start.elapsed());
+    let mut stream = traffic::connect(&world.server, target).unwrap();
+    let large: Vec<u8> = (0..300_000_u32).map(|number| number as u8).collect();
+    let back = traffic::round_trip(&mut stream, &large, large.len()).unwrap();
+    assert!(back == large, "what came back differs");
+    wait::pause(Duration::from_secs(3));
+    let (grown, more) =
+        (tracked(world).saturating_sub(tracked_before), answered() - answered_before);
+    println!("{how}: {more} SYN answered with cookies, {grown} connections more");
+    assert!(more > 2000, "{more}");
+    assert!(u64::from(grown) < more / 10, "{grown} of {more} are kept");
+    let closed = SocketAddr::new(address, CLOSED);
+    assert_eq!(connects(&world.server, closed, 1), 0, "the firewall closes it");
+    drop(flood);
+    agent.stop().unwrap();
+    assert_eq!(loose(world), before);
+    assert!(!world.netns.run("nft list tables").unwrap().contains("sluice_syn"));
+    drop(services);
 }

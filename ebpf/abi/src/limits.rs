@@ -36,8 +36,12 @@ pub struct Limits {
     /// TCP SYN packets per destination in `ATTACKED` from sources that never completed a handshake,
     /// instead of [`Limits::destination_syn`].
     pub attacked_syn: Rate,
+    /// Maximum segment size that answers with cookies name over IPv4; at least 536.
+    pub answer_mss: u32,
+    /// The window scale that they name: that of the services of this router.
+    pub answer_scale: u32,
 }
-abi_type!(Limits, size = 152, align = 4, source_mask_v6 @ 8, source @ 24, own @ 80, attacked_syn @ 144);
+abi_type!(Limits, size = 160, align = 4, source_mask_v6 @ 8, source @ 24, own @ 80, attacked_syn @ 144);
 
 /// Words of the filter of own addresses.
 pub const OWN_WORDS: usize = 16;

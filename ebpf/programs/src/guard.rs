@@ -59,7 +59,7 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// The same value, of which the verifier knows nothing.
     #[inline(always)]
-    fn forget(&self, value: u32) -> u32 {
+    pub(crate) fn forget(&self, value: u32) -> u32 {
         let hidden = self.hidden.get();
         // SAFETY: the memory belongs to this CPU, and nothing else runs on it meanwhile.
         unsafe {
@@ -71,7 +71,13 @@ impl Memory {
 
 /// What to count a packet from outside as, when something speaks against it. Cheapest first.
 #[inline(always)]
-pub fn objection(memory: &Memory, settings: &Settings, slot: u32, sets: u32) -> Option<Counter> {
+pub fn objection(
+    memory: &Memory,
+    settings: &Settings,
+    slot: u32,
+    sets: u32,
+    cookies: bool,
+) -> Option<Counter> {
     let brief = &memory.brief;
     let limits = &settings.limits;
     let on = limits.checks;
@@ -128,6 +134,10 @@ pub fn objection(memory: &Memory, settings: &Settings, slot: u32, sets: u32) -> 
             // SAFETY: the agent replaces entries as a whole, and one that is removed stays until
             // the program ends; a count that two processors write at once is one too small.
             unsafe { (*attacked).syns += 1 };
+            // SAFETY: as above.
+            if cookies && unsafe { (*attacked).ports }.contains(&brief.dport) {
+                return Some(Counter::XdpSynAnswered);
+            }
         }
         return side.of_destination(brief, counted);
     }
@@ -142,7 +152,7 @@ fn is_own(addr: &Addr) -> bool {
 /// Milliseconds of the last timer tick (`bpf_jiffies64`, kernel 5.5), modulo 2³²: one load where
 /// the kernel compiles programs for 64 bits, while every clock is a call.
 #[inline(always)]
-fn now_ms(limits: &Limits) -> u32 {
+pub(crate) fn now_ms(limits: &Limits) -> u32 {
     // SAFETY: the helper has no preconditions.
     let ticks = unsafe { bpf_jiffies64() };
     (ticks.wrapping_mul(u64::from(limits.tick)) >> 16) as u32

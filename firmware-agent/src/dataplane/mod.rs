@@ -55,7 +55,7 @@ use self::pins::{Mark, Pins};
 use self::profiles::ProfileMap;
 use self::programs::Programs;
 use crate::config::{Net, OnCrash};
-use crate::kernel::Report;
+use crate::kernel::{Need, Report};
 use crate::sys::clock;
 use crate::sys::rtnetlink;
 
@@ -119,7 +119,8 @@ impl Dataplane {
             return Err(Error::Kernel(obstacle));
         }
         let pins = Pins::open(&plan.pin_dir)?;
-        let mut loader = Loader::new(plan.sizes);
+        let cookies = report.support(Need::SynCookies).is_yes();
+        let mut loader = Loader::new(plan.sizes, cookies);
         // Whether the verifier takes the programs, and the maps, do not depend on which devices
         // exist at the moment. What is loaded here is what the first interface most likely needs.
         let likely = plan
@@ -370,14 +371,21 @@ impl Dataplane {
     }
 
     /// Tells the programs which destinations are under attack, with the ports that are answered with
-    /// cookies.
+    /// cookies, and what those answers say: maximum segment size and window scale.
     pub fn set_attacked(
         &mut self,
         attacked: &[(IpAddr, [u16; COOKIE_PORTS])],
+        offer: (u32, u32),
     ) -> Result<(), Error> {
         let Some(strangers) = &mut self.strangers else { return Ok(()) };
         strangers.set_attacked(attacked)?;
-        self.settings.set_attacked(!attacked.is_empty())
+        self.settings.set_attacked(!attacked.is_empty(), offer)
+    }
+
+    /// Whether the shield can answer with SYN cookies.
+    #[must_use]
+    pub const fn has_cookies(&self) -> bool {
+        self.no_shield.is_none() && self.loader.cookies()
     }
 
     /// Ends it. With `keep` programs and maps stay in force until the next start.

@@ -159,6 +159,8 @@ pub(super) struct Loader {
     ebpf: EbpfLoader<'static>,
     sizes: Sizes,
     notes: Vec<String>,
+    /// Whether the kernel makes SYN cookies for programs.
+    cookies: bool,
 }
 
 const KINDS: usize = 6;
@@ -195,17 +197,25 @@ static MASKS: [u32; 32] = {
     masks
 };
 
+/// Whether the kernel makes SYN cookies for programs, as the shield is told.
+static COOKIES: [u32; 2] = [0, 1];
+
 impl Loader {
-    pub(super) fn new(sizes: Sizes) -> Self {
+    pub(super) fn new(sizes: Sizes, cookies: bool) -> Self {
         let mut ebpf = EbpfLoader::new();
         // Nothing here is relocated against the kernel's types, which routers do not have.
         ebpf.btf(None);
-        Self { ebpf, sizes: usable(sizes), notes: Vec::new() }
+        Self { ebpf, sizes: usable(sizes), notes: Vec::new(), cookies }
     }
 
     /// Sizes in force: the plan's, or less when memory was short.
     pub(super) const fn sizes(&self) -> &Sizes {
         &self.sizes
+    }
+
+    /// Whether the kernel makes SYN cookies for programs.
+    pub(super) const fn cookies(&self) -> bool {
+        self.cookies
     }
 
     /// What was not as planned.
@@ -260,6 +270,8 @@ impl Loader {
         }
         let mask = &MASKS[self.sizes.bucket_sets.trailing_zeros() as usize];
         self.ebpf.override_global(names::BUCKET_MASK, mask, false);
+        let cookies = &COOKIES[usize::from(self.cookies)];
+        self.ebpf.override_global(names::COOKIES, cookies, false);
         for (name, shape) in self.shapes() {
             if Sized::of(name).is_some() {
                 self.ebpf.map_max_entries(name, shape.max_entries);

@@ -17,6 +17,8 @@ pub struct SettingsMap {
     withheld: u32,
     /// Checks that are in force beside those that are wanted.
     added: u32,
+    /// Maximum segment size and window scale of answers with cookies.
+    offer: (u32, u32),
 }
 
 impl SettingsMap {
@@ -24,7 +26,14 @@ impl SettingsMap {
     pub fn new(map: Map) -> Result<Self, Error> {
         let map = Array::try_from(map).map_err(Error::map(names::SETTINGS, "open"))?;
         let current = map.get(&0, 0).map_err(Error::map(names::SETTINGS, "read"))?;
-        Ok(Self { map, current, wanted: current.limits.checks, withheld: 0, added: 0 })
+        Ok(Self {
+            map,
+            current,
+            wanted: current.limits.checks,
+            withheld: 0,
+            added: 0,
+            offer: (0, 0),
+        })
     }
 
     /// What the programs were told last.
@@ -51,8 +60,9 @@ impl SettingsMap {
         if self.completed(settings) == self.current { Ok(()) } else { self.write(settings) }
     }
 
-    /// Tells the programs whether `ATTACKED` is worth a lookup.
-    pub fn set_attacked(&mut self, attacked: bool) -> Result<(), Error> {
+    /// Tells the programs whether `ATTACKED` is worth a lookup, and what answers with cookies say.
+    pub fn set_attacked(&mut self, attacked: bool, offer: (u32, u32)) -> Result<(), Error> {
+        self.offer = offer;
         self.added = if attacked { Limits::ATTACKED } else { 0 };
         let settings = self.current;
         if self.completed(settings) == settings { Ok(()) } else { self.write(settings) }
@@ -99,6 +109,7 @@ impl SettingsMap {
 
     fn completed(&self, mut settings: Settings) -> Settings {
         settings.limits.checks = self.wanted & !self.withheld | self.added;
+        (settings.limits.answer_mss, settings.limits.answer_scale) = self.offer;
         settings.limits = settings.limits.completed(clock::tick());
         settings
     }

@@ -6,7 +6,9 @@ use sluice_abi::limits::COOKIE_PORTS;
 
 use super::{MESSAGES, Strangers};
 use crate::control::ddos as shown;
+use crate::control::report::{Feature, State as Health};
 use crate::dataplane::Dataplane;
+use crate::netfilter::synproxy::Service;
 use crate::plan::Plan;
 
 impl Strangers {
@@ -35,25 +37,73 @@ impl Strangers {
             log::warn!("{more} more are, or were, under attack");
         }
         if changes.ports || !changes.begun.is_empty() || !changes.ended.is_empty() {
-            self.tell_attacks(dataplane);
+            self.tell_attacks(dataplane, plan);
         }
+        self.cookies.check(plan, now_s);
     }
 
     /// Forgets all attacks.
-    pub(super) fn end_attacks(&mut self, dataplane: &mut Dataplane) {
+    pub(in crate::agent) fn end_attacks(&mut self, dataplane: &mut Dataplane, plan: &Plan) {
         let was_attacked = !self.validation.attacks().is_empty();
         self.validation.clear();
         if was_attacked {
-            self.tell_attacks(dataplane);
+            self.tell_attacks(dataplane, plan);
         }
     }
 
-    fn tell_attacks(&self, dataplane: &mut Dataplane) {
-        let attacked: Vec<(IpAddr, [u16; COOKIE_PORTS])> =
-            self.validation.attacks().keys().map(|addr| (*addr, [0; COOKIE_PORTS])).collect();
-        if let Err(error) = dataplane.set_attacked(&attacked) {
+    /// Rules first, so that whoever answers a cookie finds them, and away last.
+    fn tell_attacks(&mut self, dataplane: &mut Dataplane, plan: &Plan) {
+        let attacks = self.validation.attacks();
+        let is_own = |addr: &IpAddr| self.own.contains(addr) && self.cookies.are_possible();
+        let services: Vec<Service> = attacks
+            .iter()
+            .filter(|(addr, attack)| is_own(addr) && !attack.ports.is_empty())
+            .map(|(addr, attack)| {
+                (*addr, attack.ports.iter().copied().take(COOKIE_PORTS).collect())
+            })
+            .collect();
+        let is_over = services.is_empty();
+        if !is_over && let Err(reason) = self.cookies.set(plan, services) {
+            log::error!("no SYN cookies, strangers are limited: {reason}");
+        }
+        let answered = if is_over { &[] } else { self.cookies.services() };
+        let attacked: Vec<(IpAddr, [u16; COOKIE_PORTS])> = attacks
+            .keys()
+            .map(|addr| {
+                let mut ports = [0; COOKIE_PORTS];
+                let of = answered.iter().find(|(of, _)| of == addr).map(|(_, ports)| ports);
+                for (to, port) in ports.iter_mut().zip(of.into_iter().flatten()) {
+                    *to = port.to_be();
+                }
+                (*addr, ports)
+            })
+            .collect();
+        let offer = self.cookies.offer();
+        if let Err(error) = dataplane.set_attacked(&attacked, (offer.mss, offer.scale)) {
             log::error!("{}", error.chain());
         }
+        if is_over {
+            self.cookies.end();
+        }
+    }
+
+    /// The ladder.
+    pub(super) fn validation_feature(&self, plan: &Plan) -> Option<Feature> {
+        if plan.answer.syn.is_none() || !self.cookies.are_looked_at() {
+            return None;
+        }
+        let (state, rung, reasons) = match self.cookies.missing() {
+            Some(missing) => (Health::Degraded, "limit", missing.to_vec()),
+            None => (Health::Active, "cookies", Vec::new()),
+        };
+        let mut reasons = reasons;
+        if !self.cookies.services().is_empty() {
+            reasons.push(
+                "nf_conntrack_tcp_loose is 0 while services are answered for with cookies"
+                    .to_owned(),
+            );
+        }
+        Some(Feature { name: "syn validation".to_owned(), state, rung: rung.to_owned(), reasons })
     }
 
     /// What `status` shows.
@@ -62,7 +112,13 @@ impl Strangers {
         attacks
             .map(|(addr, attack)| shown::Attacked {
                 address: *addr,
-                cookie_ports: Vec::new(),
+                cookie_ports: {
+                    let services = self.cookies.services().iter();
+                    services
+                        .filter(|(of, _)| of == addr)
+                        .flat_map(|(_, ports)| ports.clone())
+                        .collect()
+                },
                 half_open: attack.half_open,
                 syns: attack.syns,
                 since_s_ago: u64::from(now_s.saturating_sub(attack.since_s)),

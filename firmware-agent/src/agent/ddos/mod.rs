@@ -1,6 +1,7 @@
 //! What the agent does about strangers: tells the shield whom it may trust, watches who is over a
 //! rate or tries ports, and blocks for a time who goes on and cannot have been made up.
 
+mod cookies;
 mod defence;
 mod evidence;
 mod offences;
@@ -15,6 +16,7 @@ use sluice_abi::names::LIST_AUTOMATIC;
 use sluice_abi::reason::DropReason;
 use sluice_datapath::checks::{self, Source};
 
+use self::cookies::Cookies;
 use self::evidence::Evidence;
 use self::offences::{Offences, is_of_destination};
 use self::scans::Scanners;
@@ -51,6 +53,7 @@ pub(super) struct Strangers {
     offences: Offences,
     scanners: Scanners,
     validation: Validation,
+    cookies: Cookies,
     blocks: Vec<Block>,
     /// Everything that is never blocked automatically.
     never: Vec<Net>,
@@ -75,6 +78,7 @@ impl Strangers {
             offences: Offences::default(),
             scanners: Scanners::default(),
             validation: Validation::default(),
+            cookies: Cookies::new(plan),
             blocks: Vec::new(),
             never: Vec::new(),
             inside: Vec::new(),
@@ -117,6 +121,9 @@ impl Strangers {
         let now_s = clock::monotonic_s();
         let checks = dataplane.settings.current().limits.checks;
         self.end_blocks(dataplane, now_s);
+        if plan.answer.syn.is_some() {
+            self.cookies.look(dataplane);
+        }
         if checks & Limits::RATES != 0 {
             self.look_at_offenders(dataplane, now_s);
         }
@@ -127,7 +134,7 @@ impl Strangers {
             self.look_at_connections(dataplane, plan, now_s);
         }
         if plan.answer.syn.is_none() {
-            self.end_attacks(dataplane);
+            self.end_attacks(dataplane, plan);
         }
         for (addr, reason) in candidates {
             self.block(dataplane, plan, addr, reason, now_s);
@@ -329,8 +336,12 @@ impl Strangers {
         }
     }
 
-    /// The check that is wanted and cannot be in force.
-    pub(super) fn feature(&self, plan: &Plan) -> Option<Feature> {
+    /// What does not work as it was meant, and how destinations under attack fare.
+    pub(super) fn features(&self, plan: &Plan) -> impl Iterator<Item = Feature> {
+        self.private_feature(plan).into_iter().chain(self.validation_feature(plan))
+    }
+
+    fn private_feature(&self, plan: &Plan) -> Option<Feature> {
         let is_wanted = plan.dataplane.settings.limits.checks & Limits::PRIVATE != 0;
         let reason = self.private.clone().filter(|_| is_wanted)?;
         Some(Feature {
