@@ -237,3 +237,44 @@ fn under_attack(how: &'static str, address: IpAddr) {
     assert!(!world.netns.run("nft list tables").unwrap().contains("sluice_syn"));
     drop(services);
 }
+
+/// R53: the same for a port that is translated to a host behind the router.
+#[test]
+fn a_translated_service_under_attack_is_reached_by_strangers() {
+    if without_root() {
+        return;
+    }
+    if !has_cookies() {
+        return skipped("needs SYN cookies for programs (6.0)");
+    }
+    let world = Router::new(Build::default()).unwrap();
+    // What the firewall translates its input chain need not let in.
+    firewall(&world);
+    let service =
+        traffic::TcpService::echo(world.client(), world.client().v4.into(), 8080).unwrap();
+    let setup = Setup::default().xdp("generic").ddos("syn_validation", 1);
+    let setup = setup.ddos("attacked_syn_pps", 1).ddos("attacked_syn_burst", 1);
+    let agent = Agent::start(&world, setup).unwrap();
+    let flood = Flood::start(&world.attacker, at(8080));
+    agent
+        .wait_for_status("cookies were sent", NOTICE, |status| {
+            status.ddos.attacked.iter().any(|attack| attack.cookie_ports == [8080]).then_some(())
+        })
+        .unwrap();
+    let answered = || agent.count(WAN, "xdp_syn_answered").unwrap();
+    wait::until_true("cookies are sent", NOTICE, || answered() > 500).unwrap();
+    let (tracked_before, answered_before, served) =
+        (tracked(&world), answered(), service.accepted());
+    assert_eq!(connects(&world.server, at(8080), 30), 30);
+    assert_eq!(service.accepted() - served, 30);
+    let mut stream = traffic::connect(&world.server, at(8080)).unwrap();
+    let large: Vec<u8> = (0..300_000_u32).map(|number| number as u8).collect();
+    let back = traffic::round_trip(&mut stream, &large, large.len()).unwrap();
+    assert!(back == large, "what came back differs");
+    wait::pause(Duration::from_secs(3));
+    let (grown, more) =
+        (tracked(&world).saturating_sub(tracked_before), answered() - answered_before);
+    println!("translated: {more} SYN answered with cookies, {grown} connections more");
+    assert!(more > 2000 && u64::from(grown) < more / 10, "{grown} of {more} are kept");
+    drop(flood);
+}

@@ -1,9 +1,14 @@
 //! The rules that complete the handshakes that the shield began with a cookie: `synproxy` checks the
 //! cookie in the answer, and only then connects to the service.
 //!
-//! In a table apart, there only while services of this router are under attack. `synproxy` stands
-//! behind the firewall's own input chain, so who is not let in there does not get in here: from the
-//! service's side the connection comes from this router itself.
+//! In a table apart, there only while services of this router are under attack. For a service of the
+//! router itself `synproxy` stands behind the firewall's own input chain, so who is not let in there
+//! does not get in here: from the service's side the connection comes from this router.
+//!
+//! A port that is translated to a host behind the router is none that the input chain lets in, so
+//! `synproxy` stands before it there. The connection that it makes leaves by the output hook, where
+//! the firewall translates nothing: the same translation is repeated there, for what does not come
+//! from the router's own addresses.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -13,8 +18,16 @@ use super::apply::{ApplyError, NFT};
 /// The table.
 const TABLE: &str = "sluice_syn";
 
-/// Ports of one address of this router.
-pub type Service = (IpAddr, Vec<u16>);
+/// A service at an address of this router.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Service {
+    /// The address.
+    pub addr: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// What answers there: the same, or where it is translated to.
+    pub by: (IpAddr, u16),
+}
 
 /// What clients are told before the service is asked.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -27,7 +40,9 @@ pub struct Offer {
 
 /// Whether the kernel and the tool have what it takes; changes nothing.
 pub fn probe() -> Result<(), ApplyError> {
-    let example = [(IpAddr::from([192, 0, 2, 1]), vec![1])];
+    let addr = IpAddr::from([192, 0, 2, 1]);
+    let inside = IpAddr::from([192, 0, 2, 2]);
+    let example = [(1, (addr, 1)), (2, (inside, 1))].map(|(port, by)| Service { addr, port, by });
     let text = text(&["lo"], &example, Offer { mss: 1460, scale: 7 });
     NFT.run("try synproxy", &["-c", "-f", "-"], &text).map(drop)
 }
@@ -52,39 +67,45 @@ pub fn remove() -> Result<(), ApplyError> {
 fn text(devices: &[&str], services: &[Service], offer: Offer) -> String {
     let devices: Vec<String> = devices.iter().map(|device| format!("\"{device}\"")).collect();
     let devices = devices.join(", ");
-    let (mut early, mut late) = (String::new(), String::new());
-    for (addr, ports) in services {
+    let (mut early, mut before, mut behind, mut output) =
+        (String::new(), String::new(), String::new(), String::new());
+    for Service { addr, port, by } in services {
         let (family, mss) = match addr {
             IpAddr::V4(_) => ("ip", offer.mss),
             IpAddr::V6(_) => ("ip6", offer.mss.saturating_sub(20)),
         };
-        let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
-        let to = format!(
-            "\t\tiifname {{ {devices} }} {family} daddr {addr} tcp dport {{ {} }}",
-            ports.join(", ")
-        );
+        let to = format!("{family} daddr {addr} tcp dport {port}");
+        let to_here = format!("\t\tiifname {{ {devices} }} {to}");
         let _infallible =
-            writeln!(early, "{to} tcp flags & (fin | syn | rst | ack) == syn notrack");
+            writeln!(early, "{to_here} tcp flags & (fin | syn | rst | ack) == syn notrack");
+        let is_translated = *by != (*addr, *port);
         let _infallible = writeln!(
-            late,
-            "{to} ct state invalid,untracked synproxy mss {mss} wscale {} timestamp sack-perm",
+            if is_translated { &mut before } else { &mut behind },
+            "{to_here} ct state invalid,untracked synproxy mss {mss} wscale {} timestamp sack-perm",
             offer.scale
         );
+        if is_translated {
+            let (inside, port) = by;
+            let target = match inside {
+                IpAddr::V4(inside) => format!("{inside}:{port}"),
+                IpAddr::V6(inside) => format!("[{inside}]:{port}"),
+            };
+            let _infallible =
+                writeln!(output, "\t\tfib saddr type != local {to} dnat {family} to {target}");
+        }
     }
-    format!(
-        "add table inet {TABLE}\n\
-         delete table inet {TABLE}\n\
-         table inet {TABLE} {{\n\
-         \tchain early {{\n\
-         \t\ttype filter hook prerouting priority raw; policy accept;\n\
-         {early}\
-         \t}}\n\
-         \tchain late {{\n\
-         \t\ttype filter hook input priority 10; policy accept;\n\
-         {late}\
-         \t}}\n\
-         }}\n"
-    )
+    let mut text =
+        format!("add table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n");
+    for (name, hook, rules) in [
+        ("early", "filter hook prerouting priority raw", early),
+        ("before", "filter hook input priority -10", before),
+        ("behind", "filter hook input priority 10", behind),
+        ("output", "nat hook output priority -100", output),
+    ] {
+        let _infallible =
+            write!(text, "\tchain {name} {{\n\t\ttype {hook}; policy accept;\n{rules}\t}}\n");
+    }
+    text + "}\n"
 }
 
 #[cfg(test)]
@@ -93,18 +114,29 @@ mod tests {
 
     #[test]
     fn a_handshake_is_not_tracked_before_it_is_complete_and_only_at_the_services_under_attack() {
+        let service = |addr: &str, port, by: &str, inside| Service {
+            addr: addr.parse().unwrap(),
+            port,
+            by: (by.parse().unwrap(), inside),
+        };
         let services = [
-            (IpAddr::from([192, 0, 2, 1]), vec![22, 443]),
-            ("2001:db8::1".parse().unwrap(), vec![80]),
+            service("192.0.2.1", 22, "192.0.2.1", 22),
+            service("192.0.2.1", 443, "192.168.1.2", 8443),
+            service("2001:db8::1", 80, "2001:db8::1", 80),
         ];
         let text = text(&["wan", "wwan0"], &services, Offer { mss: 1452, scale: 6 });
         for line in [
-            "iifname { \"wan\", \"wwan0\" } ip daddr 192.0.2.1 tcp dport { 22, 443 } tcp flags & (fin | syn | rst | ack) == syn notrack",
-            "ip daddr 192.0.2.1 tcp dport { 22, 443 } ct state invalid,untracked synproxy mss 1452 wscale 6 timestamp sack-perm",
-            "ip6 daddr 2001:db8::1 tcp dport { 80 } ct state invalid,untracked synproxy mss 1432 wscale 6",
+            "iifname { \"wan\", \"wwan0\" } ip daddr 192.0.2.1 tcp dport 22 tcp flags & (fin | syn | rst | ack) == syn notrack",
+            "ip daddr 192.0.2.1 tcp dport 22 ct state invalid,untracked synproxy mss 1452 wscale 6 timestamp sack-perm",
+            "ip6 daddr 2001:db8::1 tcp dport 80 ct state invalid,untracked synproxy mss 1432 wscale 6",
+            "fib saddr type != local ip daddr 192.0.2.1 tcp dport 443 dnat ip to 192.168.1.2:8443",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
-        assert_eq!(text.matches("notrack").count(), 2);
+        assert_eq!(text.matches("notrack").count(), 3);
+        assert_eq!(text.matches("dnat").count(), 1, "what answers itself is not translated");
+        let (before, behind) = text.split_once("chain behind").unwrap();
+        let proxies = |text: &str| text.matches("synproxy").count();
+        assert_eq!((proxies(before), proxies(behind)), (1, 2), "the input chain is not passed by");
     }
 }

@@ -57,9 +57,10 @@ impl Strangers {
         let is_own = |addr: &IpAddr| self.own.contains(addr) && self.cookies.are_possible();
         let services: Vec<Service> = attacks
             .iter()
-            .filter(|(addr, attack)| is_own(addr) && !attack.ports.is_empty())
-            .map(|(addr, attack)| {
-                (*addr, attack.ports.iter().copied().take(COOKIE_PORTS).collect())
+            .filter(|(addr, _)| is_own(addr))
+            .flat_map(|(addr, attack)| {
+                let ports = attack.ports.iter().take(COOKIE_PORTS);
+                ports.map(|(port, by)| Service { addr: *addr, port: *port, by: *by })
             })
             .collect();
         let is_over = services.is_empty();
@@ -71,9 +72,9 @@ impl Strangers {
             .keys()
             .map(|addr| {
                 let mut ports = [0; COOKIE_PORTS];
-                let of = answered.iter().find(|(of, _)| of == addr).map(|(_, ports)| ports);
-                for (to, port) in ports.iter_mut().zip(of.into_iter().flatten()) {
-                    *to = port.to_be();
+                let of = answered.iter().filter(|service| service.addr == *addr);
+                for (to, service) in ports.iter_mut().zip(of) {
+                    *to = service.port.to_be();
                 }
                 (*addr, ports)
             })
@@ -114,10 +115,7 @@ impl Strangers {
                 address: *addr,
                 cookie_ports: {
                     let services = self.cookies.services().iter();
-                    services
-                        .filter(|(of, _)| of == addr)
-                        .flat_map(|(_, ports)| ports.clone())
-                        .collect()
+                    services.filter(|of| of.addr == *addr).map(|of| of.port).collect()
                 },
                 half_open: attack.half_open,
                 syns: attack.syns,

@@ -4,7 +4,7 @@
 //! many handshakes to a destination are waiting, and how few were completed lately.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use sluice_abi::limits::ATTACKED_MAX;
@@ -32,9 +32,19 @@ struct Tally {
     /// Those that were completed lately, and since the last look.
     lately: u32,
     fresh: u32,
-    /// Handshakes that wait for the last word of the other end, by port, where no address is
-    /// translated: what answers there is this router, if the address is its own.
-    answered: BTreeMap<u16, u32>,
+    /// Handshakes that wait for the last word of the other end, by port.
+    answered: BTreeMap<u16, Answered>,
+}
+
+/// What answers at a port.
+#[derive(Debug)]
+struct Answered {
+    /// Handshakes.
+    count: u32,
+    /// Where the answers come from: the port itself, or where it is translated to.
+    by: (IpAddr, u16),
+    /// Whether all come from there.
+    is_one: bool,
 }
 
 /// A destination under attack.
@@ -49,8 +59,8 @@ pub(super) struct Attack {
     pub(super) syns: u64,
     /// What the shield had counted at the last look.
     noted: u32,
-    /// Ports where something answers without translation.
-    pub(super) ports: BTreeSet<u16>,
+    /// Ports where something answers, and from where.
+    pub(super) ports: BTreeMap<u16, (IpAddr, u16)>,
 }
 
 /// What one look changed.
@@ -98,8 +108,15 @@ impl Validation {
             tally.fresh += u32::from(first_s == now_s);
         } else if tcp_state::HALF_OPEN.contains(&connection.tcp_state) {
             tally.half_open += 1;
-            if connection.tcp_state == tcp_state::SYN_RECV && *reply == original.reversed() {
-                *tally.answered.entry(original.dport).or_default() += 1;
+            // Where the other end is translated, too, it is not it that the answer goes to.
+            if connection.tcp_state == tcp_state::SYN_RECV
+                && (reply.dst, reply.dport) == (original.src, original.sport)
+            {
+                let by = (reply.src, reply.sport);
+                let answered = tally.answered.entry(original.dport);
+                let answered = answered.or_insert(Answered { count: 0, by, is_one: true });
+                answered.count += 1;
+                answered.is_one &= answered.by == by;
             }
         }
     }
@@ -143,10 +160,11 @@ impl Validation {
                 Attack { since_s: now_s, last_s: now_s, ..Attack::default() }
             });
             attack.half_open = tally.half_open;
-            let is_attacked =
-                |(port, count): (&u16, &u32)| (*count > wanted.backlog / GOES_ON).then_some(*port);
-            for port in tally.answered.iter().filter_map(is_attacked) {
-                changes.ports |= attack.ports.insert(port) && is_known;
+            for (port, answered) in &tally.answered {
+                if answered.is_one && answered.count > wanted.backlog / GOES_ON {
+                    let before = attack.ports.insert(*port, answered.by);
+                    changes.ports |= is_known && before != Some(answered.by);
+                }
             }
         }
         let (over, attacks) = std::mem::take(&mut self.attacks)
@@ -299,26 +317,36 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_those_where_something_answers_without_translation() {
+    fn ports_are_those_where_one_thing_answers_and_from_where() {
         let mut validation = Validation::default();
         for id in 0..100 {
             validation.look(&connection(id, 80, tcp_state::SYN_RECV), 100);
             validation.look(&connection(id, 81, tcp_state::SYN_SENT), 100);
             let mut translated = connection(id, 82, tcp_state::SYN_RECV);
             translated.reply.src = ip("192.168.1.2");
+            translated.reply.sport = 8080;
             validation.look(&translated, 100);
+            let mut shared = connection(id, 84, tcp_state::SYN_RECV);
+            shared.reply.src = IpAddr::from([192, 168, 1, (id % 2) as u8]);
+            validation.look(&shared, 100);
+            let mut hidden = connection(id, 85, tcp_state::SYN_RECV);
+            hidden.reply.dst = ip("192.168.1.1");
+            validation.look(&hidden, 100);
         }
         validation.look(&connection(1, 83, tcp_state::SYN_RECV), 100);
         assert!(!validation.judge(WANTED, &[], 100).ports, "news of an attack that is new");
-        let ports = |validation: &Validation| {
-            validation.attacks()[&victim()].ports.iter().copied().collect::<Vec<_>>()
-        };
-        assert_eq!(ports(&validation), [80]);
+        let ports = |validation: &Validation| validation.attacks()[&victim()].ports.clone();
+        let itself = |port| (port, (victim(), port));
+        let translated = (82, (ip("192.168.1.2"), 8080));
+        assert_eq!(ports(&validation), BTreeMap::from([itself(80), translated]));
         for id in 0..100 {
             validation.look(&connection(id, 443, tcp_state::SYN_RECV), 102);
         }
         assert!(validation.judge(WANTED, &[], 102).ports);
-        assert_eq!(ports(&validation), [80, 443]);
+        let three = BTreeMap::from([itself(80), translated, itself(443)]);
+        assert_eq!(ports(&validation), three);
+        look(&mut validation, 100, 0..0, 104);
+        assert!(!validation.judge(WANTED, &[], 104).ports, "nothing new");
     }
 
     #[test]
