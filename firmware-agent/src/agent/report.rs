@@ -106,7 +106,7 @@ impl State {
                 reasons: dataplane.notes().to_vec(),
             });
         }
-        features.extend(self.strangers.feature(&self.plan));
+        features.extend(self.strangers.features(&self.plan));
         let (state, rung) = match &self.backend {
             _ if !self.plan.enabled => (Health::Off, "none"),
             None => (Health::Failed, "none"),
