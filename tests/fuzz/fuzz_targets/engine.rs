@@ -32,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
                     assert!(!step.is_repeated);
                 }
             }
-            Outcome::NotAFlow | Outcome::Inspect => assert!(step.hello.is_none()),
+            Outcome::NotAFlow | Outcome::Inspect => assert!(step.news.is_none()),
         }
     }
     engine.expire(u64::MAX);
