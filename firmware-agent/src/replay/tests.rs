@@ -147,6 +147,7 @@ fn a_hello_is_one_line_and_its_verdict_another() {
         "type": "verdict", "time": 1_700_000_000.123_456, "transport": "tcp",
         "src": "192.0.2.1", "sport": 1000, "dst": "198.51.100.1", "dport": 443,
         "verdict": "blocked", "reason": "domain_rule", "rule": 7, "packets": 1,
+        "protocol": "tls", "confidence": "certain",
     }));
     let summary = result.unwrap();
     assert_eq!((summary.packets, summary.tls_lines, summary.verdict_lines), (2, 1, 1));

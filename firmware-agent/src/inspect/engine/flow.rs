@@ -354,6 +354,6 @@ impl Side {
         } else {
             found
         };
-        (found, pushed.fresh > 0)
+        (found, pushed.fresh > 0 && self.search != Search::Lines)
     }
 }

@@ -50,7 +50,7 @@ fn rules_about_names_decide_flows_of_quic() {
             let Outcome::Decided(decision) = step.outcome else { panic!("{step:?}") };
             assert_eq!((decision.verdict, decision.reason, decision.rule), (verdict, reason, rule));
             assert_eq!(Some(decision.original), step.flow.map(|(_, direction)| direction));
-            let hello = step.hello.unwrap();
+            let hello = step.hello().unwrap();
             assert_eq!(hello.sni.as_deref(), Some(&*name.to_lowercase()));
             assert!(hello.ja4.as_str().starts_with("q13d"), "{}", hello.ja4);
             let connection = hello.quic.unwrap();
@@ -153,7 +153,7 @@ fn a_server_may_ask_the_client_to_begin_again() {
     assert_eq!(talk.sends(&half(&mut again, true)).outcome, Outcome::Inspect);
     let step = talk.sends(&half(&mut again, false));
     assert_eq!(reason(&step), Some(Reason::DomainRule));
-    assert!(step.hello.unwrap().quic.unwrap().is_retried);
+    assert!(step.hello().unwrap().quic.unwrap().is_retried);
 
     let mut talk = fresh();
     let mut unknown = half(&mut sender(), true);
