@@ -218,7 +218,7 @@ fn under_attack(how: &'static str, address: IpAddr) {
     // Strangers: nobody connected before.
     let start = Instant::now();
     assert_eq!(connects(&world.server, target, 30), 30);
-    println!("{how}: 30 connections in {:?}", start.elapsed());
+    eprintln!("{how}: 30 connections in {:?}", start.elapsed());
     let mut stream = traffic::connect(&world.server, target).unwrap();
     let large: Vec<u8> = (0..300_000_u32).map(|number| number as u8).collect();
     let back = traffic::round_trip(&mut stream, &large, large.len()).unwrap();
@@ -226,7 +226,7 @@ fn under_attack(how: &'static str, address: IpAddr) {
     wait::pause(Duration::from_secs(3));
     let (grown, more) =
         (tracked(world).saturating_sub(tracked_before), answered() - answered_before);
-    println!("{how}: {more} SYN answered with cookies, {grown} connections more");
+    eprintln!("{how}: {more} SYN answered with cookies, {grown} connections more");
     assert!(more > 2000, "{more}");
     assert!(u64::from(grown) < more / 10, "{grown} of {more} are kept");
     let closed = SocketAddr::new(address, CLOSED);
