@@ -12,11 +12,10 @@ use sluice_abi::shield::Rate;
 use sluice_datapath::parse::headers;
 use sluice_datapath::sources::{Class, place};
 use sluice_tests::frame::{Frame, tcp_flag};
+use sluice_tests::packets::{XDP_DROP, XDP_PASS, ethernet};
 use sluice_tests::plane::{Shield, enabled, has_cookies, limited, without_programs};
 use sluice_tests::skip::skipped;
 
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
 
 const GLOBAL: &str = "9.9.9.9";
@@ -27,7 +26,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn between(src: &str, dst: &str) -> Frame {
-    Frame::ethernet([2; 6], [4; 6]).addresses(ip(src), ip(dst))
+    ethernet().addresses(ip(src), ip(dst))
 }
 
 fn from(src: &str) -> Frame {
