@@ -232,7 +232,13 @@ fn under_attack(how: &'static str, address: IpAddr) {
     let closed = SocketAddr::new(address, CLOSED);
     assert_eq!(connects(&world.server, closed, 1), 0, "the firewall closes it");
     drop(flood);
-    agent.stop().unwrap();
+    // What a crash leaves the next agent takes away, and knows what was there before.
+    let _killed = agent.kill9().unwrap();
+    assert_eq!(loose(world), "0");
+    agent.start_again(world).unwrap();
+    agent.wait_until_active().unwrap();
+    assert!(agent.log().contains("of an earlier agent are taken away"), "{}", agent.log());
+    let _stopped = agent.stop().unwrap();
     assert_eq!(loose(world), before);
     assert!(!world.netns.run("nft list tables").unwrap().contains("sluice_syn"));
     drop(services);

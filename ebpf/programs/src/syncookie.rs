@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::XdpContext;
 use sluice_abi::counter::Counter;
 use sluice_abi::limits::Limits;
-use sluice_datapath::syncookie::{Draft, OPTIONS_MAX, Offered};
+use sluice_datapath::syncookie::{Draft, OFFSET_MASK, OPTIONS_MAX, Offered};
 
 use crate::guard::{Memory, now_ms};
 
@@ -50,8 +50,11 @@ impl Reply {
     ) -> Option<()> {
         let brief = &memory.brief;
         load(ctx, brief.l4, &mut self.head, 20)?;
-        let len = (u32::from_be(self.head[3]) >> 28).wrapping_mul(4).wrapping_sub(20) & 63;
-        if len != 0 {
+        let len = (u32::from_be(self.head[3]) >> 28).wrapping_mul(4).wrapping_sub(20);
+        // From a comparison with nothing the verifier of 6.1 would not learn that it is more, and
+        // that is what the compiler makes of any other one where it knows a multiple of four.
+        let len = memory.forget(len) & OFFSET_MASK;
+        if len > 3 {
             load(ctx, brief.l4 + 20, &mut self.options, len)?;
         }
         self.offered.read(&self.options, len, |value| memory.forget(value));

@@ -213,6 +213,15 @@ impl Loader {
         &self.sizes
     }
 
+    /// Leaves SYN cookies out from now on, because a program with them was refused; `false` when they
+    /// were left out already.
+    pub(super) fn without_cookies(&mut self, error: &Error) -> bool {
+        if self.cookies {
+            log::warn!("the shield goes without SYN cookies: {}", error.chain());
+        }
+        std::mem::take(&mut self.cookies)
+    }
+
     /// Whether the kernel makes SYN cookies for programs.
     pub(super) const fn cookies(&self) -> bool {
         self.cookies

@@ -71,8 +71,15 @@ fn load_shield(
     objects: Objects,
     attachment: Attachment,
 ) -> Result<OwnedFd, Error> {
-    let mut ebpf = loader.load(XDP_SHIELD, objects.xdp_shield, pins, attachment)?;
-    program::<Xdp>(&mut ebpf, XDP_SHIELD, names::XDP_SHIELD)
+    loop {
+        let mut ebpf = loader.load(XDP_SHIELD, objects.xdp_shield, pins, attachment)?;
+        let loaded = program::<Xdp>(&mut ebpf, XDP_SHIELD, names::XDP_SHIELD);
+        // Better a shield without them than none.
+        match loaded {
+            Err(error @ Error::Program { .. }) if loader.without_cookies(&error) => {}
+            loaded => return loaded,
+        }
+    }
 }
 
 fn load_fast_path(
