@@ -82,6 +82,7 @@ impl World {
             settings: enabled(),
             on_crash: OnCrash::Keep,
             profiles: sluice::dataplane::plan::Profiles::default(),
+            spread: sluice::dataplane::plan::SpreadWish::Off,
         }
     }
 

@@ -55,6 +55,7 @@ fn plan(pins: &PinDir, device: &str, xdp: XdpWish) -> DataplanePlan {
         settings: enabled(),
         on_crash: OnCrash::Keep,
         profiles: Profiles::default(),
+        spread: sluice::dataplane::plan::SpreadWish::Off,
     }
 }
 

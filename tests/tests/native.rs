@@ -72,6 +72,7 @@ fn the_shield_runs_in_the_driver_of_a_cable_and_counts_every_frame_once() {
             settings: enabled(),
             on_crash: OnCrash::Keep,
             profiles: Profiles::default(),
+            spread: sluice::dataplane::plan::SpreadWish::Off,
         };
         let report = Report::of_this_kernel();
         let (mut dataplane, features) =

@@ -32,6 +32,7 @@ fn plan(pins: &PinDir, xdp: XdpWish) -> DataplanePlan {
         settings: enabled(),
         on_crash: OnCrash::Keep,
         profiles: Profiles::default(),
+        spread: sluice::dataplane::plan::SpreadWish::Off,
     }
 }
 

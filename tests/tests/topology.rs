@@ -78,6 +78,7 @@ impl World {
             settings: enabled(),
             on_crash: OnCrash::Keep,
             profiles: Profiles::default(),
+            spread: sluice::dataplane::plan::SpreadWish::Off,
         };
         let report = Report::of_this_kernel();
         let started =

@@ -81,6 +81,19 @@ pub enum ManageOffload {
 }
 words!(ManageOffload, "guard" => Self::Guard, "off" => Self::Off);
 
+/// Whether the shield hands packets to other processors.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SpreadWish {
+    /// They stay where they arrive.
+    #[default]
+    Off,
+    /// Where nothing else does it, and it is known to do no harm.
+    Auto,
+    /// Wherever it can work.
+    On,
+}
+words!(SpreadWish, "off" => Self::Off, "auto" => Self::Auto, "on" => Self::On);
+
 words!(LevelFilter,
     "error" => Self::Error, "warn" => Self::Warn, "info" => Self::Info, "debug" => Self::Debug,
     "trace" => Self::Trace,
@@ -148,6 +161,8 @@ pub struct Main {
     pub manage_offload: ManageOffload,
     /// Offload where the firewall has none.
     pub offload: OwnOffload,
+    /// Whether the shield hands packets to other processors.
+    pub spread: SpreadWish,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -218,6 +233,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "With flow offload in the firewall: hold it back until a flow is trusted, or leave it alone, which blinds inspection."),
         OptionSpec::new("offload", Kind::Word(&["none", "software"]), "none",
             "Offload of trusted flows where the firewall has none of its own: none, or a flowtable of Sluice's."),
+        OptionSpec::new("spread", Kind::Word(&["off", "auto", "on"]), "off",
+            "Whether the shield shares packets out to all processors, by flow: nowhere (off), behind devices with one receive queue and no packet steering (auto), or wherever it can work (on); status says where it does not and why."),
     ],
 };
 
@@ -253,6 +270,7 @@ impl Main {
             management: uci.values("management"),
             manage_offload: uci.get("manage_offload"),
             offload: uci.get("offload"),
+            spread: uci.get("spread"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
         if last > u32::from(u16::MAX) {

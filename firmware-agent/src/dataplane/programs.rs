@@ -65,7 +65,8 @@ impl Programs {
     }
 }
 
-fn load_shield(
+/// Loads a copy of the shield.
+pub(super) fn load_shield(
     loader: &mut Loader,
     pins: &Pins,
     objects: Objects,

@@ -28,6 +28,7 @@ use sluice_ebpf::bulk::{self, Bulk};
 use sluice_ebpf::counters::{count, settings};
 use sluice_ebpf::guard::{self, Memory};
 use sluice_ebpf::mem::Linear;
+use sluice_ebpf::spread;
 
 /// The interface this copy is attached to.
 #[unsafe(no_mangle)]
@@ -67,7 +68,21 @@ pub fn xdp_shield(ctx: XdpContext) -> u32 {
     let attachment = Attachment::from_bits(ATTACHMENT.load());
     let outcome = outcome(&ctx, attachment);
     count(attachment.slot(), outcome);
-    if outcome.is_drop() { XDP_DROP } else { XDP_PASS }
+    if outcome.is_drop() {
+        return XDP_DROP;
+    }
+    if attachment.spreads() && matches!(outcome, Counter::XdpPass | Counter::XdpAllowed) {
+        return elsewhere();
+    }
+    XDP_PASS
+}
+
+/// Hands an IP packet that passes to the processor of its flow.
+#[inline(always)]
+fn elsewhere() -> u32 {
+    let (Some(seen), Some(settings)) = (SEEN.get_ptr(0), settings()) else { return XDP_PASS };
+    // SAFETY: the value belongs to this CPU, and nothing else runs on it meanwhile.
+    spread::hand_over(unsafe { &(*seen).memory.brief }, settings.hash_key)
 }
 
 #[inline(always)]
