@@ -161,6 +161,9 @@ pub struct Main {
     pub manage_offload: ManageOffload,
     /// Offload where the firewall has none.
     pub offload: OwnOffload,
+    /// Memory for domain lists in the agent, while they are replaced too; 0 is an eighth of the
+    /// machine's.
+    pub domain_memory_kib: u32,
     /// Whether the shield hands packets to other processors.
     pub spread: SpreadWish,
 }
@@ -233,6 +236,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "With flow offload in the firewall: hold it back until a flow is trusted, or leave it alone, which blinds inspection."),
         OptionSpec::new("offload", Kind::Word(&["none", "software"]), "none",
             "Offload of trusted flows where the firewall has none of its own: none, or a flowtable of Sluice's."),
+        OptionSpec::new("domain_memory_kib", number(0, 1 << 20), "0",
+            "Memory for domain lists in the agent, in KiB, old and new ones together while they are replaced, and what sorting takes; 0 is an eighth of the machine's, from 2 to 64 MiB."),
         OptionSpec::new("spread", Kind::Word(&["off", "auto", "on"]), "off",
             "Whether the shield shares packets out to all processors, by flow: nowhere (off), behind devices with one receive queue and no packet steering (auto), or wherever it can work (on); status says where it does not and why."),
     ],
@@ -270,6 +275,7 @@ impl Main {
             management: uci.values("management"),
             manage_offload: uci.get("manage_offload"),
             offload: uci.get("offload"),
+            domain_memory_kib: uci.get("domain_memory_kib"),
             spread: uci.get("spread"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
