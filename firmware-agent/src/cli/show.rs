@@ -219,7 +219,7 @@ pub(super) fn flows(flows: &[Flow]) -> String {
             format!("{} {}", flow.transport, tuple(&flow.tuple)),
             flow.verdict.clone(),
             reason,
-            flow.sni.clone().unwrap_or_default(),
+            flow.name().or(flow.protocol.as_deref()).unwrap_or_default().to_owned(),
             flow.ja4.clone().unwrap_or_default(),
             flow.inspected_packets.to_string(),
             format!("{}+{}", flow.original_packets, flow.reply_packets),

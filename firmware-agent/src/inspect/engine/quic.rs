@@ -3,8 +3,9 @@
 use sluice_abi::flow::{Direction, FlowKey};
 
 use super::PIECES_MAX;
-use super::flow::{Context, Found, judge, with_doubt};
-use super::outcome::{Cause, Hello};
+use super::flow::{Context, Found};
+use super::judge::with_doubt;
+use super::outcome::{Cause, Hello, News};
 use super::segment::Segment;
 use crate::inspect::ja::Transport;
 use crate::inspect::quic::{Answer, Client, Limits, looks_like};
@@ -79,10 +80,10 @@ impl Quic {
             Answer::Pieces => Found::Failed(Cause::Pieces),
             Answer::Cut => Found::Failed(Cause::Truncated),
             Answer::Hello(hello, connection) => {
-                let judgement = judge(&hello, context.rules, context.lists);
+                let judgement = context.judge.hello(&hello);
                 let mut hello = Box::new(Hello::new(&hello, key, direction, Transport::Quic));
                 hello.quic = Some(connection);
-                Found::Hello(hello, with_doubt(judgement, client.has_conflict()))
+                Found::News(News::Hello(hello), with_doubt(judgement, client.has_conflict()))
             }
         };
         (found, true)

@@ -286,6 +286,10 @@ impl Client {
                 opened.number = opened.number.max(number);
                 if let Some(keys) = other {
                     (opened.version, opened.keys) = (version, keys);
+                    // Else it is the same connection, which goes on where it was.
+                    if core::mem::take(&mut self.is_negotiated) {
+                        self.crypto = stream();
+                    }
                 }
                 return Some(place);
             }
