@@ -1,6 +1,7 @@
 //! Floods of SYN packets that nobody means to finish: which destination is under attack, and who
 //! still connects to it.
 
+#![expect(clippy::print_stdout, reason = "what was measured")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -218,7 +219,7 @@ fn under_attack(how: &'static str, address: IpAddr) {
     // Strangers: nobody connected before.
     let start = Instant::now();
     assert_eq!(connects(&world.server, target, 30), 30);
-    eprintln!("{how}: 30 connections in {:?}", start.elapsed());
+    println!("{how}: 30 connections in {:?}", start.elapsed());
     let mut stream = traffic::connect(&world.server, target).unwrap();
     let large: Vec<u8> = (0..300_000_u32).map(|number| number as u8).collect();
     let back = traffic::round_trip(&mut stream, &large, large.len()).unwrap();
@@ -226,7 +227,7 @@ fn under_attack(how: &'static str, address: IpAddr) {
     wait::pause(Duration::from_secs(3));
     let (grown, more) =
         (tracked(world).saturating_sub(tracked_before), answered() - answered_before);
-    eprintln!("{how}: {more} SYN answered with cookies, {grown} connections more");
+    println!("{how}: {more} SYN answered with cookies, {grown} connections more");
     assert!(more > 2000, "{more}");
     assert!(u64::from(grown) < more / 10, "{grown} of {more} are kept");
     let closed = SocketAddr::new(address, CLOSED);
