@@ -73,11 +73,11 @@ fn load_shield(
 ) -> Result<OwnedFd, Error> {
     loop {
         let mut ebpf = loader.load(XDP_SHIELD, objects.xdp_shield, pins, attachment)?;
-        let loaded = program::<Xdp>(&mut ebpf, XDP_SHIELD, names::XDP_SHIELD);
+        let result = program::<Xdp>(&mut ebpf, XDP_SHIELD, names::XDP_SHIELD);
         // Better a shield without them than none.
-        match loaded {
+        match result {
             Err(error @ Error::Program { .. }) if loader.without_cookies(&error) => {}
-            loaded => return loaded,
+            other => return other,
         }
     }
 }
