@@ -1,6 +1,7 @@
 //! Floods of SYN packets that nobody means to finish: which destination is under attack, and who
 //! still connects to it.
 
+#![expect(clippy::print_stdout, reason = "what was measured")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

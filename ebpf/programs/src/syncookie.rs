@@ -76,15 +76,23 @@ impl Reply {
             return None;
         }
         let now = now_ms(limits);
-        let tcp_len = self.draft.answer(brief, number, cookie as u32, &self.offered, limits, now);
+        let tcp_len = self.draft.answer(
+            brief,
+            number,
+            cookie.cast_unsigned() as u32,
+            &self.offered,
+            limits,
+            now,
+        );
         load(ctx, 0, &mut self.link, 12)?;
-        let [a, b, c, d, e, f] = self.link;
-        let delta = i64::from(brief.l3 + ip_len + tcp_len) - bytes as i64;
+        let old = self.link;
+        let delta = i64::from(brief.l3 + ip_len + tcp_len) - bytes.cast_signed();
         // SAFETY: the context is the program's.
         if delta != 0 && unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), delta as i32) } != 0 {
             return None;
         }
-        self.link = [d, e, f, a, b, c];
+        // Destination and source change places.
+        self.link = [old[3], old[4], old[5], old[0], old[1], old[2]];
         store(ctx, 0, &self.link, 12)?;
         // In a PPPoE session its length and protocol come last; else the type of the frame does.
         load(ctx, brief.l3 - 4, &mut self.link, 4)?;

@@ -65,7 +65,8 @@ impl Programs {
     }
 }
 
-fn load_shield(
+/// Loads a copy of the shield.
+pub(super) fn load_shield(
     loader: &mut Loader,
     pins: &Pins,
     objects: Objects,
@@ -73,11 +74,10 @@ fn load_shield(
 ) -> Result<OwnedFd, Error> {
     loop {
         let mut ebpf = loader.load(XDP_SHIELD, objects.xdp_shield, pins, attachment)?;
-        let result = program::<Xdp>(&mut ebpf, XDP_SHIELD, names::XDP_SHIELD);
-        // Better a shield without them than none.
-        match result {
+        match program::<Xdp>(&mut ebpf, XDP_SHIELD, names::XDP_SHIELD) {
+            // Better a shield without them than none.
             Err(error @ Error::Program { .. }) if loader.without_cookies(&error) => {}
-            other => return other,
+            result => return result,
         }
     }
 }
