@@ -224,7 +224,7 @@ impl Inspector {
                 self.policy.idle_udp
             },
             expires_s,
-            hello: news.map(said),
+            hello: news.and_then(said),
             spoken: decision.protocol.map(|(protocol, confidence)| table::Spoken {
                 protocol: protocol.name(),
                 confidence: confidence.name(),
@@ -574,8 +574,8 @@ fn describe(flow: Option<(FlowKey, Direction)>) -> String {
 }
 
 /// What is kept of a client's first message.
-fn said(news: &News) -> table::Hello {
-    match news {
+fn said(news: &News) -> Option<table::Hello> {
+    Some(match news {
         News::Hello(hello) => table::Hello {
             sni: hello.sni.clone(),
             ja4: Some(hello.ja4.as_str().into()),
@@ -586,5 +586,6 @@ fn said(news: &News) -> table::Hello {
         News::Request(request) => {
             table::Hello { host: request.host.clone(), ..table::Hello::default() }
         }
-    }
+        News::Answer(_) => return None,
+    })
 }

@@ -8,7 +8,7 @@ use sluice_abi::flow::{Direction, FlowKey};
 use sluice_datapath::parse::TCP;
 
 use super::ReplayError;
-use crate::inspect::engine::{Hello, Outcome, Request};
+use crate::inspect::engine::{Answer, Hello, Outcome, Request};
 use crate::inspect::quic::Connection;
 use crate::inspect::tls::version_name;
 
@@ -90,6 +90,40 @@ impl<'a> QuicLine<'a> {
             sni: hello.sni.as_deref(),
             alpn: &hello.alpn,
             ja4: hello.ja4.as_str(),
+        }
+    }
+}
+
+/// What a TLS server answered. Source and destination are those of the connection.
+#[derive(Serialize)]
+pub(super) struct AnswerLine {
+    r#type: &'static str,
+    time: Option<f64>,
+    src: IpAddr,
+    sport: u16,
+    dst: IpAddr,
+    dport: u16,
+    version: Option<&'static str>,
+    cipher: u16,
+    ja3s: String,
+    certificate_sha1: Option<String>,
+}
+
+impl AnswerLine {
+    pub(super) fn new(time: Option<f64>, answer: &Answer) -> Self {
+        let (src, sport) = answer.key.destination(answer.direction);
+        let (dst, dport) = answer.key.source(answer.direction);
+        Self {
+            r#type: "tls_answer",
+            time,
+            src: src.into(),
+            sport,
+            dst: dst.into(),
+            dport,
+            version: version_name(answer.version),
+            cipher: answer.cipher,
+            ja3s: answer.ja3s.to_string(),
+            certificate_sha1: answer.certificate.map(|hash| hash.to_string()),
         }
     }
 }

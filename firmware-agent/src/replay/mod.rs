@@ -15,7 +15,7 @@ use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
 pub use self::error::ReplayError;
-use self::line::{HttpLine, QuicLine, TlsLine, VerdictLine};
+use self::line::{AnswerLine, HttpLine, QuicLine, TlsLine, VerdictLine};
 use self::source::Source;
 use crate::inspect::domains::DomainRules;
 use crate::inspect::engine::{Engine, Limits, News, Outcome, Stats};
@@ -47,6 +47,8 @@ pub struct Summary {
     pub tls_lines: u64,
     /// Lines of type `quic`: one before each line of type `tls` about a ClientHello inside QUIC.
     pub quic_lines: u64,
+    /// Lines about answers of TLS servers.
+    pub answer_lines: u64,
     /// Lines about requests of plain HTTP.
     pub http_lines: u64,
     /// Lines of type `verdict`.
@@ -114,7 +116,9 @@ pub fn run_reader(
     out: &mut (impl Write + ?Sized),
     options: Options,
 ) -> Result<Summary, ReplayError> {
-    let mut engine = Engine::new(options.limits, options.rules, options.seed);
+    // A capture has every packet, also those that a kernel would not queue any more.
+    let limits = Limits { reads_answers: true, ..options.limits };
+    let mut engine = Engine::new(limits, options.rules, options.seed);
     let mut summary = Summary::default();
     let result = Capture::open(reader)
         .and_then(|mut capture| inspect(&mut capture, &mut engine, out, &mut summary));
@@ -163,6 +167,10 @@ fn inspect(
             Some(News::Request(request)) => {
                 line::write(out, &HttpLine::new(time, request))?;
                 summary.http_lines += 1;
+            }
+            Some(News::Answer(answer)) => {
+                line::write(out, &AnswerLine::new(time, answer))?;
+                summary.answer_lines += 1;
             }
             None => {}
         }

@@ -13,6 +13,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(summary.tls_lines
                 + summary.quic_lines
                 + summary.http_lines
+                + summary.answer_lines
                 + summary.verdict_lines, lines);
     }
 });

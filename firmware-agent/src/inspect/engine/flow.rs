@@ -4,6 +4,7 @@ use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{ACK, SYN, TCP};
 
+use super::answer::Answering;
 use super::judge::{Judge, Judgement, with_doubt};
 use super::opening::{Opening, protocol};
 use super::outcome::{Cause, Decision, News, Outcome};
@@ -84,6 +85,13 @@ impl Flow {
             protocol: None,
             sides: Default::default(),
         }
+    }
+
+    /// Awaits what the server answers to the ClientHello that travelled in `direction`.
+    pub(super) fn answering(mut self, direction: Direction, outcome: Outcome) -> Answering {
+        let direction = direction.reversed();
+        let stream = core::mem::take(&mut self.sides[direction as usize].stream);
+        Answering::new(direction, stream, outcome)
     }
 
     /// Heap bytes in use.

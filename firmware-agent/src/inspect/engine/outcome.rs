@@ -5,9 +5,11 @@ use std::net::IpAddr;
 use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::verdict::{Reason, Verdict};
 
-use crate::inspect::ja::{self, Ja3, Ja4, Transport};
+use crate::inspect::ja::{self, Ja3, Ja3s, Ja4, Transport};
 use crate::inspect::protocol::{Protocol, Seen};
-use crate::inspect::tls::{ClientHello, Malformed, NAME_MAX, Sni};
+use crate::inspect::tls::{
+    Certificate, CertificateHash, ClientHello, Malformed, NAME_MAX, ServerHello, Sni,
+};
 use crate::inspect::{http, quic};
 
 /// Longest JA3 text that is kept; its length is the choice of the client.
@@ -60,6 +62,8 @@ pub enum News {
     Hello(Box<Hello>),
     /// A request of plain HTTP.
     Request(Box<Request>),
+    /// What a TLS server answered.
+    Answer(Box<Answer>),
 }
 
 impl News {
@@ -68,7 +72,7 @@ impl News {
     pub const fn protocol(&self) -> Protocol {
         match self {
             Self::Hello(hello) if hello.quic.is_some() => Protocol::Quic,
-            Self::Hello(_) => Protocol::Tls,
+            Self::Hello(_) | Self::Answer(_) => Protocol::Tls,
             Self::Request(_) => Protocol::Http,
         }
     }
@@ -314,6 +318,44 @@ impl Request {
             target: escape(request.target),
             user_agent: request.user_agent.map(escape),
             minor: request.minor,
+        }
+    }
+}
+
+/// What a TLS server answered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// The flow.
+    pub key: FlowKey,
+    /// Which way the answer travelled: its source is the server.
+    pub direction: Direction,
+    /// The version that is spoken, as on the wire.
+    pub version: u16,
+    /// Cipher suite.
+    pub cipher: u16,
+    /// JA3S.
+    pub ja3s: Ja3s,
+    /// SHA-1 of the server's certificate, where it came in the clear.
+    pub certificate: Option<CertificateHash>,
+}
+
+impl Answer {
+    pub(super) fn new(
+        hello: &ServerHello,
+        certificate: Certificate,
+        key: FlowKey,
+        direction: Direction,
+    ) -> Self {
+        Self {
+            key,
+            direction,
+            version: hello.version,
+            cipher: hello.cipher,
+            ja3s: Ja3s::new(hello),
+            certificate: match certificate {
+                Certificate::Sha1(hash) => Some(hash),
+                Certificate::NeedMore | Certificate::None => None,
+            },
         }
     }
 }

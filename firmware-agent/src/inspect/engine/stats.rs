@@ -22,6 +22,8 @@ pub struct Stats {
     pub quic_hellos: u64,
     /// Requests of plain HTTP read.
     pub requests: u64,
+    /// Answers of TLS servers read.
+    pub answers: u64,
     /// Flows trusted.
     pub trusted: u64,
     /// Flows blocked.
@@ -49,6 +51,7 @@ impl Stats {
                 self.quic_hellos += u64::from(hello.quic.is_some());
             }
             Some(News::Request(_)) => self.requests += 1,
+            Some(News::Answer(_)) => self.answers += 1,
             None => {}
         }
     }
@@ -83,6 +86,7 @@ impl Stats {
             hellos,
             quic_hellos,
             requests,
+            answers,
             trusted,
             blocked,
             window_end,
@@ -101,6 +105,7 @@ impl Stats {
             ("hellos", hellos),
             ("quic_hellos", quic_hellos),
             ("requests", requests),
+            ("answers", answers),
             ("trusted", trusted),
             ("blocked", blocked),
             ("window_end", window_end),
