@@ -71,8 +71,10 @@ fn an_unfinished_hello_of_quic_extends_the_window() {
     let (last, others) = flight.split_last().unwrap();
     for datagram in others {
         assert_eq!(talk.sends(datagram).outcome, Outcome::Inspect);
-        // What the server says meanwhile takes nothing of it.
+        // What the server says meanwhile takes nothing of it, and nothing is kept of that.
+        let kept = talk.engine.kept;
         assert_eq!(talk.answers(&from_server(0xc0, 1, b"server")).outcome, Outcome::Inspect);
+        assert_eq!(talk.engine.kept, kept);
     }
     assert_eq!(reason(&talk.sends(last)), Some(Reason::DomainRule));
 
