@@ -11,10 +11,8 @@ use sluice_abi::reason::DropReason;
 use sluice_abi::shield::Rate;
 use sluice_datapath::sources::{Class, place};
 use sluice_tests::frame::{Frame, tcp_flag};
+use sluice_tests::packets::{XDP_DROP, XDP_PASS, ethernet};
 use sluice_tests::plane::{Shield, enabled, limited, without_programs};
-
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
 
 const GLOBAL: &str = "9.9.9.9";
 const ROUTER: &str = "8.8.4.4";
@@ -24,7 +22,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn between(src: &str, dst: &str) -> Frame {
-    Frame::ethernet([2; 6], [4; 6]).addresses(ip(src), ip(dst))
+    ethernet().addresses(ip(src), ip(dst))
 }
 
 fn from(src: &str) -> Frame {

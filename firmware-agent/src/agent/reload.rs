@@ -1,5 +1,6 @@
 //! From the configuration in force to the next one.
 
+use super::around::Around;
 use super::running::{Anew, State, domain_rules, policy, rules};
 use crate::cli::chain;
 use crate::config::Config;
@@ -32,9 +33,12 @@ impl State {
             return Ok(Some(Box::new(Anew { plan, warnings, generation })));
         }
         self.inspector.check_domain_lists(&plan).map_err(|error| vec![error.to_string()])?;
+        let around = Around::look();
         if let Some(dataplane) = &mut self.dataplane {
             // The lists first: they are what can be refused, and then nothing has changed.
-            self.lists.look(&plan.management);
+            if let Some(around) = &around {
+                self.lists.spare(around.own(&plan.management));
+            }
             self.lists.set(dataplane, &plan).map_err(|error| vec![error.chain()])?;
             if let Err(error) = dataplane.apply(&plan.dataplane) {
                 return Err(vec![error.chain()]);
@@ -51,7 +55,9 @@ impl State {
         inspector.set_domain_lists(&plan);
         inspector.set_rules(clock::monotonic_ns(), domains, rules(&plan), policy(&plan), flows);
         self.plan = plan;
-        self.look_around();
+        if let Some(dataplane) = &mut self.dataplane {
+            self.strangers.look_around(around.as_ref(), dataplane, &self.plan);
+        }
         self.look_after_offload();
         self.look_after_flowtable();
         self.empty_offload();

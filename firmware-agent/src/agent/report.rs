@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use sluice_abi::ABI_VERSION;
+use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::names::{LIST_AUTOMATIC, LIST_MANUAL};
 use sluice_abi::verdict::{Reason, Verdict};
@@ -16,7 +17,7 @@ use crate::control::report::{
     Queue, State as Health, Status, Tuple, Why,
 };
 use crate::dataplane::table::Record;
-use crate::dataplane::{FeatureState, Hook, State as HookState};
+use crate::dataplane::{Counts, FeatureState, Hook, State as HookState};
 use crate::kernel::{Report, Support};
 use crate::netfilter::apply;
 use crate::sys::clock;
@@ -27,6 +28,7 @@ impl State {
         let now_ns = clock::monotonic_ns();
         let features = self.features();
         let (netfilter, queue) = (self.netfilter(), self.queue());
+        let counts = self.counts();
         let worst = features.iter().map(|feature| feature.state);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -54,8 +56,8 @@ impl State {
                 .cloned()
                 .collect(),
             features,
-            interfaces: self.interfaces(),
-            drops: self.drops(&netfilter, &queue),
+            interfaces: self.interfaces(&counts),
+            drops: self.drops(&counts, &netfilter, &queue),
             netfilter,
             queue,
             flows: FlowMap {
@@ -123,23 +125,25 @@ impl State {
         features
     }
 
-    fn interfaces(&self) -> Vec<Interface> {
-        let counters = |slot| match &self.dataplane {
-            Some(dataplane) => dataplane.totals.of(slot).unwrap_or_default(),
-            None => std::collections::BTreeMap::new(),
+    /// What the programs counted, by interface; nothing where there are none.
+    fn counts(&self) -> Vec<Counts> {
+        let Some(dataplane) = &self.dataplane else { return Vec::new() };
+        let plans = self.plan.dataplane.interfaces.iter();
+        plans.map(|plan| dataplane.totals.of(plan.slot).unwrap_or_default()).collect()
+    }
+
+    fn interfaces(&self, counts: &[Counts]) -> Vec<Interface> {
+        let named = |counts: &Counts| {
+            let count = |counter: Counter| (counter.name().to_owned(), counts.count(counter));
+            Counter::ALL.into_iter().map(count).collect()
         };
-        self.plan
-            .dataplane
-            .interfaces
-            .iter()
-            .map(|plan| Interface {
+        let plans = self.plan.dataplane.interfaces.iter().enumerate();
+        plans
+            .map(|(index, plan)| Interface {
                 name: plan.name.clone(),
                 device: plan.device.clone(),
                 role: plan.role.name().to_owned(),
-                counters: counters(plan.slot)
-                    .into_iter()
-                    .map(|(name, count)| (name.to_owned(), count))
-                    .collect(),
+                counters: counts.get(index).map(named).unwrap_or_default(),
             })
             .collect()
     }

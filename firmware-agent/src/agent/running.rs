@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use smol::{LocalExecutor, Timer, future};
 
+use super::around::Around;
 use super::ddos::Strangers;
 use super::inspector::{Inspector, Policy, Room, Rule};
 use super::lists::Lists;
@@ -177,13 +178,16 @@ impl Running {
             Err(error) => log::warn!("{error}"),
         }
         if let Some(mut dataplane) = dataplane {
-            state.lists.look(&state.plan.management);
+            let around = Around::look();
+            if let Some(around) = &around {
+                state.lists.spare(around.own(&state.plan.management));
+            }
             // What an earlier agent left stays in force, and `status` says why; everything else
             // protects meanwhile.
             if let Err(error) = state.lists.set(&mut dataplane, &state.plan) {
                 state.lists.refuse(&error);
             }
-            state.strangers.look_around(&mut dataplane, &state.plan);
+            state.strangers.look_around(around.as_ref(), &mut dataplane, &state.plan);
             let attached = dataplane.reattach();
             state.dataplane = Some(dataplane);
             if let Err(error) = attached {
@@ -281,7 +285,6 @@ impl Running {
             inspector.sweep(clock::monotonic_ns(), flows);
             state.empty_offload();
             state.look_after_interfaces();
-            state.look_after_lists();
             state.look_around();
             state.restore_rules();
             state.look_after_offload();
@@ -328,7 +331,6 @@ impl Running {
                     state.look_after_interfaces();
                 }
                 // The other end of a link counts as well, and goes with it.
-                state.look_after_lists();
                 state.look_around();
             }
             Timer::after(LINKS_PAUSE).await;

@@ -42,7 +42,7 @@ pub use self::object::Objects;
 pub use self::offenders::Strangers;
 pub use self::plan::{DataplanePlan, InterfacePlan, Sizes, TcWish, XdpWish};
 pub use self::settings::SettingsMap;
-pub use self::totals::{Hits, Totals};
+pub use self::totals::{Counts, Hits, Totals};
 
 use self::blocklist::Room;
 use self::bulk::{Entries, Live};

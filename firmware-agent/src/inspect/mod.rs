@@ -7,7 +7,9 @@
 pub mod domain_set;
 pub mod domains;
 pub mod engine;
+pub mod http;
 pub mod ja;
+pub mod protocol;
 pub mod stream;
 mod table;
 pub mod tls;

@@ -16,6 +16,7 @@ use sluice_datapath::checks::{self, Source};
 use self::evidence::Evidence;
 use self::offences::{Offences, is_of_destination};
 use self::scans::Scanners;
+use super::around::Around;
 use crate::cli::chain;
 use crate::config::Net;
 use crate::control::ddos as shown;
@@ -23,8 +24,7 @@ use crate::control::report::{Feature, State as Health};
 use crate::dataplane::Dataplane;
 use crate::netfilter::conntrack::Conntrack;
 use crate::plan::Plan;
-use crate::sys::netlink::RequestError;
-use crate::sys::{clock, rtnetlink};
+use crate::sys::clock;
 
 /// Seconds between two looks at connections, at least.
 const CONNECTIONS_S: u32 = 2;
@@ -82,17 +82,21 @@ impl Strangers {
         }
     }
 
-    /// Looks at the router's addresses again and tells the programs; another configuration too.
-    pub(super) fn look_around(&mut self, dataplane: &mut Dataplane, plan: &Plan) {
+    /// Takes what is around the router now, when that is known, and tells the programs; another
+    /// configuration too.
+    pub(super) fn look_around(
+        &mut self,
+        around: Option<&Around>,
+        dataplane: &mut Dataplane,
+        plan: &Plan,
+    ) {
         let settings = &plan.dataplane.settings;
         if !self.evidence.is_for(settings.limits.source_mask_v6, settings.hash_key) {
             self.evidence = evidence(plan);
         }
-        match Surroundings::look(plan) {
-            Ok(Surroundings { own, inside, never, private }) => {
-                (self.own, self.inside, self.never, self.private) = (own, inside, never, private);
-            }
-            Err(error) => log::warn!("read the addresses of this router: {error}"),
+        if let Some(around) = around {
+            let Surroundings { own, inside, never, private } = Surroundings::new(around, plan);
+            (self.own, self.inside, self.never, self.private) = (own, inside, never, private);
         }
         let withheld = if self.private.is_some() { Limits::PRIVATE } else { 0 };
         if let Err(error) = dataplane.set_own(&self.own, withheld) {
@@ -346,9 +350,8 @@ struct Surroundings {
 }
 
 impl Surroundings {
-    fn look(plan: &Plan) -> Result<Self, RequestError> {
-        let devices = rtnetlink::devices()?;
-        let addresses = rtnetlink::addresses()?;
+    fn new(around: &Around, plan: &Plan) -> Self {
+        let Around { devices, addresses, .. } = around;
         let of_role = |ifindex: u32, role: Role| {
             let device = devices.iter().find(|device| device.ifindex == ifindex);
             let plans = &plan.dataplane.interfaces;
@@ -357,14 +360,13 @@ impl Surroundings {
         };
         let own: Vec<IpAddr> = addresses.iter().map(|address| address.addr).collect();
         let mut inside: Vec<Net> = own.iter().copied().map(Net::host).collect();
-        for (ifindex, addr, prefix) in rtnetlink::networks()? {
-            if of_role(ifindex, Role::Lan) {
-                let bits = if addr.is_ipv4() { 96 + prefix } else { prefix };
-                inside.push(Net::new(addr.into(), bits));
-            }
+        for address in addresses.iter().filter(|address| of_role(address.ifindex, Role::Lan)) {
+            let addr = address.peer.unwrap_or(address.addr);
+            let bits = if addr.is_ipv4() { 96 + address.prefix } else { address.prefix };
+            inside.push(Net::new(addr.into(), bits));
         }
         let mut never = inside.clone();
-        never.extend(super::lists::own(&plan.management)?.iter().map(|own| own.addr));
+        never.extend(around.own(&plan.management).iter().map(|own| own.addr));
         never.extend(&plan.answer.never);
         never.extend(plan.allowed.iter().map(|(net, _)| *net));
         let private = addresses.iter().find_map(|address| {
@@ -378,6 +380,6 @@ impl Surroundings {
                 )
             })
         });
-        Ok(Self { own, inside, never, private })
+        Self { own, inside, never, private }
     }
 }
