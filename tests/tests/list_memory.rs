@@ -190,9 +190,8 @@ fn all_lists_fit_at_rest_and_while_they_are_replaced() {
                 write_lists(world.files.path(), seed);
             }
             configure(&world.files, &world.pins, true, CAP_KIB);
-            let (status, least) = world.reload(|status| {
-                !status.config_errors.is_empty() || status.generation == 1 + seed
-            });
+            let (status, least) = world
+                .reload(|status| !status.config_errors.is_empty() || status.generation == 1 + seed);
             assert_eq!(status.config_errors, [""; 0]);
             assert_eq!(status.lists[0].entries, u64::from(HOSTS + NETS));
             assert_eq!(status.domain_set.names, u64::from(DOMAINS));
