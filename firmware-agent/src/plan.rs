@@ -133,6 +133,17 @@ pub struct Answer {
     pub never: Vec<Net>,
     /// Ports that make a scanner; 0 is never.
     pub scan_ports: u32,
+    /// What makes a destination one under attack; `None` is never.
+    pub syn: Option<SynValidation>,
+}
+
+/// When a destination is under attack by SYN packets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SynValidation {
+    /// Handshakes that wait there, at least.
+    pub backlog: u32,
+    /// How many times those that were completed lately they are at least.
+    pub ratio: u32,
 }
 
 /// What it takes to get from one plan to another, cheapest first.
@@ -196,6 +207,7 @@ impl Plan {
                 },
                 on_crash: main.on_crash,
                 profiles: profiles_of(&profiles),
+                spread: main.spread,
             },
             ruleset,
             backend: main.netfilter,
@@ -251,7 +263,8 @@ impl Plan {
     pub fn change(&self, new: &Self) -> Change {
         // Naming every field makes a new one a compile error here, not a change that is forgotten.
         let Self {
-            dataplane: DataplanePlan { pin_dir, interfaces, sizes, settings, on_crash, profiles },
+            dataplane:
+                DataplanePlan { pin_dir, interfaces, sizes, settings, on_crash, profiles, spread },
             ruleset,
             backend,
             queue,
@@ -294,7 +307,7 @@ impl Plan {
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
             || (*sweep, *on_crash) != (self.sweep, old.on_crash)
             || (treatments, reinspection) != (&self.treatments, &self.reinspection)
-            || *profiles != old.profiles
+            || (profiles, *spread) != (&old.profiles, old.spread)
             || *answer != self.answer
             || (*guard_offload, *own_offload) != (self.guard_offload, self.own_offload)
             || (domainlists, *domain_memory_kib) != (&self.domainlists, self.domain_memory_kib);
@@ -335,6 +348,9 @@ fn answer(ddos: &Ddos) -> Answer {
         block_max: ddos.block_max as usize,
         never: ddos.never_block.clone(),
         scan_ports: ddos.scan_ports,
+        syn: ddos
+            .syn_validation
+            .then_some(SynValidation { backlog: ddos.syn_backlog, ratio: ddos.syn_ratio }),
     }
 }
 

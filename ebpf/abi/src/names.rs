@@ -34,15 +34,26 @@ pub const SCANS: &str = "SCANS";
 pub const KNOWN: &str = "KNOWN";
 /// [`Addr`](crate::flow::Addr) of this router, hash.
 pub const OWN: &str = "OWN";
+/// [`Addr`](crate::flow::Addr) to [`Attacked`](crate::limits::Attacked), hash.
+pub const ATTACKED: &str = "ATTACKED";
 
 /// The image of the configured lists: an array of one map, whose values are
 /// [`Chunk`](crate::bulk::Chunk)s.
 pub const BULK: &str = "BULK";
+/// Processor by number to the queue of the thread that takes packets there, CPU map.
+pub const CPUS: &str = "CPUS";
+/// Number of a processor and one, by hash of the flow; 0 for the processor that the packet is on.
+pub const SPREAD: &str = "SPREAD";
+
+/// Entries of [`SPREAD`], a power of two.
+pub const SPREAD_SLOTS: u32 = 128;
 
 /// The global with the interface's [`Attachment`](crate::attach::Attachment).
 pub const ATTACHMENT: &str = "ATTACHMENT";
 /// The global with the number of sets in [`BUCKETS`] less one.
 pub const BUCKET_MASK: &str = "BUCKET_MASK";
+/// The global that says whether this kernel makes SYN cookies for programs: 1, or 0.
+pub const COOKIES: &str = "COOKIES";
 
 /// XDP program of the object `xdp_shield`.
 pub const XDP_SHIELD: &str = "xdp_shield";

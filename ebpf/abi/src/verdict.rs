@@ -69,16 +69,19 @@ pub enum Reason {
     DomainAllowed = 4,
     /// A domain list has the domain of the ClientHello.
     DomainList = 5,
+    /// A request of plain HTTP was read whole and no rule matched its host.
+    RequestClean = 6,
 }
 
 impl Reason {
     /// Every reason, in the order of the numbers.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::WindowEnd,
         Self::HelloClean,
         Self::DomainRule,
         Self::DomainAllowed,
         Self::DomainList,
+        Self::RequestClean,
     ];
 
     /// Reads the wire form.
@@ -90,6 +93,7 @@ impl Reason {
             3 => Some(Self::DomainRule),
             4 => Some(Self::DomainAllowed),
             5 => Some(Self::DomainList),
+            6 => Some(Self::RequestClean),
             _ => None,
         }
     }
@@ -109,6 +113,7 @@ impl Reason {
             Self::DomainRule => "domain_rule",
             Self::DomainAllowed => "domain_allowed",
             Self::DomainList => "domain_list",
+            Self::RequestClean => "request_clean",
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::config::{MarkMask, OnError, RuleAction};
 use crate::dataplane::flows::{Adopted, Flows};
 use crate::dataplane::table::{self, Action, FlowTable, Reinspection, Treatment};
 use crate::inspect::domains::DomainRules;
-use crate::inspect::engine::{self, Engine, Outcome};
+use crate::inspect::engine::{self, Engine, News, Outcome};
 use crate::netfilter::conntrack::{Conntrack, Tuple};
 use crate::netfilter::nfqueue::{self, Packet};
 
@@ -158,14 +158,7 @@ impl Inspector {
                         // again and has not changed.
                         self.renew(&key, flows);
                     } else {
-                        self.decide(
-                            now_ns,
-                            key,
-                            direction,
-                            &decision,
-                            step.hello.as_deref(),
-                            flows,
-                        );
+                        self.decide(now_ns, key, direction, &decision, step.news.as_ref(), flows);
                     }
                 }
                 let mark = match verdict {
@@ -210,7 +203,7 @@ impl Inspector {
         key: FlowKey,
         direction: Direction,
         decision: &engine::Decision,
-        hello: Option<&engine::Hello>,
+        news: Option<&News>,
         flows: Option<&mut Flows>,
     ) {
         let keys = self.keys(key, direction, decision.original);
@@ -231,11 +224,10 @@ impl Inspector {
                 self.policy.idle_udp
             },
             expires_s,
-            hello: hello.map(|hello| table::Hello {
-                sni: hello.sni.clone(),
-                ja4: Some(hello.ja4.as_str().into()),
-                ja3: Some(hello.ja3.to_string().into()),
-                alpn: hello.alpn.clone().into(),
+            hello: news.and_then(said),
+            spoken: decision.protocol.map(|(protocol, confidence)| table::Spoken {
+                protocol: protocol.name(),
+                confidence: confidence.name(),
             }),
             rule: self.name(now_ns, decision),
             inspected_packets: decision.packets,
@@ -389,6 +381,7 @@ impl Inspector {
                 },
                 expires_s: state.expires_s,
                 hello: None,
+                spoken: None,
                 rule: None,
                 inspected_packets: 0,
                 is_partial: false,
@@ -436,7 +429,7 @@ impl Inspector {
         old: &table::Decision,
         domains: &DomainRules,
     ) -> Option<(table::Decision, Option<u32>)> {
-        let name = old.hello.as_ref()?.sni.as_deref()?;
+        let name = old.hello.as_ref()?.name()?;
         let found = domains.lookup(name);
         let rule = found.and_then(|found| self.rule(Some(found.rule)));
         let treatment = rule.map(|rule| rule.treatment).unwrap_or_default();
@@ -452,6 +445,9 @@ impl Inspector {
                 list = self.engine.lists().lookup(name).map(|found| found.list);
                 match list {
                     Some(_) => (Verdict::Blocked, Reason::DomainList),
+                    None if old.hello.as_ref().is_some_and(|hello| hello.host.is_some()) => {
+                        (Verdict::Trusted, Reason::RequestClean)
+                    }
                     None => (Verdict::Trusted, Reason::HelloClean),
                 }
             }
@@ -574,5 +570,22 @@ fn describe(flow: Option<(FlowKey, Direction)>) -> String {
             std::net::SocketAddr::new(addr.into(), port)
         };
         format!("{} > {}", end(key.source(direction)), end(key.destination(direction)))
+    })
+}
+
+/// What is kept of a client's first message.
+fn said(news: &News) -> Option<table::Hello> {
+    Some(match news {
+        News::Hello(hello) => table::Hello {
+            sni: hello.sni.clone(),
+            ja4: Some(hello.ja4.as_str().into()),
+            ja3: Some(hello.ja3.to_string().into()),
+            alpn: hello.alpn.clone().into(),
+            host: None,
+        },
+        News::Request(request) => {
+            table::Hello { host: request.host.clone(), ..table::Hello::default() }
+        }
+        News::Answer(_) => return None,
     })
 }

@@ -16,8 +16,8 @@ use crate::control::report::{
     Cause, DomainList, DomainSet, Feature, Flow, FlowMap, Interface, List, ListImage, Netfilter,
     Queue, State as Health, Status, Tuple, Why,
 };
-use crate::dataplane::table::Record;
-use crate::dataplane::{Counts, FeatureState, Hook, State as HookState};
+use crate::dataplane::table::{self, Record};
+use crate::dataplane::{Counts, Dataplane, FeatureState, Hook, State as HookState};
 use crate::kernel::{Report, Support};
 use crate::netfilter::apply;
 use crate::sys::clock;
@@ -106,7 +106,8 @@ impl State {
                 reasons: dataplane.notes().to_vec(),
             });
         }
-        features.extend(self.strangers.feature(&self.plan));
+        features.extend(self.dataplane.iter().flat_map(spreading));
+        features.extend(self.strangers.features(&self.plan));
         let (state, rung) = match &self.backend {
             _ if !self.plan.enabled => (Health::Off, "none"),
             None => (Health::Failed, "none"),
@@ -273,6 +274,9 @@ impl State {
             rule: text(decision.rule.as_ref().filter(|_| !is_list)),
             list: text(decision.rule.as_ref().filter(|_| is_list)),
             sni: text(hello.and_then(|hello| hello.sni.as_ref())),
+            host: text(hello.and_then(|hello| hello.host.as_ref())),
+            protocol: decision.spoken.map(|spoken| spoken.protocol.to_owned()),
+            confidence: decision.spoken.map(|spoken| spoken.confidence.to_owned()),
             alpn: hello
                 .map(|hello| hello.alpn.iter().map(ToString::to_string).collect())
                 .unwrap_or_default(),
@@ -366,11 +370,8 @@ impl State {
 
     fn why_domain(&self, subject: &str) -> Why {
         let name = subject.trim_end_matches('.').to_ascii_lowercase();
-        let flows: Vec<Flow> = self
-            .flows()
-            .into_iter()
-            .filter(|flow| flow.sni.as_deref() == Some(name.as_str()))
-            .collect();
+        let flows: Vec<Flow> =
+            self.flows().into_iter().filter(|flow| flow.name() == Some(name.as_str())).collect();
         // The rule comes first: it decides where there is one.
         let causes = self.rule_cause(&name).into_iter().chain(self.domain_cause(&name)).collect();
         Why { subject: subject.to_owned(), causes, flows }
@@ -420,7 +421,7 @@ impl State {
             let decision = &record.decision;
             decision.reason == reason
                 && decision.verdict == Verdict::Blocked
-                && decision.hello.as_ref().and_then(|hello| hello.sni.as_deref()) == Some(name)
+                && decision.hello.as_ref().and_then(table::Hello::name) == Some(name)
         });
         records
             .map(|record| {
@@ -499,6 +500,19 @@ fn feature(feature: FeatureState) -> Feature {
             .chain(feature.reasons)
             .collect(),
     }
+}
+
+/// Where packets are shared out to processors, as far as that is wanted.
+fn spreading(dataplane: &Dataplane) -> impl Iterator<Item = Feature> {
+    dataplane.spreading().iter().map(|spreading| Feature {
+        name: format!("spread {}", spreading.interface),
+        state: if spreading.is_everywhere() { Health::Active } else { Health::Degraded },
+        rung: match spreading.cpus {
+            0 => "none".to_owned(),
+            cpus => format!("{cpus} processors"),
+        },
+        reasons: spreading.reasons.clone(),
+    })
 }
 
 /// The ends of a packet of `key` that travels in `direction`.

@@ -10,6 +10,8 @@ pub mod engine;
 pub mod http;
 pub mod ja;
 pub mod protocol;
+pub mod quic;
 pub mod stream;
 mod table;
 pub mod tls;
+pub mod upgrade;
