@@ -7,7 +7,7 @@ use sluice_datapath::parse::ACK;
 
 use super::*;
 use crate::config::RuleAction;
-use crate::inspect::domain_set::{Builder, Key, Room};
+use crate::inspect::domain_set::{Counting, Key, Room};
 use crate::inspect::http;
 use crate::inspect::protocol::{Confidence, Protocol};
 use crate::inspect::tls::tests::Recipe;
@@ -172,11 +172,14 @@ fn a_hello_decides_by_its_name() {
 fn a_domain_list_blocks_what_no_rule_covers() {
     let names = [("trackers.test", 1), ("ads.test", 0), ("good.ads.test", 0), ("bank.test", 0)];
     let room = Room::new(names.len() as u32, 2, 0, 1 << 20).unwrap();
-    let mut builder = Builder::new(Key::new([1, 2]), room);
+    let mut counting = Counting::new(Key::new([1, 2]), room);
+    for (name, _) in names {
+        counting.count(name);
+    }
+    let mut builder = counting.done();
     for (name, list) in names {
         builder.add(name, list);
     }
-    builder.end_part();
     let mut talk = Talk::new(Limits::default());
     talk.engine.set_lists(builder.finish());
     #[rustfmt::skip]
