@@ -1,15 +1,15 @@
 //! Bulk throughput of a trusted flow: a router with Sluice beside the same router without, in turns.
 //!
-//! Also a guest of the virtual machines, for kernels that have flowtables:
-//! `cargo xtask vm --kvm --cell debian-6.12 --guest target/release/throughput`.
+//! Also a guest of the virtual machines, whose kernels have flowtables:
+//! `cargo xtask vm --cell debian-6.12 --guest target/release/throughput`.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use sluice_tests::agent::{Agent, Setup, mount_bpffs};
+use sluice_tests::agent::mount_bpffs;
 use sluice_tests::router::{Build, Router};
 use sluice_tests::throughput::paired::{Share, median};
-use sluice_tests::throughput::{Dress, Duel, Stand, Stream, Way, measure};
+use sluice_tests::throughput::{Dress, Duel, Stand, Way, measure};
 use sluice_tests::{Error, Result, skip};
 
 const HELP: &str = "\
@@ -82,50 +82,25 @@ fn options(mut args: impl Iterator<Item = String>) -> Option<Options> {
     options.only.iter().all(is_known).then_some(options)
 }
 
-/// A world, and an agent if XDP is to be attached some way.
-struct Place {
-    agent: Option<Agent>,
-    world: Router,
-}
-
-impl Place {
-    fn new(group: &Group, xdp: Option<&'static str>) -> Result<Self> {
-        let world = Router::new(Build { super_packets: group.super_packets, ..Build::default() })?;
-        let agent = xdp.map(|xdp| Agent::start(&world, Setup::default().xdp(xdp))).transpose()?;
-        Ok(Self { agent, world })
-    }
-
-    fn stand(&self, group: &Group) -> Result<Stand<'_>> {
-        let (world, agent) = (&self.world, self.agent.as_ref());
-        let mut stand = Stand { world, agent, is_alone: true, is_offloaded: false };
-        if group.offloads {
-            stand.offload()?;
-        }
-        Ok(stand)
-    }
-}
-
 fn say(text: &str) {
     // Nobody reads any more: the guards still clean up.
     let _closed = writeln!(io::stdout(), "{text}");
 }
 
 fn duels(group: &Group) -> Vec<Duel> {
-    let (plain, second, tc, native, generic) = (0, 1, 2, 3, 4);
-    let reference = (plain, Dress::Plain);
-    let empty = |mode| (plain, Dress::EmptyXdp(mode));
-    let (driver, before_stack) = (empty("xdpdrv"), empty("xdpgeneric"));
+    let reference = (0, Dress::Plain);
+    let [tc, native, generic] = ["off", "native", "generic"].map(|xdp| (0, Dress::Sluice(xdp)));
+    let [driver, before_stack] = ["xdpdrv", "xdpgeneric"].map(|mode| (0, Dress::EmptyXdp(mode)));
     let mut duels = vec![
-        Duel::new("a second plain router", (second, Dress::Plain), reference),
-        Duel::new("Sluice without XDP", (tc, Dress::Plain), reference),
+        Duel::new("the same plain router", reference, reference),
+        Duel::new("Sluice without XDP", tc, reference),
         Duel::new("empty native XDP", driver, reference),
-        Duel::new("Sluice on native XDP / empty", (native, Dress::Plain), driver),
+        Duel::new("Sluice on native XDP / empty", native, driver),
         Duel::new("empty generic XDP", before_stack, reference),
-        Duel::new("Sluice on generic XDP / empty", (generic, Dress::Plain), before_stack),
+        Duel::new("Sluice on generic XDP / empty", generic, before_stack),
     ];
     if !group.offloads {
-        let queue = (plain, Dress::Everything);
-        duels.push(Duel::new("every packet through a queue", queue, reference));
+        duels.push(Duel::new("every packet through a queue", (0, Dress::Everything), reference));
     }
     duels
 }
@@ -134,17 +109,18 @@ fn duels(group: &Group) -> Vec<Duel> {
 fn run(group: &Group, options: &Options) -> Result<()> {
     let (rounds, slice) = (options.rounds, Duration::from_millis(options.slice_ms));
     say(&format!("\n{} ({}), {rounds} rounds of {slice:?}", group.name, group.about));
-    let kinds = [None, None, Some("off"), Some("native"), Some("generic")];
-    let places = kinds.into_iter().map(|xdp| Place::new(group, xdp)).collect::<Result<Vec<_>>>()?;
-    let stands = places.iter().map(|place| place.stand(group)).collect::<Result<Vec<_>>>()?;
+    let world = Router::new(Build { super_packets: group.super_packets, ..Build::default() })?;
+    let mut stand = Stand::new(&world, None, true)?;
+    if group.offloads {
+        stand.offload()?;
+    }
+    let stands = [stand];
     for way in Way::ALL {
-        let streams = stands.iter().map(|stand| Stream::open(*stand, way));
-        let mut streams = streams.collect::<Result<Vec<_>>>()?;
         let mut duels = duels(group);
         duels.retain(|duel| {
             options.lanes.is_empty() || options.lanes.iter().any(|lane| duel.name.contains(lane))
         });
-        measure(&mut streams, &mut duels, rounds, slice, |_| {})?;
+        measure(&stands, &mut duels, way, (rounds, slice), |_| {})?;
         let (heading, rate, work) = (format!("{way:?}"), "rate", "work for a byte");
         say(&format!("  {heading:32} {:>15}  {rate:24} {work}", "Mbit/s"));
         for duel in &duels {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::agent::Agent;
 use crate::error::Result;
 use crate::router::Router;
-use crate::throughput::{self, Dress, Duel, Stand, Stream, Way};
+use crate::throughput::{self, Dress, Duel, Stand, Way};
 
 /// Length of one turn.
 const TURN: Duration = Duration::from_millis(500);
@@ -32,19 +32,18 @@ pub(super) fn measure(
     rounds: u32,
     mut progress: impl FnMut(Way, u32),
 ) -> Result<Rates> {
-    let stand = |world, agent| Stand { world, agent, is_alone: false, is_offloaded: false };
-    let stands = [stand(plain, None), stand(guarded.0, Some(guarded.1))];
+    let stands = [Stand::new(plain, None, false)?, Stand::new(guarded.0, Some(guarded.1), false)?];
     let mut rates = Rates::default();
     for way in Way::ALL {
-        let mut streams =
-            stands.into_iter().map(|stand| Stream::open(stand, way)).collect::<Result<Vec<_>>>()?;
         let duel = |subject| Duel::new("", subject, (0, Dress::Plain));
         let mut duels = [
             duel((0, Dress::EmptyXdp("xdp"))),
             duel((1, Dress::Plain)),
             duel((0, Dress::Everything)),
         ];
-        throughput::measure(&mut streams, &mut duels, rounds, TURN, |round| progress(way, round))?;
+        throughput::measure(&stands, &mut duels, way, (rounds, TURN), |round| {
+            progress(way, round)
+        })?;
         let ways = [&mut rates.empty_xdp, &mut rates.sluice, &mut rates.queued];
         for (pairs, duel) in ways.into_iter().zip(duels) {
             if let Some(pairs) = pairs.get_mut(way as usize) {

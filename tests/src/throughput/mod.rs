@@ -1,22 +1,23 @@
 //! Bulk throughput through routers that differ in one thing.
 //!
 //! A shared machine changes its speed from one moment to the next, so nothing is compared with another
-//! moment. Each router has a connection of iperf3 that stands still; two of them run in turns of a
-//! fraction of a second, one right after the other, in the other order each time. What counts is the
-//! share in each pair.
+//! moment: two ways to forward have their turns of a fraction of a second, one right after the other, in
+//! the other order each time, and what counts is the share in each pair. A connection keeps its luck for
+//! its life, with buffers and their places in memory, so each turn has a new one.
 
 mod everything;
 pub mod paired;
-mod stream;
+mod stand;
 
 use std::time::Duration;
 
 use self::everything::Everything;
 use self::paired::Share;
+use crate::agent::{Agent, Setup};
 use crate::error::Result;
 use crate::probe::ForeignXdp;
 
-pub use self::stream::{Slice, Stand, Stream};
+pub use self::stand::{Slice, Stand};
 
 /// Which way data goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,9 +43,12 @@ pub enum Dress {
     EmptyXdp(&'static str),
     /// Every packet is handed to a program that accepts it.
     Everything,
+    /// Sluice, with XDP as its option says: started for the turn, and measured once the connection, which
+    /// it finds in the middle, is trusted.
+    Sluice(&'static str),
 }
 
-/// A way to forward: a router by its place in the list of streams, and what it wears.
+/// A way to forward: a router by its place in a list, and what it wears.
 pub type Lane = (usize, Dress);
 
 /// Two lanes that are compared, and what was seen of them.
@@ -93,13 +97,12 @@ impl Duel {
     }
 }
 
-/// Runs every duel `rounds` times, after one that is not kept, and checks that packets went the way that
-/// they should.
+/// Runs every duel `rounds` times, after one that is not kept.
 pub fn measure(
-    streams: &mut [Stream<'_>],
+    stands: &[Stand<'_>],
     duels: &mut [Duel],
-    rounds: u32,
-    slice: Duration,
+    way: Way,
+    (rounds, slice): (u32, Duration),
     mut progress: impl FnMut(u32),
 ) -> Result<()> {
     for round in 0..=rounds {
@@ -111,7 +114,7 @@ pub fn measure(
                 pair.reverse();
             }
             let [first, second] = pair;
-            let mut slices = [turn(streams, first, slice)?, turn(streams, second, slice)?];
+            let mut slices = [turn(stands, first, way, slice)?, turn(stands, second, way, slice)?];
             if is_reversed {
                 slices.reverse();
             }
@@ -120,26 +123,32 @@ pub fn measure(
             }
         }
     }
-    streams.iter().try_for_each(Stream::check)
+    Ok(())
 }
 
-fn turn(streams: &mut [Stream<'_>], lane: Lane, time: Duration) -> Result<Slice> {
-    let (place, dress) = lane;
-    let Some(stream) = streams.get_mut(place) else { return Ok(Slice::default()) };
-    let netns = &stream.world().netns;
+fn turn(stands: &[Stand<'_>], (place, dress): Lane, way: Way, time: Duration) -> Result<Slice> {
+    let Some(stand) = stands.get(place) else { return Ok(Slice::default()) };
+    let netns = &stand.world.netns;
     match dress {
-        Dress::Plain => stream.turn(time),
+        Dress::Plain => stand.turn(way, time, None),
         Dress::EmptyXdp(mode) => {
-            let ports = stream.world().ports();
+            let ports = stand.world.ports();
             let programs = ports.iter().map(|port| ForeignXdp::attach_as(mode, netns, port));
             let _programs = programs.collect::<Result<Vec<_>>>()?;
-            stream.turn(time)
+            stand.turn(way, time, None)
         }
         Dress::Everything => {
             let queue = Everything::start(netns)?;
-            let slice = stream.turn(time)?;
+            let slice = stand.turn(way, time, None)?;
             queue.stop()?;
             Ok(slice)
+        }
+        Dress::Sluice(xdp) => {
+            let agent = Agent::start(stand.world, Setup::default().xdp(xdp))?;
+            if stand.is_offloaded() {
+                stand::wait_for_guard(&agent)?;
+            }
+            stand.turn(way, time, Some(&agent))
         }
     }
 }

@@ -1,0 +1,190 @@
+//! A router with a server of iperf3 behind it, and one turn: a connection that is opened, finds its pace,
+//! and is looked at for a moment.
+
+use std::cell::Cell;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::agent::Agent;
+use crate::error::{Attempt as _, Error, Result};
+use crate::host::ETH;
+use crate::observe;
+use crate::report::{Flow, Status};
+use crate::router::Router;
+use crate::service::Iperf;
+use crate::wait;
+
+use super::Way;
+
+/// The first client's port. Each has its own, so that none waits for the end of another.
+const PORT: u16 = 40_000;
+/// Time at the start of a connection that does not count.
+const SETTLE: Duration = Duration::from_millis(100);
+/// Time for a connection to be there, and for a firewall to be guarded.
+const LIMIT: Duration = Duration::from_secs(20);
+/// Least share of what was measured that the fast path must have counted of a trusted flow.
+const DECIDED: f64 = 0.95;
+/// Most packets that the forward chain may see of an offloaded flow for each that a cable would carry.
+const FORWARDED: f64 = 0.1;
+
+/// A router to measure, and what its packets must have met.
+#[derive(Debug)]
+pub struct Stand<'a> {
+    /// The router and its neighbours.
+    pub world: &'a Router,
+    agent: Option<&'a Agent>,
+    iperf: Iperf,
+    is_offloaded: bool,
+    /// The next client's port.
+    port: Cell<u16>,
+}
+
+/// What was seen in one turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Slice {
+    /// Bytes that arrived.
+    pub bytes: f64,
+    /// Nanoseconds of the clock.
+    pub wall_ns: f64,
+    /// Processor time of both ends. On virtual cables nearly all of the router runs on their account.
+    pub work_ns: f64,
+}
+
+impl Slice {
+    /// Megabits a second.
+    #[must_use]
+    pub fn mbit(&self) -> f64 {
+        self.bytes * 8e3 / self.wall_ns.max(1.0)
+    }
+
+    /// Nanoseconds of work for a byte.
+    #[must_use]
+    pub fn work(&self) -> f64 {
+        self.work_ns / self.bytes.max(1.0)
+    }
+}
+
+impl<'a> Stand<'a> {
+    /// With an agent, its fast path must have seen what is measured, as a trusted flow. `alone`: see
+    /// [`Iperf::start`].
+    pub fn new(world: &'a Router, agent: Option<&'a Agent>, alone: bool) -> Result<Self> {
+        let iperf = Iperf::start(world, alone)?;
+        Ok(Self { world, agent, iperf, is_offloaded: false, port: Cell::new(PORT) })
+    }
+
+    /// Has the firewall offload flows; what is measured must then go past the forward chain.
+    pub fn offload(&mut self) -> Result<()> {
+        self.world.offloading_firewall()?;
+        self.agent.map_or(Ok(()), wait_for_guard)?;
+        // Before everybody else, so that it sees what others accept.
+        self.world.netns.nft(
+            "table inet witness {
+                counter forwarded { }
+                chain forward {
+                    type filter hook forward priority -400
+                    meta l4proto tcp counter name forwarded
+                }
+             }\n",
+        )?;
+        self.is_offloaded = true;
+        Ok(())
+    }
+
+    /// Whether the firewall offloads.
+    #[must_use]
+    pub const fn is_offloaded(&self) -> bool {
+        self.is_offloaded
+    }
+
+    /// A connection, looked at for `time`. `agent` is one that was started for it.
+    pub fn turn(&self, way: Way, time: Duration, agent: Option<&Agent>) -> Result<Slice> {
+        let agent = agent.or(self.agent);
+        let port = self.port.replace(self.port.get() + 1);
+        let mut client = self.iperf.stream(self.world, way == Way::Download, port)?;
+        let receiver = if way == Way::Download { client.pid() } else { self.iperf.pid() };
+        let ends = [client.pid(), self.iperf.pid()];
+        let nothing = arrived(receiver)?;
+        client.wait_until("data passed", LIMIT, |_| {
+            Ok((arrived(receiver)? > nothing + 1e6).then_some(()))
+        })?;
+        if let Some(agent) = agent {
+            let is_ours = |flow: &Flow| flow.sport == port && flow.verdict == "trusted";
+            agent.wait_for_flow("trusted", is_ours)?;
+        }
+        wait::pause(SETTLE);
+        let forwarded = self.forwarded()?;
+        let look = || Ok::<_, Error>((arrived(receiver)?, processor_ns(ends)?, Instant::now()));
+        let before = look()?;
+        wait::pause(time);
+        let after = look()?;
+        let slice = Slice {
+            bytes: after.0 - before.0,
+            wall_ns: (after.2 - before.2).as_nanos() as f64,
+            work_ns: after.1 - before.1,
+        };
+        self.expect_offloaded(&slice, self.forwarded()? - forwarded)?;
+        wait::interrupted()?;
+        if slice.bytes <= 0.0 {
+            return Err(Error::Unusable(format!("nothing arrived; iperf3: {}", client.log())));
+        }
+        agent.map_or(Ok(()), |agent| expect_counted(agent, port, slice.bytes))?;
+        Ok(slice)
+    }
+
+    fn forwarded(&self) -> Result<u64> {
+        if !self.is_offloaded {
+            return Ok(0);
+        }
+        observe::counter(&self.world.netns, "inet witness", "forwarded")
+    }
+
+    fn expect_offloaded(&self, slice: &Slice, forwarded: u64) -> Result<()> {
+        // What a cable would have carried it in.
+        let packets = slice.bytes / 1514.0;
+        if !self.is_offloaded || forwarded as f64 <= packets * FORWARDED {
+            return Ok(());
+        }
+        let text = format!("{forwarded} of {packets:.0} packets were not offloaded");
+        Err(Error::Unusable(text))
+    }
+}
+
+/// Refuses what the fast path did not see, as a trusted flow.
+fn expect_counted(agent: &Agent, port: u16, bytes: f64) -> Result<()> {
+    let flow = agent.wait_for_flow("measured", |flow| flow.sport == port)?;
+    let counted = flow.original_bytes.max(flow.reply_bytes) as f64;
+    if flow.verdict == "trusted" && counted >= bytes * DECIDED {
+        return Ok(());
+    }
+    Err(Error::Unusable(format!("measured {bytes} bytes of {flow:?}")))
+}
+
+/// Waits until the firewall's offload is under guard.
+pub(super) fn wait_for_guard(agent: &Agent) -> Result<()> {
+    let look = |status: &Status| status.offload.guarded.then_some(());
+    agent.wait_for_status("offload was guarded", LIMIT, look)
+}
+
+/// Bytes that came in at the host of a process.
+fn arrived(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/net/dev");
+    let text = fs::read_to_string(&path).attempt(|| format!("read {path}"))?;
+    let count = text.lines().find_map(|line| {
+        let (name, counts) = line.split_once(':')?;
+        (name.trim() == ETH).then(|| counts.split_whitespace().next()?.parse().ok())?
+    });
+    // A process that has not entered its namespace yet is on the host.
+    Ok(count.unwrap_or(0.0))
+}
+
+/// Processor time of processes of one thread, as the scheduler counts it.
+fn processor_ns(pids: [u32; 2]) -> Result<f64> {
+    let mut sum = 0.0;
+    for pid in pids {
+        let path = format!("/proc/{pid}/schedstat");
+        let text = fs::read_to_string(&path).attempt(|| format!("read {path}"))?;
+        let first = text.split_whitespace().next().and_then(|first| first.parse::<f64>().ok());
+        sum += first.ok_or_else(|| Error::Unusable(format!("{path} says {text}")))?;
+    }
+    Ok(sum)
+}
