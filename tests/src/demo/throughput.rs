@@ -42,7 +42,7 @@ pub(super) fn measure(
             duel((0, Dress::Everything)),
         ];
         throughput::measure(&stands, &mut duels, way, (rounds, TURN), |round| {
-            progress(way, round)
+            progress(way, round);
         })?;
         let ways = [&mut rates.empty_xdp, &mut rates.sluice, &mut rates.queued];
         for (pairs, duel) in ways.into_iter().zip(duels) {

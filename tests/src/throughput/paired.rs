@@ -92,7 +92,8 @@ mod tests {
         }
         let ratios: Vec<f64> = (1..=20).map(f64::from).collect();
         let share = Share::of(&ratios, &[1.0; 20]);
-        assert_eq!((share.low as u32, share.high as u32, share.rounds), (6, 15, 20));
+        assert_eq!([share.low, share.high].map(|ratio| ratio as i32), [6, 15]);
+        assert_eq!(share.rounds, 20);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::agent::Agent;
 use crate::error::{Attempt as _, Error, Result};
 use crate::host::ETH;
+use crate::netns::Netns;
 use crate::observe;
 use crate::report::{Flow, Status};
 use crate::router::Router;
@@ -100,20 +101,20 @@ impl<'a> Stand<'a> {
     pub fn turn(&self, way: Way, time: Duration, agent: Option<&Agent>) -> Result<Slice> {
         let agent = agent.or(self.agent);
         let port = self.port.replace(self.port.get() + 1);
+        let host = if way == Way::Download { self.world.client() } else { &self.world.server };
+        let arrived = || arrived(&host.netns);
+        let nothing = arrived()?;
         let mut client = self.iperf.stream(self.world, way == Way::Download, port)?;
-        let receiver = if way == Way::Download { client.pid() } else { self.iperf.pid() };
         let ends = [client.pid(), self.iperf.pid()];
-        let nothing = arrived(receiver)?;
-        client.wait_until("data passed", LIMIT, |_| {
-            Ok((arrived(receiver)? > nothing + 1e6).then_some(()))
-        })?;
+        client
+            .wait_until("data passed", LIMIT, |_| Ok((arrived()? > nothing + 1e6).then_some(())))?;
         if let Some(agent) = agent {
             let is_ours = |flow: &Flow| flow.sport == port && flow.verdict == "trusted";
             agent.wait_for_flow("trusted", is_ours)?;
         }
         wait::pause(SETTLE);
         let forwarded = self.forwarded()?;
-        let look = || Ok::<_, Error>((arrived(receiver)?, processor_ns(ends)?, Instant::now()));
+        let look = || Ok::<_, Error>((arrived()?, processor_ns(ends)?, Instant::now()));
         let before = look()?;
         wait::pause(time);
         let after = look()?;
@@ -165,16 +166,14 @@ pub(super) fn wait_for_guard(agent: &Agent) -> Result<()> {
     agent.wait_for_status("offload was guarded", LIMIT, look)
 }
 
-/// Bytes that came in at the host of a process.
-fn arrived(pid: u32) -> Result<f64> {
-    let path = format!("/proc/{pid}/net/dev");
-    let text = fs::read_to_string(&path).attempt(|| format!("read {path}"))?;
+/// Bytes that came in at a host.
+fn arrived(host: &Netns) -> Result<f64> {
+    let text = host.proc_net("dev")?;
     let count = text.lines().find_map(|line| {
         let (name, counts) = line.split_once(':')?;
         (name.trim() == ETH).then(|| counts.split_whitespace().next()?.parse().ok())?
     });
-    // A process that has not entered its namespace yet is on the host.
-    Ok(count.unwrap_or(0.0))
+    count.ok_or_else(|| Error::Unusable(format!("no {ETH} in {text}")))
 }
 
 /// Processor time of processes of one thread, as the scheduler counts it.
