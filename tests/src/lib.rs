@@ -15,6 +15,8 @@ pub mod host;
 pub mod lists;
 pub mod netns;
 pub mod observe;
+pub mod packets;
+pub mod plan;
 pub mod plane;
 pub mod ppp;
 pub mod probe;

@@ -31,7 +31,8 @@ use sluice_abi::verdict::{Reason, Verdict};
 use sluice_tests::directory::unique;
 use sluice_tests::frame::Frame;
 use sluice_tests::netns::Netns;
-use sluice_tests::plane::{PinDir, enabled, without_programs};
+use sluice_tests::plan::{interface, plan};
+use sluice_tests::plane::{PinDir, without_programs};
 use sluice_tests::probe::{ForeignXdp, Probe};
 use sluice_tests::raw::Injector;
 use sluice_tests::skip::skipped;
@@ -66,23 +67,17 @@ impl World {
     }
 
     fn plan(&self) -> DataplanePlan {
-        DataplanePlan {
-            pin_dir: self.pins.path().to_owned(),
-            interfaces: vec![interface("wan", 0)],
-            sizes: Sizes {
-                flows_keys: 512,
-                flow_slots: 256,
-                held_keys: 64,
-                held_slots: 32,
-                bucket_sets: 64,
-                block_hosts: 128,
-                block_nets: 64,
-                allow_nets: 16,
-            },
-            settings: enabled(),
-            on_crash: OnCrash::Keep,
-            profiles: sluice::dataplane::plan::Profiles::default(),
-        }
+        let sizes = Sizes {
+            flows_keys: 512,
+            flow_slots: 256,
+            held_keys: 64,
+            held_slots: 32,
+            bucket_sets: 64,
+            block_hosts: 128,
+            block_nets: 64,
+            allow_nets: 16,
+        };
+        DataplanePlan { sizes, ..plan(&self.pins, vec![interface("wan", 0)]) }
     }
 
     fn start(&self, plan: &DataplanePlan) -> (Dataplane, Vec<FeatureState>) {
@@ -182,17 +177,6 @@ fn without_tcx() -> bool {
 
 fn best() -> [(State, &'static str); 2] {
     [(State::Active, "native"), best_tc()]
-}
-
-fn interface(device: &str, slot: u32) -> InterfacePlan {
-    InterfacePlan {
-        name: device.to_owned(),
-        device: device.to_owned(),
-        role: Role::Wan,
-        slot,
-        xdp: XdpWish::Auto,
-        tc: TcWish::Auto,
-    }
 }
 
 fn feature(features: &[FeatureState], interface: &str, hook: Hook) -> FeatureState {

@@ -9,11 +9,9 @@ use std::os::fd::AsFd as _;
 use aya::maps::{Array, HashMap, MapData};
 use aya::programs::{TestRun as _, Xdp};
 use aya::{EbpfLoader, TestRunOptions};
-use sluice::config::{Net, OnCrash};
-use sluice::dataplane::plan::Profiles;
+use sluice::config::Net;
 use sluice::dataplane::{
-    Dataplane, DataplanePlan, FeatureState, Hook, InterfacePlan, Objects, Sizes, State, TcWish,
-    XdpWish,
+    Dataplane, DataplanePlan, FeatureState, Hook, InterfacePlan, Objects, State, TcWish, XdpWish,
 };
 use sluice::kernel::Report;
 use sluice::sys::bpf;
@@ -23,11 +21,10 @@ use sluice_abi::flow::Addr;
 use sluice_abi::names;
 use sluice_tests::bare::{Card, alone, foreign_program};
 use sluice_tests::frame::{Frame, tcp_flag};
-use sluice_tests::plane::{PinDir, enabled, without_programs};
+use sluice_tests::packets::{XDP_DROP, XDP_PASS};
+use sluice_tests::plan::{interface, plan};
+use sluice_tests::plane::{PinDir, without_programs};
 use sluice_tests::skip::skipped;
-
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
 
 fn without_card() -> bool {
     if without_programs() {
@@ -40,22 +37,10 @@ fn without_card() -> bool {
     missing
 }
 
-fn plan(pins: &PinDir, device: &str, xdp: XdpWish) -> DataplanePlan {
-    DataplanePlan {
-        pin_dir: pins.path().to_owned(),
-        interfaces: vec![InterfacePlan {
-            name: "wan".to_owned(),
-            device: device.to_owned(),
-            role: Role::Wan,
-            slot: 0,
-            xdp,
-            tc: TcWish::Off,
-        }],
-        sizes: Sizes { block_hosts: 128, block_nets: 64, ..Sizes::default() },
-        settings: enabled(),
-        on_crash: OnCrash::Keep,
-        profiles: Profiles::default(),
-    }
+fn planned(pins: &PinDir, device: &str, xdp: XdpWish) -> DataplanePlan {
+    let interface =
+        InterfacePlan { name: "wan".to_owned(), xdp, tc: TcWish::Off, ..interface(device, 0) };
+    plan(pins, vec![interface])
 }
 
 fn start(plan: &DataplanePlan) -> (Dataplane, FeatureState) {
@@ -154,7 +139,7 @@ fn a_card_holds_listed_addresses_above_the_whole_shield() {
     }
     alone(|| {
         let (card, pins) = (Card::new(), PinDir::unmade());
-        let plan = plan(&pins, &card.device.name, XdpWish::Auto);
+        let plan = planned(&pins, &card.device.name, XdpWish::Auto);
         let (mut dataplane, shield) = start(&plan);
         assert_eq!((shield.state, shield.rung, shield.card), (State::Active, "native", None));
         let xdp = card.now().xdp;
@@ -196,7 +181,7 @@ fn what_a_killed_agent_left_in_a_card_is_replaced_and_removed_in_the_end() {
     }
     alone(|| {
         let (card, pins) = (Card::new(), PinDir::unmade());
-        let plan = plan(&pins, &card.device.name, XdpWish::Hardware);
+        let plan = planned(&pins, &card.device.name, XdpWish::Hardware);
         let (mut first, shield) = start(&plan);
         assert_eq!(shield.state, State::Active, "{shield}");
         block(&mut first, &hosts([1, 2]));
@@ -224,7 +209,7 @@ fn a_foreign_program_in_a_card_is_left_alone_and_named() {
         let (card, pins) = (Card::new(), PinDir::unmade());
         let foreign = foreign_program(&card);
         let id = bpf::prog_info(foreign.as_fd()).unwrap().id;
-        let (dataplane, shield) = start(&plan(&pins, &card.device.name, XdpWish::Hardware));
+        let (dataplane, shield) = start(&planned(&pins, &card.device.name, XdpWish::Hardware));
         assert_eq!((shield.state, shield.rung), (State::Degraded, "native"), "{shield}");
         assert!(shield.reasons[0].contains(&format!("program {id} of somebody else")), "{shield}");
         dataplane.stop(false).unwrap();
@@ -240,7 +225,7 @@ fn a_device_without_such_a_card_says_so_where_it_was_asked_for() {
     }
     alone(|| {
         let pins = PinDir::unmade();
-        let (dataplane, shield) = start(&plan(&pins, "lo", XdpWish::Hardware));
+        let (dataplane, shield) = start(&planned(&pins, "lo", XdpWish::Hardware));
         assert_eq!((shield.state, shield.rung), (State::Degraded, "generic"), "{shield}");
         let said = shield.reasons.iter().find(|reason| reason.starts_with("hardware: lo: "));
         assert!(
@@ -250,7 +235,7 @@ fn a_device_without_such_a_card_says_so_where_it_was_asked_for() {
         assert_eq!(dataplane.in_hardware("wan"), None);
         dataplane.stop(false).unwrap();
 
-        let (dataplane, shield) = start(&plan(&pins, "lo", XdpWish::Auto));
+        let (dataplane, shield) = start(&planned(&pins, "lo", XdpWish::Auto));
         assert!(!shield.reasons.iter().any(|reason| reason.contains("hardware")), "{shield}");
         assert!(shield.card.is_some(), "known to whoever asks");
         dataplane.stop(false).unwrap();

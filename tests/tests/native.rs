@@ -4,17 +4,14 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use sluice::config::{Net, OnCrash};
-use sluice::dataplane::plan::Profiles;
-use sluice::dataplane::{
-    Dataplane, DataplanePlan, Hook, InterfacePlan, Objects, Sizes, State, TcWish, XdpWish,
-};
+use sluice::config::Net;
+use sluice::dataplane::{Dataplane, Hook, InterfacePlan, Objects, State, XdpWish};
 use sluice::kernel::{Need, Report, Support};
-use sluice_abi::attach::Role;
 use sluice_abi::counter::Counter;
 use sluice_tests::bare::{alone, cable, device, injector};
 use sluice_tests::frame::Frame;
-use sluice_tests::plane::{PinDir, enabled, without_programs};
+use sluice_tests::plan::{interface, plan};
+use sluice_tests::plane::{PinDir, without_programs};
 use sluice_tests::wait;
 
 const SYSCTL: &str = "/proc/sys/net/core/bpf_jit_enable";
@@ -58,21 +55,8 @@ fn the_shield_runs_in_the_driver_of_a_cable_and_counts_every_frame_once() {
     alone(|| {
         cable(["wan", "far"]);
         let pins = PinDir::unmade();
-        let plan = DataplanePlan {
-            pin_dir: pins.path().to_owned(),
-            interfaces: vec![InterfacePlan {
-                name: "wan".to_owned(),
-                device: "wan".to_owned(),
-                role: Role::Wan,
-                slot: 0,
-                xdp: XdpWish::Native,
-                tc: TcWish::Auto,
-            }],
-            sizes: Sizes { block_hosts: 128, block_nets: 64, ..Sizes::default() },
-            settings: enabled(),
-            on_crash: OnCrash::Keep,
-            profiles: Profiles::default(),
-        };
+        let native = InterfacePlan { xdp: XdpWish::Native, ..interface("wan", 0) };
+        let plan = plan(&pins, vec![native]);
         let report = Report::of_this_kernel();
         let (mut dataplane, features) =
             Dataplane::start(&plan, Objects::embedded(), report).unwrap();

@@ -16,49 +16,22 @@ use sluice_abi::shield::Rate;
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{NotIp, Ports, headers};
 use sluice_tests::frame::{Frame, protocol, tcp_flag};
+use sluice_tests::packets::{
+    DST4, DST6, SRC4, TC_ACT_SHOT, TC_ACT_UNSPEC, XDP_DROP, XDP_PASS, ethernet, tcp, udp, v4, v6,
+};
 use sluice_tests::plane::{
     Buffer, FLOW_KEYS, FLOW_SLOTS, FastPath, HELD_KEYS, Outcome, Shield, Side, enabled, limited,
     looked_up, without_programs,
 };
 
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
-const TC_ACT_UNSPEC: i32 = -1;
-const TC_ACT_SHOT: i32 = 2;
-
 /// The programs' clock is that of the last tick: 10 ms at most, and more where an emulator was
 /// too busy to make one.
 const TICK_NS: u64 = 100_000_000;
-
-const SRC4: &str = "192.0.2.1";
-const DST4: &str = "198.51.100.7";
-const SRC6: &str = "2001:db8::1";
-const DST6: &str = "2001:db8:1::7";
-
-fn ethernet() -> Frame {
-    Frame::ethernet([2; 6], [4; 6])
-}
-
-fn v4(frame: Frame) -> Frame {
-    frame.ipv4(SRC4.parse().unwrap(), DST4.parse().unwrap())
-}
-
-fn v6(frame: Frame) -> Frame {
-    frame.ipv6(SRC6.parse().unwrap(), DST6.parse().unwrap())
-}
 
 /// With `MediaTek`'s switch tag behind the Ethernet addresses.
 fn tagged(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.splice(12..12, [0x00, 0x01, 0x00, 0x00]);
     bytes
-}
-
-fn tcp(frame: Frame) -> Frame {
-    frame.tcp(0x1234, 443, tcp_flag::ACK).payload(b"payload")
-}
-
-fn udp(frame: Frame) -> Frame {
-    frame.udp(0x1234, 443).payload(b"payload")
 }
 
 /// A frame of every encapsulation, and what its link starts with.
@@ -657,6 +630,7 @@ fn twice_the_capacity_goes_in_and_evictions_are_counted() {
             idle_timeout: Duration::from_secs(3600),
             expires_s: 0,
             hello: None,
+            spoken: None,
             rule: None,
             inspected_packets: 10,
             is_partial: false,
@@ -701,6 +675,7 @@ fn a_flow_lives_as_long_as_the_kernel_sees_packets_of_it() {
         idle_timeout,
         expires_s: 0,
         hello: None,
+        spoken: None,
         rule: None,
         inspected_packets: 3,
         is_partial: false,

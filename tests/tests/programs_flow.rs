@@ -14,37 +14,10 @@ use sluice_abi::settings::Settings;
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::headers;
 use sluice_tests::frame::{Frame, protocol, tcp_flag};
+use sluice_tests::packets::{DST4, SRC4, TC_ACT_SHOT, TC_ACT_UNSPEC, ethernet, tcp, udp, v4, v6};
 use sluice_tests::plane::{
     Buffer, FLOW_KEYS, FastPath, HELD_KEYS, Outcome, Side, enabled, without_programs,
 };
-
-const TC_ACT_UNSPEC: i32 = -1;
-const TC_ACT_SHOT: i32 = 2;
-
-const SRC4: &str = "192.0.2.1";
-const DST4: &str = "198.51.100.7";
-const SRC6: &str = "2001:db8::1";
-const DST6: &str = "2001:db8:1::7";
-
-fn ethernet() -> Frame {
-    Frame::ethernet([2; 6], [4; 6])
-}
-
-fn v4(frame: Frame) -> Frame {
-    frame.ipv4(SRC4.parse().unwrap(), DST4.parse().unwrap())
-}
-
-fn v6(frame: Frame) -> Frame {
-    frame.ipv6(SRC6.parse().unwrap(), DST6.parse().unwrap())
-}
-
-fn tcp(frame: Frame) -> Frame {
-    frame.tcp(0x1234, 443, tcp_flag::ACK).payload(b"payload")
-}
-
-fn udp(frame: Frame) -> Frame {
-    frame.udp(0x1234, 443).payload(b"payload")
-}
 
 const fn state(verdict: Verdict, direction: Direction, slot: u32, expires_s: u32) -> FlowState {
     FlowState::new(verdict, Reason::DomainRule, direction, slot, expires_s)

@@ -5,34 +5,17 @@
 use std::fs;
 use std::path::PathBuf;
 
-use sluice::config::OnCrash;
-use sluice::dataplane::plan::Profiles;
 use sluice::dataplane::{
-    Dataplane, DataplanePlan, FeatureState, Hook, InterfacePlan, Objects, Sizes, State, TcWish,
-    XdpWish,
+    Dataplane, DataplanePlan, FeatureState, Hook, InterfacePlan, Objects, State, XdpWish,
 };
 use sluice::kernel::Report;
-use sluice_abi::attach::Role;
 use sluice_abi::names;
 use sluice_tests::bare::{alone, cable, device};
-use sluice_tests::plane::{PinDir, enabled, without_programs};
+use sluice_tests::plan::{interface, plan};
+use sluice_tests::plane::{PinDir, without_programs};
 
-fn plan(pins: &PinDir, xdp: XdpWish) -> DataplanePlan {
-    DataplanePlan {
-        pin_dir: pins.path().to_owned(),
-        interfaces: vec![InterfacePlan {
-            name: "wan".to_owned(),
-            device: "wan".to_owned(),
-            role: Role::Wan,
-            slot: 0,
-            xdp,
-            tc: TcWish::Auto,
-        }],
-        sizes: Sizes { block_hosts: 128, block_nets: 64, ..Sizes::default() },
-        settings: enabled(),
-        on_crash: OnCrash::Keep,
-        profiles: Profiles::default(),
-    }
+fn cabled(pins: &PinDir, xdp: XdpWish) -> DataplanePlan {
+    plan(pins, vec![InterfacePlan { xdp, ..interface("wan", 0) }])
 }
 
 fn start(plan: &DataplanePlan) -> (Dataplane, FeatureState) {
@@ -54,11 +37,11 @@ fn a_generic_link_of_before_gives_way_to_the_driver() {
     alone(|| {
         cable(["wan", "far"]);
         let pins = PinDir::unmade();
-        let (first, shield) = start(&plan(&pins, XdpWish::Generic));
+        let (first, shield) = start(&cabled(&pins, XdpWish::Generic));
         assert_eq!(shield.rung, "generic");
         drop(first);
         assert_ne!(device("wan").xdp.generic, 0, "it is pinned");
-        let (second, shield) = start(&plan(&pins, XdpWish::Auto));
+        let (second, shield) = start(&cabled(&pins, XdpWish::Auto));
         assert_eq!((shield.state, shield.rung), (State::Active, "native"), "{shield}");
         assert!(shield.reasons.is_empty(), "{shield}");
         let xdp = device("wan").xdp;
@@ -76,7 +59,7 @@ fn programs_that_cannot_be_loaded_leave_those_that_work() {
     alone(|| {
         cable(["wan", "far"]);
         let pins = PinDir::unmade();
-        let mut plan = plan(&pins, XdpWish::Auto);
+        let mut plan = cabled(&pins, XdpWish::Auto);
         let (mut dataplane, _) = start(&plan);
         let before = device("wan").xdp.native;
 

@@ -7,18 +7,15 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use sluice::config::{Net, OnCrash};
-use sluice::dataplane::plan::Profiles;
-use sluice::dataplane::{
-    Dataplane, DataplanePlan, FeatureState, Hook, InterfacePlan, Objects, Sizes, State, TcWish,
-    XdpWish,
-};
+use sluice::config::Net;
+use sluice::dataplane::{Dataplane, FeatureState, Hook, InterfacePlan, Objects, State, XdpWish};
 use sluice::kernel::Report;
 use sluice_abi::attach::Role;
 use sluice_abi::counter::Counter;
 use sluice_tests::frame::Frame;
 use sluice_tests::netns::Netns;
-use sluice_tests::plane::{PinDir, enabled, without_programs};
+use sluice_tests::plan::{self, plan};
+use sluice_tests::plane::{PinDir, without_programs};
 use sluice_tests::ppp::{Session, Tun};
 use sluice_tests::raw::Injector;
 use sluice_tests::skip::skipped;
@@ -71,14 +68,7 @@ impl World {
     }
 
     fn start(&self, interfaces: Vec<InterfacePlan>) -> Running<'_> {
-        let plan = DataplanePlan {
-            pin_dir: self.pins.path().to_owned(),
-            interfaces,
-            sizes: Sizes { block_hosts: 128, block_nets: 64, ..Sizes::default() },
-            settings: enabled(),
-            on_crash: OnCrash::Keep,
-            profiles: Profiles::default(),
-        };
+        let plan = plan(&self.pins, interfaces);
         let report = Report::of_this_kernel();
         let started =
             self.inside.enter(|| Dataplane::start(&plan, Objects::embedded(), report)).unwrap();
@@ -140,14 +130,7 @@ impl Running<'_> {
 }
 
 fn interface(name: &str, device: &str, role: Role, slot: u32) -> InterfacePlan {
-    InterfacePlan {
-        name: name.to_owned(),
-        device: device.to_owned(),
-        role,
-        slot,
-        xdp: XdpWish::Auto,
-        tc: TcWish::Auto,
-    }
+    InterfacePlan { name: name.to_owned(), role, ..plan::interface(device, slot) }
 }
 
 fn ethernet() -> Frame {

@@ -5,15 +5,21 @@ use sluice_abi::reason::{DropReason, Place};
 
 use super::running::State;
 use crate::control::report::{Drops, Netfilter, Queue};
+use crate::dataplane::Counts;
 use crate::netfilter::rules::Counted;
 
 impl State {
     /// Every reason that occurred, in the order of their numbers, by interface where it has one.
-    pub(super) fn drops(&self, netfilter: &Netfilter, queue: &Queue) -> Vec<Drops> {
+    pub(super) fn drops(
+        &self,
+        counts: &[Counts],
+        netfilter: &Netfilter,
+        queue: &Queue,
+    ) -> Vec<Drops> {
         let mut drops = Vec::new();
         for reason in DropReason::ALL.iter().copied() {
             match reason.place() {
-                Place::Xdp | Place::Tc => self.program_drops(reason, &mut drops),
+                Place::Xdp | Place::Tc => self.program_drops(counts, reason, &mut drops),
                 Place::Netfilter | Place::Engine => {
                     drops.push(entry(reason, None, self.other_drops(reason, netfilter, queue)));
                 }
@@ -23,18 +29,20 @@ impl State {
         drops
     }
 
-    fn program_drops(&self, reason: DropReason, drops: &mut Vec<Drops>) {
+    fn program_drops(&self, counts: &[Counts], reason: DropReason, drops: &mut Vec<Drops>) {
         let (Some(dataplane), Some(counter)) = (&self.dataplane, reason.counter()) else { return };
-        for plan in &self.plan.dataplane.interfaces {
-            let Ok(cpus) = dataplane.totals.per_cpu(plan.slot, counter) else { continue };
-            let mut packets = cpus.iter().fold(0, |sum: u64, cpu| sum.wrapping_add(*cpu));
+        for (plan, counts) in self.plan.dataplane.interfaces.iter().zip(counts) {
+            let mut packets = counts.count(counter);
             // What a card dropped, no CPU has seen.
             if counter == Counter::XdpDropHost
                 && let Some((by_card, ..)) = dataplane.in_hardware(&plan.name)
             {
                 packets = packets.wrapping_add(by_card);
             }
-            drops.push(Drops { cpus, ..entry(reason, Some(plan.name.clone()), packets) });
+            drops.push(Drops {
+                cpus: counts.cpus(counter).to_vec(),
+                ..entry(reason, Some(plan.name.clone()), packets)
+            });
         }
     }
 

@@ -9,16 +9,12 @@ use std::path::Path;
 use crate::config::{Counts, Net};
 use crate::dataplane::bulk::{Entries, default_cap_kib};
 use crate::dataplane::{Dataplane, Error};
-use crate::plan::guard::{self, Guard, LeftOut, Own};
+use crate::plan::guard::{Guard, LeftOut, Own};
 use crate::plan::{ListPlan, Plan};
-use crate::sys::netlink::RequestError;
-use crate::sys::{clock, memory, rtnetlink};
+use crate::sys::{clock, memory};
 
 /// Entries that are shown one by one; the rest is counted.
 const SHOWN_MAX: usize = 16;
-/// Where the name servers are that the network scripts were given.
-const RESOLV: [&str; 3] =
-    ["/tmp/resolv.conf.d/resolv.conf.auto", "/tmp/resolv.conf.auto", "/etc/resolv.conf"];
 
 /// What is known about the router's addresses, and what the lists do without because of it.
 #[derive(Debug, Default)]
@@ -46,21 +42,12 @@ struct InForce {
 }
 
 impl Lists {
-    /// Looks at the router's addresses again. `true` when they have changed, so that the lists
+    /// Takes what lists have to spare from now on. `true` when that has changed, so that the lists
     /// should be set again.
-    pub(super) fn look(&mut self, management: &[Net]) -> bool {
-        match own(management) {
-            Ok(own) if own == self.own => false,
-            Ok(own) => {
-                self.own = own;
-                true
-            }
-            Err(error) => {
-                // Those of before are a better guess than none.
-                log::warn!("read the addresses of this router: {error}");
-                false
-            }
-        }
+    pub(super) fn spare(&mut self, own: Vec<Own>) -> bool {
+        let is_new = own != self.own;
+        self.own = own;
+        is_new
     }
 
     /// Puts the lists of `plan` into force, and what lifts them before that. With an error nothing
@@ -196,22 +183,6 @@ fn warnings(shown: &[(u32, LeftOut)], left_out: u32, plan: &Plan) -> Vec<String>
     });
     let rest = (more > 0).then(|| format!("{more} more entries are left out of the lists"));
     shown.chain(rest).collect()
-}
-
-/// What is never blocked: the router's addresses and those that it cannot do without.
-pub(super) fn own(management: &[Net]) -> Result<Vec<Own>, RequestError> {
-    let name_servers: Vec<IpAddr> = RESOLV
-        .iter()
-        .filter_map(|file| std::fs::read_to_string(file).ok())
-        .flat_map(|text| guard::name_servers(&text))
-        .collect();
-    Ok(guard::own(
-        &rtnetlink::devices()?,
-        &rtnetlink::addresses()?,
-        &rtnetlink::default_gateways()?,
-        &name_servers,
-        management,
-    ))
 }
 
 #[cfg(test)]

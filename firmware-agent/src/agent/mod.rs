@@ -4,7 +4,9 @@
 //! The only module that knows the others. One thread: tasks take turns, and none holds the shared
 //! state while it waits.
 
+mod around;
 mod ddos;
+mod domains;
 mod drops;
 mod inspector;
 mod lists;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use smol::{LocalExecutor, Timer, future};
 
+use super::around::Around;
 use super::ddos::Strangers;
 use super::inspector::{Inspector, Policy, Room, Rule};
 use super::lists::Lists;
@@ -177,13 +178,16 @@ impl Running {
             Err(error) => log::warn!("{error}"),
         }
         if let Some(mut dataplane) = dataplane {
-            state.lists.look(&state.plan.management);
+            let around = Around::look();
+            if let Some(around) = &around {
+                state.lists.spare(around.own(&state.plan.management));
+            }
             // What an earlier agent left stays in force, and `status` says why; everything else
             // protects meanwhile.
             if let Err(error) = state.lists.set(&mut dataplane, &state.plan) {
                 state.lists.refuse(&error);
             }
-            state.strangers.look_around(&mut dataplane, &state.plan);
+            state.strangers.look_around(around.as_ref(), &mut dataplane, &state.plan);
             let attached = dataplane.reattach();
             state.dataplane = Some(dataplane);
             if let Err(error) = attached {
@@ -191,6 +195,8 @@ impl Running {
             }
         }
         let state = running.state.get_mut();
+        // Before the rules bring the first hello.
+        state.inspector.set_domain_lists(&state.plan);
         if queues.is_some() {
             state.apply_rules();
         }
@@ -279,7 +285,6 @@ impl Running {
             inspector.sweep(clock::monotonic_ns(), flows);
             state.empty_offload();
             state.look_after_interfaces();
-            state.look_after_lists();
             state.look_around();
             state.restore_rules();
             state.look_after_offload();
@@ -326,7 +331,6 @@ impl Running {
                     state.look_after_interfaces();
                 }
                 // The other end of a link counts as well, and goes with it.
-                state.look_after_lists();
                 state.look_around();
             }
             Timer::after(LINKS_PAUSE).await;
@@ -450,6 +454,9 @@ impl State {
                 errors.push(chain(&error));
             }
         }
+        if let Some(dataplane) = &mut self.dataplane {
+            self.strangers.end_attacks(dataplane, &self.plan);
+        }
         if let Some(mut backend) = self.backend.take()
             && let Err(error) = backend.remove()
         {
@@ -475,7 +482,7 @@ fn engine(plan: &Plan) -> Engine {
 }
 
 /// 64 bits that nobody can guess.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8)
 }
 

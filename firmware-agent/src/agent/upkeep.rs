@@ -1,5 +1,6 @@
 //! What runs beside the packets: rules, interfaces and lists are looked after.
 
+use super::around::Around;
 use super::running::State;
 use crate::cli::chain;
 use crate::config::Backend as Wanted;
@@ -71,10 +72,9 @@ impl State {
             else {
                 continue;
             };
-            let now = (
-                dataplane.received(&feature.interface),
-                Seen::new(|counter| dataplane.totals.count(slot, counter).unwrap_or_default()),
-            );
+            let received = dataplane.received(&feature.interface);
+            let counts = dataplane.totals.of(slot).unwrap_or_default();
+            let now = (received, Seen::new(|counter| counts.count(counter)));
             let before = *self.unverified.entry(feature.interface.clone()).or_insert(now);
             match verify((before.0, now.0), (before.1, now.1)) {
                 Verified::NoTraffic => {}
@@ -89,21 +89,19 @@ impl State {
         }
     }
 
-    /// Tells the shield what other addresses of the router mean for strangers.
+    /// Looks at the router's addresses again: the shield is told what they mean for strangers, and
+    /// lists do without others when they have changed.
     pub(super) fn look_around(&mut self) {
-        if let Some(dataplane) = &mut self.dataplane {
-            self.strangers.look_around(dataplane, &self.plan);
-        }
-    }
-
-    /// Leaves other entries out when the router has got other addresses.
-    pub(super) fn look_after_lists(&mut self) {
-        if let Some(dataplane) = &mut self.dataplane
+        let Some(dataplane) = &mut self.dataplane else { return };
+        // Those of before are a better guess than none.
+        let around = Around::look();
+        if let Some(around) = &around
+            && self.lists.spare(around.own(&self.plan.management))
             && !self.plan.lists.is_empty()
-            && self.lists.look(&self.plan.management)
             && let Err(error) = self.lists.set(dataplane, &self.plan)
         {
             self.lists.refuse(&error);
         }
+        self.strangers.look_around(around.as_ref(), dataplane, &self.plan);
     }
 }

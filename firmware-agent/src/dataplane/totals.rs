@@ -1,6 +1,5 @@
 //! `TOTALS` and `LIST_HITS`: what the programs counted, summed over CPUs. Only programs write them.
 
-use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 
 use aya::maps::{IterableMap, Map, MapData, MapError, PerCpuArray};
@@ -25,27 +24,45 @@ impl Totals {
 
     /// One counter of the interface in `slot`.
     pub fn count(&self, slot: u32, counter: Counter) -> Result<u64, Error> {
-        let mut sum = 0_u64;
-        values(&self.map, counter.index(slot), names::TOTALS, |value: u64| {
-            sum = sum.wrapping_add(value);
-        })?;
-        Ok(sum)
+        Ok(sum(&self.by_cpu(slot, counter)?))
     }
 
-    /// One counter of the interface in `slot`, by CPU.
-    pub fn per_cpu(&self, slot: u32, counter: Counter) -> Result<Vec<u64>, Error> {
+    /// Every counter of the interface in `slot`.
+    pub fn of(&self, slot: u32) -> Result<Counts, Error> {
+        let read = |counter| self.by_cpu(slot, counter);
+        Ok(Counts { by_cpu: Counter::ALL.into_iter().map(read).collect::<Result<_, _>>()? })
+    }
+
+    fn by_cpu(&self, slot: u32, counter: Counter) -> Result<Vec<u64>, Error> {
         let mut cpus = Vec::new();
         values(&self.map, counter.index(slot), names::TOTALS, |value: u64| cpus.push(value))?;
         Ok(cpus)
     }
+}
 
-    /// Every counter of the interface in `slot`, by its name.
-    pub fn of(&self, slot: u32) -> Result<BTreeMap<&'static str, u64>, Error> {
-        Counter::ALL
-            .into_iter()
-            .map(|counter| Ok((counter.name(), self.count(slot, counter)?)))
-            .collect()
+/// What the programs counted on one interface, read once. Without any, every count is 0.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// In the order of [`Counter::ALL`].
+    by_cpu: Vec<Vec<u64>>,
+}
+
+impl Counts {
+    /// Packets of all CPUs.
+    #[must_use]
+    pub fn count(&self, counter: Counter) -> u64 {
+        sum(self.cpus(counter))
     }
+
+    /// Packets of each CPU.
+    #[must_use]
+    pub fn cpus(&self, counter: Counter) -> &[u64] {
+        self.by_cpu.get(counter as usize).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn sum(cpus: &[u64]) -> u64 {
+    cpus.iter().fold(0, |sum, cpu| sum.wrapping_add(*cpu))
 }
 
 /// What each list dropped.

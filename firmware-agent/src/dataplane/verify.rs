@@ -17,8 +17,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// From the counters of an interface, read by name; see
-    /// [`Totals::of`](super::totals::Totals::of).
+    /// From the counters of an interface.
     pub fn new(mut count: impl FnMut(Counter) -> u64) -> Self {
         let unread =
             count(Counter::XdpNotIp) + count(Counter::XdpTruncated) + count(Counter::XdpMalformed);

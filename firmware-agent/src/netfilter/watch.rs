@@ -6,13 +6,12 @@
 //! which is cheap enough to be asked after our own changes too. Rules of the old `xtables` are not
 //! seen; none of Sluice's are there.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::sys::socket::{SockProtocol, setsockopt, sockopt};
-use smol::Async;
+use nix::sys::socket::SockProtocol;
 
-use crate::sys::netlink::{Messages, Socket};
+use crate::sys::netlink::{Heard, Listener, Messages};
 
 /// `NFNLGRP_NFTABLES`, as a bit.
 const GROUP: u32 = 1 << (7 - 1);
@@ -24,11 +23,6 @@ const GEN_PROC_NAME: u16 = 3;
 /// Bytes of `struct nfgenmsg`.
 const FAMILY_HEADER: usize = 4;
 
-/// The kernel packs messages of a transaction into datagrams of up to 8 KiB, longer only for a
-/// single message that is.
-const DATAGRAM_MAX: usize = 1 << 16;
-/// Datagrams looked at for one report, so that a flood of changes leaves time for other tasks.
-const DATAGRAMS: usize = 256;
 /// Room for what is not looked at yet. An overrun is a report as good as any.
 const BUFFER: usize = 1 << 18;
 
@@ -66,23 +60,18 @@ impl Change {
 
 /// A listener in the calling thread's namespace.
 #[derive(Debug)]
-pub struct Watch {
-    socket: Async<Socket>,
-    buffer: Box<[u8]>,
-}
+pub struct Watch(Listener);
 
 impl Watch {
     /// Starts to listen.
     pub fn open() -> io::Result<Self> {
-        let socket = Socket::open(SockProtocol::NetlinkNetFilter, GROUP)?;
-        setsockopt(&socket, sockopt::RcvBuf, &BUFFER)?;
-        Ok(Self { socket: Async::new(socket)?, buffer: vec![0; DATAGRAM_MAX].into() })
+        Listener::open(SockProtocol::NetlinkNetFilter, GROUP, BUFFER).map(Self)
     }
 
     /// Waits for a change and returns it together with all that are there by then.
     pub async fn changed(&mut self) -> io::Result<Change> {
         loop {
-            self.socket.readable().await?;
+            self.0.readable().await?;
             if let Some(change) = self.heard()? {
                 return Ok(change);
             }
@@ -92,28 +81,20 @@ impl Watch {
     /// What is there, without waiting; `None` when nothing is.
     pub fn heard(&mut self) -> io::Result<Option<Change>> {
         let mut change = None::<Change>;
-        for _ in 0..DATAGRAMS {
-            let datagram = match self.socket.get_ref().receive(&mut self.buffer) {
-                Ok(datagram) => datagram,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error)
-                    if error.raw_os_error() == Some(libc::ENOBUFS)
-                        || error.kind() == ErrorKind::FileTooLarge =>
-                {
-                    change.get_or_insert_default().lost = true;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            change.get_or_insert_default().take(datagram);
-        }
+        self.0.hear(|heard| {
+            let change = change.get_or_insert_default();
+            match heard {
+                Heard::Datagram(datagram) => change.take(datagram),
+                Heard::Lost => change.lost = true,
+            }
+        })?;
         Ok(change)
     }
 }
 
 impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.0.as_fd()
     }
 }
 

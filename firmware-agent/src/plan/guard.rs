@@ -130,6 +130,7 @@ mod tests {
             ifindex,
             addr: ip(addr),
             peer: peer.map(ip),
+            prefix: 24,
         };
         own(
             &[device(1, "br-lan"), device(2, "wan"), device(3, "pppoe-wan")],

@@ -12,7 +12,7 @@ use nix::sys::socket::SockProtocol;
 
 use super::netlink::{Attr, Attrs, Builder, RequestError, Socket, flag};
 
-pub use self::address::{Address, Gateway, addresses, default_gateways, networks};
+pub use self::address::{Address, Gateway, addresses, default_gateways};
 pub use self::watch::{Change, Watch};
 pub use self::xdp::{remove_hardware_xdp, set_hardware_xdp};
 

@@ -9,6 +9,7 @@ mod initramfs;
 mod kernel;
 mod machine;
 mod modules;
+mod package;
 mod source;
 
 use std::ffi::OsString;

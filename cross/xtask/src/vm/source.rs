@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use super::cells::Machine;
-use super::kernel;
+use super::package;
 use crate::run;
 
 /// Debian's package with the source; its version is part of the kernel's place in the cache.
@@ -126,7 +126,7 @@ fn build_in(scratch: &Path, recipe: &Recipe, options: &str) -> Result<()> {
 
 /// The kernel's source, unpacked below `scratch`.
 fn unpack(scratch: &Path) -> Result<PathBuf> {
-    let tree = kernel::unpack(PACKAGE, scratch)?;
+    let tree = package::unpack(PACKAGE, scratch)?;
     let archive = tree.join("usr/src").join(format!("{PACKAGE}.tar.xz"));
     run::run(Command::new("tar").arg("-C").arg(scratch).arg("-xf").arg(&archive))?;
     std::fs::remove_dir_all(tree)?;

@@ -113,10 +113,11 @@ impl Rule {
                         .filter(|_| &*expr.name == LOOKUP)
                         .and_then(|set| sets(&set.text()));
                     builder.nested(wire::EXPR_DATA, |builder| match copy {
-                        None => raw(builder, data, |_| true),
+                        None => wire::copy(builder, data, |_| true),
                         Some(id) => {
-                            raw(builder, data, |kind| ![LOOKUP_SET, LOOKUP_SET_ID].contains(&kind));
-                            wire::text(builder, LOOKUP_SET, super::sets::NEW_NAME);
+                            let is_kept = |kind| ![LOOKUP_SET, LOOKUP_SET_ID].contains(&kind);
+                            wire::copy(builder, data, is_kept);
+                            wire::text(builder, LOOKUP_SET, wire::NEW_NAME);
                             builder.attr(LOOKUP_SET_ID, &id.to_be_bytes());
                         }
                     });
@@ -306,12 +307,4 @@ fn attributes(write: impl FnOnce(&mut Builder)) -> Vec<u8> {
     builder.message(0, 0, 0, &[]);
     write(&mut builder);
     Messages::new(builder.bytes()).next().map(|message| message.body.to_vec()).unwrap_or_default()
-}
-
-/// Copies those of the attributes in `data` whose kind is `wanted`. The bit that says that a value is
-/// a list is not copied: `nf_tables` does not ask for it.
-pub(super) fn raw(builder: &mut Builder, data: &[u8], wanted: impl Fn(u16) -> bool) {
-    for attr in Attrs::new(data).filter(|attr| wanted(attr.kind)) {
-        builder.attr(attr.kind, attr.value);
-    }
 }

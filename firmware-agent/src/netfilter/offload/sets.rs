@@ -1,12 +1,9 @@
 //! Anonymous sets, like the `{ tcp, udp }` of a rule. Such a set belongs to one rule and goes with
 //! it, so a rule that takes another one's place needs a copy.
 
-use super::rule::raw;
 use super::wire;
 use crate::sys::netlink::{Attrs, Builder, Message};
 
-/// The kernel puts a free number in.
-pub(super) const NEW_NAME: &str = "__set%d";
 /// An attribute's length is a `u16`; no rule written by hand comes near.
 const ELEMENTS_MAX: usize = 60_000;
 
@@ -64,13 +61,14 @@ impl Set {
     ) {
         begin(builder, wire::message::NEW_SET);
         wire::text(builder, wire::SET_TABLE, table);
-        wire::text(builder, wire::SET_NAME, NEW_NAME);
+        wire::text(builder, wire::SET_NAME, wire::NEW_NAME);
         builder.attr(wire::SET_ID, &id.to_be_bytes());
-        raw(builder, &self.shape, |kind| wire::SET_SHAPE.contains(&kind));
+        wire::copy(builder, &self.shape, |kind| wire::SET_SHAPE.contains(&kind));
         begin(builder, wire::message::NEW_ELEMENTS);
         wire::text(builder, wire::ELEMENTS_TABLE, table);
-        wire::text(builder, wire::ELEMENTS_SET, NEW_NAME);
+        wire::text(builder, wire::ELEMENTS_SET, wire::NEW_NAME);
         builder.attr(wire::ELEMENTS_SET_ID, &id.to_be_bytes());
-        builder.nested(wire::ELEMENTS_LIST, |builder| raw(builder, &self.elements, |_| true));
+        builder
+            .nested(wire::ELEMENTS_LIST, |builder| wire::copy(builder, &self.elements, |_| true));
     }
 }

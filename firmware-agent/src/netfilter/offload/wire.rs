@@ -1,6 +1,6 @@
 //! Numbers of the kernel's `nf_tables` interface, and the bytes of its messages that are used here.
 
-use crate::sys::netlink::{Builder, flag};
+use crate::sys::netlink::{Attrs, Builder, flag};
 
 /// The nfnetlink subsystem of `nf_tables`.
 const SUBSYSTEM: u16 = 10;
@@ -66,6 +66,8 @@ pub(super) const SET_FLAGS: u16 = 3;
 pub(super) const SET_ID: u16 = 10;
 /// Type, lengths, description and the notes of `nft`: what a set is copied by.
 pub(super) const SET_SHAPE: [u16; 8] = [SET_FLAGS, 4, 5, 6, 7, 8, 9, 13];
+/// Name of a new set that belongs to one rule: the kernel puts a free number in.
+pub(super) const NEW_NAME: &str = "__set%d";
 /// `NFT_SET_ANONYMOUS`.
 pub(super) const SET_ANONYMOUS: u32 = 1;
 
@@ -93,5 +95,13 @@ pub(super) fn batch(builder: &mut Builder, sequence: u32, generation: Option<u32
     builder.message(kind, flag::REQUEST, sequence, &[0, 0, high, low]);
     if let Some(generation) = generation {
         builder.attr(GEN_ID, &generation.to_be_bytes());
+    }
+}
+
+/// Copies those of the attributes in `data` whose kind is `wanted`. The bit that says that a value is
+/// a list is not copied: `nf_tables` does not ask for it.
+pub(super) fn copy(builder: &mut Builder, data: &[u8], wanted: impl Fn(u16) -> bool) {
+    for attr in Attrs::new(data).filter(|attr| wanted(attr.kind)) {
+        builder.attr(attr.kind, attr.value);
     }
 }

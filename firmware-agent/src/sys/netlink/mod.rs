@@ -4,9 +4,11 @@
 //! user: `netfilter` for queues, conntrack and nftables.
 
 mod batch;
+mod listener;
 mod message;
 mod socket;
 
 pub use self::batch::{Batch, Datagram};
+pub use self::listener::{Heard, Listener};
 pub use self::message::{Attr, Attrs, Builder, Message, Messages, Refusal, attr, flag, kind};
 pub use self::socket::{RequestError, Socket, adopt};

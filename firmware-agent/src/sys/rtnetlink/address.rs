@@ -14,6 +14,8 @@ pub struct Address {
     pub addr: IpAddr,
     /// The other end, where the device has one: PPP, tunnels.
     pub peer: Option<IpAddr>,
+    /// Leading bits of the network that it is in; the other end's, where there is one.
+    pub prefix: u8,
 }
 
 /// The next hop of a default route.
@@ -53,24 +55,6 @@ pub fn addresses() -> Result<Vec<Address>> {
     Ok(found)
 }
 
-/// The network of every address: index of the device, the address, leading bits of the network.
-pub fn networks() -> Result<Vec<(u32, IpAddr, u8)>> {
-    let mut found = Vec::new();
-    ask(
-        libc::RTM_GETADDR,
-        DUMP,
-        &[0; IFADDRMSG],
-        |_| {},
-        |kind, body| {
-            let Some(address) = address(body).filter(|_| kind == libc::RTM_NEWADDR) else { return };
-            if let Some(prefix) = body.get(1) {
-                found.push((address.ifindex, address.peer.unwrap_or(address.addr), *prefix));
-            }
-        },
-    )?;
-    Ok(found)
-}
-
 /// The next hops of every default route, in whatever table.
 pub fn default_gateways() -> Result<Vec<Gateway>> {
     let mut found = Vec::new();
@@ -93,6 +77,7 @@ pub fn default_gateways() -> Result<Vec<Gateway>> {
 }
 
 fn address(body: &[u8]) -> Option<Address> {
+    const PREFIX_LEN: usize = 1;
     let (header, attrs) = body.split_at_checked(IFADDRMSG)?;
     let (mut local, mut other) = (None, None);
     for Attr { kind, value } in Attrs::new(attrs) {
@@ -103,7 +88,12 @@ fn address(body: &[u8]) -> Option<Address> {
         }
     }
     let addr = local.or(other)?;
-    Some(Address { ifindex: u32_at(header, 4)?, addr, peer: other.filter(|other| *other != addr) })
+    Some(Address {
+        ifindex: u32_at(header, 4)?,
+        addr,
+        peer: other.filter(|other| *other != addr),
+        prefix: header[PREFIX_LEN],
+    })
 }
 
 fn gateways(body: &[u8], mut each: impl FnMut(Gateway)) {
@@ -188,7 +178,7 @@ mod tests {
     #[test]
     fn an_address_is_the_local_one_and_its_peer_is_another() {
         let v4 = body(&header(7), &[(1, &[192, 0, 2, 1]), (2, &[192, 0, 2, 1])]);
-        let own = Address { ifindex: 7, addr: ip("192.0.2.1"), peer: None };
+        let own = Address { ifindex: 7, addr: ip("192.0.2.1"), peer: None, prefix: 24 };
         assert_eq!(address(&v4), Some(own));
         let ppp = body(&header(8), &[(1, &[198, 51, 100, 1]), (2, &[192, 0, 2, 1])]);
         let peer = Some(ip("198.51.100.1"));
@@ -196,7 +186,7 @@ mod tests {
         let v6 = ip("2001:db8::1");
         let IpAddr::V6(octets) = v6 else { panic!() };
         let v6_body = body(&header(9), &[(1, &octets.octets())]);
-        assert_eq!(address(&v6_body), Some(Address { ifindex: 9, addr: v6, peer: None }));
+        assert_eq!(address(&v6_body), Some(Address { ifindex: 9, addr: v6, ..own }));
         assert_eq!(address(&body(&header(9), &[(1, &[1, 2, 3])])), None);
         assert_eq!(address(&[]), None);
     }

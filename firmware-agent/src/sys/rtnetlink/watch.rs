@@ -3,21 +3,16 @@
 //! Says *that* something changed; what is there now is asked, because a listener that was too slow has
 //! lost messages and a device that came and went is of no interest.
 
-use std::io::{self, ErrorKind};
+use std::io;
 
-use nix::sys::socket::{SockProtocol, setsockopt, sockopt};
-use smol::Async;
+use nix::sys::socket::SockProtocol;
 
-use crate::sys::netlink::{Messages, Socket};
+use crate::sys::netlink::{Heard, Listener, Messages};
 
 /// `RTMGRP_LINK`.
 const LINKS: u32 = 1;
 /// `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV4_ROUTE`, and the same for IPv6.
 const ADDRESSES: u32 = 0x10 | 0x40 | 0x100 | 0x400;
-/// A message about a device with all its attributes has about 2 KiB.
-const DATAGRAM_MAX: usize = 1 << 16;
-/// Datagrams looked at for one report, so that a flood of changes leaves time for other tasks.
-const DATAGRAMS: usize = 256;
 /// Room for what is not looked at yet. An overrun is a report as good as any.
 const BUFFER: usize = 1 << 17;
 
@@ -48,23 +43,18 @@ impl Change {
 
 /// A listener in the calling thread's namespace.
 #[derive(Debug)]
-pub struct Watch {
-    socket: Async<Socket>,
-    buffer: Box<[u8]>,
-}
+pub struct Watch(Listener);
 
 impl Watch {
     /// Starts to listen.
     pub fn open() -> io::Result<Self> {
-        let socket = Socket::open(SockProtocol::NetlinkRoute, LINKS | ADDRESSES)?;
-        setsockopt(&socket, sockopt::RcvBuf, &BUFFER)?;
-        Ok(Self { socket: Async::new(socket)?, buffer: vec![0; DATAGRAM_MAX].into() })
+        Listener::open(SockProtocol::NetlinkRoute, LINKS | ADDRESSES, BUFFER).map(Self)
     }
 
     /// Waits until something changes.
     pub async fn changed(&mut self) -> io::Result<Change> {
         loop {
-            self.socket.readable().await?;
+            self.0.readable().await?;
             let change = self.drain()?;
             if change != Change::default() {
                 return Ok(change);
@@ -75,19 +65,10 @@ impl Watch {
     /// What has changed meanwhile, without waiting.
     pub fn drain(&mut self) -> io::Result<Change> {
         let mut change = Change::default();
-        for _ in 0..DATAGRAMS {
-            match self.socket.get_ref().receive(&mut self.buffer) {
-                Ok(datagram) => change.take(datagram),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error)
-                    if error.raw_os_error() == Some(libc::ENOBUFS)
-                        || error.kind() == ErrorKind::FileTooLarge =>
-                {
-                    change = Change::ALL;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        self.0.hear(|heard| match heard {
+            Heard::Datagram(datagram) => change.take(datagram),
+            Heard::Lost => change = Change::ALL,
+        })?;
         Ok(change)
     }
 }
