@@ -207,6 +207,7 @@ impl Plan {
                 },
                 on_crash: main.on_crash,
                 profiles: profiles_of(&profiles),
+                spread: main.spread,
             },
             ruleset,
             backend: main.netfilter,
@@ -262,7 +263,8 @@ impl Plan {
     pub fn change(&self, new: &Self) -> Change {
         // Naming every field makes a new one a compile error here, not a change that is forgotten.
         let Self {
-            dataplane: DataplanePlan { pin_dir, interfaces, sizes, settings, on_crash, profiles },
+            dataplane:
+                DataplanePlan { pin_dir, interfaces, sizes, settings, on_crash, profiles, spread },
             ruleset,
             backend,
             queue,
@@ -305,7 +307,7 @@ impl Plan {
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
             || (*sweep, *on_crash) != (self.sweep, old.on_crash)
             || (treatments, reinspection) != (&self.treatments, &self.reinspection)
-            || *profiles != old.profiles
+            || (profiles, *spread) != (&old.profiles, old.spread)
             || *answer != self.answer
             || (*guard_offload, *own_offload) != (self.guard_offload, self.own_offload)
             || (domainlists, *domain_memory_kib) != (&self.domainlists, self.domain_memory_kib);

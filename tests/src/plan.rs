@@ -1,7 +1,7 @@
 //! Plans of the data path: what tests ask for where they do not say otherwise.
 
 use sluice::config::OnCrash;
-use sluice::dataplane::plan::Profiles;
+use sluice::dataplane::plan::{Profiles, SpreadWish};
 use sluice::dataplane::{DataplanePlan, InterfacePlan, Sizes, TcWish, XdpWish};
 use sluice_abi::attach::Role;
 
@@ -17,6 +17,7 @@ pub fn plan(pins: &PinDir, interfaces: Vec<InterfacePlan>) -> DataplanePlan {
         settings: enabled(),
         on_crash: OnCrash::Keep,
         profiles: Profiles::default(),
+        spread: SpreadWish::Off,
     }
 }
 

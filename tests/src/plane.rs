@@ -182,7 +182,16 @@ impl Shield {
     /// Loads it for an interface in slot 3.
     #[must_use]
     pub fn new(role: Role, link: Link) -> Self {
-        let attachment = Attachment::new(3, role, link);
+        Self::with(Attachment::new(3, role, link))
+    }
+
+    /// Loads the copy that hands packets to other processors, which have no part of the flows yet.
+    #[must_use]
+    pub fn spreading(role: Role, link: Link) -> Self {
+        Self::with(Attachment::new(3, role, link).spreading())
+    }
+
+    fn with(attachment: Attachment) -> Self {
         let pins = PinDir::new().unwrap();
         let mut ebpf = load(Objects::embedded().xdp_shield, attachment, &pins, has_cookies());
         let xdp: &mut Xdp = ebpf.program_mut(names::XDP_SHIELD).unwrap().try_into().unwrap();
@@ -213,6 +222,12 @@ impl Shield {
             ebpf,
             _pins: pins,
         }
+    }
+
+    /// A map that has no place above.
+    #[must_use]
+    pub fn take(&mut self, name: &str) -> Map {
+        take(&mut self.ebpf, name)
     }
 
     /// One that works, with both kinds of lists in use.

@@ -439,6 +439,9 @@ fn a_syn_becomes_its_answer_in_every_encapsulation() {
     }
     let another = to(ROUTER).tcp(40_000, 80, tcp_flag::SYN).bytes();
     assert_limited(&shield, &another, Counter::XdpDropAttackedSyn);
+    // Nothing stands for no port.
+    let nowhere = to(ROUTER).tcp(40_000, 0, tcp_flag::SYN).bytes();
+    assert_eq!(shield.run(&nowhere, 1).0, XDP_DROP);
     known(&mut shield, &[GLOBAL]);
     assert_free(&shield, &syn(to(ROUTER)), "a known source");
     // On a link without Ethernet addresses there is nobody to send it back to.

@@ -1,6 +1,7 @@
 //! Floods of SYN packets that nobody means to finish: which destination is under attack, and who
 //! still connects to it.
 
+#![expect(clippy::print_stdout, reason = "what was measured")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -232,7 +233,13 @@ fn under_attack(how: &'static str, address: IpAddr) {
     let closed = SocketAddr::new(address, CLOSED);
     assert_eq!(connects(&world.server, closed, 1), 0, "the firewall closes it");
     drop(flood);
-    agent.stop().unwrap();
+    // What a crash leaves the next agent takes away, and knows what was there before.
+    let _killed = agent.kill9().unwrap();
+    assert_eq!(loose(world), "0");
+    agent.start_again(world).unwrap();
+    agent.wait_until_active().unwrap();
+    assert!(agent.log().contains("of an earlier agent are taken away"), "{}", agent.log());
+    let _stopped = agent.stop().unwrap();
     assert_eq!(loose(world), before);
     assert!(!world.netns.run("nft list tables").unwrap().contains("sluice_syn"));
     drop(services);

@@ -23,7 +23,7 @@ fn check(name: &str, kind: &str, info: &ProgramInfo, fd: BorrowedFd<'_>) {
     let jited = bpf::prog_info(fd).unwrap().jited_len;
     let maps = info.map_ids().unwrap().unwrap().len();
     println!(
-        "{name:<12} {kind:<14} {translated:>5} instructions, {verified:>6} verified, {jited:>5} \
+        "{name:<12} {kind:<19} {translated:>5} instructions, {verified:>6} verified, {jited:>5} \
          bytes of machine code, {maps} maps"
     );
     assert!(verified < VERIFIED_MAX, "{name} for {kind}: {verified} verified instructions");
@@ -56,6 +56,11 @@ fn the_shield_passes_the_verifier_and_uses_its_maps() {
             let (info, fd) = (shield.program().info().unwrap(), shield.program().fd().unwrap());
             let kind = format!("{link:?} {}", role.name());
             check(names::XDP_SHIELD, &kind, &info, fd.as_fd());
+            let spreads = Shield::spreading(role, link);
+            let (more, fd) = (spreads.program().info().unwrap(), spreads.program().fd().unwrap());
+            check(names::XDP_SHIELD, &format!("{kind} spread"), &more, fd.as_fd());
+            // What is not wanted is not there.
+            assert!(more.size_translated().unwrap() > info.size_translated().unwrap(), "{kind}");
             let maps = map_names(&info);
             if maps.iter().all(String::is_empty) {
                 // Nameless, as the programs are then.

@@ -57,10 +57,25 @@ impl Attachment {
     /// Interfaces that have counters of their own.
     pub const SLOTS: u32 = 32;
 
+    const SPREADS: u32 = 1 << 24;
+
     /// An attachment; `slot` below [`Attachment::SLOTS`].
     #[must_use]
     pub const fn new(slot: u32, role: Role, link: Link) -> Self {
         Self((slot % Self::SLOTS) | ((role as u32) << 8) | ((link as u32) << 16))
+    }
+
+    /// The same, of a copy that hands packets to other processors.
+    #[must_use]
+    pub const fn spreading(self) -> Self {
+        Self(self.0 | Self::SPREADS)
+    }
+
+    /// Whether packets that pass are handed to other processors.
+    #[inline(always)]
+    #[must_use]
+    pub const fn spreads(self) -> bool {
+        self.0 & Self::SPREADS != 0
     }
 
     /// Index of the interface's counters.
@@ -81,7 +96,7 @@ impl Attachment {
     #[inline(always)]
     #[must_use]
     pub const fn link(self) -> Link {
-        match self.0 >> 16 {
+        match (self.0 >> 16) & 0xff {
             1 => Link::Ip,
             2 => Link::Mtk,
             _ => Link::Ethernet,
@@ -106,10 +121,15 @@ mod tests {
             for role in [Role::Lan, Role::Wan] {
                 for link in [Link::Ethernet, Link::Ip, Link::Mtk] {
                     let attachment = Attachment::new(slot, role, link);
-                    assert_eq!(
-                        (attachment.slot(), attachment.role(), attachment.link()),
-                        (slot, role, link)
-                    );
+                    for (attachment, spreads) in
+                        [(attachment, false), (attachment.spreading(), true)]
+                    {
+                        assert_eq!(
+                            (attachment.slot(), attachment.role(), attachment.link()),
+                            (slot, role, link)
+                        );
+                        assert_eq!(attachment.spreads(), spreads);
+                    }
                 }
             }
         }

@@ -40,6 +40,13 @@ pub const ATTACKED: &str = "ATTACKED";
 /// The image of the configured lists: an array of one map, whose values are
 /// [`Chunk`](crate::bulk::Chunk)s.
 pub const BULK: &str = "BULK";
+/// Processor by number to the queue of the thread that takes packets there, CPU map.
+pub const CPUS: &str = "CPUS";
+/// Number of a processor and one, by hash of the flow; 0 for the processor that the packet is on.
+pub const SPREAD: &str = "SPREAD";
+
+/// Entries of [`SPREAD`], a power of two.
+pub const SPREAD_SLOTS: u32 = 128;
 
 /// The global with the interface's [`Attachment`](crate::attach::Attachment).
 pub const ATTACHMENT: &str = "ATTACHMENT";

@@ -62,6 +62,13 @@ impl Brief {
         self.kind & Self::TCP != 0 && are_flags_invalid((self.kind >> Self::FLAGS) as u8)
     }
 
+    /// Source and destination port, where they were read: not of a fragment, not of other protocols.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ports(&self) -> Option<(u16, u16)> {
+        if self.kind & (Self::TCP | Self::UDP) == 0 { None } else { Some((self.sport, self.dport)) }
+    }
+
     /// Whether it is for a group, or for everybody on a link.
     #[inline(always)]
     #[must_use]

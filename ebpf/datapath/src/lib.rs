@@ -14,4 +14,5 @@ pub mod packet;
 pub mod parse;
 pub mod scan;
 pub mod sources;
+pub mod spread;
 pub mod syncookie;

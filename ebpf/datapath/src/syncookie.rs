@@ -9,8 +9,10 @@ use sluice_abi::limits::Limits;
 use crate::checks::Brief;
 use crate::parse::{ACK, SYN, TCP};
 
-/// Bytes of TCP options there can be, rounded up to a power of two.
-pub const OPTIONS_MAX: usize = 64;
+/// Room for TCP options: the largest offset of one, and what is read from there.
+pub const OPTIONS_MAX: usize = OFFSET_MASK as usize + 9;
+/// Bits of an offset of an option. There are 40 bytes of them at most.
+pub const OFFSET_MASK: u32 = 63;
 /// Options that are looked at.
 const OPTIONS_READ: u32 = 16;
 /// Words of an IP header, at most.
@@ -57,8 +59,7 @@ impl Offered {
     /// is given; a program makes its verifier forget what that was.
     #[inline(always)]
     pub fn read(&mut self, options: &[u8; OPTIONS_MAX], len: u32, forget: impl Fn(u32) -> u32) {
-        const MASK: usize = OPTIONS_MAX - 1;
-        let byte = |at: u32| options[at as usize & MASK];
+        let byte = |at: u32| options[at as usize];
         let word =
             |at: u32| u32::from_be_bytes([byte(at), byte(at + 1), byte(at + 2), byte(at + 3)]);
         // A zero that the compiler knows would make these one call of `memset`.
@@ -67,7 +68,8 @@ impl Offered {
         let (mut at, mut left) = (0, OPTIONS_READ);
         while left > 0 {
             left -= 1;
-            at = forget(at);
+            // The verifier has to see the bound; up to 6.2 it learns none from a comparison with `len`.
+            at = forget(at) & OFFSET_MASK;
             if at >= len || byte(at) == END {
                 return;
             }

@@ -135,7 +135,8 @@ pub fn objection(
             // the program ends; a count that two processors write at once is one too small.
             unsafe { (*attacked).syns += 1 };
             // SAFETY: as above.
-            if cookies && unsafe { (*attacked).ports }.contains(&brief.dport) {
+            let ports = unsafe { (*attacked).ports };
+            if cookies && brief.dport != 0 && ports.contains(&brief.dport) {
                 return Some(Counter::XdpSynAnswered);
             }
         }

@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::XdpContext;
 use sluice_abi::counter::Counter;
 use sluice_abi::limits::Limits;
-use sluice_datapath::syncookie::{Draft, OPTIONS_MAX, Offered};
+use sluice_datapath::syncookie::{Draft, OFFSET_MASK, OPTIONS_MAX, Offered};
 
 use crate::guard::{Memory, now_ms};
 
@@ -50,8 +50,11 @@ impl Reply {
     ) -> Option<()> {
         let brief = &memory.brief;
         load(ctx, brief.l4, &mut self.head, 20)?;
-        let len = (u32::from_be(self.head[3]) >> 28).wrapping_mul(4).wrapping_sub(20) & 63;
-        if len != 0 {
+        let len = (u32::from_be(self.head[3]) >> 28).wrapping_mul(4).wrapping_sub(20);
+        // From a comparison with nothing the verifier of 6.1 would not learn that it is more, and
+        // that is what the compiler makes of any other one where it knows a multiple of four.
+        let len = memory.forget(len) & OFFSET_MASK;
+        if len > 3 {
             load(ctx, brief.l4 + 20, &mut self.options, len)?;
         }
         self.offered.read(&self.options, len, |value| memory.forget(value));
@@ -73,15 +76,23 @@ impl Reply {
             return None;
         }
         let now = now_ms(limits);
-        let tcp_len = self.draft.answer(brief, number, cookie as u32, &self.offered, limits, now);
+        let tcp_len = self.draft.answer(
+            brief,
+            number,
+            cookie.cast_unsigned() as u32,
+            &self.offered,
+            limits,
+            now,
+        );
         load(ctx, 0, &mut self.link, 12)?;
-        let [a, b, c, d, e, f] = self.link;
-        let delta = i64::from(brief.l3 + ip_len + tcp_len) - bytes as i64;
+        let old = self.link;
+        let delta = i64::from(brief.l3 + ip_len + tcp_len) - bytes.cast_signed();
         // SAFETY: the context is the program's.
         if delta != 0 && unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), delta as i32) } != 0 {
             return None;
         }
-        self.link = [d, e, f, a, b, c];
+        // Destination and source change places.
+        self.link = [old[3], old[4], old[5], old[0], old[1], old[2]];
         store(ctx, 0, &self.link, 12)?;
         // In a PPPoE session its length and protocol come last; else the type of the frame does.
         load(ctx, brief.l3 - 4, &mut self.link, 4)?;

@@ -17,7 +17,7 @@ use crate::control::report::{
     Queue, State as Health, Status, Tuple, Why,
 };
 use crate::dataplane::table::{self, Record};
-use crate::dataplane::{Counts, FeatureState, Hook, State as HookState};
+use crate::dataplane::{Counts, Dataplane, FeatureState, Hook, State as HookState};
 use crate::kernel::{Report, Support};
 use crate::netfilter::apply;
 use crate::sys::clock;
@@ -106,6 +106,7 @@ impl State {
                 reasons: dataplane.notes().to_vec(),
             });
         }
+        features.extend(self.dataplane.iter().flat_map(spreading));
         features.extend(self.strangers.features(&self.plan));
         let (state, rung) = match &self.backend {
             _ if !self.plan.enabled => (Health::Off, "none"),
@@ -499,6 +500,19 @@ fn feature(feature: FeatureState) -> Feature {
             .chain(feature.reasons)
             .collect(),
     }
+}
+
+/// Where packets are shared out to processors, as far as that is wanted.
+fn spreading(dataplane: &Dataplane) -> impl Iterator<Item = Feature> {
+    dataplane.spreading().iter().map(|spreading| Feature {
+        name: format!("spread {}", spreading.interface),
+        state: if spreading.is_everywhere() { Health::Active } else { Health::Degraded },
+        rung: match spreading.cpus {
+            0 => "none".to_owned(),
+            cpus => format!("{cpus} processors"),
+        },
+        reasons: spreading.reasons.clone(),
+    })
 }
 
 /// The ends of a packet of `key` that travels in `direction`.

@@ -135,7 +135,7 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
         OptionSpec::list("never_block", Kind::Net, Fallback::Empty,
             "Addresses and prefixes that are never blocked so, beside this router's, its gateways and name servers, option management, everything on the lan and the allowlists."),
         OptionSpec::new("syn_validation", Kind::Flag, "0",
-            "Whether destinations are looked for at which many handshakes wait and few are completed. While one is under attack, SYN packets to it from sources that never completed a handshake are held to attacked_syn_pps."),
+            "Whether destinations are looked for at which many handshakes wait and few are completed. While one is under attack, SYN packets to it from sources that never completed a handshake are held to attacked_syn_pps; where the kernel can, services of this router and ports that it translates are answered for with SYN cookies instead, and net.netfilter.nf_conntrack_tcp_loose is 0 meanwhile."),
         OptionSpec::new("syn_backlog", number(8, 65_536), "64",
             "Handshakes waiting at a destination before it is under attack."),
         OptionSpec::new("syn_ratio", number(1, 1000), "3",

@@ -81,6 +81,19 @@ pub enum ManageOffload {
 }
 words!(ManageOffload, "guard" => Self::Guard, "off" => Self::Off);
 
+/// Whether the shield hands packets to other processors.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SpreadWish {
+    /// They stay where they arrive.
+    #[default]
+    Off,
+    /// Where nothing else does it, and it is known to do no harm.
+    Auto,
+    /// Wherever it can work.
+    On,
+}
+words!(SpreadWish, "off" => Self::Off, "auto" => Self::Auto, "on" => Self::On);
+
 words!(LevelFilter,
     "error" => Self::Error, "warn" => Self::Warn, "info" => Self::Info, "debug" => Self::Debug,
     "trace" => Self::Trace,
@@ -151,6 +164,8 @@ pub struct Main {
     /// Memory for domain lists in the agent, while they are replaced too; 0 is an eighth of the
     /// machine's.
     pub domain_memory_kib: u32,
+    /// Whether the shield hands packets to other processors.
+    pub spread: SpreadWish,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -223,6 +238,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Offload of trusted flows where the firewall has none of its own: none, or a flowtable of Sluice's."),
         OptionSpec::new("domain_memory_kib", number(0, 1 << 20), "0",
             "Memory for domain lists in the agent, in KiB, old and new ones together while they are replaced, and what sorting takes; 0 is an eighth of the machine's, from 2 to 64 MiB."),
+        OptionSpec::new("spread", Kind::Word(&["off", "auto", "on"]), "off",
+            "Whether the shield shares packets out to all processors, by flow: nowhere (off), behind devices with one receive queue and no packet steering (auto), or wherever it can work (on); status says where it does not and why."),
     ],
 };
 
@@ -259,6 +276,7 @@ impl Main {
             manage_offload: uci.get("manage_offload"),
             offload: uci.get("offload"),
             domain_memory_kib: uci.get("domain_memory_kib"),
+            spread: uci.get("spread"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
         if last > u32::from(u16::MAX) {

@@ -41,6 +41,9 @@ impl Dataplane {
         if let Err(error) = self.fill_hardware() {
             log::warn!("{}", error.chain());
         }
+        if let Err(error) = self.spread_out(&places) {
+            log::warn!("{}", error.chain());
+        }
         Ok(self.features())
     }
 
@@ -297,6 +300,6 @@ fn mtus_of(targets: &[Target]) -> Vec<u32> {
     targets.iter().map(|target| target.device.mtu).collect()
 }
 
-const fn attachment(interface: &InterfacePlan, target: &Target) -> Attachment {
+pub(super) const fn attachment(interface: &InterfacePlan, target: &Target) -> Attachment {
     Attachment::new(interface.slot, interface.role, target.link)
 }

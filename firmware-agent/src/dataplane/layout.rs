@@ -15,7 +15,7 @@ type Index = u32;
 /// The layout of keys and values of a map; `None` of maps that hold no types of the ABI.
 #[must_use]
 pub const fn layout(name: &str) -> Option<u32> {
-    const KNOWN: [(&str, u32); 17] = [
+    const KNOWN: [(&str, u32); 18] = [
         (names::FLOWS, of_map(FlowKey::HASH, FlowState::HASH)),
         (names::HELD, of_map(FlowKey::HASH, FlowState::HASH)),
         (names::LIMITS, of_map(Index::HASH, FlowLimit::HASH)),
@@ -33,6 +33,7 @@ pub const fn layout(name: &str) -> Option<u32> {
         (names::KNOWN, of_map(Index::HASH, KnownSet::HASH)),
         (names::OWN, of_map(Addr::HASH, u32::HASH)),
         (names::ATTACKED, of_map(Addr::HASH, Attacked::HASH)),
+        (names::SPREAD, of_map(Index::HASH, u32::HASH)),
     ];
     let mut index = 0;
     while index < KNOWN.len() {

@@ -21,6 +21,7 @@ pub mod plan;
 pub mod profiles;
 mod programs;
 pub mod settings;
+mod spread;
 pub mod table;
 mod topology;
 pub mod totals;
@@ -43,6 +44,7 @@ pub use self::object::Objects;
 pub use self::offenders::Strangers;
 pub use self::plan::{DataplanePlan, InterfacePlan, Sizes, TcWish, XdpWish};
 pub use self::settings::SettingsMap;
+pub use self::spread::Spreading;
 pub use self::totals::{Counts, Hits, Totals};
 
 use self::blocklist::Room;
@@ -54,6 +56,7 @@ use self::object::{Loader, open};
 use self::pins::{Mark, Pins};
 use self::profiles::ProfileMap;
 use self::programs::Programs;
+use self::spread::Spread;
 use crate::config::{Net, OnCrash};
 use crate::kernel::{Need, Report};
 use crate::sys::clock;
@@ -95,6 +98,8 @@ pub struct Dataplane {
     pub bulk: Option<Bulk>,
     /// What the shield knows of strangers, unless it cannot run.
     pub strangers: Option<Strangers>,
+    /// Which copies of the shield hand packets to other processors.
+    spread: Spread,
 }
 
 impl Dataplane {
@@ -188,6 +193,7 @@ impl Dataplane {
             )?),
             Err(_) => None,
         };
+        let spread = Spread::open(&pins, shield.is_ok())?;
         // Before anything is attached: the first packet meets settings and lists in force.
         if let Some(list) = &blocklist {
             let (hosts, nets) = list.has_entries()?;
@@ -216,6 +222,7 @@ impl Dataplane {
             hits,
             bulk,
             strangers,
+            spread,
         })
     }
 

@@ -158,12 +158,14 @@ pub(super) struct Loader {
     /// makes a loader.
     ebpf: EbpfLoader<'static>,
     sizes: Sizes,
+    /// Processors that there can be.
+    cpus: u32,
     notes: Vec<String>,
     /// Whether the kernel makes SYN cookies for programs.
     cookies: bool,
 }
 
-const KINDS: usize = 6;
+const KINDS: usize = 12;
 
 /// Every attachment there can be: a loader that is kept wants globals that stay where they are.
 static ATTACHMENTS: [Attachment; Attachment::SLOTS as usize * KINDS] = {
@@ -179,8 +181,10 @@ static ATTACHMENTS: [Attachment; Attachment::SLOTS as usize * KINDS] = {
         [Attachment::new(0, Role::Lan, Link::Ethernet); Attachment::SLOTS as usize * KINDS];
     let mut index = 0;
     while index < all.len() {
-        let (role, link) = kinds[index % KINDS];
-        all[index] = Attachment::new((index / KINDS) as u32, role, link);
+        let (role, link) = kinds[index % kinds.len()];
+        let attachment = Attachment::new((index / KINDS) as u32, role, link);
+        let spreads = index % KINDS >= kinds.len();
+        all[index] = if spreads { attachment.spreading() } else { attachment };
         index += 1;
     }
     all
@@ -205,12 +209,23 @@ impl Loader {
         let mut ebpf = EbpfLoader::new();
         // Nothing here is relocated against the kernel's types, which routers do not have.
         ebpf.btf(None);
-        Self { ebpf, sizes: usable(sizes), notes: Vec::new(), cookies }
+        // One, where the kernel does not say: then nothing is spread.
+        let cpus = aya::util::nr_cpus().map_or(1, |cpus| cpus as u32);
+        Self { ebpf, sizes: usable(sizes), cpus, cookies, notes: Vec::new() }
     }
 
     /// Sizes in force: the plan's, or less when memory was short.
     pub(super) const fn sizes(&self) -> &Sizes {
         &self.sizes
+    }
+
+    /// Leaves SYN cookies out from now on, because a program with them was refused; `false` when they
+    /// were left out already.
+    pub(super) fn without_cookies(&mut self, error: &Error) -> bool {
+        if self.cookies {
+            log::warn!("the shield goes without SYN cookies: {}", error.chain());
+        }
+        std::mem::take(&mut self.cookies)
     }
 
     /// Whether the kernel makes SYN cookies for programs.
@@ -273,7 +288,7 @@ impl Loader {
         let cookies = &COOKIES[usize::from(self.cookies)];
         self.ebpf.override_global(names::COOKIES, cookies, false);
         for (name, shape) in self.shapes() {
-            if Sized::of(name).is_some() {
+            if Sized::of(name).is_some() || name == names::CPUS {
                 self.ebpf.map_max_entries(name, shape.max_entries);
             }
             self.ebpf.map_pin_path(name, pins.map(name));
@@ -306,7 +321,7 @@ impl Loader {
         Ok(())
     }
 
-    fn shapes(&self) -> [(&'static str, Shape); 18] {
+    fn shapes(&self) -> [(&'static str, Shape); 20] {
         let map = |name, kind, key: usize, value: usize, max_entries| {
             let shape = Shape { kind, key_size: key as u32, value_size: value as u32, max_entries };
             (name, shape)
@@ -334,6 +349,8 @@ impl Loader {
             map(names::KNOWN, MapType::Array, index, size_of::<KnownSet>(), KNOWN_SETS),
             map(names::OWN, MapType::Hash, addr, 4, OWN_MAX),
             map(names::ATTACKED, MapType::Hash, addr, size_of::<Attacked>(), ATTACKED_MAX),
+            map(names::CPUS, MapType::CpuMap, index, 8, self.cpus),
+            map(names::SPREAD, MapType::Array, index, 4, names::SPREAD_SLOTS),
         ];
         shapes
     }

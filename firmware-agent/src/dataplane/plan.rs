@@ -6,7 +6,7 @@ use sluice_abi::attach::Role;
 use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
 
-pub use crate::config::{OnCrash, XdpWish};
+pub use crate::config::{OnCrash, SpreadWish, XdpWish};
 
 /// Where pins live unless the configuration says otherwise.
 pub const PIN_DIR: &str = "/sys/fs/bpf/sluice";
@@ -26,6 +26,8 @@ pub struct DataplanePlan {
     pub on_crash: OnCrash,
     /// What flows of each profile look like when they leave.
     pub profiles: Profiles,
+    /// Whether shields hand packets to other processors.
+    pub spread: SpreadWish,
 }
 
 /// Profiles by number.

@@ -65,14 +65,21 @@ impl Programs {
     }
 }
 
-fn load_shield(
+/// Loads a copy of the shield.
+pub(super) fn load_shield(
     loader: &mut Loader,
     pins: &Pins,
     objects: Objects,
     attachment: Attachment,
 ) -> Result<OwnedFd, Error> {
-    let mut ebpf = loader.load(XDP_SHIELD, objects.xdp_shield, pins, attachment)?;
-    program::<Xdp>(&mut ebpf, XDP_SHIELD, names::XDP_SHIELD)
+    loop {
+        let mut ebpf = loader.load(XDP_SHIELD, objects.xdp_shield, pins, attachment)?;
+        match program::<Xdp>(&mut ebpf, XDP_SHIELD, names::XDP_SHIELD) {
+            // Better a shield without them than none.
+            Err(error @ Error::Program { .. }) if loader.without_cookies(&error) => {}
+            result => return result,
+        }
+    }
 }
 
 fn load_fast_path(

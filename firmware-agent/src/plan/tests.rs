@@ -92,6 +92,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "management", "192.0.2.99", Update),
         ("sluice", "manage_offload", "off", Update),
         ("sluice", "offload", "software", Update),
+        ("sluice", "spread", "on", Update),
         ("interface", "device", "eth9", Reattach),
         ("interface", "role", "lan", Reattach),
         ("interface", "xdp", "native", Reattach),

@@ -5,6 +5,8 @@
 pub mod bpf;
 pub mod bpffs;
 pub mod clock;
+pub mod ethtool;
+pub mod genetlink;
 pub mod log;
 pub mod memory;
 pub mod netlink;

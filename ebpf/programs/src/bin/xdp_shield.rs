@@ -28,6 +28,7 @@ use sluice_ebpf::bulk::{self, Bulk};
 use sluice_ebpf::counters::{count, settings};
 use sluice_ebpf::guard::{self, Memory};
 use sluice_ebpf::mem::Linear;
+use sluice_ebpf::spread;
 use sluice_ebpf::syncookie::Reply;
 
 /// The interface this copy is attached to.
@@ -74,12 +75,23 @@ pub fn xdp_shield(ctx: XdpContext) -> u32 {
     let outcome = outcome(&ctx, attachment);
     count(attachment.slot(), outcome);
     if outcome.is_drop() {
-        XDP_DROP
-    } else if matches!(outcome, Counter::XdpSynAnswered) {
-        XDP_TX
-    } else {
-        XDP_PASS
+        return XDP_DROP;
     }
+    if matches!(outcome, Counter::XdpSynAnswered) {
+        return XDP_TX;
+    }
+    if attachment.spreads() && matches!(outcome, Counter::XdpPass | Counter::XdpAllowed) {
+        return elsewhere();
+    }
+    XDP_PASS
+}
+
+/// Hands an IP packet that passes to the processor of its flow.
+#[inline(always)]
+fn elsewhere() -> u32 {
+    let (Some(seen), Some(settings)) = (SEEN.get_ptr(0), settings()) else { return XDP_PASS };
+    // SAFETY: the value belongs to this CPU, and nothing else runs on it meanwhile.
+    spread::hand_over(unsafe { &(*seen).memory.brief }, settings.hash_key)
 }
 
 #[inline(always)]

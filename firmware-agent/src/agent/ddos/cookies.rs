@@ -54,13 +54,13 @@ impl Cookies {
         }
         let mut missing = Vec::new();
         if !dataplane.has_cookies() {
-            let support = Report::of_this_kernel().support(Need::SynCookies);
-            if let Support::No(reason) | Support::Unknown(reason) = support {
-                missing.push(format!(
+            missing.push(match Report::of_this_kernel().support(Need::SynCookies) {
+                Support::No(reason) | Support::Unknown(reason) => format!(
                     "the kernel makes no SYN cookies for programs ({reason}); needs {}",
                     Need::SynCookies.enabled_by()
-                ));
-            }
+                ),
+                Support::Yes => "the shield is off, or was refused with SYN cookies".to_owned(),
+            });
         }
         if let Err(error) = synproxy::probe() {
             missing.push(format!(
