@@ -1,7 +1,7 @@
 //! Bulk throughput with Sluice and without, as a gate: a fault that costs a tenth of it is found here.
 //! How little it costs without one is what `--bin throughput` measures, at length.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests say what they saw")]
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -57,7 +57,7 @@ fn trusted_bulk_is_about_as_fast_as_without_sluice() {
     }
     let _turn = TURNS.lock();
     let world = router();
-    let stand = Stand::new(&world, None, true).unwrap();
+    let stand = Stand::new(&world, None, true);
     let stands = [stand];
     let mut queued = [Duel::new("every packet through a queue", (0, Dress::Everything), PLAIN)];
     measure(&stands, &mut queued, Way::Download, (ROUNDS, TURN), |_| {}).unwrap();
@@ -76,7 +76,7 @@ fn trusted_bulk_through_a_flowtable_is_about_as_fast_as_without_sluice() {
     }
     let _turn = TURNS.lock();
     let world = router();
-    let mut stand = Stand::new(&world, None, true).unwrap();
+    let mut stand = Stand::new(&world, None, true);
     stand.offload().unwrap();
     expect_little_cost(stand);
 }

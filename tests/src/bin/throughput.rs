@@ -110,7 +110,7 @@ fn run(group: &Group, options: &Options) -> Result<()> {
     let (rounds, slice) = (options.rounds, Duration::from_millis(options.slice_ms));
     say(&format!("\n{} ({}), {rounds} rounds of {slice:?}", group.name, group.about));
     let world = Router::new(Build { super_packets: group.super_packets, ..Build::default() })?;
-    let mut stand = Stand::new(&world, None, true)?;
+    let mut stand = Stand::new(&world, None, true);
     if group.offloads {
         stand.offload()?;
     }

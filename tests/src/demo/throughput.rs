@@ -32,7 +32,7 @@ pub(super) fn measure(
     rounds: u32,
     mut progress: impl FnMut(Way, u32),
 ) -> Result<Rates> {
-    let stands = [Stand::new(plain, None, false)?, Stand::new(guarded.0, Some(guarded.1), false)?];
+    let stands = [Stand::new(plain, None, false), Stand::new(guarded.0, Some(guarded.1), false)];
     let mut rates = Rates::default();
     for way in Way::ALL {
         let duel = |subject| Duel::new("", subject, (0, Dress::Plain));

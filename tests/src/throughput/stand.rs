@@ -1,4 +1,4 @@
-//! A router with a server of iperf3 behind it, and one turn: a connection that is opened, finds its pace,
+//! A router to measure, and one turn: a connection that is opened, finds its pace,
 //! and is looked at for a moment.
 
 use std::cell::Cell;
@@ -36,7 +36,7 @@ pub struct Stand<'a> {
     /// The router and its neighbours.
     pub world: &'a Router,
     agent: Option<&'a Agent>,
-    iperf: Iperf,
+    is_alone: bool,
     is_offloaded: bool,
     /// The next client's port.
     port: Cell<u16>,
@@ -70,9 +70,10 @@ impl Slice {
 impl<'a> Stand<'a> {
     /// With an agent, its fast path must have seen what is measured, as a trusted flow. `alone`: see
     /// [`Iperf::start`].
-    pub fn new(world: &'a Router, agent: Option<&'a Agent>, alone: bool) -> Result<Self> {
-        let iperf = Iperf::start(world, alone)?;
-        Ok(Self { world, agent, iperf, is_offloaded: false, port: Cell::new(PORT) })
+    #[must_use]
+    pub const fn new(world: &'a Router, agent: Option<&'a Agent>, alone: bool) -> Self {
+        let port = Cell::new(PORT);
+        Self { world, agent, is_alone: alone, is_offloaded: false, port }
     }
 
     /// Has the firewall offload flows; what is measured must then go past the forward chain.
@@ -106,8 +107,10 @@ impl<'a> Stand<'a> {
         let host = if way == Way::Download { self.world.client() } else { &self.world.server };
         let arrived = || arrived(&host.netns);
         let nothing = arrived()?;
-        let mut client = self.iperf.stream(self.world, way == Way::Download, port)?;
-        let ends = [client.pid(), self.iperf.pid()];
+        // A server that lost its client does not listen for a moment: each has its own.
+        let iperf = Iperf::start(self.world, self.is_alone)?;
+        let mut client = iperf.stream(self.world, way == Way::Download, port)?;
+        let ends = [client.pid(), iperf.pid()];
         client.wait_until("data passed", LIMIT, |_| {
             Ok((arrived()? > nothing + LEAST).then_some(()))
         })?;
