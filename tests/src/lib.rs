@@ -27,6 +27,7 @@ pub mod router;
 pub mod service;
 pub mod skip;
 pub mod testrun;
+pub mod throughput;
 pub mod traffic;
 pub mod uci;
 pub mod wait;

@@ -45,19 +45,25 @@ impl<'a> Probe<'a> {
 pub struct ForeignXdp<'a> {
     netns: &'a Netns,
     interface: String,
+    mode: &'static str,
     pin: PathBuf,
 }
 
 impl<'a> ForeignXdp<'a> {
     /// Loads it and attaches it to an interface, with the tool an administrator would use.
     pub fn attach(netns: &'a Netns, interface: &str) -> Result<Self> {
+        Self::attach_as("xdp", netns, interface)
+    }
+
+    /// The same in the driver, before the stack, or wherever it can be: `xdpdrv`, `xdpgeneric`, `xdp`.
+    pub fn attach_as(mode: &'static str, netns: &'a Netns, interface: &str) -> Result<Self> {
         let program = bpf::load_constant(ProgramKind::Xdp, XDP_PASS)
             .attempt(|| "load a foreign program".to_owned())?;
         let pin = Path::new("/sys/fs/bpf").join(unique("foreign"));
         bpf::pin(program.as_fd(), &pin).attempt(|| format!("pin {}", pin.display()))?;
-        let this = Self { netns, interface: interface.to_owned(), pin };
+        let this = Self { netns, interface: interface.to_owned(), mode, pin };
         let pin = this.pin.display();
-        netns.run(&format!("ip link set dev {interface} xdp pinned {pin}"))?;
+        netns.run(&format!("ip link set dev {interface} {mode} pinned {pin}"))?;
         Ok(this)
     }
 }
@@ -65,7 +71,7 @@ impl<'a> ForeignXdp<'a> {
 impl Drop for ForeignXdp<'_> {
     fn drop(&mut self) {
         let mut detach = self.netns.command("ip");
-        detach.args(["link", "set", "dev", &self.interface, "xdp", "off"]);
+        detach.args(["link", "set", "dev", &self.interface, self.mode, "off"]);
         // Both end with the namespace at the latest.
         let _detached = process::tidy(&mut detach);
         let _removed = fs::remove_file(&self.pin);

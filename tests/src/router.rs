@@ -160,13 +160,29 @@ impl Router {
     /// Loads the router's own firewall, in the shape of firewall4's. Doing it again replaces it,
     /// as `fw4 reload` does.
     pub fn firewall(&self) -> Result<()> {
+        self.load_firewall("", "")
+    }
+
+    /// The same with software offload on, as firewall4 writes it; needs flowtables.
+    pub fn offloading_firewall(&self) -> Result<()> {
+        let devices = self.ports().join(", ");
+        self.load_firewall(
+            &format!("flowtable ft {{ hook ingress priority 0; devices = {{ {devices} }}; }}"),
+            "meta l4proto { tcp, udp } flow add @ft",
+        )
+    }
+
+    /// Loads the firewall with something before its chains and before its rules about forwarding.
+    fn load_firewall(&self, before: &str, first: &str) -> Result<()> {
         let lan = self.lan;
         self.netns.nft(&format!(
             "table inet fw4
              delete table inet fw4
              table inet fw4 {{
+                {before}
                 chain forward {{
                     type filter hook forward priority filter; policy drop;
+                    {first}
                     ct state {{ established, related }} accept
                     iifname \"{lan}\" oifname \"{WAN}\" accept
                     ct status dnat accept

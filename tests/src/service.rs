@@ -240,24 +240,48 @@ pub fn fetch(host: &Host, family: Family, url: &str, limit: Duration) -> Result<
 /// An iperf3 server.
 #[derive(Debug)]
 pub struct Iperf {
-    _daemon: Daemon,
+    daemon: Daemon,
+    is_alone: bool,
 }
 
 /// Port of the iperf3 server.
 const IPERF_PORT: u16 = 5201;
 
 impl Iperf {
-    /// Starts it on the world's server.
-    pub fn start(world: &Router) -> Result<Self> {
+    /// Starts it on the world's server. `alone`: both ends of its connections, and with them the
+    /// router between, run on one processor before everybody else's work. Then the rate is what all of
+    /// it costs together, and hardly depends on what else the machine does.
+    pub fn start(world: &Router, alone: bool) -> Result<Self> {
         process::need(&["iperf3"])?;
-        let mut command = world.server.netns.command("iperf3");
+        let mut command = iperf3(&world.server, alone);
         command.args(["--server", "--port", &IPERF_PORT.to_string()]);
         let mut daemon = Daemon::spawn("iperf3", command, world.directory.path())?;
         daemon.wait_until("iperf3 listened", START, |_| {
             let ports = world.server.netns.tcp_listeners()?;
             Ok(ports.iter().any(|(_, port)| *port == IPERF_PORT).then_some(()))
         })?;
-        Ok(Self { _daemon: daemon })
+        Ok(Self { daemon, is_alone: alone })
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
+    /// A client on its port `from` that goes on until its guard is dropped.
+    pub fn stream(&self, world: &Router, download: bool, from: u16) -> Result<Daemon> {
+        let mut command = iperf3(world.client(), self.is_alone);
+        command.args(["--client", &world.server.v4.to_string()]);
+        command.args(["--port", &IPERF_PORT.to_string(), "--cport", &from.to_string()]);
+        command.args(["--time", "86400", "--interval", "0"]);
+        if self.is_alone {
+            command.args(["--affinity", "0,0"]);
+        }
+        if download {
+            command.arg("--reverse");
+        }
+        Daemon::spawn("iperf3-client", command, world.directory.path())
     }
 
     /// Megabits per second that a client received in one run of `seconds`; `download` is from the
@@ -284,4 +308,13 @@ impl Iperf {
             Error::Unusable(format!("iperf3: {error}"))
         })
     }
+}
+
+fn iperf3(host: &Host, alone: bool) -> Command {
+    if !alone {
+        return host.netns.command("iperf3");
+    }
+    let mut command = host.netns.command("nice");
+    command.args(["-n", "-20", "iperf3"]);
+    command
 }

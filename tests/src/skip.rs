@@ -1,5 +1,8 @@
 //! Tests that cannot run here say so, and prove it.
 
+use crate::error::{Error, Result};
+use crate::netns::Netns;
+
 /// Reports a test as skipped. The caller returns at once and calls this only where it has just
 /// seen why the test cannot run: a refusal by a kernel that should have agreed is a failure.
 ///
@@ -17,4 +20,39 @@ pub fn without_root() -> bool {
         skipped("needs root for network namespaces and eBPF");
     }
     !root
+}
+
+/// Whether this kernel has flowtables. One that knows them and refuses one is an error.
+pub fn has_flowtables() -> Result<bool> {
+    let table = Netns::new("probe")?.nft(
+        "table inet probe {
+            flowtable ft {
+                hook ingress priority 0
+                devices = { lo }
+            }
+            chain forward {
+                type filter hook forward priority 0
+                meta l4proto { tcp, udp } flow add @ft
+            }
+         }\n",
+    );
+    let Err(refusal) = table else { return Ok(true) };
+    let symbols = std::fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+    if symbols.contains(" nft_flow_offload_eval") {
+        let text = format!("the kernel knows flowtables and refuses one: {refusal}");
+        return Err(Error::Unusable(text));
+    }
+    Ok(false)
+}
+
+/// Whether this kernel has no flowtables; then reports the test as skipped.
+pub fn without_flowtables() -> Result<bool> {
+    if without_root() {
+        return Ok(true);
+    }
+    let has = has_flowtables()?;
+    if !has {
+        skipped("this kernel has no nft_flow_offload");
+    }
+    Ok(!has)
 }

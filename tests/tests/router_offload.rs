@@ -21,7 +21,7 @@ use sluice_tests::observe;
 use sluice_tests::probe::Probe;
 use sluice_tests::report::Flow;
 use sluice_tests::router::{Build, Lan, Router, WAN};
-use sluice_tests::skip::{skipped, without_root};
+use sluice_tests::skip;
 use sluice_tests::traffic::{TcpService, UdpService, connect, round_trip, udp};
 use sluice_tests::wait;
 
@@ -32,33 +32,6 @@ const VLAN: &str = "wan.10";
 const OPEN: &str = "meta l4proto { tcp, udp } flow add @ft";
 /// The same under guard.
 const GUARDED: &str = "meta l4proto { tcp, udp } ct mark & 0x30000000 == 0x10000000 flow add @ft";
-
-/// Whether this kernel has no flowtables. One that has the module and refuses a flowtable fails.
-fn without_flowtables() -> bool {
-    if without_root() {
-        return true;
-    }
-    let netns = Netns::new("probe").unwrap();
-    let table = netns.nft(
-        "table inet probe {
-            flowtable ft {
-                hook ingress priority 0
-                devices = { lo }
-            }
-            chain forward {
-                type filter hook forward priority 0
-                meta l4proto { tcp, udp } flow add @ft
-            }
-         }\n",
-    );
-    if let Err(error) = &table {
-        let symbols = std::fs::read_to_string("/proc/kallsyms").unwrap_or_default();
-        let is_known = symbols.contains(" nft_flow_offload_eval");
-        assert!(!is_known, "the kernel knows flowtables and refuses one: {error}");
-        skipped("this kernel has no nft_flow_offload");
-    }
-    table.is_err()
-}
 
 /// A server that sends back what it gets, and a router whose firewall offloads.
 struct Scene {
@@ -216,7 +189,7 @@ fn wait_for_guard(agent: &Agent) {
 /// firewall its rule back, word for word.
 #[test]
 fn every_client_hello_is_seen_with_the_firewalls_offload_on() {
-    if without_flowtables() {
+    if skip::without_flowtables().unwrap() {
         return;
     }
     let scene = Scene::new(Lan::Plain);
@@ -259,7 +232,7 @@ fn every_client_hello_is_seen_with_the_firewalls_offload_on() {
 /// R166: what Sluice has no business with takes the short way as it did before.
 #[test]
 fn a_flow_that_nobody_inspects_is_offloaded_under_the_guard() {
-    if without_flowtables() {
+    if skip::without_flowtables().unwrap() {
         return;
     }
     let scene = Scene::new(Lan::Plain);
@@ -274,7 +247,7 @@ fn a_flow_that_nobody_inspects_is_offloaded_under_the_guard() {
 /// help.
 #[test]
 fn a_decided_flow_is_offloaded_and_the_programs_still_see_it() {
-    if without_flowtables() {
+    if skip::without_flowtables().unwrap() {
         return;
     }
     let scene = Scene::new(Lan::Plain);
@@ -393,7 +366,7 @@ fn expect_cut(scene: &Scene, agent: &mut Agent, setup: &Setup, server: &TcpServi
 /// R166: a rule that blocks what is offloaded already cuts both directions within a second.
 #[test]
 fn a_block_cuts_an_offloaded_flow_in_both_directions() {
-    if without_flowtables() {
+    if skip::without_flowtables().unwrap() {
         return;
     }
     let scene = Scene::new(Lan::Plain);
@@ -407,7 +380,7 @@ fn a_block_cuts_an_offloaded_flow_in_both_directions() {
 /// program is.
 #[test]
 fn a_block_cuts_where_the_programs_do_not_see_offloaded_packets() {
-    if without_flowtables() {
+    if skip::without_flowtables().unwrap() {
         return;
     }
     for (lan, setup) in
@@ -423,7 +396,7 @@ fn a_block_cuts_where_the_programs_do_not_see_offloaded_packets() {
 /// hellos are seen, decided flows offloaded, blocked ones cut.
 #[test]
 fn a_provider_behind_a_vlan_is_inspected_offloaded_and_cut() {
-    if without_flowtables() {
+    if skip::without_flowtables().unwrap() {
         return;
     }
     let mut scene = Scene::new(Lan::Plain);
@@ -437,7 +410,7 @@ fn a_provider_behind_a_vlan_is_inspected_offloaded_and_cut() {
     if let Err(error) = vlan(&scene.world.netns, WAN, "10.10.0.1") {
         let symbols = std::fs::read_to_string("/proc/kallsyms").unwrap_or_default();
         assert!(!symbols.contains(" vlan_dev_init"), "{error}");
-        skipped("this kernel has no 8021q");
+        skip::skipped("this kernel has no 8021q");
         return;
     }
     vlan(&scene.world.server.netns, ETH, "10.10.0.2").unwrap();
@@ -522,7 +495,7 @@ fn first_in_line() {
 /// limit is for the third of five, and none may take long.
 #[test]
 fn a_reload_of_the_firewall_is_guarded_again_at_once() {
-    if without_flowtables() {
+    if skip::without_flowtables().unwrap() {
         return;
     }
     let scene = Scene::new(Lan::Plain);
@@ -551,7 +524,7 @@ fn a_reload_of_the_firewall_is_guarded_again_at_once() {
 /// their translation is untouched. A guard that outlived its agent is taken up by the next one.
 #[test]
 fn connections_offloaded_meanwhile_come_back_and_a_guard_is_adopted() {
-    if without_flowtables() {
+    if skip::without_flowtables().unwrap() {
         return;
     }
     let scene = Scene::new(Lan::Plain);
@@ -593,7 +566,7 @@ fn connections_offloaded_meanwhile_come_back_and_a_guard_is_adopted() {
 /// through the queue, and is offloaded again.
 #[test]
 fn a_flow_that_is_looked_at_again_comes_back_from_the_flowtable() {
-    if without_flowtables() {
+    if skip::without_flowtables().unwrap() {
         return;
     }
     let scene = Scene::new(Lan::Plain);
@@ -619,7 +592,7 @@ fn a_flow_that_is_looked_at_again_comes_back_from_the_flowtable() {
 /// of Sluice's own; it makes room for the firewall's, and leaves with the agent.
 #[test]
 fn a_flowtable_of_our_own_offloads_where_the_firewall_has_none() {
-    if without_flowtables() {
+    if skip::without_flowtables().unwrap() {
         return;
     }
     let scene = Scene::new(Lan::Bridge);

@@ -54,7 +54,7 @@ fn throughput_is_measured_in_both_directions() {
         return;
     }
     let world = Router::new(Build::default()).unwrap();
-    let iperf = Iperf::start(&world).unwrap();
+    let iperf = Iperf::start(&world, false).unwrap();
     for download in [true, false] {
         assert!(iperf.measure(&world, download, 1).unwrap() > 1.0);
     }

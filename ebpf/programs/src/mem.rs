@@ -2,7 +2,9 @@
 
 use aya_ebpf::programs::{TcContext, XdpContext};
 use bytemuck::AnyBitPattern;
+use sluice_abi::attach::Link;
 use sluice_datapath::packet::Packet;
+use sluice_datapath::parse::{LONGEST, reach};
 
 /// The linear part of a packet.
 pub struct Linear {
@@ -18,17 +20,21 @@ impl Linear {
         Self { data: ctx.data(), end: ctx.data_end() }
     }
 
-    /// The linear part of a socket buffer, made at least as long as the longest headers when the
-    /// packet is (`bpf_skb_pull_data`, kernel 4.9): a driver may leave everything in fragments.
+    /// The linear part of a socket buffer, made long enough for the headers when it is not and the
+    /// packet is (`bpf_skb_pull_data`, kernel 4.9): a driver may leave everything in fragments. Packets
+    /// that were merged, or that a host sends in one piece, have exactly their headers there: to pull
+    /// payload in beside them would copy the head of each, which is more than all else here costs.
     #[inline(always)]
     #[must_use]
-    pub fn of_buffer(ctx: &TcContext) -> Self {
-        /// Ethernet, two tags, PPPoE, IPv6, two short extensions, TCP.
-        const HEADERS: u32 = 14 + 8 + 8 + 40 + 16 + 20;
+    pub fn of_buffer(ctx: &TcContext, link: Link) -> Self {
+        const HEADERS: u32 = LONGEST as u32;
         let linear = (ctx.data_end() - ctx.data()) as u32;
         if linear < HEADERS && linear < ctx.len() {
-            // A failure leaves the packet as it was: it is counted as having no flow.
-            let _ = ctx.pull_data(if ctx.len() < HEADERS { ctx.len() } else { HEADERS });
+            let packet = Self { data: ctx.data(), end: ctx.data_end() };
+            if (linear as usize) < reach(&packet, link) {
+                // A failure leaves the packet as it was: it is counted as having no flow.
+                let _ = ctx.pull_data(if ctx.len() < HEADERS { ctx.len() } else { HEADERS });
+            }
         }
         Self { data: ctx.data(), end: ctx.data_end() }
     }

@@ -11,7 +11,8 @@ use crate::host::Host;
 use crate::process::{self, Daemon};
 use crate::report::{Flow, Status};
 use crate::router::{Build, Router, WAN_V4};
-use crate::service::{Dns, Family, Fetched, Iperf, Web, fetch, page};
+use crate::service::{Dns, Family, Fetched, Web, fetch, page};
+use crate::throughput::Way;
 
 /// Names that lead to the server; `ads.test` and `tracker.test` are blocked by the example.
 const NAMES: [&str; 5] = ["news.test", "video.test", "shop.test", "ads.test", "tracker.test"];
@@ -35,15 +36,8 @@ pub(super) struct Scene {
     _dns: Dns,
     _web: Web,
     _home: Daemon,
-    iperf: Option<(Iperf, Plain)>,
+    plain: Option<Router>,
     pub(super) world: Router,
-}
-
-/// The twin without Sluice.
-#[derive(Debug)]
-struct Plain {
-    iperf: Iperf,
-    world: Router,
 }
 
 /// A visit to a web server.
@@ -100,19 +94,11 @@ impl Scene {
             world.attacker.v4, world.attacker.v6,
         ))?;
 
-        say(
-            "[2/5] starting dnsmasq on the router, nginx and iperf3 on the server, a web server at home",
-        );
+        say("[2/5] starting dnsmasq on the router, nginx on the server, a web server at home");
         let dns = Dns::start(&world, &NAMES)?;
         let web = Web::start(&world.server, &NAMES)?;
         let home = home_server(world.client(), &world)?;
-        let iperf = if twin {
-            let plain = Router::new(build)?;
-            let twin = Plain { iperf: Iperf::start(&plain)?, world: plain };
-            Some((Iperf::start(&world)?, twin))
-        } else {
-            None
-        };
+        let plain = twin.then(|| Router::new(build)).transpose()?;
 
         say("[3/5] starting Sluice on the router with config/examples/demo.uci");
         let agent = Agent::start_with(&world, CONFIG)?;
@@ -121,7 +107,7 @@ impl Scene {
         for feature in &status.features {
             say(&format!("        {:16} {:9} {}", feature.name, feature.state, feature.rung));
         }
-        Ok(Self { agent, _dns: dns, _web: web, _home: home, iperf, world })
+        Ok(Self { agent, _dns: dns, _web: web, _home: home, plain, world })
     }
 
     /// The play.
@@ -175,12 +161,13 @@ impl Scene {
 
     /// The comparison; nothing when there is no twin.
     pub(super) fn measure(&self, rounds: u32) -> Result<Rates> {
-        let Some((iperf, plain)) = &self.iperf else { return Ok(Rates::default()) };
+        let Some(plain) = &self.plain else { return Ok(Rates::default()) };
         say("[5/5] comparing throughput: plain, empty XDP, Sluice, every packet through a queue");
-        let progress = |round| {
-            say(&format!("        round {round} of {rounds}"));
+        let progress = |way: Way, round| match round {
+            0 => say(&format!("        {way:?}, a round to warm up").to_lowercase()),
+            round => say(&format!("        {way:?}, round {round} of {rounds}").to_lowercase()),
         };
-        throughput::measure((&self.world, iperf), (&plain.world, &plain.iperf), rounds, progress)
+        throughput::measure((&self.world, &self.agent), plain, rounds, progress)
     }
 
     /// Starts the SYN flood: 5,000 a second for two seconds.

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use super::scene::{Facts, Visit, is_home};
-use super::throughput::{Rates, Way, median};
+use super::throughput::{Pairs, Rates};
 use crate::report::{Flow, Status};
 use crate::service::Family;
+use crate::throughput::paired::{Share, median};
 
 /// Width of the text.
 const WIDTH: usize = 100;
@@ -170,30 +171,33 @@ fn throughput(out: &mut String, rates: &Rates) {
         out,
         "One TCP connection between a device and the server, frames of at most 1,514 bytes as on a \
          cable, all programs on the same processors as the router. Median in Mbit/s, and of the shares of \
-         the plain router in the same round:",
+         the plain router right before or after:",
     );
     let _infallible = writeln!(out, "  {:34} {:>10} {:>18}", "", "download", "upload");
-    let share = |way: &Way| {
-        [(&way.download, &rates.plain.download), (&way.upload, &rates.plain.upload)].map(
-            |(values, plain)| {
-                // Each run is compared with the plain one of its round, not with another moment.
-                let pairs = values.iter().zip(plain).filter(|(_, plain)| **plain > 0.0);
-                let shares: Vec<f64> = pairs.map(|(value, plain)| value / plain * 100.0).collect();
-                (median(values), median(&shares))
-            },
-        )
-    };
-    for (name, way) in [
-        ("plain router", &rates.plain),
-        ("plain, an empty program in XDP", &rates.empty_xdp),
-        ("router with Sluice", &rates.sluice),
-        ("every packet through a queue", &rates.queued),
-    ] {
-        let [(down, down_share), (up, up_share)] = share(way);
+    let all = [&rates.empty_xdp, &rates.sluice, &rates.queued];
+    let plain = [0, 1].map(|way| {
+        let pairs = all.iter().filter_map(|ways| ways.get(way)).flatten();
+        pairs.map(|[plain, _]| *plain).collect::<Vec<_>>()
+    });
+    let line = |out: &mut String, name, rates: [f64; 2], shares: [f64; 2]| {
+        let ([down, up], [down_share, up_share]) = (rates, shares.map(|share| share * 100.0));
         let _infallible = writeln!(
             out,
             "  {name:34} {down:>10.0} {down_share:>5.0} % {up:>10.0} {up_share:>5.0} %"
         );
+    };
+    line(out, "plain router", plain.each_ref().map(|rates| median(rates)), [1.0, 1.0]);
+    for (name, ways) in [
+        ("plain, an empty program in XDP", &rates.empty_xdp),
+        ("router with Sluice", &rates.sluice),
+        ("every packet through a queue", &rates.queued),
+    ] {
+        let ways = ways.each_ref().map(|pairs| {
+            let of = |place: usize| pairs.iter().filter_map(move |pair| pair.get(place).copied());
+            let (plain, rates): (Vec<_>, Vec<_>) = (of(0).collect(), of(1).collect());
+            (median(&rates), Share::of(&rates, &plain).median)
+        });
+        line(out, name, ways.map(|(rate, _)| rate), ways.map(|(_, share)| share));
     }
     out.push('\n');
     paragraph(
@@ -201,18 +205,20 @@ fn throughput(out: &mut String, rates: &Rates) {
         "Virtual cables pay for XDP as such: the program of the second line does nothing. What Sluice \
          itself costs is the step from there to the third.",
     );
-    let range = |way: &Way| {
-        let all = || way.download.iter().chain(&way.upload).copied();
+    let range = |place: usize, ways: &[&[Pairs; 2]]| {
+        let pairs = || ways.iter().copied().flatten().flatten();
+        let all = || pairs().filter_map(|pair| pair.get(place).copied());
         let (low, high) = (all().fold(f64::MAX, f64::min), all().fold(0.0, f64::max));
         format!("{low:.0} to {high:.0}")
     };
+    let rounds = rates.sluice.first().map_or(0, Vec::len);
     let _infallible = writeln!(
         out,
-        "  {} of each, in turns; they ranged {} plain, {} with Sluice, {} queued.",
-        plural(rates.plain.download.len() as u64, "run"),
-        range(&rates.plain),
-        range(&rates.sluice),
-        range(&rates.queued),
+        "  {} of each, in turns with the plain router; they ranged {} plain, {} with Sluice, {} queued.",
+        plural(rounds as u64, "run"),
+        range(0, &all),
+        range(1, &[&rates.sluice]),
+        range(1, &[&rates.queued]),
     );
 }
 
@@ -336,10 +342,12 @@ mod tests {
             status: serde_json::from_str(status).unwrap(),
             answers: vec![("sluice why ads.test".to_owned(), "blocked by no_ads\n".to_owned())],
             rates: Some(Rates {
-                plain: Way { download: vec![1000.0, 900.0, 1100.0], upload: vec![800.0] },
-                empty_xdp: Way { download: vec![990.0, 890.0, 1090.0], upload: vec![800.0] },
-                sluice: Way { download: vec![980.0, 970.0, 550.0], upload: vec![800.0] },
-                queued: Way { download: vec![100.0, 90.0, 110.0], upload: vec![80.0] },
+                empty_xdp: [vec![[990.0, 980.0]], vec![[800.0, 800.0]]],
+                sluice: [
+                    vec![[1000.0, 980.0], [990.0, 970.0], [561.0, 550.0]],
+                    vec![[800.0, 800.0]],
+                ],
+                queued: [vec![[1000.0, 100.0]], vec![[800.0, 80.0]]],
             }),
         }
     }

@@ -3,8 +3,8 @@
 use super::{NotIp, Sink, ipv4, ipv6};
 use crate::packet::Packet;
 
-const IPV4: u16 = 0x0800_u16.to_be();
-const IPV6: u16 = 0x86dd_u16.to_be();
+pub(super) const IPV4: u16 = 0x0800_u16.to_be();
+pub(super) const IPV6: u16 = 0x86dd_u16.to_be();
 const VLAN_CUSTOMER: u16 = 0x8100_u16.to_be();
 const VLAN_SERVICE: u16 = 0x88a8_u16.to_be();
 const PPPOE_SESSION: u16 = 0x8864_u16.to_be();

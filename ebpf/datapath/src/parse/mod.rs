@@ -7,12 +7,14 @@ mod ethernet;
 mod ipv4;
 mod ipv6;
 mod ports;
+mod reach;
 
 use sluice_abi::attach::Link;
 use sluice_abi::flow::{Addr, Direction, FlowKey};
 
 pub use self::ipv6::EXTENSIONS_MAX;
 pub use self::ports::{ACK, FIN, RST, SYN};
+pub use self::reach::{LONGEST, reach};
 use crate::packet::Packet;
 
 /// IP protocol number of ICMP.

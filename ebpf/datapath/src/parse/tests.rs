@@ -178,3 +178,45 @@ impl Tap for Vec<u8> {
         self
     }
 }
+
+/// What the linear part of a buffer must hold, asked of the linear part alone.
+#[test]
+fn headers_that_are_reached_are_read_as_of_the_whole_packet() {
+    for (name, mut frame, link, ..) in frames().into_iter().filter(|case| case.1.len() <= LONGEST) {
+        frame.resize(LONGEST, 0);
+        let whole = headers(&frame[..], link);
+        for len in 0..frame.len() {
+            let linear = &frame[..len];
+            if len >= reach(linear, link) {
+                let read = headers(linear, link);
+                assert_eq!(
+                    std::format!("{read:?}"),
+                    std::format!("{whole:?}"),
+                    "{name} of {len} bytes"
+                );
+            }
+        }
+    }
+}
+
+/// A merged packet has exactly its headers in the linear part: were more asked for, each would be
+/// copied.
+#[test]
+fn an_ordinary_packet_is_asked_for_no_more_than_its_headers() {
+    let cases = [
+        (ethernet(&[E4], &[&ipv4(5, 0, TCP), &tcp(ACK)]), Link::Ethernet, 54),
+        (ethernet(&[E6], &[&ipv6(TCP), &tcp(ACK)]), Link::Ethernet, 74),
+        (ethernet(&[E6], &[&ipv6(UDP), &udp(), &[0; 12]]), Link::Ethernet, 74),
+        ([ipv4(5, 0, TCP), tcp(ACK)].concat(), Link::Ip, 40),
+        ([ipv6(TCP), tcp(ACK)].concat(), Link::Ip, 60),
+        // Not so ordinary ones: tags, options, extensions, the first bytes of a tag that look like IPv4.
+        (ethernet(&[VLAN, E4], &[&ipv4(5, 0, TCP), &tcp(ACK)]), Link::Ethernet, LONGEST),
+        (ethernet(&[E4], &[&ipv4(6, 0, TCP), &tcp(ACK)]), Link::Ethernet, LONGEST),
+        (ethernet(&[E6], &[&ipv6(0), &tcp(ACK)]), Link::Ethernet, LONGEST),
+        (ethernet(&[&[0x81, 0, 0x45, 5], E4], &[&ipv4(5, 0, TCP)]), Link::Ethernet, LONGEST),
+        (std::vec![0x45; 7], Link::Ip, LONGEST),
+    ];
+    for (frame, link, bytes) in cases {
+        assert_eq!(reach(&frame[..], link), bytes, "{link:?} {frame:x?}");
+    }
+}

@@ -76,7 +76,7 @@ fn decide(ctx: &TcContext, attachment: Attachment) -> Counter {
     let Some(settings) = settings() else {
         return Counter::TcInert;
     };
-    let Ok(headers) = headers(&Linear::of_buffer(ctx), attachment.link()) else {
+    let Ok(headers) = headers(&Linear::of_buffer(ctx, attachment.link()), attachment.link()) else {
         return Counter::TcNoFlow;
     };
     let Some((key, direction)) = headers.flow() else {
@@ -131,7 +131,7 @@ fn refuse(ctx: &TcContext, attachment: Attachment) -> Counter {
     if settings.flags & Settings::PROFILES == 0 && is_marked(ctx, settings) {
         return Counter::TcOutPass;
     }
-    let packet = Linear::of_buffer(ctx);
+    let packet = Linear::of_buffer(ctx, attachment.link());
     let Ok(headers) = headers(&packet, attachment.link()) else {
         return Counter::TcOutPass;
     };

@@ -124,8 +124,8 @@ impl Ruleset {
             "\tchain decide {{\n\
              \t\ttype filter hook forward priority filter - 9; policy accept;\n\
              {}{}{}\t}}",
-            rule(self.marks.trusted(), ""),
-            rule(self.marks.undecided(), ""),
+            rule(self.marks.trusted(), " accept"),
+            rule(self.marks.undecided(), " accept"),
             rule(self.marks.blocked(), &drop)
         );
     }
@@ -192,8 +192,8 @@ table inet sluice {
 	}
 	chain decide {
 		type filter hook forward priority filter - 9; policy accept;
-		meta mark & 0x03000000 == 0x01000000 ct mark set ct mark & 0xfcffffff | 0x01000000
-		meta mark & 0x03000000 == 0x03000000 ct mark set ct mark & 0xfcffffff | 0x03000000
+		meta mark & 0x03000000 == 0x01000000 ct mark set ct mark & 0xfcffffff | 0x01000000 accept
+		meta mark & 0x03000000 == 0x03000000 ct mark set ct mark & 0xfcffffff | 0x03000000 accept
 		meta mark & 0x03000000 == 0x02000000 ct mark set ct mark & 0xfcffffff | 0x02000000 counter drop comment "dropped_verdict"
 	}
 }
