@@ -285,8 +285,11 @@ mod tests {
     fn what_is_kept_of_hostile_files_is_bounded() {
         let mut text = String::new();
         for n in 0..1000 {
-            text += &format!("alert tcp any any -> any any (keyword{n}; sid:{n};)\n");
-            text += &format!("alert tcp any any -> any any (content:\"\"; sid:{n};)\n");
+            for option in [format!("keyword{n};"), "content:\"\";".to_owned()] {
+                text += "alert tcp any any -> any any (";
+                text += &option;
+                text += " sid:1;)\n";
+            }
         }
         text += &"alert \\\n".repeat(1 << 16);
         let (rules, report) = load(&text);

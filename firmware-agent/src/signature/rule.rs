@@ -1,7 +1,11 @@
 //! What a rule says, apart from the bytes it looks for.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use super::condition::{FlowWants, Sizes, TcpFlags, Threshold};
 use super::list::Set;
+use super::ranges::{Point, Ranges, number};
 
 /// What a match asks for, in the order in which rules are tried.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -238,6 +242,20 @@ pub struct Header {
     pub(super) destination_port: Set<u16>,
     /// Source and destination may be swapped (`<>`).
     pub is_both_ways: bool,
+}
+
+impl Header {
+    /// Whether addresses and ports are those of the header.
+    pub(super) fn is_between(&self, source: (IpAddr, u16), destination: (IpAddr, u16)) -> bool {
+        has(self.source_port.as_ref(), source.1)
+            && has(self.destination_port.as_ref(), destination.1)
+            && has(self.source.as_ref(), number(source.0))
+            && has(self.destination.as_ref(), number(destination.0))
+    }
+}
+
+fn has<T: Point>(set: Option<&Arc<Ranges<T>>>, value: T) -> bool {
+    set.is_none_or(|set| set.contains(value))
 }
 
 /// A rule without its contents.
