@@ -31,3 +31,6 @@ pub use self::matcher::{Facts, Found, Limits, Match, Matcher, Stats};
 pub use self::options::{Group, Parsed};
 pub use self::ranges::{Point, Ranges, number};
 pub use self::rule::{Action, App, Apps, Buffer, Header, Protocol, Rule, Transport};
+
+#[cfg(test)]
+mod tests;
