@@ -67,12 +67,22 @@ pub enum Reason {
     DomainRule = 3,
     /// A rule allows the domain of the ClientHello.
     DomainAllowed = 4,
+    /// A domain list has the domain of the ClientHello.
+    DomainList = 5,
+    /// A request of plain HTTP was read whole and no rule matched its host.
+    RequestClean = 6,
 }
 
 impl Reason {
     /// Every reason, in the order of the numbers.
-    pub const ALL: [Self; 4] =
-        [Self::WindowEnd, Self::HelloClean, Self::DomainRule, Self::DomainAllowed];
+    pub const ALL: [Self; 6] = [
+        Self::WindowEnd,
+        Self::HelloClean,
+        Self::DomainRule,
+        Self::DomainAllowed,
+        Self::DomainList,
+        Self::RequestClean,
+    ];
 
     /// Reads the wire form.
     #[must_use]
@@ -82,6 +92,8 @@ impl Reason {
             2 => Some(Self::HelloClean),
             3 => Some(Self::DomainRule),
             4 => Some(Self::DomainAllowed),
+            5 => Some(Self::DomainList),
+            6 => Some(Self::RequestClean),
             _ => None,
         }
     }
@@ -100,6 +112,8 @@ impl Reason {
             Self::HelloClean => "hello_clean",
             Self::DomainRule => "domain_rule",
             Self::DomainAllowed => "domain_allowed",
+            Self::DomainList => "domain_list",
+            Self::RequestClean => "request_clean",
         }
     }
 }

@@ -195,6 +195,8 @@ impl Running {
             }
         }
         let state = running.state.get_mut();
+        // Before the rules bring the first hello.
+        state.inspector.set_domain_lists(&state.plan);
         if queues.is_some() {
             state.apply_rules();
         }
@@ -452,6 +454,9 @@ impl State {
                 errors.push(chain(&error));
             }
         }
+        if let Some(dataplane) = &mut self.dataplane {
+            self.strangers.end_attacks(dataplane, &self.plan);
+        }
         if let Some(mut backend) = self.backend.take()
             && let Err(error) = backend.remove()
         {
@@ -477,7 +482,7 @@ fn engine(plan: &Plan) -> Engine {
 }
 
 /// 64 bits that nobody can guess.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8)
 }
 

@@ -98,7 +98,15 @@ pub(super) fn status(status: &Status) -> String {
         ]);
     }
     section(&mut text, &table);
+    section(&mut text, &domain_lists(status));
     section(&mut text, &strangers(&status.ddos));
+    text.push_str(&memory(status));
+    text
+}
+
+/// What lists take.
+fn memory(status: &Status) -> String {
+    let mut text = String::new();
     if !status.lists.is_empty() {
         let image = &status.list_image;
         let _ = writeln!(
@@ -107,7 +115,29 @@ pub(super) fn status(status: &Status) -> String {
             image.kib, image.cap_kib, image.load_ms
         );
     }
+    if !status.domain_lists.is_empty() {
+        let set = &status.domain_set;
+        let _ = writeln!(
+            text,
+            "domain lists take {} KiB of {} KiB for {} names, loaded in {} ms",
+            set.kib, set.cap_kib, set.names, set.load_ms
+        );
+    }
     text
+}
+
+/// Lists of domains and what they did.
+fn domain_lists(status: &Status) -> Table {
+    let mut table = Table::new(&["domain list", "names", "flows blocked", "last"]);
+    for list in &status.domain_lists {
+        table.row([
+            list.name.clone(),
+            list.names.to_string(),
+            list.flows.to_string(),
+            ago(list.last_s_ago),
+        ]);
+    }
+    table
 }
 
 /// Who is over a rate, blocked, or tries ports.
@@ -131,6 +161,21 @@ fn strangers(ddos: &Ddos) -> Table {
             format!("blocked for {}", duration(blocked.left_s)),
             blocked.reason.clone(),
             String::new(),
+            String::new(),
+        ]);
+    }
+    for attacked in &ddos.attacked {
+        let ports: Vec<String> = attacked.cookie_ports.iter().map(ToString::to_string).collect();
+        let answer = if ports.is_empty() {
+            "strangers are limited".to_owned()
+        } else {
+            format!("cookies at {}, else limited", ports.join(" "))
+        };
+        table.row([
+            attacked.address.to_string(),
+            format!("under attack for {}", duration(attacked.since_s_ago)),
+            answer,
+            attacked.syns.to_string(),
             String::new(),
         ]);
     }
@@ -181,7 +226,7 @@ pub(super) fn flows(flows: &[Flow]) -> String {
         "idle",
     ]);
     for flow in flows {
-        let reason = match &flow.rule {
+        let reason = match flow.rule.as_ref().or(flow.list.as_ref()) {
             Some(rule) => format!("{} ({rule})", flow.reason),
             None => flow.reason.clone(),
         };
@@ -189,7 +234,7 @@ pub(super) fn flows(flows: &[Flow]) -> String {
             format!("{} {}", flow.transport, tuple(&flow.tuple)),
             flow.verdict.clone(),
             reason,
-            flow.sni.clone().unwrap_or_default(),
+            flow.name().or(flow.protocol.as_deref()).unwrap_or_default().to_owned(),
             flow.ja4.clone().unwrap_or_default(),
             flow.inspected_packets.to_string(),
             format!("{}+{}", flow.original_packets, flow.reply_packets),
@@ -286,7 +331,14 @@ mod tests {
 
     #[test]
     fn strangers_are_shown_with_what_they_do_and_what_is_done_about_it() {
-        use crate::control::ddos::{Blocked, Offender, Scanner};
+        use crate::control::ddos::{Attacked, Blocked, Offender, Scanner};
+        let attacked = |last: u8, ports: &[u16]| Attacked {
+            address: [192, 0, 2, last].into(),
+            cookie_ports: ports.to_vec(),
+            half_open: 100,
+            syns: 700,
+            since_s_ago: 61,
+        };
         let offender = |last: u8, reason: &str| Offender {
             address: [192, 0, 2, last].into(),
             reason: reason.to_owned(),
@@ -310,6 +362,7 @@ mod tests {
                 last_s_ago: 3,
             }],
             known: 0,
+            attacked: vec![attacked(5, &[]), attacked(6, &[22, 443])],
         })
         .to_string();
         for line in [
@@ -317,6 +370,8 @@ mod tests {
             "192.0.2.2 sends too much syn_rate 900 2s ago",
             "192.0.2.3 blocked for 1m 5s syn_rate",
             "192.0.2.4 tries ports 22 23 3s ago",
+            "192.0.2.5 under attack for 1m 1s strangers are limited 700",
+            "192.0.2.6 under attack for 1m 1s cookies at 22 443, else limited 700",
         ] {
             let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(words.contains(line), "{line}\n{shown}");

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{ddos, interface, list, main, profile, rule};
+use super::{ddos, domain, interface, list, main, profile, rule};
 
 /// What an option may hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -159,7 +159,7 @@ pub struct SectionSpec {
 }
 
 /// Every type of section, in the order of the default file.
-pub const SECTIONS: [&SectionSpec; 7] = [
+pub const SECTIONS: [&SectionSpec; 8] = [
     &main::SPEC,
     &interface::SPEC,
     &list::BLOCKLIST,
@@ -167,6 +167,7 @@ pub const SECTIONS: [&SectionSpec; 7] = [
     &rule::SPEC,
     &profile::SPEC,
     &ddos::SPEC,
+    &domain::SPEC,
 ];
 
 /// Which of `known` was probably meant by `word`.

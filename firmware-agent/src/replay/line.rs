@@ -8,7 +8,8 @@ use sluice_abi::flow::{Direction, FlowKey};
 use sluice_datapath::parse::TCP;
 
 use super::ReplayError;
-use crate::inspect::engine::{Hello, Outcome};
+use crate::inspect::engine::{Answer, Hello, Outcome, Request};
+use crate::inspect::quic::Connection;
 use crate::inspect::tls::version_name;
 
 /// A ClientHello.
@@ -52,6 +53,117 @@ impl<'a> TlsLine<'a> {
     }
 }
 
+/// A connection of QUIC whose ClientHello was read.
+#[derive(Serialize)]
+pub(super) struct QuicLine<'a> {
+    r#type: &'static str,
+    time: Option<f64>,
+    src: IpAddr,
+    sport: u16,
+    dst: IpAddr,
+    dport: u16,
+    version: &'static str,
+    dcid: String,
+    scid: String,
+    retry: bool,
+    token: bool,
+    sni: Option<&'a str>,
+    alpn: &'a [Box<str>],
+    ja4: &'a str,
+}
+
+impl<'a> QuicLine<'a> {
+    pub(super) fn new(time: Option<f64>, hello: &'a Hello, connection: &Connection) -> Self {
+        let ((src, sport), (dst, dport)) = (hello.source(), hello.destination());
+        Self {
+            r#type: "quic",
+            time,
+            src,
+            sport,
+            dst,
+            dport,
+            version: connection.version.name(),
+            dcid: connection.destination_id.to_string(),
+            scid: connection.source_id.to_string(),
+            retry: connection.is_retried,
+            token: connection.has_token,
+            sni: hello.sni.as_deref(),
+            alpn: &hello.alpn,
+            ja4: hello.ja4.as_str(),
+        }
+    }
+}
+
+/// What a TLS server answered. Source and destination are those of the connection.
+#[derive(Serialize)]
+pub(super) struct AnswerLine {
+    r#type: &'static str,
+    time: Option<f64>,
+    src: IpAddr,
+    sport: u16,
+    dst: IpAddr,
+    dport: u16,
+    version: Option<&'static str>,
+    cipher: u16,
+    ja3s: String,
+    certificate_sha1: Option<String>,
+}
+
+impl AnswerLine {
+    pub(super) fn new(time: Option<f64>, answer: &Answer) -> Self {
+        let (src, sport) = answer.key.destination(answer.direction);
+        let (dst, dport) = answer.key.source(answer.direction);
+        Self {
+            r#type: "tls_answer",
+            time,
+            src: src.into(),
+            sport,
+            dst: dst.into(),
+            dport,
+            version: version_name(answer.version),
+            cipher: answer.cipher,
+            ja3s: answer.ja3s.to_string(),
+            certificate_sha1: answer.certificate.map(|hash| hash.to_string()),
+        }
+    }
+}
+
+/// A request of plain HTTP.
+#[derive(Serialize)]
+pub(super) struct HttpLine<'a> {
+    r#type: &'static str,
+    time: Option<f64>,
+    src: IpAddr,
+    sport: u16,
+    dst: IpAddr,
+    dport: u16,
+    method: &'a str,
+    host: Option<&'a str>,
+    target: &'a str,
+    user_agent: Option<&'a str>,
+    version: String,
+}
+
+impl<'a> HttpLine<'a> {
+    pub(super) fn new(time: Option<f64>, request: &'a Request) -> Self {
+        let (src, sport) = request.key.source(request.direction);
+        let (dst, dport) = request.key.destination(request.direction);
+        Self {
+            r#type: "http",
+            time,
+            src: src.into(),
+            sport,
+            dst: dst.into(),
+            dport,
+            method: &request.method,
+            host: request.host.as_deref(),
+            target: &request.target,
+            user_agent: request.user_agent.as_deref(),
+            version: format!("1.{}", request.minor),
+        }
+    }
+}
+
 /// The outcome of a flow. Source and destination are those of its first packet.
 #[derive(Serialize)]
 pub(super) struct VerdictLine {
@@ -70,6 +182,10 @@ pub(super) struct VerdictLine {
     rule: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     packets: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence: Option<&'static str>,
 }
 
 impl VerdictLine {
@@ -91,6 +207,10 @@ impl VerdictLine {
             Outcome::Undecided(cause) => ("undecided", cause.name(), cause.detail(), None, None),
             Outcome::NotAFlow | Outcome::Inspect => ("inspect", "inspect", None, None, None),
         };
+        let protocol = match outcome {
+            Outcome::Decided(decision) => decision.protocol,
+            _ => None,
+        };
         Self {
             r#type: "verdict",
             time,
@@ -104,6 +224,8 @@ impl VerdictLine {
             detail,
             rule,
             packets,
+            protocol: protocol.map(|(protocol, _)| protocol.name()),
+            confidence: protocol.map(|(_, confidence)| confidence.name()),
         }
     }
 }

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 use libfuzzer_sys::fuzz_target;
-use sluice::inspect::domains::{DomainRules, RuleAction};
+use sluice::config::RuleAction;
+use sluice::inspect::domains::DomainRules;
 use sluice::inspect::engine::{Engine, Limits, Outcome};
 
 fuzz_target!(|data: &[u8]| {
@@ -31,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
                     assert!(!step.is_repeated);
                 }
             }
-            Outcome::NotAFlow | Outcome::Inspect => assert!(step.hello.is_none()),
+            Outcome::NotAFlow | Outcome::Inspect => assert!(step.news.is_none()),
         }
     }
     engine.expire(u64::MAX);

@@ -1,7 +1,9 @@
 use super::*;
 use crate::config::schema::SECTIONS;
 use crate::config::uci::Package;
-use crate::config::{Allowlist, Blocklist, Ddos, Interface, Main, Policy, Profile, Rule};
+use crate::config::{
+    Allowlist, Blocklist, Ddos, DomainList, Interface, Main, Policy, Profile, Rule,
+};
 
 /// Reads `options` as a section of the type, and returns what was said.
 fn remarks_of(spec: &'static SectionSpec, options: &str) -> (Vec<String>, Vec<String>) {
@@ -19,6 +21,7 @@ fn remarks_of(spec: &'static SectionSpec, options: &str) -> (Vec<String>, Vec<St
         "rule" => drop(Rule::read(name, uci)),
         "profile" => drop(Profile::read(name, uci)),
         "ddos" => drop(Ddos::read(uci)),
+        "domainlist" => drop(DomainList::read(name, uci)),
         kind => panic!("{kind}"),
     }
     let (mistakes, warnings) = remarks.finish();
@@ -105,6 +108,7 @@ fn every_option_of_the_table_is_read_and_no_other() {
             "rule" => drop(Rule::read(String::new(), uci)),
             "profile" => drop(Profile::read(String::new(), uci)),
             "ddos" => drop(Ddos::read(uci)),
+            "domainlist" => drop(DomainList::read(String::new(), uci)),
             kind => panic!("{kind}"),
         }
         let mut asked = ASKED.take();

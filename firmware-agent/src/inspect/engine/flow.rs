@@ -4,14 +4,16 @@ use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{ACK, SYN, TCP};
 
-use super::outcome::{Cause, Decision, Hello, Outcome};
+use super::answer::Answering;
+use super::judge::{Judge, Judgement, with_doubt};
+use super::opening::{Opening, protocol};
+use super::outcome::{Cause, Decision, News, Outcome};
+use super::quic::Quic;
 use super::segment::Segment;
 use super::{Limits, PIECES_MAX};
-use crate::config::RuleAction;
-use crate::inspect::domains::DomainRules;
-use crate::inspect::ja::Transport;
+use crate::inspect::protocol::{Confidence, Seen, of_datagram};
 use crate::inspect::stream::{Caps, Fault, Stream};
-use crate::inspect::tls::{Answer, ClientHello, Finder, Joined, NAME_MAX, Sni, client_hello};
+use crate::inspect::tls::{Finder, Joined};
 
 /// Packets behind the window that may come between two that bring bytes of an unfinished
 /// ClientHello: acknowledgements and repetitions.
@@ -21,7 +23,7 @@ const STALLED_MAX: u16 = 64;
 pub(super) struct Context<'a> {
     pub(super) now_ms: u64,
     pub(super) limits: &'a Limits,
-    pub(super) rules: &'a DomainRules,
+    pub(super) judge: Judge<'a>,
     pub(super) joined: &'a mut Joined,
 }
 
@@ -36,6 +38,8 @@ pub(super) struct Flow {
     /// Whether `original` comes from a SYN and not from what happened to come first.
     is_origin_known: bool,
     stalled: u16,
+    /// What it speaks, as far as is known.
+    protocol: Option<Seen>,
     sides: [Side; 2],
 }
 
@@ -46,8 +50,11 @@ struct Side {
     /// Their bytes.
     bytes: u32,
     search: Search,
+    /// Where in the stream TLS may begin: behind the line that asked for it.
+    start: u32,
     stream: Stream,
     finder: Finder,
+    quic: Quic,
 }
 
 /// The search for a ClientHello in one direction.
@@ -56,6 +63,8 @@ enum Search {
     /// Nothing contradicts one so far.
     #[default]
     Open,
+    /// Lines of text so far, which may ask for TLS.
+    Lines,
     /// These bytes are none, but earlier ones may still arrive: no SYN was seen.
     Doubtful,
     /// There is none.
@@ -73,13 +82,21 @@ impl Flow {
             original: if is_answer { direction.reversed() } else { direction },
             is_origin_known: tcp_flags & SYN != 0,
             stalled: 0,
+            protocol: None,
             sides: Default::default(),
         }
     }
 
+    /// Awaits what the server answers to the ClientHello that travelled in `direction`.
+    pub(super) fn answering(mut self, direction: Direction, outcome: Outcome) -> Answering {
+        let direction = direction.reversed();
+        let stream = core::mem::take(&mut self.sides[direction as usize].stream);
+        Answering::new(direction, stream, outcome)
+    }
+
     /// Heap bytes in use.
     pub(super) fn memory(&self) -> usize {
-        self.sides.iter().map(|side| side.stream.memory()).sum()
+        self.sides.iter().map(|side| side.stream.memory() + side.quic.memory()).sum()
     }
 
     /// Whether a ClientHello was begun, or may hide behind a gap.
@@ -105,12 +122,11 @@ impl Flow {
         tcp_flags: u8,
         segment: Segment<'_>,
         context: &mut Context<'_>,
-    ) -> (Outcome, Option<Box<Hello>>) {
+    ) -> (Outcome, Option<News>) {
         self.last_ms = context.now_ms;
         self.packets = self.packets.saturating_add(1);
         if key.proto() != TCP {
-            self.sides[direction as usize].count(segment.len);
-            return (self.window(false, context), None);
+            return self.datagram(key, direction, segment, context);
         }
         let side = &mut self.sides[direction as usize];
         let mut seq = segment.seq;
@@ -125,11 +141,12 @@ impl Flow {
             match found {
                 Found::Nothing => {}
                 Found::Failed(cause) => return (Outcome::Undecided(cause), None),
-                Found::Hello(hello, judgement) => {
+                Found::Protocol(seen) => self.learn(seen),
+                Found::News(news, judgement) => {
                     if !self.is_origin_known {
                         self.original = direction;
                     }
-                    return (self.conclude(judgement), Some(hello));
+                    return self.tell(news, judgement);
                 }
             }
         } else if segment.len > 0 {
@@ -138,13 +155,61 @@ impl Flow {
         (self.window(has_news, context), None)
     }
 
+    /// Takes a datagram of UDP.
+    fn datagram(
+        &mut self,
+        key: FlowKey,
+        direction: Direction,
+        segment: Segment<'_>,
+        context: &mut Context<'_>,
+    ) -> (Outcome, Option<News>) {
+        self.sides[direction as usize].count(segment.len);
+        let ports = [key.source(direction).1, key.destination(direction).1];
+        if let Some(seen) = of_datagram(segment.payload, ports) {
+            self.learn(seen);
+        }
+        let mut has_news = false;
+        // Only one of them is the client.
+        if !self.sides[direction.reversed() as usize].quic.answered(segment) {
+            let side = &mut self.sides[direction as usize];
+            let (found, fresh) = side.quic.look(key, direction, segment, context);
+            has_news = fresh;
+            match found {
+                Found::Nothing => {}
+                Found::Protocol(seen) => self.learn(seen),
+                Found::Failed(cause) => return (Outcome::Undecided(cause), None),
+                Found::News(news, judgement) => {
+                    self.original = direction;
+                    return self.tell(news, judgement);
+                }
+            }
+        }
+        (self.window(has_news, context), None)
+    }
+
+    /// Takes what the flow seems to speak. What is surer counts, then what came first.
+    fn learn(&mut self, seen: Seen) {
+        if self.protocol.is_none_or(|(_, sure)| sure < seen.1) {
+            self.protocol = Some(seen);
+        }
+    }
+
+    const fn tell(&mut self, news: News, judgement: Judgement) -> (Outcome, Option<News>) {
+        // Also of a protocol that went over to TLS.
+        self.protocol = Some((news.protocol(), Confidence::Certain));
+        (self.conclude(judgement), Some(news))
+    }
+
     /// What the window says after a packet that decided nothing by itself. `has_news` says that it
     /// brought bytes to a search.
     fn window(&mut self, has_news: bool, context: &Context<'_>) -> Outcome {
         if !self.is_unfinished() {
             self.since_ms = None;
             return if self.sides.iter().any(|side| side.is_ended(context.limits)) {
-                self.conclude(Ok((Verdict::Trusted, Reason::WindowEnd, None)))
+                match self.sides.iter().find_map(|side| side.quic.pending()) {
+                    Some(cause) => Outcome::Undecided(cause),
+                    None => self.conclude(Ok((Verdict::Trusted, Reason::WindowEnd, None))),
+                }
             } else {
                 Outcome::Inspect
             };
@@ -169,42 +234,32 @@ impl Flow {
 
     const fn conclude(&self, judgement: Judgement) -> Outcome {
         match judgement {
-            Ok((verdict, reason, rule)) => Outcome::Decided(Decision {
-                verdict,
-                reason,
-                rule,
-                original: self.original,
-                packets: self.packets,
-            }),
+            Ok((verdict, reason, by)) => {
+                let is_list = matches!(reason, Reason::DomainList);
+                let (rule, list) = if is_list { (None, by) } else { (by, None) };
+                let (original, packets) = (self.original, self.packets);
+                Outcome::Decided(Decision {
+                    verdict,
+                    reason,
+                    rule,
+                    original,
+                    packets,
+                    list,
+                    protocol: self.protocol,
+                })
+            }
             Err(cause) => Outcome::Undecided(cause),
         }
     }
 }
 
-/// What a ClientHello means for its flow.
-type Judgement = Result<(Verdict, Reason, Option<u32>), Cause>;
-
-fn judge(hello: &ClientHello<'_>, rules: &DomainRules) -> Judgement {
-    let name = match hello.sni {
-        Sni::Absent => return Ok((Verdict::Trusted, Reason::HelloClean, None)),
-        Sni::Malformed => return Err(Cause::MalformedName),
-        Sni::Name(name) => name,
-    };
-    Ok(match rules.lookup(name.to_lower(&mut [0; NAME_MAX])) {
-        None => (Verdict::Trusted, Reason::HelloClean, None),
-        Some(found) => match found.action {
-            RuleAction::Allow => (Verdict::Trusted, Reason::DomainAllowed, Some(found.rule)),
-            RuleAction::Block => (Verdict::Blocked, Reason::DomainRule, Some(found.rule)),
-            RuleAction::Limit => (Verdict::Limited, Reason::DomainRule, Some(found.rule)),
-        },
-    })
-}
-
-/// What a segment told about the ClientHello of its direction.
-enum Found {
+/// What a segment told about its direction.
+pub(super) enum Found {
     Nothing,
     Failed(Cause),
-    Hello(Box<Hello>, Judgement),
+    /// No message that names a server, but this.
+    Protocol(Seen),
+    News(News, Judgement),
 }
 
 impl Side {
@@ -219,11 +274,14 @@ impl Side {
     }
 
     fn is_full(&self, limits: &Limits) -> bool {
-        self.stream.head().len() as u64 >= u64::from(limits.window_bytes)
+        let len = self.stream.head().len().max(self.quic.len());
+        len as u64 >= u64::from(limits.window_bytes)
     }
 
     fn is_unfinished(&self) -> bool {
-        self.search == Search::Open && (!self.stream.head().is_empty() || self.stream.has_gap())
+        self.quic.is_unfinished()
+            || self.search == Search::Open
+                && (!self.stream.head().is_empty() || self.stream.has_gap())
     }
 
     /// Takes a segment whose first byte has the number `seq`. Also says whether it brought bytes.
@@ -238,19 +296,13 @@ impl Side {
         if segment.len == 0 {
             return (Found::Nothing, false);
         }
-        let meet = |hello: &ClientHello<'_>| {
-            let owned = Hello::new(hello, key, direction, Transport::Tcp);
-            (Box::new(owned), judge(hello, context.rules))
-        };
         let caps = Caps { bytes: context.limits.window_bytes, pieces: PIECES_MAX };
         // The common case: one segment holds the whole message, and nothing need be kept.
         if self.stream.starts_at(seq) {
-            let mut finder = Finder::default();
-            if let Answer::Hello(hello) = client_hello(&mut finder, segment.payload, context.joined)
-            {
+            let opening = Opening::read(&mut Finder::default(), segment.payload, context.joined);
+            if let Some((news, judgement)) = opening.news(key, direction, context.judge) {
                 self.count(segment.len);
-                let (hello, judgement) = meet(&hello);
-                return (Found::Hello(hello, judgement), true);
+                return (Found::News(news, judgement), true);
             }
         }
         let pushed = self.stream.push(seq, segment.payload, caps);
@@ -261,42 +313,55 @@ impl Side {
         if pushed.is_rebased {
             self.finder = Finder::default();
             self.search = Search::Open;
+            self.start = 0;
         }
-        if self.search == Search::Open && !self.stream.head().is_empty() {
-            match client_hello(&mut self.finder, self.stream.head(), context.joined) {
-                Answer::NeedMore => {}
-                Answer::Malformed(cause) => {
-                    return (Found::Failed(Cause::MalformedTls(cause)), is_new);
+        let mut found = Found::Nothing;
+        while matches!(self.search, Search::Open | Search::Lines) {
+            let head = self.stream.head().get(self.start as usize..).unwrap_or_default();
+            if head.is_empty() {
+                break;
+            }
+            let opening = Opening::read(&mut self.finder, head, context.joined);
+            if let Some((news, judgement)) = opening.news(key, direction, context.judge) {
+                let judgement = with_doubt(judgement, self.stream.has_conflict());
+                return (Found::News(news, judgement), is_new);
+            }
+            match opening {
+                Opening::Failed(cause) => return (Found::Failed(cause), is_new),
+                Opening::Upgraded(start) => {
+                    // What was seen before is told by the flow's first lines.
+                    found = protocol(head, &key, direction).map_or(found, Found::Protocol);
+                    self.start += start as u32;
+                    self.finder = Finder::default();
+                    self.search = Search::Open;
+                    continue;
                 }
-                Answer::Hello(hello) => {
-                    let (hello, mut judgement) = meet(&hello);
-                    // The server may have taken the other copy of the bytes.
-                    if self.stream.has_conflict()
-                        && !matches!(judgement, Ok((Verdict::Blocked, ..)))
-                    {
-                        judgement = Err(Cause::Conflict);
-                    }
-                    return (Found::Hello(hello, judgement), is_new);
-                }
-                Answer::NotTls if self.stream.has_conflict() => {
+                Opening::Other | Opening::Lines if self.stream.has_conflict() => {
                     return (Found::Failed(Cause::Conflict), is_new);
                 }
-                Answer::NotTls if self.stream.is_anchored() => {
+                Opening::Lines if self.stream.is_anchored() => {
+                    found = protocol(head, &key, direction).map_or(found, Found::Protocol);
+                    self.search = Search::Lines;
+                }
+                Opening::Other if self.stream.is_anchored() => {
+                    found = protocol(head, &key, direction).map_or(found, Found::Protocol);
                     self.search = Search::Over;
                     self.stream.release();
                 }
-                Answer::NotTls => self.search = Search::Doubtful,
+                Opening::Other | Opening::Lines => self.search = Search::Doubtful,
+                Opening::NeedMore | Opening::Hello(_) | Opening::Request(_) => {}
             }
+            break;
         }
-        let failed = if self.search != Search::Open {
-            Found::Nothing
+        let found = if self.search != Search::Open {
+            found
         } else if pushed.fault == Some(Fault::Pieces) {
             Found::Failed(Cause::Pieces)
         } else if segment.is_cut() {
             Found::Failed(Cause::Truncated)
         } else {
-            Found::Nothing
+            found
         };
-        (failed, pushed.fresh > 0)
+        (found, pushed.fresh > 0 && self.search != Search::Lines)
     }
 }

@@ -5,8 +5,12 @@ use std::net::IpAddr;
 use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::verdict::{Reason, Verdict};
 
-use crate::inspect::ja::{self, Ja3, Ja4, Transport};
-use crate::inspect::tls::{ClientHello, Malformed, NAME_MAX, Sni};
+use crate::inspect::ja::{self, Ja3, Ja3s, Ja4, Transport};
+use crate::inspect::protocol::{Protocol, Seen};
+use crate::inspect::tls::{
+    Certificate, CertificateHash, ClientHello, Malformed, NAME_MAX, ServerHello, Sni,
+};
+use crate::inspect::{http, quic};
 
 /// Longest JA3 text that is kept; its length is the choice of the client.
 pub const JA3_STRING_MAX: usize = 4096;
@@ -21,8 +25,8 @@ pub struct Step {
     pub flow: Option<(FlowKey, Direction)>,
     /// What to do.
     pub outcome: Outcome,
-    /// The ClientHello that this packet completed.
-    pub hello: Option<Box<Hello>>,
+    /// What this packet completed.
+    pub news: Option<News>,
     /// Which way the first packet of the connection travelled, as far as is known.
     pub original: Option<Direction>,
     /// Whether the outcome was reached by an earlier packet: nothing new to report.
@@ -36,7 +40,41 @@ impl From<Outcome> for Step {
             Outcome::Decided(decision) => Some(decision.original),
             _ => None,
         };
-        Self { flow: None, outcome, hello: None, original, is_repeated: false }
+        Self { flow: None, outcome, news: None, original, is_repeated: false }
+    }
+}
+
+impl Step {
+    /// The ClientHello that this packet completed.
+    #[must_use]
+    pub fn hello(&self) -> Option<&Hello> {
+        match &self.news {
+            Some(News::Hello(hello)) => Some(hello),
+            _ => None,
+        }
+    }
+}
+
+/// A message that tells something about its flow.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// A ClientHello.
+    Hello(Box<Hello>),
+    /// A request of plain HTTP.
+    Request(Box<Request>),
+    /// What a TLS server answered.
+    Answer(Box<Answer>),
+}
+
+impl News {
+    /// What a flow with this message speaks.
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        match self {
+            Self::Hello(hello) if hello.quic.is_some() => Protocol::Quic,
+            Self::Hello(_) | Self::Answer(_) => Protocol::Tls,
+            Self::Request(_) => Protocol::Http,
+        }
     }
 }
 
@@ -66,6 +104,10 @@ pub struct Decision {
     pub original: Direction,
     /// Packets of the flow that were inspected, both directions.
     pub packets: u32,
+    /// Number of the domain list that said so.
+    pub list: Option<u32>,
+    /// What the flow speaks, as far as is known.
+    pub protocol: Option<Seen>,
 }
 
 /// Why a flow cannot be decided. Append only: indices and names are in statistics.
@@ -89,11 +131,19 @@ pub enum Cause {
     Memory,
     /// Data went on after the connection was closed.
     AfterClose,
+    /// An Initial packet of QUIC was authentic and wrong.
+    MalformedQuic(quic::Malformed),
+    /// A version of QUIC whose first packets cannot be read.
+    QuicVersion,
+    /// First packets of QUIC, none of which could be authenticated.
+    QuicUnreadable,
+    /// It started as a request of HTTP and went wrong.
+    MalformedHttp(http::Malformed),
 }
 
 impl Cause {
     /// How many kinds there are.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 13;
 
     /// Names of the counters, in the order of [`Cause::index`].
     pub const COUNTERS: [&'static str; Self::COUNT] = [
@@ -106,6 +156,10 @@ impl Cause {
         "undecided_timeout",
         "undecided_memory",
         "undecided_after_close",
+        "undecided_malformed_quic",
+        "undecided_quic_version",
+        "undecided_quic_unreadable",
+        "undecided_malformed_http",
     ];
 
     /// Its place in statistics.
@@ -121,6 +175,10 @@ impl Cause {
             Self::Timeout => 6,
             Self::Memory => 7,
             Self::AfterClose => 8,
+            Self::MalformedQuic(_) => 9,
+            Self::QuicVersion => 10,
+            Self::QuicUnreadable => 11,
+            Self::MalformedHttp(_) => 12,
         }
     }
 
@@ -135,6 +193,8 @@ impl Cause {
     pub const fn detail(self) -> Option<&'static str> {
         match self {
             Self::MalformedTls(malformed) => Some(malformed.name()),
+            Self::MalformedQuic(malformed) => Some(malformed.name()),
+            Self::MalformedHttp(malformed) => Some(malformed.name()),
             _ => None,
         }
     }
@@ -166,6 +226,8 @@ pub struct Hello {
     pub version: u16,
     /// Length of the message without its header.
     pub len: u32,
+    /// The connection, when QUIC carried it.
+    pub quic: Option<quic::Connection>,
 }
 
 impl Hello {
@@ -194,6 +256,7 @@ impl Hello {
             ja4: Ja4::new(hello, transport),
             version: hello.version(),
             len: hello.len as u32,
+            quic: None,
         }
     }
 
@@ -209,5 +272,90 @@ impl Hello {
     pub fn destination(&self) -> (IpAddr, u16) {
         let (addr, port) = self.key.destination(self.direction);
         (addr.into(), port)
+    }
+}
+
+/// Most bytes of a target and of a user agent that are kept, before they are escaped.
+pub const TEXT_MAX: usize = 1024;
+
+/// What a request of plain HTTP said; owned and bounded. Bytes that are not printable ASCII, quotes
+/// and backslashes are escaped as in Rust.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The flow.
+    pub key: FlowKey,
+    /// Which way the request travelled: its source is the client.
+    pub direction: Direction,
+    /// Method.
+    pub method: Box<str>,
+    /// The host that it names, in lower case, or the address.
+    pub host: Option<Box<str>>,
+    /// The first [`TEXT_MAX`] bytes of its target.
+    pub target: Box<str>,
+    /// The first [`TEXT_MAX`] bytes of the user agent.
+    pub user_agent: Option<Box<str>>,
+    /// Minor version.
+    pub minor: u8,
+}
+
+impl Request {
+    /// The owned form of `request`.
+    #[must_use]
+    pub fn new(request: &http::Request<'_>, key: FlowKey, direction: Direction) -> Self {
+        let escape = |text: &[u8]| {
+            let kept = &text[..text.len().min(TEXT_MAX)];
+            kept.escape_ascii().to_string().into_boxed_str()
+        };
+        Self {
+            key,
+            direction,
+            method: request.method.into(),
+            host: match request.host {
+                http::Host::Absent => None,
+                http::Host::Name(name) => Some(name.to_lower(&mut [0; NAME_MAX]).into()),
+                http::Host::Address(address) => Some(address.to_string().into()),
+            },
+            target: escape(request.target),
+            user_agent: request.user_agent.map(escape),
+            minor: request.minor,
+        }
+    }
+}
+
+/// What a TLS server answered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// The flow.
+    pub key: FlowKey,
+    /// Which way the answer travelled: its source is the server.
+    pub direction: Direction,
+    /// The version that is spoken, as on the wire.
+    pub version: u16,
+    /// Cipher suite.
+    pub cipher: u16,
+    /// JA3S.
+    pub ja3s: Ja3s,
+    /// SHA-1 of the server's certificate, where it came in the clear.
+    pub certificate: Option<CertificateHash>,
+}
+
+impl Answer {
+    pub(super) fn new(
+        hello: &ServerHello,
+        certificate: Certificate,
+        key: FlowKey,
+        direction: Direction,
+    ) -> Self {
+        Self {
+            key,
+            direction,
+            version: hello.version,
+            cipher: hello.cipher,
+            ja3s: Ja3s::new(hello),
+            certificate: match certificate {
+                Certificate::Sha1(hash) => Some(hash),
+                Certificate::NeedMore | Certificate::None => None,
+            },
+        }
     }
 }

@@ -1,3 +1,5 @@
+mod openings;
+
 use std::net::{IpAddr, SocketAddr};
 
 use sluice_abi::verdict::Reason;
@@ -5,6 +7,9 @@ use sluice_datapath::parse::ACK;
 
 use super::*;
 use crate::config::RuleAction;
+use crate::inspect::domain_set::{Builder, Key, Room};
+use crate::inspect::http;
+use crate::inspect::protocol::{Confidence, Protocol};
 use crate::inspect::tls::tests::Recipe;
 
 const PSH_ACK: u8 = 0x18;
@@ -146,9 +151,11 @@ fn a_hello_decides_by_its_name() {
         let mut talk = opened();
         let step = talk.client(PSH_ACK, &Recipe::named(name).alpn(&[b"h2", b"\x1b\""]).wire());
         let (key, direction) = step.flow.unwrap();
-        let expected = Decision { verdict, reason, rule, original: direction, packets: 4 };
+        let protocol = Some((Protocol::Tls, Confidence::Certain));
+        let (original, list) = (direction, None);
+        let expected = Decision { verdict, reason, rule, original, packets: 4, list, protocol };
         assert_eq!(step.outcome, Outcome::Decided(expected), "{name}");
-        let hello = step.hello.unwrap();
+        let hello = step.hello().unwrap();
         assert_eq!(hello.sni.as_deref(), Some(&*name.to_lowercase().replace("test.", "test")));
         assert_eq!((hello.key, hello.direction), (key, direction));
         assert_eq!(hello.source(), (talk.client.ip(), 40000));
@@ -160,17 +167,47 @@ fn a_hello_decides_by_its_name() {
     }
 }
 
+/// R72: what no rule covers is looked up in the domain lists; a rule lifts them.
+#[test]
+fn a_domain_list_blocks_what_no_rule_covers() {
+    let names = [("trackers.test", 1), ("ads.test", 0), ("good.ads.test", 0), ("bank.test", 0)];
+    let room = Room::new(names.len() as u32, 2, 0, 1 << 20).unwrap();
+    let mut builder = Builder::new(Key::new([1, 2]), room);
+    for (name, list) in names {
+        builder.add(name, list);
+    }
+    builder.end_part();
+    let mut talk = Talk::new(Limits::default());
+    talk.engine.set_lists(builder.finish());
+    #[rustfmt::skip]
+    let cases = [
+        ("x.TRACKERS.test",  Verdict::Blocked, Reason::DomainList,    (None, Some(1))),
+        ("nottrackers.test", Verdict::Trusted, Reason::HelloClean,    (None, None)),
+        ("x.good.ads.test",  Verdict::Trusted, Reason::DomainAllowed, (Some(11), None)),
+        ("ads.test",         Verdict::Blocked, Reason::DomainRule,    (Some(10), None)),
+        ("bank.test",        Verdict::Trusted, Reason::DomainAllowed, (Some(12), None)),
+    ];
+    for (port, (name, verdict, reason, by)) in (50_000..).zip(cases) {
+        talk.client.set_port(port);
+        talk.open();
+        let step = talk.client(PSH_ACK, &Recipe::named(name).wire());
+        let Outcome::Decided(decision) = step.outcome else { panic!("{step:?}") };
+        assert_eq!((decision.verdict, decision.reason), (verdict, reason), "{name}");
+        assert_eq!((decision.rule, decision.list), by, "{name}");
+    }
+}
+
 #[test]
 fn a_hello_without_a_name_is_clean_and_one_with_a_bad_name_undecided() {
     let mut talk = opened();
     let step = talk.client(PSH_ACK, &Recipe::default().wire());
     assert_eq!(reason(&step), Some(Reason::HelloClean));
-    assert_eq!(step.hello.unwrap().sni, None);
+    assert_eq!(step.hello().unwrap().sni, None);
 
     let mut talk = opened();
     let step = talk.client(PSH_ACK, &Recipe::named("ads.test\x1b[2J").wire());
     assert_eq!(cause(&step), Some("malformed_name"));
-    let hello = step.hello.unwrap();
+    let hello = step.hello().unwrap();
     assert!(hello.sni.is_none() && hello.is_sni_malformed);
     assert!(!format!("{hello:?}").contains("ads.test"), "the raw bytes are kept from readers");
 }
@@ -189,7 +226,7 @@ fn a_hello_is_read_however_it_is_cut() {
                 assert_eq!(step.outcome, Outcome::Inspect, "{first} {is_swapped}");
                 let step = talk.client_at(two.0, PSH_ACK, two.1);
                 assert_eq!(reason(&step), Some(Reason::DomainRule), "{first} {is_swapped}");
-                assert_eq!(step.hello.unwrap().sni.as_deref(), Some("cut.ads.test"));
+                assert_eq!(step.hello().unwrap().sni.as_deref(), Some("cut.ads.test"));
                 assert_eq!(talk.engine.kept, 0);
             }
         }
@@ -244,7 +281,7 @@ fn data_in_the_syn_is_the_start_of_the_stream() {
 fn a_window_without_tls_is_trusted_with_its_last_packet() {
     let mut talk = opened();
     for n in 1..=10 {
-        let step = talk.client(PSH_ACK, b"GET / HTTP/1.1\r\n");
+        let step = talk.client(PSH_ACK, b"hello / HTTP/1.1\r\n");
         if n < 10 {
             assert_eq!(step.outcome, Outcome::Inspect, "packet {n}");
         } else {
@@ -355,7 +392,7 @@ fn malformed_tls_is_undecided() {
         let step = talk.client(PSH_ACK, &wire);
         let Outcome::Undecided(undecided) = step.outcome else { panic!("{step:?}") };
         assert_eq!((undecided.name(), undecided.detail()), ("malformed_tls", Some(detail)));
-        assert!(!step.is_repeated && step.hello.is_none());
+        assert!(!step.is_repeated && step.news.is_none());
         // The answer stays.
         let step = talk.client(PSH_ACK, b"anything");
         assert_eq!((step.outcome, step.is_repeated), (Outcome::Undecided(undecided), true));
@@ -379,7 +416,7 @@ fn bytes_that_came_twice_and_differ_are_undecided_unless_blocked() {
         assert_eq!(talk.client_at(200, PSH_ACK, &other).outcome, Outcome::Inspect);
         let step = talk.client_at(300, PSH_ACK, &wire[300..]);
         assert_eq!((reason(&step), cause(&step)), (decided, undecided), "{name}");
-        assert_eq!(step.hello.unwrap().sni.as_deref(), Some(name), "the first copy");
+        assert_eq!(step.hello().unwrap().sni.as_deref(), Some(name), "the first copy");
     }
     // Also where what it comes to is no ClientHello.
     let mut talk = opened();
@@ -475,7 +512,7 @@ fn queued_packets_of_a_decided_flow_get_the_same_decision() {
         talk.now_ms += 1000;
         let step = if n % 2 == 0 { talk.client(PSH_ACK, b"x") } else { talk.server(ACK, b"y") };
         assert_eq!(step.outcome, first.outcome);
-        assert!(step.is_repeated && step.hello.is_none());
+        assert!(step.is_repeated && step.news.is_none());
     }
     assert_eq!((talk.engine.stats().blocked, talk.engine.stats().repeated), (1, 30));
 }
@@ -554,7 +591,7 @@ fn the_original_direction_is_that_of_the_syn() {
     let step = talk.server(PSH_ACK, &wire);
     let (_, direction) = step.flow.unwrap();
     assert_eq!(original(&step), direction.reversed());
-    assert_eq!(step.hello.unwrap().direction, direction);
+    assert_eq!(step.hello().unwrap().direction, direction);
     // Without a SYN it is the client of the hello.
     let mut talk = Talk::new(Limits::default());
     let _ = talk.server(PSH_ACK, b"x");
@@ -574,7 +611,7 @@ fn both_families_and_both_orders_of_the_key() {
         talk.open();
         let step = talk.client(PSH_ACK, &Recipe::named("ads.test").wire());
         assert_eq!(reason(&step), Some(Reason::DomainRule), "{client}");
-        assert_eq!(step.hello.unwrap().source().0, talk.client.ip());
+        assert_eq!(step.hello().unwrap().source().0, talk.client.ip());
     }
 }
 
@@ -700,5 +737,8 @@ fn every_counter_has_a_name_of_its_own() {
     names.dedup();
     assert_eq!(names.len(), count);
     assert_eq!(Cause::Timeout.name(), "timeout");
-    assert_eq!(Cause::AfterClose.index(), Cause::COUNT - 1);
+    assert_eq!(Cause::MalformedHttp(http::Malformed::Host).index(), Cause::COUNT - 1);
 }
+
+#[cfg(feature = "quic")]
+mod quic;
