@@ -13,6 +13,9 @@ const DEPTH_MAX: u8 = 16;
 /// lists of addresses in one rule have some hundred.
 const ENTRIES_MAX: u32 = 20_000;
 
+/// What an `Arc` adds to what it points to.
+const SHARED: usize = 2 * size_of::<usize>();
+
 /// What `$NAME` stands for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Variables(BTreeMap<String, String>);
@@ -39,19 +42,19 @@ pub(super) struct Known<T> {
     part: &'static str,
     read: fn(&str) -> Option<Ranges<T>>,
     sets: HashMap<String, Set<T>>,
-    /// Intervals of all of them.
-    intervals: usize,
+    /// Bytes of all of them.
+    memory: usize,
 }
 
 impl Known<u128> {
     pub(super) fn addresses() -> Self {
-        Self { part: "address", read: address, sets: HashMap::new(), intervals: 0 }
+        Self { part: "address", read: address, sets: HashMap::new(), memory: 0 }
     }
 }
 
 impl Known<u16> {
     pub(super) fn ports() -> Self {
-        Self { part: "port", read: port, sets: HashMap::new(), intervals: 0 }
+        Self { part: "port", read: port, sets: HashMap::new(), memory: 0 }
     }
 }
 
@@ -67,14 +70,16 @@ impl<T: Point> Known<T> {
         });
         let set = set.map_err(|reason| Invalid::Header { part: self.part, reason })?;
         let set = if set.is_all() { None } else { Some(Arc::new(set)) };
-        self.intervals += set.as_ref().map_or(0, |set| set.intervals().len());
+        self.memory += set.as_ref().map_or(0, |set| {
+            SHARED + size_of::<Ranges<T>>() + set.intervals().len() * size_of::<(T, T)>()
+        });
         self.sets.insert(text.to_owned(), set.clone());
         Ok(set)
     }
 
     /// Bytes of the sets.
     pub(super) const fn memory(&self) -> usize {
-        self.intervals * size_of::<(T, T)>()
+        self.memory
     }
 }
 

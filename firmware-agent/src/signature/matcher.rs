@@ -38,7 +38,7 @@ pub struct Facts<'a> {
     pub buffers: &'a [(Buffer, &'a [u8])],
 }
 
-/// Most work for one packet.
+/// Most work for one packet, apart from one pass over its bytes for all patterns together.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Rules whose contents are compared.

@@ -13,7 +13,10 @@ fuzz_target!(|data: &[u8]| {
     let mut builder = Builder::default();
     let mut rules = 0;
     loader.text("fuzz.rules", data, |parsed| {
-        assert!(parsed.rule.sid > 0 && parsed.groups.iter().map(|g| g.contents.len()).sum::<usize>() <= 64);
+        assert!(
+            parsed.rule.sid > 0
+                && parsed.groups.iter().map(|g| g.contents.len()).sum::<usize>() <= 64
+        );
         rules += 1;
         builder.push(parsed);
     });
