@@ -10,5 +10,6 @@ pub mod kernel;
 pub mod netfilter;
 pub mod plan;
 pub mod replay;
+pub mod signature;
 pub mod sys;
 pub mod text;
