@@ -415,7 +415,7 @@ impl Inspector {
                         (Verdict::Limited, Reason::DomainAllowed)
                     }
                     Some(RuleAction::Allow) => (Verdict::Trusted, Reason::DomainAllowed),
-                    None => (Verdict::Trusted, Reason::HelloClean),
+                    Some(RuleAction::Observe) | None => (Verdict::Trusted, Reason::HelloClean),
                 };
                 if (verdict, treatment) == (old.verdict, old.treatment) {
                     return None;

@@ -11,7 +11,7 @@ use sluice_datapath::parse::TCP;
 
 use super::running::State;
 use crate::cli::chain;
-use crate::config::{Net, RuleAction};
+use crate::config::Net;
 use crate::control::report::{
     Cause, Feature, Flow, FlowMap, Interface, List, ListImage, Netfilter, Queue, State as Health,
     Status, Tuple, Why,
@@ -361,12 +361,7 @@ impl State {
                 let rule = self.inspector.rules.get(found.rule as usize);
                 Cause {
                     hook: "inspect".to_owned(),
-                    action: match found.action {
-                        RuleAction::Allow => "allow",
-                        RuleAction::Block => "block",
-                        RuleAction::Limit => "limit",
-                    }
-                    .to_owned(),
+                    action: found.action.name().to_owned(),
                     by: format!(
                         "rule {}",
                         rule.map(|rule| rule.name.to_string()).unwrap_or_default()

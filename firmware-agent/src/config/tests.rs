@@ -418,8 +418,9 @@ fn what_is_odd_is_warned_about() {
     assert_eq!(
         mistakes("config rule\n\toption action deny\n"),
         [
-            "f:7: sluice.@rule[0].domain: is required",
-            "f:8: sluice.@rule[0].action: 'deny' is not one of allow, block, limit",
+            "f:7: sluice.@rule[0].domain: is required, or ip, port, ja3, ja4, fingerprint_file, \
+             protocol, device, group or zone",
+            "f:8: sluice.@rule[0].action: 'deny' is not one of allow, block, limit, observe",
         ]
     );
 }

@@ -196,6 +196,7 @@ fn judge(hello: &ClientHello<'_>, rules: &DomainRules) -> Judgement {
             RuleAction::Allow => (Verdict::Trusted, Reason::DomainAllowed, Some(found.rule)),
             RuleAction::Block => (Verdict::Blocked, Reason::DomainRule, Some(found.rule)),
             RuleAction::Limit => (Verdict::Limited, Reason::DomainRule, Some(found.rule)),
+            RuleAction::Observe => (Verdict::Trusted, Reason::HelloClean, Some(found.rule)),
         },
     })
 }
