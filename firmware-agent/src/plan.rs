@@ -13,8 +13,8 @@ use sluice_abi::profile;
 use sluice_abi::settings::Settings;
 
 use crate::config::{
-    self, Backend, Config, Counts, Ddos, ListFile, Main, ManageOffload, Net, OnError, OwnOffload,
-    Policy, Profile, Rule, RuleAction,
+    self, Backend, Config, Counts, DOMAINLISTS_MAX, Ddos, DomainFile, ListFile, Main,
+    ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule, RuleAction,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -77,6 +77,27 @@ pub struct Plan {
     pub guard_offload: bool,
     /// Trusted flows go through a flowtable of our own where the firewall has none.
     pub own_offload: OwnOffload,
+    /// Domain lists by number.
+    pub domainlists: Vec<DomainListPlan>,
+    /// Memory for domain lists in the agent; 0 is a part of the machine's.
+    pub domain_memory_kib: u32,
+}
+
+/// A domain list.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DomainListPlan {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its files as they were when the configuration was read.
+    pub files: Vec<DomainFile>,
+}
+
+impl DomainListPlan {
+    /// Its names, counted as written.
+    #[must_use]
+    pub fn names(&self) -> u32 {
+        self.files.iter().fold(0, |sum, file| sum.saturating_add(file.names))
+    }
 }
 
 /// A blocklist.
@@ -220,6 +241,8 @@ impl Plan {
             management: main.management.clone(),
             guard_offload: main.manage_offload == ManageOffload::Guard,
             own_offload: main.offload,
+            domainlists: domainlists(config),
+            domain_memory_kib: main.domain_memory_kib,
         })
     }
 
@@ -253,6 +276,8 @@ impl Plan {
             management,
             guard_offload,
             own_offload,
+            domainlists,
+            domain_memory_kib,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -271,7 +296,8 @@ impl Plan {
             || (treatments, reinspection) != (&self.treatments, &self.reinspection)
             || *profiles != old.profiles
             || *answer != self.answer
-            || (*guard_offload, *own_offload) != (self.guard_offload, self.own_offload);
+            || (*guard_offload, *own_offload) != (self.guard_offload, self.own_offload)
+            || (domainlists, *domain_memory_kib) != (&self.domainlists, self.domain_memory_kib);
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {
@@ -282,6 +308,14 @@ impl Plan {
             Change::None
         }
     }
+}
+
+fn domainlists(config: &Config) -> Vec<DomainListPlan> {
+    let enabled = config.domainlists.iter().filter(|list| list.enabled);
+    enabled
+        .take(DOMAINLISTS_MAX as usize)
+        .map(|list| DomainListPlan { name: list.name.as_str().into(), files: list.sources.clone() })
+        .collect()
 }
 
 fn interface((interface, slot): (&config::Interface, u32)) -> InterfacePlan {

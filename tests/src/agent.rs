@@ -93,6 +93,15 @@ impl Setup {
         self
     }
 
+    /// With a list of domains in files.
+    #[must_use]
+    pub fn domainlist(mut self, name: &str, files: &[&Path]) -> Self {
+        let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        self.more = self.more.section("domainlist", name).list("file", &files);
+        self
+    }
+
     /// With a rule about domains.
     #[must_use]
     pub fn rule(mut self, name: &str, action: &str, domains: &[&str]) -> Self {

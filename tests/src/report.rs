@@ -40,6 +40,36 @@ pub struct Status {
     pub ddos: Ddos,
     /// The firewall's flow offload.
     pub offload: Offload,
+    /// Warnings of the configuration in force, and what the agent cannot do of it.
+    pub config_warnings: Vec<String>,
+    /// Domain lists.
+    pub domain_lists: Vec<DomainList>,
+    /// The set that they make.
+    pub domain_set: DomainSet,
+}
+
+/// A domain list.
+#[derive(Clone, Debug, Deserialize)]
+pub struct DomainList {
+    /// Section.
+    pub name: String,
+    /// Names, counted as written.
+    pub names: u64,
+    /// Flows it blocked.
+    pub flows: u64,
+}
+
+/// The set of the domains of all lists.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct DomainSet {
+    /// Domains, each once.
+    pub names: u64,
+    /// Memory that it takes.
+    pub kib: u64,
+    /// Memory that it may take.
+    pub cap_kib: u64,
+    /// Time of the last change.
+    pub load_ms: u64,
 }
 
 /// The image of the blocklists.
@@ -231,6 +261,9 @@ pub struct Flow {
     /// Rule that decided.
     #[serde(default)]
     pub rule: Option<String>,
+    /// Domain list that decided.
+    #[serde(default)]
+    pub list: Option<String>,
     /// Name in the hello.
     #[serde(default)]
     pub sni: Option<String>,

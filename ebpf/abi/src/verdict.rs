@@ -67,12 +67,19 @@ pub enum Reason {
     DomainRule = 3,
     /// A rule allows the domain of the ClientHello.
     DomainAllowed = 4,
+    /// A domain list has the domain of the ClientHello.
+    DomainList = 5,
 }
 
 impl Reason {
     /// Every reason, in the order of the numbers.
-    pub const ALL: [Self; 4] =
-        [Self::WindowEnd, Self::HelloClean, Self::DomainRule, Self::DomainAllowed];
+    pub const ALL: [Self; 5] = [
+        Self::WindowEnd,
+        Self::HelloClean,
+        Self::DomainRule,
+        Self::DomainAllowed,
+        Self::DomainList,
+    ];
 
     /// Reads the wire form.
     #[must_use]
@@ -82,6 +89,7 @@ impl Reason {
             2 => Some(Self::HelloClean),
             3 => Some(Self::DomainRule),
             4 => Some(Self::DomainAllowed),
+            5 => Some(Self::DomainList),
             _ => None,
         }
     }
@@ -100,6 +108,7 @@ impl Reason {
             Self::HelloClean => "hello_clean",
             Self::DomainRule => "domain_rule",
             Self::DomainAllowed => "domain_allowed",
+            Self::DomainList => "domain_list",
         }
     }
 }

@@ -10,6 +10,7 @@ use sluice_abi::flow::{Direction, FlowCount, FlowKey, FlowLimit, FlowState};
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{TCP, headers};
 
+use super::domains::Domains;
 use crate::config::{MarkMask, OnError, RuleAction};
 use crate::dataplane::flows::{Adopted, Flows};
 use crate::dataplane::table::{self, Action, FlowTable, Reinspection, Treatment};
@@ -83,6 +84,7 @@ pub(super) struct Inspector {
     lot: Lot,
     /// Flows that are not trusted any more take the short way still.
     pub(super) has_stale_offload: bool,
+    pub(super) domains: Domains,
 }
 
 impl Inspector {
@@ -107,6 +109,7 @@ impl Inspector {
             conntrack,
             lot,
             has_stale_offload: false,
+            domains: Domains::default(),
         }
     }
 
@@ -234,7 +237,7 @@ impl Inspector {
                 ja3: Some(hello.ja3.to_string().into()),
                 alpn: hello.alpn.clone().into(),
             }),
-            rule: self.rule(decision.rule).map(|rule| rule.name.clone()),
+            rule: self.name(now_ns, decision),
             inspected_packets: decision.packets,
             is_partial: keys.is_partial,
         };
@@ -244,6 +247,14 @@ impl Inspector {
         if is_chosen {
             let after = self.policy.reinspection.after.as_nanos() as u64;
             self.table.draw(&keys.own.0, now_ns.saturating_add(after));
+        }
+    }
+
+    /// The name of the rule or list that decided; for a list, this counts.
+    fn name(&mut self, now_ns: u64, decision: &engine::Decision) -> Option<Box<str>> {
+        match decision.list {
+            Some(list) => self.domains.hit(list, now_ns).map(Box::from),
+            None => self.rule(decision.rule).map(|rule| rule.name.clone()),
         }
     }
 
@@ -398,39 +409,13 @@ impl Inspector {
     ) {
         self.rules = rules;
         self.policy = policy;
-        let changed: Vec<table::Decision> = self
-            .table
-            .iter()
-            .filter(|record| record.decision.verdict != Verdict::Blocked)
-            .filter_map(|record| {
-                let old = &record.decision;
-                let name = old.hello.as_ref()?.sni.as_deref()?;
-                let found = domains.lookup(name);
-                let rule = found.and_then(|found| self.rule(Some(found.rule)));
-                let treatment = rule.map(|rule| rule.treatment).unwrap_or_default();
-                let (verdict, reason) = match found.map(|found| found.action) {
-                    Some(RuleAction::Block) => (Verdict::Blocked, Reason::DomainRule),
-                    Some(RuleAction::Limit) => (Verdict::Limited, Reason::DomainRule),
-                    Some(RuleAction::Allow) if treatment.kbit != 0 => {
-                        (Verdict::Limited, Reason::DomainAllowed)
-                    }
-                    Some(RuleAction::Allow) => (Verdict::Trusted, Reason::DomainAllowed),
-                    Some(RuleAction::Observe) | None => (Verdict::Trusted, Reason::HelloClean),
-                };
-                if (verdict, treatment) == (old.verdict, old.treatment) {
-                    return None;
-                }
-                Some(table::Decision {
-                    verdict,
-                    treatment,
-                    reason,
-                    rule: rule.map(|rule| rule.name.clone()),
-                    expires_s: if verdict == Verdict::Blocked { self.deadline(now_ns) } else { 0 },
-                    ..old.clone()
-                })
-            })
-            .collect();
-        for decision in changed {
+        let known = self.table.iter().filter(|r| r.decision.verdict != Verdict::Blocked);
+        let changed: Vec<(table::Decision, Option<u32>)> =
+            known.filter_map(|r| self.judged_anew(now_ns, &r.decision, &domains)).collect();
+        for (mut decision, list) in changed {
+            if let Some(list) = list {
+                decision.rule = self.domains.hit(list, now_ns).map(Box::from);
+            }
             let (key, verdict) = (decision.key, decision.verdict);
             self.record(now_ns, decision, flows.as_deref_mut());
             let value = match verdict {
@@ -441,6 +426,48 @@ impl Inspector {
             self.mark_connection(key, value);
         }
         self.engine.set_rules(domains);
+    }
+
+    /// What rules and lists say now about a flow that is known by a name, if that is something else,
+    /// and the list that says it.
+    fn judged_anew(
+        &self,
+        now_ns: u64,
+        old: &table::Decision,
+        domains: &DomainRules,
+    ) -> Option<(table::Decision, Option<u32>)> {
+        let name = old.hello.as_ref()?.sni.as_deref()?;
+        let found = domains.lookup(name);
+        let rule = found.and_then(|found| self.rule(Some(found.rule)));
+        let treatment = rule.map(|rule| rule.treatment).unwrap_or_default();
+        let mut list = None;
+        let (verdict, reason) = match found.map(|found| found.action) {
+            Some(RuleAction::Block) => (Verdict::Blocked, Reason::DomainRule),
+            Some(RuleAction::Limit) => (Verdict::Limited, Reason::DomainRule),
+            Some(RuleAction::Allow) if treatment.kbit != 0 => {
+                (Verdict::Limited, Reason::DomainAllowed)
+            }
+            Some(RuleAction::Allow) => (Verdict::Trusted, Reason::DomainAllowed),
+            Some(RuleAction::Observe) | None => {
+                list = self.engine.lists().lookup(name).map(|found| found.list);
+                match list {
+                    Some(_) => (Verdict::Blocked, Reason::DomainList),
+                    None => (Verdict::Trusted, Reason::HelloClean),
+                }
+            }
+        };
+        if (verdict, treatment) == (old.verdict, old.treatment) {
+            return None;
+        }
+        let decision = table::Decision {
+            verdict,
+            treatment,
+            reason,
+            rule: rule.map(|rule| rule.name.clone()),
+            expires_s: if verdict == Verdict::Blocked { self.deadline(now_ns) } else { 0 },
+            ..old.clone()
+        };
+        Some((decision, list))
     }
 
     /// Gives the connection of a flow another mark; where that does not work, what the programs do

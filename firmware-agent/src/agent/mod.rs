@@ -6,6 +6,7 @@
 
 mod around;
 mod ddos;
+mod domains;
 mod drops;
 mod inspector;
 mod lists;

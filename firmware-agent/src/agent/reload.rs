@@ -21,7 +21,9 @@ impl State {
         // Before anything else, which may take its time or fail. With no change it undoes what a
         // reload that has been overtaken did.
         self.switch(plan.enabled);
-        if change == Change::None {
+        // Lists that could not be read when they should have been put into force are tried again.
+        let is_retried = self.inspector.domains.refused().is_some();
+        if change == Change::None && !is_retried {
             self.warnings = warnings;
             return Ok(None);
         }
@@ -30,6 +32,7 @@ impl State {
         if change == Change::Restart {
             return Ok(Some(Box::new(Anew { plan, warnings, generation })));
         }
+        self.inspector.check_domain_lists(&plan).map_err(|error| vec![error.to_string()])?;
         let around = Around::look();
         if let Some(dataplane) = &mut self.dataplane {
             // The lists first: they are what can be refused, and then nothing has changed.
@@ -49,6 +52,7 @@ impl State {
         let domains = domain_rules(&plan);
         let Self { inspector, dataplane, .. } = &mut *self;
         let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
+        inspector.set_domain_lists(&plan);
         inspector.set_rules(clock::monotonic_ns(), domains, rules(&plan), policy(&plan), flows);
         self.plan = plan;
         if let Some(dataplane) = &mut self.dataplane {

@@ -6,15 +6,15 @@ use sluice_abi::ABI_VERSION;
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::names::{LIST_AUTOMATIC, LIST_MANUAL};
-use sluice_abi::verdict::Verdict;
+use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::TCP;
 
 use super::running::State;
 use crate::cli::chain;
-use crate::config::Net;
+use crate::config::{Net, RuleAction};
 use crate::control::report::{
-    Cause, Feature, Flow, FlowMap, Interface, List, ListImage, Netfilter, Queue, State as Health,
-    Status, Tuple, Why,
+    Cause, DomainList, DomainSet, Feature, Flow, FlowMap, Interface, List, ListImage, Netfilter,
+    Queue, State as Health, Status, Tuple, Why,
 };
 use crate::dataplane::table::Record;
 use crate::dataplane::{Counts, FeatureState, Hook, State as HookState};
@@ -48,7 +48,13 @@ impl State {
             generation: self.generation,
             config_file: self.file.display().to_string(),
             config_errors: self.mistakes.clone(),
-            config_warnings: self.warnings.iter().chain(self.lists.warnings()).cloned().collect(),
+            config_warnings: self
+                .warnings
+                .iter()
+                .chain(self.lists.warnings())
+                .chain(self.inspector.domains.refused())
+                .cloned()
+                .collect(),
             features,
             interfaces: self.interfaces(&counts),
             drops: self.drops(&counts, &netfilter, &queue),
@@ -69,6 +75,8 @@ impl State {
             ddos: self.strangers.report(),
             list_image: self.list_image(),
             offload: self.offload(),
+            domain_lists: self.domain_lists(now_ns),
+            domain_set: self.domain_set(),
         }
     }
 
@@ -217,6 +225,28 @@ impl State {
         ListImage { kib: bytes / 1024, cap_kib: super::lists::cap_kib(&self.plan).into(), load_ms }
     }
 
+    fn domain_lists(&self, now_ns: u64) -> Vec<DomainList> {
+        let lists = self.inspector.domains.iter();
+        lists
+            .map(|(list, hits)| DomainList {
+                name: list.name.to_string(),
+                names: list.names().into(),
+                flows: hits.flows,
+                last_s_ago: ago(now_ns, hits.last_ns),
+            })
+            .collect()
+    }
+
+    fn domain_set(&self) -> DomainSet {
+        let set = self.inspector.engine.lists();
+        DomainSet {
+            names: set.len() as u64,
+            kib: if set.is_empty() { 0 } else { set.bytes().div_ceil(1024) },
+            cap_kib: super::domains::cap_kib(&self.plan).into(),
+            load_ms: self.inspector.domains.load_ms(),
+        }
+    }
+
     /// Decided flows, the most recent first.
     pub(super) fn flows(&self) -> Vec<Flow> {
         let now_ns = clock::monotonic_ns();
@@ -233,13 +263,15 @@ impl State {
         let (key, original) = decision.key;
         let hello = decision.hello.as_ref();
         let text = |part: Option<&Box<str>>| part.map(ToString::to_string);
+        let is_list = decision.reason == Reason::DomainList;
         Flow {
             tuple: tuple(&key, original),
             transport: if key.proto() == TCP { "tcp" } else { "udp" }.to_owned(),
             nat_reply: decision.nat_key.map(|(key, original)| tuple(&key, original.reversed())),
             verdict: decision.verdict.name().to_owned(),
             reason: decision.reason.name().to_owned(),
-            rule: text(decision.rule.as_ref()),
+            rule: text(decision.rule.as_ref().filter(|_| !is_list)),
+            list: text(decision.rule.as_ref().filter(|_| is_list)),
             sni: text(hello.and_then(|hello| hello.sni.as_ref())),
             alpn: hello
                 .map(|hello| hello.alpn.iter().map(ToString::to_string).collect())
@@ -339,41 +371,60 @@ impl State {
             .into_iter()
             .filter(|flow| flow.sni.as_deref() == Some(name.as_str()))
             .collect();
-        let causes = self
-            .inspector
-            .engine
-            .rules()
-            .lookup(&name)
-            .map(|found| {
-                let verdicts = self.inspector.table.iter().filter(|record| {
-                    record.decision.hello.as_ref().and_then(|hello| hello.sni.as_deref())
-                        == Some(name.as_str())
-                });
-                let blocked = verdicts.filter(|record| record.decision.verdict == Verdict::Blocked);
-                let sent = blocked.map(|record| {
-                    let count = self
-                        .flow_map()
-                        .and_then(|flows| flows.count(record.slot).ok())
-                        .unwrap_or_default();
-                    let sent = record.sent(&count);
-                    sent.original_packets + sent.reply_packets
-                });
-                let rule = self.inspector.rules.get(found.rule as usize);
-                Cause {
-                    hook: "inspect".to_owned(),
-                    action: found.action.name().to_owned(),
-                    by: format!(
-                        "rule {}",
-                        rule.map(|rule| rule.name.to_string()).unwrap_or_default()
-                    ),
-                    entry: found.domain.to_owned(),
-                    packets: sent.sum(),
-                    last_s_ago: None,
-                }
-            })
-            .into_iter()
-            .collect();
+        // The rule comes first: it decides where there is one.
+        let causes = self.rule_cause(&name).into_iter().chain(self.domain_cause(&name)).collect();
         Why { subject: subject.to_owned(), causes, flows }
+    }
+
+    /// What the rule that covers `name` does.
+    fn rule_cause(&self, name: &str) -> Option<Cause> {
+        let found = self.inspector.engine.rules().lookup(name)?;
+        let rule = self.inspector.rules.get(found.rule as usize);
+        let is_block = found.action == RuleAction::Block;
+        Some(Cause {
+            hook: "inspect".to_owned(),
+            action: found.action.name().to_owned(),
+            by: format!("rule {}", rule.map(|rule| rule.name.to_string()).unwrap_or_default()),
+            entry: found.domain.to_owned(),
+            packets: if is_block { self.blocked_packets(name, Reason::DomainRule) } else { 0 },
+            last_s_ago: None,
+        })
+    }
+
+    /// What the domain list that has `name` does where no rule covers it.
+    fn domain_cause(&self, name: &str) -> Option<Cause> {
+        let found = self.inspector.engine.lists().lookup(name)?;
+        let list = self.inspector.domains.list(found.list)?;
+        let mut places = list.files.iter();
+        let place = places.find_map(|file| Some((&file.path, file.find(found.domain)?)));
+        Some(Cause {
+            hook: "inspect".to_owned(),
+            action: "block".to_owned(),
+            by: format!("domainlist {}", list.name),
+            entry: match place {
+                Some((path, line)) => format!("{}, {}:{line}", found.domain, path.display()),
+                None => format!("{}, which its files do not have any more", found.domain),
+            },
+            packets: self.blocked_packets(name, Reason::DomainList),
+            last_s_ago: None,
+        })
+    }
+
+    /// Packets of flows to `name` that are blocked for this reason.
+    fn blocked_packets(&self, name: &str, reason: Reason) -> u64 {
+        let records = self.inspector.table.iter().filter(|record| {
+            let decision = &record.decision;
+            decision.reason == reason
+                && decision.verdict == Verdict::Blocked
+                && decision.hello.as_ref().and_then(|hello| hello.sni.as_deref()) == Some(name)
+        });
+        records
+            .map(|record| {
+                let count = self.flow_map().and_then(|flows| flows.count(record.slot).ok());
+                let sent = record.sent(&count.unwrap_or_default());
+                sent.original_packets + sent.reply_packets
+            })
+            .sum()
     }
 }
 

@@ -195,6 +195,8 @@ impl Running {
             }
         }
         let state = running.state.get_mut();
+        // Before the rules bring the first hello.
+        state.inspector.set_domain_lists(&state.plan);
         if queues.is_some() {
             state.apply_rules();
         }
@@ -477,7 +479,7 @@ fn engine(plan: &Plan) -> Engine {
 }
 
 /// 64 bits that nobody can guess.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8)
 }
 

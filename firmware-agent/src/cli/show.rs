@@ -98,7 +98,15 @@ pub(super) fn status(status: &Status) -> String {
         ]);
     }
     section(&mut text, &table);
+    section(&mut text, &domain_lists(status));
     section(&mut text, &strangers(&status.ddos));
+    text.push_str(&memory(status));
+    text
+}
+
+/// What lists take.
+fn memory(status: &Status) -> String {
+    let mut text = String::new();
     if !status.lists.is_empty() {
         let image = &status.list_image;
         let _ = writeln!(
@@ -107,7 +115,29 @@ pub(super) fn status(status: &Status) -> String {
             image.kib, image.cap_kib, image.load_ms
         );
     }
+    if !status.domain_lists.is_empty() {
+        let set = &status.domain_set;
+        let _ = writeln!(
+            text,
+            "domain lists take {} KiB of {} KiB for {} names, loaded in {} ms",
+            set.kib, set.cap_kib, set.names, set.load_ms
+        );
+    }
     text
+}
+
+/// Lists of domains and what they did.
+fn domain_lists(status: &Status) -> Table {
+    let mut table = Table::new(&["domain list", "names", "flows blocked", "last"]);
+    for list in &status.domain_lists {
+        table.row([
+            list.name.clone(),
+            list.names.to_string(),
+            list.flows.to_string(),
+            ago(list.last_s_ago),
+        ]);
+    }
+    table
 }
 
 /// Who is over a rate, blocked, or tries ports.
@@ -181,7 +211,7 @@ pub(super) fn flows(flows: &[Flow]) -> String {
         "idle",
     ]);
     for flow in flows {
-        let reason = match &flow.rule {
+        let reason = match flow.rule.as_ref().or(flow.list.as_ref()) {
             Some(rule) => format!("{} ({rule})", flow.reason),
             None => flow.reason.clone(),
         };

@@ -1,9 +1,10 @@
-//! Files of addresses and prefixes.
+//! Files of lists.
 //!
-//! Reads a file line by line in bounded memory. Lines that are no address, or that no blocklist may
-//! hold, are left out and reported; they do not cost the rest of the file. A blocklist's entries are
-//! not kept: its file is read again when they are needed.
+//! Reads a file line by line in bounded memory. Lines that are no entry, or that no blocklist may
+//! hold, are left out and counted by reason; they do not cost the rest of the file. A blocklist's
+//! entries are not kept: its file is read again when they are needed.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::io::{self, BufRead, BufReader, Read as _};
@@ -14,11 +15,11 @@ use super::net::Net;
 use super::remark::{Remark, shown};
 
 /// Longest line that can hold an entry and a comment.
-const LINE_MAX: usize = 256;
+const LINE_MAX: usize = 320;
 /// Largest file that is read to its end: two million entries with a comment each.
 const SIZE_MAX: u64 = 64 << 20;
-/// Left-out lines that are shown one by one.
-const SHOWN_MAX: usize = 3;
+/// Reasons for leaving lines out that are told apart.
+const REASONS_MAX: usize = 6;
 
 /// A file of a blocklist, as it was when the configuration was read.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -82,12 +83,7 @@ impl ListFile {
             each(net, line);
             true
         };
-        let read = read(&self.path, true, self.counts.sum() as usize, all);
-        match read {
-            Ok(read) if read.hash == self.hash => Ok(()),
-            Err(FileError::Io(error)) => Err(error),
-            _ => Err(io::Error::other("has changed since the configuration was read")),
-        }
+        unchanged(nets(&self.path, true, self.counts.sum() as usize, all), self.hash)
     }
 
     /// The first entry of the file, as it is now, that `wanted` accepts, and its line.
@@ -99,7 +95,7 @@ impl ListFile {
             }
             found.is_none()
         };
-        let _ = read(&self.path, true, usize::MAX, look);
+        let _ = nets(&self.path, true, usize::MAX, look);
         found
     }
 
@@ -113,7 +109,16 @@ impl ListFile {
 pub(super) struct Read {
     /// Lines that were left out: the first few in words, and a sum.
     pub(super) remarks: Vec<Remark>,
-    hash: u64,
+    pub(super) hash: u64,
+}
+
+/// Whether a file that was read again is the one that had this hash.
+pub(super) fn unchanged(read: Result<Read, FileError>, hash: u64) -> io::Result<()> {
+    match read {
+        Ok(read) if read.hash == hash => Ok(()),
+        Err(FileError::Io(error)) => Err(error),
+        _ => Err(io::Error::other("has changed since the configuration was read")),
+    }
 }
 
 /// Why a file is not used.
@@ -127,17 +132,29 @@ pub(super) enum FileError {
     Size,
     #[error("has more than {0} entries, the most that max_entries allows")]
     Entries(usize),
-    #[error("has no line that is an address or prefix ({0} lines are something else)")]
-    NoEntry(usize),
+    #[error("has no line that is an {0} ({1} lines are something else)")]
+    NoEntry(&'static str, usize),
 }
 
-/// Reads a file of at most `most` entries and calls `each` with them and their lines, until it says
-/// that it has enough; for a blocklist, leaves out what must not be blocked.
-pub(super) fn read(
+/// Reads a file of at most `most` addresses and prefixes and calls `each` with them and their lines,
+/// until it says that it has enough; for a blocklist, leaves out what must not be blocked.
+pub(super) fn nets(
     path: &Path,
     is_blocklist: bool,
     most: usize,
-    each: impl FnMut(Net, u32) -> bool,
+    mut each: impl FnMut(Net, u32) -> bool,
+) -> Result<Read, FileError> {
+    let each = |text: &str, line| Ok(each(entry(text, is_blocklist)?, line));
+    read(path, "address or prefix", most, each)
+}
+
+/// Reads a file of at most `most` entries, each a `what`, and calls `each` with the texts of its
+/// lines, without comments, until it says that it has enough. Its error is why a line is no entry.
+pub(super) fn read(
+    path: &Path,
+    what: &'static str,
+    most: usize,
+    each: impl FnMut(&str, u32) -> Result<bool, Cow<'static, str>>,
 ) -> Result<Read, FileError> {
     // Opening a pipe would wait for its writer.
     let meta = std::fs::metadata(path)?;
@@ -150,19 +167,19 @@ pub(super) fn read(
     let file = File::open(path)?;
     let name: Rc<str> = path.to_string_lossy().into();
     // The file may grow while it is read.
-    read_lines(BufReader::new(file.take(SIZE_MAX)), &name, is_blocklist, most, each)
+    read_lines(BufReader::new(file.take(SIZE_MAX)), &name, what, most, each)
 }
 
 fn read_lines(
     mut file: impl BufRead,
     name: &Rc<str>,
-    is_blocklist: bool,
+    what: &'static str,
     most: usize,
-    mut each: impl FnMut(Net, u32) -> bool,
+    mut each: impl FnMut(&str, u32) -> Result<bool, Cow<'static, str>>,
 ) -> Result<Read, FileError> {
-    let mut remarks = Vec::new();
+    let mut left_out = LeftOut::default();
     let mut hasher = DefaultHasher::new();
-    let (mut count, mut left_out, mut number) = (0, 0, 0);
+    let (mut count, mut number) = (0, 0);
     let mut line = Vec::with_capacity(LINE_MAX);
     loop {
         line.clear();
@@ -182,45 +199,83 @@ fn read_lines(
         }
         let has_comment = line.contains(&b'#');
         let read = match str::from_utf8(text) {
-            _ if !whole && !has_comment => Err("is too long".to_owned()),
-            Ok(text) => entry(text, is_blocklist),
-            Err(_) => Err("is not UTF-8".to_owned()),
+            _ if !whole && !has_comment => Err("is too long".into()),
+            Ok(text) => each(text, number),
+            Err(_) => Err("is not UTF-8".into()),
         };
         match read {
             Ok(_) if count == most => return Err(FileError::Entries(most)),
-            Ok(net) => {
+            Ok(more) => {
                 count += 1;
-                if !each(net, number) {
+                if !more {
                     break;
                 }
             }
-            Err(why) => {
-                if left_out < SHOWN_MAX {
-                    let text = shown(&String::from_utf8_lossy(text));
-                    let reason = format!("{text} {why}; the line is left out");
-                    remarks.push(remark(name, number, reason));
-                }
-                left_out += 1;
-            }
+            Err(why) => left_out.add(why, number, text),
         }
     }
-    if count == 0 && left_out > 0 {
-        return Err(FileError::NoEntry(left_out));
+    if count == 0 && left_out.lines > 0 {
+        return Err(FileError::NoEntry(what, left_out.lines));
     }
+    let mut remarks = left_out.remarks(name);
     if count == 0 {
         remarks.push(remark(name, 0, "has no entries".to_owned()));
-    }
-    if left_out > SHOWN_MAX {
-        let reason = format!("{left_out} lines are left out; the first {SHOWN_MAX} are shown");
-        remarks.push(remark(name, 0, reason));
     }
     Ok(Read { remarks, hash: hasher.finish() })
 }
 
-fn entry(text: &str, is_blocklist: bool) -> Result<Net, String> {
+/// Lines that are no entries.
+#[derive(Default)]
+struct LeftOut {
+    lines: usize,
+    reasons: Vec<Reason>,
+}
+
+/// Why lines are left out, and the first of them.
+struct Reason {
+    why: Cow<'static, str>,
+    line: u32,
+    text: String,
+    lines: usize,
+}
+
+impl LeftOut {
+    fn add(&mut self, why: Cow<'static, str>, line: u32, text: &[u8]) {
+        self.lines += 1;
+        if let Some(known) = self.reasons.iter_mut().find(|reason| reason.why == why) {
+            known.lines += 1;
+        } else if self.reasons.len() < REASONS_MAX {
+            let text = shown(&String::from_utf8_lossy(text));
+            self.reasons.push(Reason { why, line, text, lines: 1 });
+        }
+    }
+
+    fn remarks(self, file: &Rc<str>) -> Vec<Remark> {
+        let told: usize = self.reasons.iter().map(|reason| reason.lines).sum();
+        let mut remarks: Vec<Remark> = self
+            .reasons
+            .into_iter()
+            .map(|Reason { why, line, text, lines }| {
+                let reason = match lines - 1 {
+                    0 => format!("{text} {why}; the line is left out"),
+                    more => format!("{text} {why}; the line is left out, and {more} more like it"),
+                };
+                remark(file, line, reason)
+            })
+            .collect();
+        if self.lines > told {
+            let more = self.lines - told;
+            let reason = format!("{more} more lines are left out for other reasons");
+            remarks.push(remark(file, 0, reason));
+        }
+        remarks
+    }
+}
+
+fn entry(text: &str, is_blocklist: bool) -> Result<Net, Cow<'static, str>> {
     let net: Net = text.parse().map_err(|err: super::net::NetError| err.to_string())?;
     match net.lock_out() {
-        Some(why) if is_blocklist => Err(why),
+        Some(why) if is_blocklist => Err(why.into()),
         _ => Ok(net),
     }
 }
@@ -240,11 +295,11 @@ mod tests {
 
     fn lines(text: impl AsRef<[u8]>, is_blocklist: bool) -> Result<Entries, String> {
         let mut nets = Vec::new();
-        let all = |net, _| {
-            nets.push(net);
-            true
+        let all = |text: &str, _| {
+            nets.push(entry(text, is_blocklist)?);
+            Ok(true)
         };
-        let read = read_lines(text.as_ref(), &"f".into(), is_blocklist, 4, all);
+        let read = read_lines(text.as_ref(), &"f".into(), "address or prefix", 4, all);
         let remarks = read.map_err(|err| err.to_string())?.remarks;
         Ok(Entries { nets, remarks })
     }
@@ -270,20 +325,25 @@ mod tests {
     }
 
     #[test]
-    fn bad_lines_are_left_out_counted_and_the_first_few_shown() {
+    fn bad_lines_are_left_out_and_counted_by_reason_with_the_first_one_shown() {
         let text = "192.0.2.1\nexample.com\n10.0.0.0/40\n\x1b[2J\nbad\nbad\n198.51.100.1\n";
         let entries = lines(text, true).unwrap();
         assert_eq!(shown_entries(&entries), ["192.0.2.1", "198.51.100.1"]);
         assert_eq!(
             shown_remarks(&entries),
             [
-                "f:2: 'example.com' is not an IPv4 or IPv6 address or prefix; the line is left out",
+                "f:2: 'example.com' is not an IPv4 or IPv6 address or prefix; the line is left out, and \
+                 3 more like it",
                 "f:3: '10.0.0.0/40' has a prefix length that is not 0 to 32 (IPv4) or 0 to 128 \
                  (IPv6); the line is left out",
-                "f:4: '\\u{1b}[2J' is not an IPv4 or IPv6 address or prefix; the line is left out",
-                "f: 5 lines are left out; the first 3 are shown",
             ]
         );
+        // Reasons that somebody makes up are no more than these.
+        let mut left_out = LeftOut::default();
+        (0..10).for_each(|n| left_out.add(format!("is {n}").into(), n, b"x"));
+        let remarks = left_out.remarks(&"f".into());
+        assert_eq!(remarks.len(), REASONS_MAX + 1);
+        assert_eq!(remarks[6].to_string(), "f: 4 more lines are left out for other reasons");
     }
 
     #[test]
@@ -322,7 +382,7 @@ mod tests {
     #[test]
     fn only_a_regular_file_of_a_sane_size_is_opened() {
         let refused =
-            |path: &str| read(Path::new(path), true, 4, |_, _| true).unwrap_err().to_string();
+            |path: &str| nets(Path::new(path), true, 4, |_, _| true).unwrap_err().to_string();
         assert!(refused("/nonexistent").contains("No such file"));
         assert_eq!(refused("/dev/zero"), "is not a regular file");
         assert_eq!(refused("/"), "is not a regular file");

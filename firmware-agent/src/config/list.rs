@@ -55,7 +55,8 @@ impl Allowlist {
     }
 }
 
-const ENABLED: OptionSpec = OptionSpec::new("enabled", Kind::Flag, "1", "Whether the list counts.");
+pub(super) const ENABLED: OptionSpec =
+    OptionSpec::new("enabled", Kind::Flag, "1", "Whether the list counts.");
 const ENTRY: OptionSpec =
     OptionSpec::list("entry", Kind::Net, Fallback::Empty, "Addresses and prefixes.");
 const FILE: OptionSpec = OptionSpec::list(

@@ -148,6 +148,9 @@ pub struct Main {
     pub manage_offload: ManageOffload,
     /// Offload where the firewall has none.
     pub offload: OwnOffload,
+    /// Memory for domain lists in the agent, while they are replaced too; 0 is an eighth of the
+    /// machine's.
+    pub domain_memory_kib: u32,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -218,6 +221,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "With flow offload in the firewall: hold it back until a flow is trusted, or leave it alone, which blinds inspection."),
         OptionSpec::new("offload", Kind::Word(&["none", "software"]), "none",
             "Offload of trusted flows where the firewall has none of its own: none, or a flowtable of Sluice's."),
+        OptionSpec::new("domain_memory_kib", number(0, 1 << 20), "0",
+            "Memory for domain lists in the agent, in KiB, old and new ones together while they are replaced, and what sorting takes; 0 is an eighth of the machine's, from 2 to 64 MiB."),
     ],
 };
 
@@ -253,6 +258,7 @@ impl Main {
             management: uci.values("management"),
             manage_offload: uci.get("manage_offload"),
             offload: uci.get("offload"),
+            domain_memory_kib: uci.get("domain_memory_kib"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
         if last > u32::from(u16::MAX) {

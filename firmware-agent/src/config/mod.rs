@@ -6,6 +6,7 @@
 
 mod condition;
 mod ddos;
+mod domain;
 mod file;
 mod interface;
 mod lexer;
@@ -30,6 +31,7 @@ use sluice_abi::names::LISTS_CONFIGURED_MAX;
 
 pub use self::condition::{Device, Fingerprint, Mac, Moment, Ports, date_of, days_of};
 pub use self::ddos::Ddos;
+pub use self::domain::{DOMAINLISTS_MAX, DomainFile, DomainList};
 pub use self::file::{Counts, ListFile};
 pub use self::interface::{Interface, XdpWish};
 pub use self::list::{Allowlist, Blocklist};
@@ -70,6 +72,8 @@ pub struct Config {
     pub profiles: Vec<Profile>,
     /// What strangers may do.
     pub ddos: Ddos,
+    /// Domain lists, in the order of the file.
+    pub domainlists: Vec<DomainList>,
     /// When rules hold, in the order of the file.
     pub schedules: Vec<Schedule>,
     /// Devices with a common name, in the order of the file.
@@ -136,9 +140,17 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
+/// Which of the vectors of lists is meant.
+#[derive(Clone, Copy)]
+enum ListKind {
+    Block,
+    Allow,
+    Domain,
+}
+
 /// A list's files, to be read when the file of the configuration is known to be right.
 struct Wanted {
-    is_blocklist: bool,
+    kind: ListKind,
     index: usize,
     path: String,
     sources: Vec<Source>,
@@ -221,14 +233,20 @@ impl Builder<'_> {
             "blocklist" => {
                 let (list, sources) = Blocklist::read(name.clone(), uci);
                 let index = self.config.blocklists.len();
-                self.want(true, index, list.enabled, &name, sources);
+                self.want(ListKind::Block, index, list.enabled, &name, sources);
                 self.config.blocklists.push(list);
             }
             "allowlist" => {
                 let (list, sources) = Allowlist::read(name.clone(), uci);
                 let index = self.config.allowlists.len();
-                self.want(false, index, list.enabled, &name, sources);
+                self.want(ListKind::Allow, index, list.enabled, &name, sources);
                 self.config.allowlists.push(list);
+            }
+            "domainlist" => {
+                let (list, sources) = DomainList::read(name.clone(), uci);
+                let index = self.config.domainlists.len();
+                self.want(ListKind::Domain, index, list.enabled, &name, sources);
+                self.config.domainlists.push(list);
             }
             "rule" => self.config.rules.push(Rule::read(name, uci)),
             "profile" => self.config.profiles.push(Profile::read(name, uci)),
@@ -261,7 +279,7 @@ impl Builder<'_> {
     /// Notes the files of a list; those of a list that does not count may be missing.
     fn want(
         &mut self,
-        is_blocklist: bool,
+        kind: ListKind,
         index: usize,
         enabled: bool,
         name: &str,
@@ -269,7 +287,7 @@ impl Builder<'_> {
     ) {
         if enabled && !sources.is_empty() {
             let path = format!("{PACKAGE}.{name}.file");
-            self.wanted.push(Wanted { is_blocklist, index, path, sources });
+            self.wanted.push(Wanted { kind, index, path, sources });
         }
     }
 
@@ -292,6 +310,7 @@ impl Builder<'_> {
             (self.config.interfaces.len(), Attachment::SLOTS, "interface"),
             (self.config.blocklists.len(), LISTS_CONFIGURED_MAX, "blocklist"),
             (self.config.allowlists.len(), LISTS_CONFIGURED_MAX, "allowlist"),
+            (self.config.domainlists.len(), DOMAINLISTS_MAX, "domainlist"),
         ] {
             if count > most as usize {
                 let reason = format!("has {count} sections of type {kind}, {most} are allowed");
@@ -409,16 +428,20 @@ impl Builder<'_> {
     }
 
     fn read_files(&mut self) {
-        for Wanted { is_blocklist, index, path, sources } in std::mem::take(&mut self.wanted) {
-            let (mut entries, most) = if is_blocklist {
-                let list = &self.config.blocklists[index];
-                (list.entries.len(), list.max_entries as usize)
-            } else {
-                let list = &self.config.allowlists[index];
-                (list.entries.len(), list.max_entries as usize)
+        for Wanted { kind, index, path, sources } in std::mem::take(&mut self.wanted) {
+            let (mut entries, most) = match kind {
+                ListKind::Block => {
+                    let list = &self.config.blocklists[index];
+                    (list.entries.len(), list.max_entries as usize)
+                }
+                ListKind::Allow => {
+                    let list = &self.config.allowlists[index];
+                    (list.entries.len(), list.max_entries as usize)
+                }
+                ListKind::Domain => (0, self.config.domainlists[index].max_entries as usize),
             };
             for Source { file, line } in sources {
-                match self.read_file(is_blocklist, index, &file, most) {
+                match self.read_file(kind, index, &file, most) {
                     Ok(read) => entries += read,
                     Err(err) => {
                         let reason = format!("{}: {err}", remark::shown(&file.to_string_lossy()));
@@ -434,30 +457,44 @@ impl Builder<'_> {
         }
     }
 
-    /// Reads a file of a list: an allowlist keeps its entries, a blocklist only what they cost.
+    /// Reads a file of a list: an allowlist keeps its entries, others only what they cost.
     fn read_file(
         &mut self,
-        is_blocklist: bool,
+        kind: ListKind,
         index: usize,
-        file: &Path,
+        path: &Path,
         most: usize,
     ) -> Result<usize, file::FileError> {
         let mut counts = Counts::default();
-        let mut kept = Vec::new();
-        let read = file::read(file, is_blocklist, most, |net, _| {
-            counts.add(&net);
-            if !is_blocklist {
-                kept.push(net);
+        let (read, count) = match kind {
+            ListKind::Block => {
+                let read = file::nets(path, true, most, |net, _| {
+                    counts.add(&net);
+                    true
+                })?;
+                let sources = &mut self.config.blocklists[index].sources;
+                sources.push(ListFile::new(path, counts, &read));
+                (read, counts.sum())
             }
-            true
-        })?;
-        if is_blocklist {
-            self.config.blocklists[index].sources.push(ListFile::new(file, counts, &read));
-        } else {
-            self.config.allowlists[index].entries.append(&mut kept);
-        }
+            ListKind::Allow => {
+                let mut kept = Vec::new();
+                let read = file::nets(path, false, most, |net, _| {
+                    kept.push(net);
+                    true
+                })?;
+                let count = kept.len() as u32;
+                self.config.allowlists[index].entries.append(&mut kept);
+                (read, count)
+            }
+            ListKind::Domain => {
+                let (file, read) = DomainFile::new(path, most)?;
+                let count = file.names;
+                self.config.domainlists[index].sources.push(file);
+                (read, count)
+            }
+        };
         read.remarks.into_iter().for_each(|remark| self.remarks.warning_about(remark));
-        Ok(counts.sum() as usize)
+        Ok(count as usize)
     }
 
     fn finish_lists(&mut self) {

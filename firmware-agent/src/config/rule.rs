@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use sluice_abi::flow::FlowLimit;
 
 use super::condition::{Device, Fingerprint, Moment, Ports};
+use super::domain::plain;
 use super::net::Net;
 use super::reader::{FromUci, Reader, words};
 use super::schema::{Fallback, Kind, OptionSpec, SectionSpec};
@@ -178,34 +179,7 @@ impl FromUci for Domain {
 
 /// The name in lower case, without a final dot.
 pub(crate) fn domain(text: &str) -> Result<String, &'static str> {
-    if !text.is_ascii() {
-        return Err("is not ASCII: write the form that starts with xn--");
-    }
-    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    if name.starts_with("*.") || name.starts_with('.') {
-        return Err("has a wildcard: write the domain alone, its sub-domains are included");
-    }
-    if name.contains(['/', ':']) {
-        return Err("is not a domain name: write the host alone, without scheme, port or path");
-    }
-    if name.parse::<std::net::Ipv4Addr>().is_ok() {
-        return Err("is an address: put it in a blocklist");
-    }
-    if name.is_empty() || name.len() > 253 {
-        return Err("is not a domain name: it has 1 to 253 characters");
-    }
-    for label in name.split('.') {
-        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b);
-        if label.is_empty()
-            || label.len() > 63
-            || label.starts_with('-')
-            || label.ends_with('-')
-            || !label.bytes().all(fits)
-        {
-            return Err("is not a domain name: between dots are 1 to 63 letters, digits, - or _");
-        }
-    }
-    Ok(name)
+    plain(text).map(str::to_ascii_lowercase)
 }
 
 /// The name of a section.

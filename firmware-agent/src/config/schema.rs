@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{ddos, interface, list, main, profile, rule, schedule};
+use super::{ddos, domain, interface, list, main, profile, rule, schedule};
 
 /// What an option may hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -187,7 +187,7 @@ pub struct SectionSpec {
 }
 
 /// Every type of section, in the order of the default file.
-pub const SECTIONS: [&SectionSpec; 9] = [
+pub const SECTIONS: [&SectionSpec; 10] = [
     &main::SPEC,
     &interface::SPEC,
     &list::BLOCKLIST,
@@ -195,6 +195,7 @@ pub const SECTIONS: [&SectionSpec; 9] = [
     &rule::SPEC,
     &profile::SPEC,
     &ddos::SPEC,
+    &domain::SPEC,
     &schedule::SCHEDULE,
     &schedule::GROUP,
 ];

@@ -203,6 +203,39 @@ pub struct Status {
     /// The firewall's flow offload.
     #[serde(default)]
     pub offload: Offload,
+    /// Domain lists.
+    #[serde(default)]
+    pub domain_lists: Vec<DomainList>,
+    /// The set that they make.
+    #[serde(default)]
+    pub domain_set: DomainSet,
+}
+
+/// A domain list.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct DomainList {
+    /// Name of the section.
+    pub name: String,
+    /// Names in force, counted as written.
+    pub names: u64,
+    /// Flows it blocked.
+    pub flows: u64,
+    /// Seconds since the last one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_s_ago: Option<u64>,
+}
+
+/// The set of the domains of all lists in the agent.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct DomainSet {
+    /// Domains, each once.
+    pub names: u64,
+    /// Memory that it takes.
+    pub kib: u64,
+    /// Memory that old and new one may take while lists are replaced, and sorting.
+    pub cap_kib: u64,
+    /// Milliseconds that the last change of the lists took, reading of files included.
+    pub load_ms: u64,
 }
 
 /// The firewall's flow offload: packets that take a short way past the forward chain.
@@ -251,6 +284,9 @@ pub struct Flow {
     /// The rule that decided, by name.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rule: Option<String>,
+    /// The domain list that decided, by name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub list: Option<String>,
     /// Server name of the ClientHello.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sni: Option<String>,

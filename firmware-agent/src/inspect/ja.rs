@@ -1,4 +1,4 @@
-//! Fingerprints of TLS clients: JA3 (string and MD5) and JA4.
+//! Fingerprints of TLS: JA3 (string and MD5) and JA4 of clients, JA3S of servers.
 //!
 //! Owns turning a read ClientHello into the published texts. No heap: fixed buffers, and a string
 //! only where the caller asks for one.
@@ -8,7 +8,7 @@ use core::fmt;
 use md5::Md5;
 use sha2::Sha256;
 
-use super::tls::{ClientHello, EXTENSIONS_MAX, HELLO_MAX, Sni, is_grease};
+use super::tls::{ClientHello, EXTENSIONS_MAX, HELLO_MAX, ServerHello, Sni, is_grease};
 
 /// What carries the ClientHello; the first letter of a JA4.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -192,6 +192,34 @@ impl fmt::Display for Ja3 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
+}
+
+/// A JA3S fingerprint: the MD5 of version, cipher suite and extensions of a server's answer.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Ja3s([u8; 16]);
+
+impl Ja3s {
+    /// The fingerprint of `hello`.
+    #[must_use]
+    pub fn new(hello: &ServerHello) -> Self {
+        let mut text = Hashed::<Md5>::new();
+        ja3s_text(hello, &mut text);
+        Self(text.finish().into())
+    }
+}
+
+impl fmt::Display for Ja3s {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+fn ja3s_text(hello: &ServerHello, out: &mut impl Sink) {
+    put_decimal(out, hello.legacy_version);
+    out.put(b",");
+    put_decimal(out, hello.cipher);
+    out.put(b",");
+    decimal_list(out, hello.extensions().iter().copied());
 }
 
 /// Takes text piece by piece.

@@ -31,6 +31,8 @@ config rule slow
 	list domain slow.test
 config profile games
 	option kbit 1000
+config domainlist trackers
+	list file /f
 config ddos limits
 	option martians 1
 ";
@@ -86,6 +88,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         // Read by the agent itself.
         ("sluice", "log_level", "debug", None),
         ("sluice", "list_memory_kib", "4096", Update),
+        ("sluice", "domain_memory_kib", "4096", Update),
         ("sluice", "management", "192.0.2.99", Update),
         ("sluice", "manage_offload", "off", Update),
         ("sluice", "offload", "software", Update),
@@ -136,7 +139,10 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("ddos", "block_s", "7", Update),
         ("ddos", "block_max", "8", Update),
         ("ddos", "never_block", "192.0.2.9", Update),
+        ("domainlist", "enabled", "0", Update),
         // Have done their work when the configuration is read.
+        ("domainlist", "file", "/g", None),
+        ("domainlist", "max_entries", "9", None),
         ("blocklist", "file", "/f", None),
         ("blocklist", "max_entries", "9", None),
         ("allowlist", "file", "/f", None),

@@ -9,6 +9,7 @@ use sluice_datapath::parse::TCP;
 
 use super::ReplayError;
 use crate::inspect::engine::{Hello, Outcome};
+use crate::inspect::quic::Connection;
 use crate::inspect::tls::version_name;
 
 /// A ClientHello.
@@ -47,6 +48,47 @@ impl<'a> TlsLine<'a> {
             version: version_name(hello.version),
             ja3: hello.ja3.to_string(),
             ja3_string: hello.ja3_string.as_deref(),
+            ja4: hello.ja4.as_str(),
+        }
+    }
+}
+
+/// A connection of QUIC whose ClientHello was read.
+#[derive(Serialize)]
+pub(super) struct QuicLine<'a> {
+    r#type: &'static str,
+    time: Option<f64>,
+    src: IpAddr,
+    sport: u16,
+    dst: IpAddr,
+    dport: u16,
+    version: &'static str,
+    dcid: String,
+    scid: String,
+    retry: bool,
+    token: bool,
+    sni: Option<&'a str>,
+    alpn: &'a [Box<str>],
+    ja4: &'a str,
+}
+
+impl<'a> QuicLine<'a> {
+    pub(super) fn new(time: Option<f64>, hello: &'a Hello, connection: &Connection) -> Self {
+        let ((src, sport), (dst, dport)) = (hello.source(), hello.destination());
+        Self {
+            r#type: "quic",
+            time,
+            src,
+            sport,
+            dst,
+            dport,
+            version: connection.version.name(),
+            dcid: connection.destination_id.to_string(),
+            scid: connection.source_id.to_string(),
+            retry: connection.is_retried,
+            token: connection.has_token,
+            sni: hello.sni.as_deref(),
+            alpn: &hello.alpn,
             ja4: hello.ja4.as_str(),
         }
     }

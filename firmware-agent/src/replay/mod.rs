@@ -15,7 +15,7 @@ use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
 pub use self::error::ReplayError;
-use self::line::{TlsLine, VerdictLine};
+use self::line::{QuicLine, TlsLine, VerdictLine};
 use self::source::Source;
 use crate::inspect::domains::DomainRules;
 use crate::inspect::engine::{Engine, Limits, Outcome, Stats};
@@ -45,6 +45,8 @@ pub struct Summary {
     pub unknown_link: u64,
     /// Lines of type `tls`.
     pub tls_lines: u64,
+    /// Lines of type `quic`: one before each line of type `tls` about a ClientHello inside QUIC.
+    pub quic_lines: u64,
     /// Lines of type `verdict`.
     pub verdict_lines: u64,
     /// Flows that were still under inspection at the end.
@@ -148,6 +150,10 @@ fn inspect(
         let Some((key, direction)) = step.flow else { continue };
         let time = record.time.map(line::seconds);
         if let Some(hello) = &step.hello {
+            if let Some(connection) = &hello.quic {
+                line::write(out, &QuicLine::new(time, hello, connection))?;
+                summary.quic_lines += 1;
+            }
             line::write(out, &TlsLine::new(time, hello))?;
             summary.tls_lines += 1;
         }

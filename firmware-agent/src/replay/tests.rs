@@ -403,7 +403,7 @@ fn a_reader_that_closes_is_an_error_and_not_a_panic() {
 /// What identifies a ClientHello: ends, name, JA4 and, where it is compared, JA3.
 type Row = [String; 4];
 
-/// ClientHellos over TCP in the table `expected`, by capture. Of nine columns JA3 is the last.
+/// ClientHellos in the table `expected`, by capture. Of nine columns JA3 is the last.
 fn expected_hellos(expected: &Path, columns: usize) -> BTreeMap<String, Vec<Row>> {
     let text = std::fs::read_to_string(expected).unwrap();
     let mut captures: BTreeMap<String, Vec<Row>> = BTreeMap::new();
@@ -411,11 +411,9 @@ fn expected_hellos(expected: &Path, columns: usize) -> BTreeMap<String, Vec<Row>
         let mut fields: Vec<&str> = line.split('\t').collect();
         assert_eq!(fields.len(), columns, "{line}");
         fields.resize(9, "");
-        let [capture, transport, ends @ .., sni, ja4, ja3] = &fields[..] else { panic!("{line}") };
+        let [capture, _, ends @ .., sni, ja4, ja3] = &fields[..] else { panic!("{line}") };
         let rows = captures.entry((*capture).to_owned()).or_default();
-        if *transport == "tcp" {
-            rows.push([&ends.join(" "), *sni, *ja4, *ja3].map(str::to_owned));
-        }
+        rows.push([&ends.join(" "), *sni, *ja4, *ja3].map(str::to_owned));
     }
     captures
 }
@@ -430,7 +428,7 @@ fn found_hellos(capture: &Path) -> Vec<Row> {
     let text = String::from_utf8(out).unwrap();
     text.lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
-        .filter(|line| line["type"] == "tls" && line["transport"] == "tcp")
+        .filter(|line| line["type"] == "tls")
         .map(|line| {
             let text = |field: &str| line[field].as_str().unwrap_or("-").to_owned();
             let (sport, dport) = (&line["sport"], &line["dport"]);

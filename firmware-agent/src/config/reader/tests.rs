@@ -2,7 +2,7 @@ use super::*;
 use crate::config::schema::SECTIONS;
 use crate::config::uci::Package;
 use crate::config::{
-    Allowlist, Blocklist, Ddos, Group, Interface, Main, Policy, Profile, Rule, Schedule,
+    Allowlist, Blocklist, Ddos, DomainList, Group, Interface, Main, Policy, Profile, Rule, Schedule,
 };
 
 /// Reads `options` as a section of the type, and returns what was said.
@@ -21,6 +21,7 @@ fn remarks_of(spec: &'static SectionSpec, options: &str) -> (Vec<String>, Vec<St
         "rule" => drop(Rule::read(name, uci)),
         "profile" => drop(Profile::read(name, uci)),
         "ddos" => drop(Ddos::read(uci)),
+        "domainlist" => drop(DomainList::read(name, uci)),
         "schedule" => drop(Schedule::read(name, uci)),
         "group" => drop(Group::read(name, uci)),
         kind => panic!("{kind}"),
@@ -109,6 +110,7 @@ fn every_option_of_the_table_is_read_and_no_other() {
             "rule" => drop(Rule::read(String::new(), uci)),
             "profile" => drop(Profile::read(String::new(), uci)),
             "ddos" => drop(Ddos::read(uci)),
+            "domainlist" => drop(DomainList::read(String::new(), uci)),
             "schedule" => drop(Schedule::read(String::new(), uci)),
             "group" => drop(Group::read(String::new(), uci)),
             kind => panic!("{kind}"),

@@ -5,9 +5,11 @@ use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{ACK, SYN, TCP};
 
 use super::outcome::{Cause, Decision, Hello, Outcome};
+use super::quic::Quic;
 use super::segment::Segment;
 use super::{Limits, PIECES_MAX};
 use crate::config::RuleAction;
+use crate::inspect::domain_set::DomainSet;
 use crate::inspect::domains::DomainRules;
 use crate::inspect::ja::Transport;
 use crate::inspect::stream::{Caps, Fault, Stream};
@@ -23,6 +25,7 @@ pub(super) struct Context<'a> {
     pub(super) limits: &'a Limits,
     pub(super) rules: &'a DomainRules,
     pub(super) joined: &'a mut Joined,
+    pub(super) lists: &'a DomainSet,
 }
 
 /// A flow that is not decided.
@@ -48,6 +51,7 @@ struct Side {
     search: Search,
     stream: Stream,
     finder: Finder,
+    quic: Quic,
 }
 
 /// The search for a ClientHello in one direction.
@@ -79,7 +83,7 @@ impl Flow {
 
     /// Heap bytes in use.
     pub(super) fn memory(&self) -> usize {
-        self.sides.iter().map(|side| side.stream.memory()).sum()
+        self.sides.iter().map(|side| side.stream.memory() + side.quic.memory()).sum()
     }
 
     /// Whether a ClientHello was begun, or may hide behind a gap.
@@ -109,8 +113,7 @@ impl Flow {
         self.last_ms = context.now_ms;
         self.packets = self.packets.saturating_add(1);
         if key.proto() != TCP {
-            self.sides[direction as usize].count(segment.len);
-            return (self.window(false, context), None);
+            return self.datagram(key, direction, segment, context);
         }
         let side = &mut self.sides[direction as usize];
         let mut seq = segment.seq;
@@ -138,13 +141,43 @@ impl Flow {
         (self.window(has_news, context), None)
     }
 
+    /// Takes a datagram of UDP.
+    fn datagram(
+        &mut self,
+        key: FlowKey,
+        direction: Direction,
+        segment: Segment<'_>,
+        context: &mut Context<'_>,
+    ) -> (Outcome, Option<Box<Hello>>) {
+        self.sides[direction as usize].count(segment.len);
+        let mut has_news = false;
+        // Only one of them is the client.
+        if !self.sides[direction.reversed() as usize].quic.answered(segment) {
+            let side = &mut self.sides[direction as usize];
+            let (found, fresh) = side.quic.look(key, direction, segment, context);
+            has_news = fresh;
+            match found {
+                Found::Nothing => {}
+                Found::Failed(cause) => return (Outcome::Undecided(cause), None),
+                Found::Hello(hello, judgement) => {
+                    self.original = direction;
+                    return (self.conclude(judgement), Some(hello));
+                }
+            }
+        }
+        (self.window(has_news, context), None)
+    }
+
     /// What the window says after a packet that decided nothing by itself. `has_news` says that it
     /// brought bytes to a search.
     fn window(&mut self, has_news: bool, context: &Context<'_>) -> Outcome {
         if !self.is_unfinished() {
             self.since_ms = None;
             return if self.sides.iter().any(|side| side.is_ended(context.limits)) {
-                self.conclude(Ok((Verdict::Trusted, Reason::WindowEnd, None)))
+                match self.sides.iter().find_map(|side| side.quic.pending()) {
+                    Some(cause) => Outcome::Undecided(cause),
+                    None => self.conclude(Ok((Verdict::Trusted, Reason::WindowEnd, None))),
+                }
             } else {
                 Outcome::Inspect
             };
@@ -169,29 +202,33 @@ impl Flow {
 
     const fn conclude(&self, judgement: Judgement) -> Outcome {
         match judgement {
-            Ok((verdict, reason, rule)) => Outcome::Decided(Decision {
-                verdict,
-                reason,
-                rule,
-                original: self.original,
-                packets: self.packets,
-            }),
+            Ok((verdict, reason, by)) => {
+                let is_list = matches!(reason, Reason::DomainList);
+                let (rule, list) = if is_list { (None, by) } else { (by, None) };
+                let (original, packets) = (self.original, self.packets);
+                Outcome::Decided(Decision { verdict, reason, rule, original, packets, list })
+            }
             Err(cause) => Outcome::Undecided(cause),
         }
     }
 }
 
-/// What a ClientHello means for its flow.
-type Judgement = Result<(Verdict, Reason, Option<u32>), Cause>;
+/// What a ClientHello means for its flow, and the number of the rule or list that says so.
+pub(super) type Judgement = Result<(Verdict, Reason, Option<u32>), Cause>;
 
-fn judge(hello: &ClientHello<'_>, rules: &DomainRules) -> Judgement {
+pub(super) fn judge(hello: &ClientHello<'_>, rules: &DomainRules, lists: &DomainSet) -> Judgement {
     let name = match hello.sni {
         Sni::Absent => return Ok((Verdict::Trusted, Reason::HelloClean, None)),
         Sni::Malformed => return Err(Cause::MalformedName),
         Sni::Name(name) => name,
     };
-    Ok(match rules.lookup(name.to_lower(&mut [0; NAME_MAX])) {
-        None => (Verdict::Trusted, Reason::HelloClean, None),
+    let mut room = [0; NAME_MAX];
+    let name = name.to_lower(&mut room);
+    Ok(match rules.lookup(name) {
+        None => match lists.lookup(name) {
+            None => (Verdict::Trusted, Reason::HelloClean, None),
+            Some(found) => (Verdict::Blocked, Reason::DomainList, Some(found.list)),
+        },
         Some(found) => match found.action {
             RuleAction::Allow => (Verdict::Trusted, Reason::DomainAllowed, Some(found.rule)),
             RuleAction::Block => (Verdict::Blocked, Reason::DomainRule, Some(found.rule)),
@@ -201,8 +238,18 @@ fn judge(hello: &ClientHello<'_>, rules: &DomainRules) -> Judgement {
     })
 }
 
+/// What is left of a judgement when the server may have taken another copy of the bytes.
+pub(super) const fn with_doubt(judgement: Judgement, has_conflict: bool) -> Judgement {
+    match judgement {
+        Ok((verdict, ..)) if has_conflict && !matches!(verdict, Verdict::Blocked) => {
+            Err(Cause::Conflict)
+        }
+        judgement => judgement,
+    }
+}
+
 /// What a segment told about the ClientHello of its direction.
-enum Found {
+pub(super) enum Found {
     Nothing,
     Failed(Cause),
     Hello(Box<Hello>, Judgement),
@@ -220,11 +267,14 @@ impl Side {
     }
 
     fn is_full(&self, limits: &Limits) -> bool {
-        self.stream.head().len() as u64 >= u64::from(limits.window_bytes)
+        let len = self.stream.head().len().max(self.quic.len());
+        len as u64 >= u64::from(limits.window_bytes)
     }
 
     fn is_unfinished(&self) -> bool {
-        self.search == Search::Open && (!self.stream.head().is_empty() || self.stream.has_gap())
+        self.quic.is_unfinished()
+            || self.search == Search::Open
+                && (!self.stream.head().is_empty() || self.stream.has_gap())
     }
 
     /// Takes a segment whose first byte has the number `seq`. Also says whether it brought bytes.
@@ -241,7 +291,7 @@ impl Side {
         }
         let meet = |hello: &ClientHello<'_>| {
             let owned = Hello::new(hello, key, direction, Transport::Tcp);
-            (Box::new(owned), judge(hello, context.rules))
+            (Box::new(owned), judge(hello, context.rules, context.lists))
         };
         let caps = Caps { bytes: context.limits.window_bytes, pieces: PIECES_MAX };
         // The common case: one segment holds the whole message, and nothing need be kept.
@@ -270,13 +320,8 @@ impl Side {
                     return (Found::Failed(Cause::MalformedTls(cause)), is_new);
                 }
                 Answer::Hello(hello) => {
-                    let (hello, mut judgement) = meet(&hello);
-                    // The server may have taken the other copy of the bytes.
-                    if self.stream.has_conflict()
-                        && !matches!(judgement, Ok((Verdict::Blocked, ..)))
-                    {
-                        judgement = Err(Cause::Conflict);
-                    }
+                    let (hello, judgement) = meet(&hello);
+                    let judgement = with_doubt(judgement, self.stream.has_conflict());
                     return (Found::Hello(hello, judgement), is_new);
                 }
                 Answer::NotTls if self.stream.has_conflict() => {

@@ -10,6 +10,8 @@
 
 mod flow;
 mod outcome;
+#[cfg_attr(not(feature = "quic"), path = "no_quic.rs")]
+mod quic;
 mod segment;
 mod stats;
 
@@ -22,6 +24,7 @@ use self::flow::{Context, Flow};
 pub use self::outcome::{ALPN_MAX, Cause, Decision, Hello, JA3_STRING_MAX, Outcome, Step};
 use self::segment::Segment;
 pub use self::stats::Stats;
+use super::domain_set::DomainSet;
 use super::domains::DomainRules;
 use super::table::Table;
 use super::tls::Joined;
@@ -42,8 +45,8 @@ pub struct Limits {
     pub window_bytes: u32,
     /// Flows under inspection at most.
     pub flows_max: u32,
-    /// Memory of the engine at most, rules not counted. Below some 100 kB a few flows are kept
-    /// nevertheless: see [`Engine::memory_max`].
+    /// Memory of the engine at most, rules and lists not counted. Below some 100 kB a few flows are
+    /// kept nevertheless: see [`Engine::memory_max`].
     pub bytes_max: usize,
     /// How long a ClientHello may take from its first byte to its last.
     pub hello_ms: u64,
@@ -86,6 +89,8 @@ pub struct Engine {
     kept: usize,
     kept_max: usize,
     stats: Stats,
+    /// What is asked about names that no rule covers.
+    lists: DomainSet,
 }
 
 impl Engine {
@@ -117,6 +122,7 @@ impl Engine {
             kept: 0,
             kept_max: limits.bytes_max.saturating_sub(Self::tables(flows_max)).max(kept_min),
             stats: Stats::default(),
+            lists: DomainSet::default(),
         }
     }
 
@@ -130,13 +136,13 @@ impl Engine {
             + Joined::SIZE
     }
 
-    /// Most bytes this engine will ever use, rules not counted.
+    /// Most bytes this engine will ever use, rules and lists not counted.
     #[must_use]
     pub fn memory_max(&self) -> usize {
         Self::tables(self.flows.max()) + self.kept_max
     }
 
-    /// Bytes in use, rules not counted.
+    /// Bytes in use, rules and lists not counted.
     #[must_use]
     pub const fn memory(&self) -> usize {
         self.flows.memory() + self.past.memory() + Joined::SIZE + self.kept
@@ -169,6 +175,17 @@ impl Engine {
     /// Replaces the rules. Flows that are decided stay so.
     pub fn set_rules(&mut self, rules: DomainRules) {
         self.rules = rules;
+    }
+
+    /// The domain lists in force.
+    #[must_use]
+    pub const fn lists(&self) -> &DomainSet {
+        &self.lists
+    }
+
+    /// Replaces the domain lists. Flows that are decided stay so.
+    pub fn set_lists(&mut self, lists: DomainSet) {
+        self.lists = lists;
     }
 
     /// Takes a packet that starts with its IP header. `original_len` is its length on the wire:
@@ -221,19 +238,22 @@ impl Engine {
             self.forget(now_ms, evicted, Cause::Memory);
         }
         let (limits, rules, joined) = (&self.limits, &self.rules, &mut self.joined);
+        let lists = &self.lists;
         let Some(flow) = self.flows.get(&key) else { return Outcome::Inspect.into() };
         // The payload of a reset is not part of the stream (RFC 9293, section 3.5.2).
         let (outcome, hello) = if flags & RST != 0 {
             (Outcome::Inspect, None)
         } else {
             let before = flow.memory();
-            let mut context = Context { now_ms, limits, rules, joined };
+            let mut context = Context { now_ms, limits, rules, joined, lists };
             let answer = flow.packet(key, direction, flags, segment, &mut context);
             self.kept = self.kept + flow.memory() - before;
             answer
         };
         let original = Some(flow.original);
         self.stats.hellos += u64::from(hello.is_some());
+        let is_quic = hello.as_ref().is_some_and(|hello| hello.quic.is_some());
+        self.stats.quic_hellos += u64::from(is_quic);
         self.stats.count(outcome);
         if outcome != Outcome::Inspect {
             self.take_out(&key);

@@ -6,6 +6,7 @@ use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::verdict::{Reason, Verdict};
 
 use crate::inspect::ja::{self, Ja3, Ja4, Transport};
+use crate::inspect::quic;
 use crate::inspect::tls::{ClientHello, Malformed, NAME_MAX, Sni};
 
 /// Longest JA3 text that is kept; its length is the choice of the client.
@@ -66,6 +67,8 @@ pub struct Decision {
     pub original: Direction,
     /// Packets of the flow that were inspected, both directions.
     pub packets: u32,
+    /// Number of the domain list that said so.
+    pub list: Option<u32>,
 }
 
 /// Why a flow cannot be decided. Append only: indices and names are in statistics.
@@ -89,11 +92,17 @@ pub enum Cause {
     Memory,
     /// Data went on after the connection was closed.
     AfterClose,
+    /// An Initial packet of QUIC was authentic and wrong.
+    MalformedQuic(quic::Malformed),
+    /// A version of QUIC whose first packets cannot be read.
+    QuicVersion,
+    /// First packets of QUIC, none of which could be authenticated.
+    QuicUnreadable,
 }
 
 impl Cause {
     /// How many kinds there are.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 12;
 
     /// Names of the counters, in the order of [`Cause::index`].
     pub const COUNTERS: [&'static str; Self::COUNT] = [
@@ -106,6 +115,9 @@ impl Cause {
         "undecided_timeout",
         "undecided_memory",
         "undecided_after_close",
+        "undecided_malformed_quic",
+        "undecided_quic_version",
+        "undecided_quic_unreadable",
     ];
 
     /// Its place in statistics.
@@ -121,6 +133,9 @@ impl Cause {
             Self::Timeout => 6,
             Self::Memory => 7,
             Self::AfterClose => 8,
+            Self::MalformedQuic(_) => 9,
+            Self::QuicVersion => 10,
+            Self::QuicUnreadable => 11,
         }
     }
 
@@ -135,6 +150,7 @@ impl Cause {
     pub const fn detail(self) -> Option<&'static str> {
         match self {
             Self::MalformedTls(malformed) => Some(malformed.name()),
+            Self::MalformedQuic(malformed) => Some(malformed.name()),
             _ => None,
         }
     }
@@ -166,6 +182,8 @@ pub struct Hello {
     pub version: u16,
     /// Length of the message without its header.
     pub len: u32,
+    /// The connection, when QUIC carried it.
+    pub quic: Option<quic::Connection>,
 }
 
 impl Hello {
@@ -194,6 +212,7 @@ impl Hello {
             ja4: Ja4::new(hello, transport),
             version: hello.version(),
             len: hello.len as u32,
+            quic: None,
         }
     }
 

@@ -18,6 +18,8 @@ pub struct Stats {
     pub flows: u64,
     /// ClientHellos read.
     pub hellos: u64,
+    /// Those of them that QUIC carried.
+    pub quic_hellos: u64,
     /// Flows trusted.
     pub trusted: u64,
     /// Flows blocked.
@@ -65,6 +67,7 @@ impl Stats {
             malformed,
             flows,
             hellos,
+            quic_hellos,
             trusted,
             blocked,
             window_end,
@@ -81,6 +84,7 @@ impl Stats {
             ("malformed", malformed),
             ("flows", flows),
             ("hellos", hellos),
+            ("quic_hellos", quic_hellos),
             ("trusted", trusted),
             ("blocked", blocked),
             ("window_end", window_end),

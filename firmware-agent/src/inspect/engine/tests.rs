@@ -5,6 +5,7 @@ use sluice_datapath::parse::ACK;
 
 use super::*;
 use crate::config::RuleAction;
+use crate::inspect::domain_set::{Builder, Key, Room};
 use crate::inspect::tls::tests::Recipe;
 
 const PSH_ACK: u8 = 0x18;
@@ -146,7 +147,8 @@ fn a_hello_decides_by_its_name() {
         let mut talk = opened();
         let step = talk.client(PSH_ACK, &Recipe::named(name).alpn(&[b"h2", b"\x1b\""]).wire());
         let (key, direction) = step.flow.unwrap();
-        let expected = Decision { verdict, reason, rule, original: direction, packets: 4 };
+        let expected =
+            Decision { verdict, reason, rule, original: direction, packets: 4, list: None };
         assert_eq!(step.outcome, Outcome::Decided(expected), "{name}");
         let hello = step.hello.unwrap();
         assert_eq!(hello.sni.as_deref(), Some(&*name.to_lowercase().replace("test.", "test")));
@@ -157,6 +159,36 @@ fn a_hello_decides_by_its_name() {
         assert_eq!(talk.engine.flows(), 0, "a decided flow is forgotten");
         let stats = talk.engine.stats();
         assert_eq!((stats.hellos, stats.flows, stats.trusted + stats.blocked), (1, 1, 1));
+    }
+}
+
+/// R72: what no rule covers is looked up in the domain lists; a rule lifts them.
+#[test]
+fn a_domain_list_blocks_what_no_rule_covers() {
+    let names = [("trackers.test", 1), ("ads.test", 0), ("good.ads.test", 0), ("bank.test", 0)];
+    let room = Room::new(names.len() as u32, 2, 0, 1 << 20).unwrap();
+    let mut builder = Builder::new(Key::new([1, 2]), room);
+    for (name, list) in names {
+        builder.add(name, list);
+    }
+    builder.end_part();
+    let mut talk = Talk::new(Limits::default());
+    talk.engine.set_lists(builder.finish());
+    #[rustfmt::skip]
+    let cases = [
+        ("x.TRACKERS.test",  Verdict::Blocked, Reason::DomainList,    (None, Some(1))),
+        ("nottrackers.test", Verdict::Trusted, Reason::HelloClean,    (None, None)),
+        ("x.good.ads.test",  Verdict::Trusted, Reason::DomainAllowed, (Some(11), None)),
+        ("ads.test",         Verdict::Blocked, Reason::DomainRule,    (Some(10), None)),
+        ("bank.test",        Verdict::Trusted, Reason::DomainAllowed, (Some(12), None)),
+    ];
+    for (port, (name, verdict, reason, by)) in (50_000..).zip(cases) {
+        talk.client.set_port(port);
+        talk.open();
+        let step = talk.client(PSH_ACK, &Recipe::named(name).wire());
+        let Outcome::Decided(decision) = step.outcome else { panic!("{step:?}") };
+        assert_eq!((decision.verdict, decision.reason), (verdict, reason), "{name}");
+        assert_eq!((decision.rule, decision.list), by, "{name}");
     }
 }
 
@@ -700,5 +732,5 @@ fn every_counter_has_a_name_of_its_own() {
     names.dedup();
     assert_eq!(names.len(), count);
     assert_eq!(Cause::Timeout.name(), "timeout");
-    assert_eq!(Cause::AfterClose.index(), Cause::COUNT - 1);
+    assert_eq!(Cause::QuicUnreadable.index(), Cause::COUNT - 1);
 }

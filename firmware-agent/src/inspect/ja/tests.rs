@@ -1,7 +1,9 @@
 use sha2::Digest as _;
 
 use super::*;
+use crate::inspect::tls::server::tests as server;
 use crate::inspect::tls::tests::{Recipe, long, short, words};
+use crate::inspect::tls::{ServerAnswer, server_hello};
 
 /// The browser of the definition's examples, in the order of its cipher list there.
 const CIPHERS: [u16; 15] = [
@@ -213,4 +215,16 @@ fn a_ja3_text_longer_than_asked_for_is_left_out() {
     let len = ja3_string(&hello, usize::MAX).unwrap().len();
     assert_eq!(ja3_string(&hello, len - 1), None);
     assert!(ja3_string(&hello, len).is_some());
+}
+
+/// R34: the texts are those of real answers in `tests/data/tls`, the hashes `md5sum`'s.
+#[test]
+fn ja3s_is_the_hash_of_version_suite_and_extensions() {
+    let of = |extensions: &[(u16, &[u8])]| {
+        let bytes = server::records(&server::message(2, &server::hello_body(32, extensions)), 99);
+        let ServerAnswer::Hello(hello, _) = server_hello(&bytes) else { panic!() };
+        Ja3s::new(&hello).to_string()
+    };
+    assert_eq!(of(&[(65281, &[0]), (0, &[]), (11, &[0])]), "a704460bd0a887c62e4f462bf1bba96b");
+    assert_eq!(of(&[]), format!("{:x}", Md5::digest(b"771,49199,")));
 }

@@ -1,16 +1,21 @@
-//! The ClientHello of TLS over TCP: SSL 3.0 to TLS 1.3 (RFC 8446, RFC 5246, RFC 6066, RFC 7301).
+//! The ClientHello of TLS over TCP: SSL 3.0 to TLS 1.3 (RFC 8446, RFC 5246, RFC 6066, RFC 7301), and
+//! what a server answers in the clear.
 //!
 //! Owns finding the message in a byte stream and reading its fields. Nothing is copied, but for a
 //! message that spans several records, which is joined in a buffer that the caller keeps. Does not
 //! own reassembly of the stream (`stream`) or fingerprints (`ja`).
 
 mod hello;
+mod message;
 mod name;
 mod record;
+pub(in crate::inspect) mod server;
 
 pub use self::hello::{Alpn, ClientHello, Extensions, Sni, U16List};
+pub use self::message::{is_message_whole, message};
 pub use self::name::{HostName, NAME_MAX};
 pub use self::record::{Finder, Found, Joined, Message};
+pub use self::server::{Certificate, CertificateHash, ServerAnswer, ServerHello, server_hello};
 
 /// Longest body of a ClientHello that is read.
 pub const HELLO_MAX: usize = 16 * 1024;

@@ -5,11 +5,11 @@ use super::{HANDSHAKE_MAX, HELLO_MAX, Malformed};
 /// Record type of handshake messages.
 const HANDSHAKE: u8 = 22;
 /// Handshake type of the ClientHello.
-const CLIENT_HELLO: u8 = 1;
+pub(super) const CLIENT_HELLO: u8 = 1;
 /// Bytes before the content of a record.
 const RECORD_HEADER: usize = 5;
 /// Bytes before the body of a handshake message.
-const MESSAGE_HEADER: usize = 4;
+pub(super) const MESSAGE_HEADER: usize = 4;
 /// Most bytes in a record (RFC 8446, section 5.1).
 const RECORD_MAX: usize = 1 << 14;
 
@@ -125,6 +125,11 @@ impl Default for Joined {
 impl Joined {
     /// Bytes it takes.
     pub const SIZE: usize = MESSAGE_HEADER + HELLO_MAX;
+
+    /// The bytes themselves, for other work that needs room for a while.
+    pub fn room(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
 
     /// The body of the message that a [`Finder`] found in `bytes`: a part of `bytes` when one
     /// record holds it, else a copy without the record headers.

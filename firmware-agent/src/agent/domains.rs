@@ -1,0 +1,139 @@
+//! The domain lists on their way into inspection, and what they did there.
+//!
+//! Files are read name by name, as often as the set is built in parts; nothing of them stays in
+//! memory but fingerprints. The set in force answers until the new one is whole.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::inspector::Inspector;
+use super::running::random;
+use crate::cli::chain;
+use crate::dataplane::bulk::default_cap_kib;
+use crate::inspect::domain_set::{Builder, DomainSet, Key, Room, TooLarge};
+use crate::plan::{DomainListPlan, Plan};
+use crate::sys::{clock, memory};
+
+/// What is known about the domain lists.
+#[derive(Debug, Default)]
+pub(super) struct Domains {
+    /// The lists in force, by number.
+    lists: Vec<DomainListPlan>,
+    /// What each of them did.
+    hits: Vec<Hits>,
+    /// Why the lists that are wanted are not those in force.
+    refused: Option<String>,
+    /// How long the last change took.
+    load_ms: u64,
+}
+
+/// What a list did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Hits {
+    /// Flows that were blocked.
+    pub(super) flows: u64,
+    /// When the last one was; 0 is never.
+    pub(super) last_ns: u64,
+}
+
+/// Why domain lists are not put into force.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    #[error("the domain list {}", path.display())]
+    File { path: PathBuf, source: io::Error },
+}
+
+impl Domains {
+    /// Counts a flow that the list `number` blocked; returns the list's name.
+    pub(super) fn hit(&mut self, number: u32, now_ns: u64) -> Option<&str> {
+        let hits = self.hits.get_mut(number as usize)?;
+        hits.flows += 1;
+        hits.last_ns = now_ns;
+        self.list(number).map(|list| &*list.name)
+    }
+
+    /// The list of this number.
+    pub(super) fn list(&self, number: u32) -> Option<&DomainListPlan> {
+        self.lists.get(number as usize)
+    }
+
+    /// Every list, and what it did.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&DomainListPlan, Hits)> {
+        self.lists.iter().zip(self.hits.iter().copied())
+    }
+
+    /// Why the lists that are wanted are not in force, for people.
+    pub(super) const fn refused(&self) -> Option<&String> {
+        self.refused.as_ref()
+    }
+
+    /// How long the last change took.
+    pub(super) const fn load_ms(&self) -> u64 {
+        self.load_ms
+    }
+}
+
+impl Inspector {
+    /// Whether the domain lists of `plan` can be put into force within their memory.
+    pub(super) fn check_domain_lists(&self, plan: &Plan) -> Result<Room, TooLarge> {
+        let names = plan.domainlists.iter().fold(0, |sum: u32, l| sum.saturating_add(l.names()));
+        let in_force = self.engine.lists().bytes();
+        Room::new(names, plan.domainlists.len() as u32, in_force, u64::from(cap_kib(plan)) * 1024)
+    }
+
+    /// Puts the domain lists of `plan` into force, or leaves those of before there and notes why.
+    pub(super) fn set_domain_lists(&mut self, plan: &Plan) {
+        self.domains.refused = None;
+        if self.domains.lists == plan.domainlists {
+            return;
+        }
+        let start_ns = clock::monotonic_ns();
+        let built = self
+            .check_domain_lists(plan)
+            .map_err(Refused::from)
+            .and_then(|room| build(&plan.domainlists, room));
+        match built {
+            Ok(set) => {
+                self.engine.set_lists(set);
+                let hits = |name: &str| {
+                    let known = self.domains.iter().find(|(list, _)| *list.name == *name);
+                    known.map(|(_, hits)| hits).unwrap_or_default()
+                };
+                self.domains.hits = plan.domainlists.iter().map(|list| hits(&list.name)).collect();
+                self.domains.lists.clone_from(&plan.domainlists);
+                self.domains.load_ms = (clock::monotonic_ns() - start_ns) / 1_000_000;
+            }
+            Err(error) => {
+                let why = chain(&error);
+                log::error!("{why}");
+                self.domains.refused = Some(why);
+            }
+        }
+        memory::give_back();
+    }
+}
+
+fn build(lists: &[DomainListPlan], room: Room) -> Result<DomainSet, Refused> {
+    // Another key for each set: what somebody learned about one says nothing about the next.
+    let mut builder = Builder::new(Key::new([random(), random()]), room);
+    for _ in 0..room.parts() {
+        for (number, list) in (0..).zip(lists) {
+            for file in &list.files {
+                file.entries(|name, _| builder.add(name, number))
+                    .map_err(|source| Refused::File { path: file.path.clone(), source })?;
+            }
+        }
+        builder.end_part();
+    }
+    Ok(builder.finish())
+}
+
+/// KiB that domain lists may take in the agent.
+pub(super) fn cap_kib(plan: &Plan) -> u32 {
+    match plan.domain_memory_kib {
+        0 => default_cap_kib(memory::total_kib()),
+        kib => kib,
+    }
+}

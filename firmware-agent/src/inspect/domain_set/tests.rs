@@ -1,0 +1,181 @@
+use std::collections::HashMap;
+
+use super::build::PARTS_MAX;
+use super::*;
+use crate::config::DOMAINLISTS_MAX;
+
+const KEY: Key = Key::new([0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210]);
+const MIB: u64 = 1 << 20;
+
+fn build(names: &[(&str, u32)], lists: u32, room: Room) -> DomainSet {
+    assert!(lists <= DOMAINLISTS_MAX);
+    let mut builder = Builder::new(KEY, room);
+    for _ in 0..room.parts() {
+        for (name, list) in names {
+            builder.add(name, *list);
+        }
+        builder.end_part();
+    }
+    builder.finish()
+}
+
+fn set(names: &[(&str, u32)]) -> DomainSet {
+    let lists = names.iter().map(|(_, list)| list + 1).max().unwrap_or(1);
+    build(names, lists, Room::new(names.len() as u32, lists, 0, 64 * MIB).unwrap())
+}
+
+/// Numbers that are the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed ^ (mixed >> 27)
+    }
+
+    /// A name of two to four labels; of some lengths there are few, so names lie below each other.
+    fn name(&mut self) -> String {
+        let mut name = String::new();
+        for label in 0..2 + self.next() % 3 {
+            if label > 0 {
+                name.push('.');
+            }
+            for _ in 0..=self.next() % 8 {
+                name.push(char::from(b'a' + (self.next() % 26) as u8));
+            }
+        }
+        name
+    }
+}
+
+/// R72: every name of the list and what is below it, on borders of labels, and nothing else.
+#[test]
+fn a_listed_domain_covers_itself_and_what_is_below_it_and_nothing_else() {
+    let set = set(&[("example.com", 0), ("ads.example.com", 1), ("Shop.Example", 2)]);
+    for (name, list, domain) in [
+        ("example.com", 0, "example.com"),
+        ("www.example.com", 0, "example.com"),
+        ("badads.example.com", 0, "example.com"),
+        ("ads.example.com", 1, "ads.example.com"),
+        ("a.b.ads.example.com", 1, "ads.example.com"),
+        ("shop.example", 2, "shop.example"),
+        ("EXAMPLE.com", 0, "EXAMPLE.com"),
+    ] {
+        assert_eq!(set.lookup(name), Some(Found { list, domain }), "{name}");
+    }
+    for name in [
+        "notexample.com",
+        "example.com.evil.net",
+        "com",
+        "example.co",
+        "xample.com",
+        "example",
+        "",
+        ".",
+        "..",
+        ".com",
+        "example.com.",
+    ] {
+        assert_eq!(set.lookup(name), None, "{name}");
+    }
+    assert_eq!(DomainSet::default().lookup("example.com"), None);
+}
+
+#[test]
+fn of_lists_with_the_same_name_the_first_counts_whatever_the_order() {
+    let names = [("a.test", 9), ("b.test", 3), ("a.test", 2), ("b.test", 3), ("a.test", 15)];
+    let set = set(&names);
+    assert_eq!(set.len(), 2);
+    assert_eq!(set.lookup("x.a.test").map(|found| found.list), Some(2));
+    assert_eq!(set.lookup("b.test").map(|found| found.list), Some(3));
+}
+
+/// R72, R182: a million names, against the names themselves: nothing is missed, and none of a million
+/// others is blocked.
+#[test]
+fn a_million_names_agree_with_the_names_themselves() {
+    let mut random = Random(1);
+    let mut names = HashMap::new();
+    while names.len() < 1_000_000 {
+        let list = random.next() as u32 % 3;
+        names.entry(random.name()).or_insert(list);
+    }
+    let listed: Vec<(&str, u32)> =
+        names.iter().map(|(name, list)| (name.as_str(), *list)).collect();
+    // In one part and in several.
+    let room = |cap| Room::new(1_000_000, 3, 0, cap).unwrap();
+    assert_eq!((room(64 * MIB).parts(), room(11 * MIB).parts()), (1, 2));
+    let set = build(&listed, 3, room(11 * MIB));
+    assert_eq!(set.len(), names.len());
+    assert!(set.bytes() <= room(11 * MIB).set_bytes(), "{} bytes", set.bytes());
+    println!("{} names take {} bytes", set.len(), set.bytes());
+
+    let model = |name: &str| {
+        let mut suffix = name;
+        loop {
+            if let Some(list) = names.get(suffix) {
+                return Some((*list, suffix.len()));
+            }
+            suffix = suffix.split_once('.')?.1;
+        }
+    };
+    let found = |name: &str| set.lookup(name).map(|found| (found.list, found.domain.len()));
+    for (name, list) in &listed {
+        assert_eq!(found(name), Some((*list, name.len())), "{name}");
+    }
+    let (mut blocked, mut passed) = (0, 0);
+    while passed < 1_000_000 {
+        let name = random.name();
+        let expected = model(&name);
+        assert_eq!(found(&name), expected, "{name}");
+        match expected {
+            Some(_) => blocked += 1,
+            None => passed += 1,
+        }
+    }
+    assert!(blocked > 1000, "{blocked} names below listed ones");
+}
+
+/// R182: what fits is built in as few parts as fit, what does not is refused with its arithmetic.
+#[test]
+fn a_set_that_does_not_fit_is_refused_with_the_arithmetic() {
+    let million = |in_force, cap| Room::new(1_000_000, 1, in_force, cap);
+    let size = million(0, 64 * MIB).unwrap().set_bytes();
+    assert!(size < 5_900_000, "{size}");
+    // An eighth of 128 MiB, less what the kernel keeps, is enough to replace one by another.
+    let replaced = million(size, 14_750 << 10).unwrap();
+    assert_eq!(replaced.parts(), 4);
+    assert!(2 * size + replaced.sort_bytes() <= 14_750 << 10);
+    let least = 2 * size + Room { parts: PARTS_MAX, ..replaced }.sort_bytes();
+    assert_eq!(million(size, least).map(|room| room.parts()), Ok(PARTS_MAX));
+    assert!(million(size, least - 1).is_err());
+    assert_eq!(
+        million(size, 8 << 20).unwrap_err().to_string(),
+        "the domain lists need 5,686 KiB for 1,000,000 names and 576 KiB to sort a part of them beside \
+         5,686 KiB in force, domain_memory_kib allows 8,192 KiB"
+    );
+    assert_eq!(Room::new(0, 0, 100 * MIB, 0).map(|room| room.parts()), Ok(1), "none needs nothing");
+    assert!(Room::new(u32::MAX, 16, 0, 1 << 30).is_err());
+}
+
+/// The memory for sorting is a bound: names that come twice do not take more.
+#[test]
+fn names_that_come_twice_stay_within_the_room() {
+    let room = Room { names: 40_000, lists: 2, parts: 4 };
+    let mut builder = Builder::new(KEY, room);
+    let names: Vec<String> = (0..2000).map(|n| format!("n{n}.test")).collect();
+    let capacity = builder.raw.capacity();
+    for _ in 0..4 {
+        for round in 0..20 {
+            for name in &names {
+                builder.add(name, round % 2);
+            }
+        }
+        assert_eq!(builder.raw.capacity(), capacity);
+        builder.end_part();
+    }
+    let set = builder.finish();
+    assert_eq!(set.len(), 2000);
+    assert!(names.iter().all(|name| set.lookup(name).is_some_and(|found| found.list == 0)));
+}
