@@ -69,16 +69,22 @@ pub enum Reason {
     DomainAllowed = 4,
     /// A domain list has the domain of the ClientHello.
     DomainList = 5,
+    /// A rule fits what is known of the flow beside a domain.
+    Rule = 6,
+    /// A rule allows what is known of the flow beside a domain.
+    RuleAllowed = 7,
 }
 
 impl Reason {
     /// Every reason, in the order of the numbers.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::WindowEnd,
         Self::HelloClean,
         Self::DomainRule,
         Self::DomainAllowed,
         Self::DomainList,
+        Self::Rule,
+        Self::RuleAllowed,
     ];
 
     /// Reads the wire form.
@@ -90,6 +96,8 @@ impl Reason {
             3 => Some(Self::DomainRule),
             4 => Some(Self::DomainAllowed),
             5 => Some(Self::DomainList),
+            6 => Some(Self::Rule),
+            7 => Some(Self::RuleAllowed),
             _ => None,
         }
     }
@@ -109,6 +117,8 @@ impl Reason {
             Self::DomainRule => "domain_rule",
             Self::DomainAllowed => "domain_allowed",
             Self::DomainList => "domain_list",
+            Self::Rule => "rule",
+            Self::RuleAllowed => "rule_allowed",
         }
     }
 }

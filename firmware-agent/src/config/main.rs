@@ -48,6 +48,17 @@ pub enum Backend {
 }
 words!(Backend, "auto" => Self::Auto, "nft" => Self::Nft, "iptables" => Self::Iptables);
 
+/// When the time of day is believed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Clock {
+    /// Once it comes from a network or from a clock with a battery.
+    #[default]
+    Auto,
+    /// Always.
+    Trust,
+}
+words!(Clock, "auto" => Self::Auto, "trust" => Self::Trust);
+
 /// What a crash of the agent leaves behind.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum OnCrash {
@@ -151,6 +162,8 @@ pub struct Main {
     /// Memory for domain lists in the agent, while they are replaced too; 0 is an eighth of the
     /// machine's.
     pub domain_memory_kib: u32,
+    /// When the time of day is believed.
+    pub clock: Clock,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -223,6 +236,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Offload of trusted flows where the firewall has none of its own: none, or a flowtable of Sluice's."),
         OptionSpec::new("domain_memory_kib", number(0, 1 << 20), "0",
             "Memory for domain lists in the agent, in KiB, old and new ones together while they are replaced, and what sorting takes; 0 is an eighth of the machine's, from 2 to 64 MiB."),
+        OptionSpec::new("clock", Kind::Word(&["auto", "trust"]), "auto",
+            "When schedules believe the time of day: once it comes from the network or from a clock with a battery (auto), or always (trust)."),
     ],
 };
 
@@ -259,6 +274,7 @@ impl Main {
             manage_offload: uci.get("manage_offload"),
             offload: uci.get("offload"),
             domain_memory_kib: uci.get("domain_memory_kib"),
+            clock: uci.get("clock"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
         if last > u32::from(u16::MAX) {

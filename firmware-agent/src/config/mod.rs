@@ -35,7 +35,7 @@ pub use self::domain::{DOMAINLISTS_MAX, DomainFile, DomainList};
 pub use self::file::{Counts, ListFile};
 pub use self::interface::{Interface, XdpWish};
 pub use self::list::{Allowlist, Blocklist};
-pub use self::main::{Backend, Main, ManageOffload, OnCrash, OnError, OwnOffload, Policy};
+pub use self::main::{Backend, Clock, Main, ManageOffload, OnCrash, OnError, OwnOffload, Policy};
 pub use self::mark::{MarkMask, MarkMaskError};
 pub use self::net::{Net, NetError};
 pub use self::profile::{Class, Profile};

@@ -328,15 +328,17 @@ fn rules_are_numbered_in_the_order_of_the_file_and_those_that_do_not_count_left_
          config rule work\noption action allow\nlist domain work.test\n"
     );
     let plan = plan(&text);
-    assert_eq!(plan.rules, ["ads".into(), "slow".into(), "work".into()]);
-    let domain = |name: &str, action, number| (name.to_owned(), action, number);
+    let rules: Vec<_> = plan
+        .rules
+        .iter()
+        .map(|rule| (rule.name.as_str(), rule.action, rule.domains.join(" ")))
+        .collect();
     assert_eq!(
-        plan.domains,
+        rules,
         [
-            domain("ads.test", RuleAction::Block, 0),
-            domain("tracker.test", RuleAction::Block, 0),
-            domain("slow.test", RuleAction::Limit, 1),
-            domain("work.test", RuleAction::Allow, 2),
+            ("ads", RuleAction::Block, "ads.test tracker.test".to_owned()),
+            ("slow", RuleAction::Limit, "slow.test".to_owned()),
+            ("work", RuleAction::Allow, "work.test".to_owned()),
         ]
     );
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::index::{Fingerprints, Nets, Suffixes};
 use super::who::{Devices, Who};
-use super::zone::Zone;
+use super::zone::TimeZone;
 use super::{Compiled, Policy, Schedules, need};
 use crate::config::{Group, PROTOCOLS, Rule, RuleAction, Schedule};
 
@@ -18,7 +18,7 @@ pub struct Surroundings<'a> {
     /// Schedules.
     pub schedules: &'a [Schedule],
     /// Where their times of day are.
-    pub time_zone: Zone,
+    pub time_zone: TimeZone,
 }
 
 impl Policy {
@@ -122,6 +122,6 @@ pub fn of_domains(rules: impl IntoIterator<Item = (String, RuleAction, u32)>) ->
         }
     }
     let around =
-        Surroundings { zones: Vec::new(), groups: &[], schedules: &[], time_zone: Zone::UTC };
+        Surroundings { zones: Vec::new(), groups: &[], schedules: &[], time_zone: TimeZone::UTC };
     Policy::new(&all, &around)
 }

@@ -20,11 +20,11 @@ mod zone;
 use sluice_abi::flow::Addr;
 
 pub use self::compile::{Surroundings, of_domains};
-pub use self::facts::{Facts, Seen};
+pub use self::facts::{Ends, Facts, Path, Seen, Zone};
 use self::index::{Fingerprints, Nets, Suffixes};
 pub use self::schedule::Schedules;
 use self::who::Who;
-pub use self::zone::{Local, Zone};
+pub use self::zone::{Local, TimeZone};
 use crate::config::{Moment, Ports, RuleAction};
 
 /// The entry of a rule that fits a flow.
@@ -206,7 +206,7 @@ impl Policy {
             seen.names.iter().for_each(|name| self.domains.find(name, &mut hits));
             seen.fingerprints.iter().for_each(|one| self.fingerprints.find(one, &mut hits));
         }
-        self.nets.find(facts.peer, &mut hits);
+        self.nets.find(facts.ends.peer, &mut hits);
         hits.sort_unstable_by_key(|hit| hit.rule);
         let mut best = Best::default();
         for hits in hits.chunk_by(|a, b| a.rule == b.rule) {
@@ -222,7 +222,7 @@ impl Policy {
         if facts.seen.is_none() {
             let is_final = best.decides.is_some_and(|(decided, _)| {
                 self.late.iter().all(|(who, rank)| {
-                    let tier = self.who.get(*who as usize).and_then(|who| who.tier(facts));
+                    let tier = self.who.get(*who as usize).and_then(|who| who.tier(&facts.ends));
                     tier.is_none_or(|tier| with_tier(tier, *rank) < decided)
                 })
             });
@@ -263,12 +263,13 @@ impl Policy {
             raise(kind::PROTOCOL, 0, Entry::Protocol(fits));
         }
         if !rule.ports.is_empty() {
-            let fitting = rule.ports.iter().filter(|p| p.contain(facts.transport, facts.port));
+            let fitting =
+                rule.ports.iter().filter(|p| p.contain(facts.ends.transport, facts.ends.port));
             let Some(fits) = fitting.min_by_key(|ports| ports.last - ports.first) else { return };
             raise(kind::PORTS, u8::from(fits.first == fits.last), Entry::Ports(*fits));
         }
         let who = self.who.get(rule.who as usize);
-        let Some(tier) = who.and_then(|who| who.tier(facts)) else { return };
+        let Some(tier) = who.and_then(|who| who.tier(&facts.ends)) else { return };
         let rank = with_tier(tier, rank(rule.action, kind, len, number));
         let found = Match { rule: number, action: rule.action, entry };
         let place = match rule.action {
@@ -312,15 +313,9 @@ impl Policy {
     pub fn of_name(&self, name: &str) -> Option<Match> {
         let seen = Seen { names: &[name], ..Seen::default() };
         let nobody = Addr::from_v4_octets([0; 4]);
-        let facts = Facts {
-            device: nobody,
-            mac: None,
-            zone: None,
-            peer: nobody,
-            port: 443,
-            transport: 6,
-            seen: Some(seen),
-        };
+        let ends =
+            Ends { device: nobody, mac: None, zone: None, peer: nobody, port: 443, transport: 6 };
+        let facts = Facts { ends, seen: Some(seen) };
         match self.decide(&facts) {
             Answer::Final(judgement) => judgement.decides.or(judgement.observes),
             Answer::Open => None,

@@ -4,7 +4,7 @@
 //! somebody looks, so a clock that jumps leaves nothing behind; while the time is not known, what
 //! was stays.
 
-use super::zone::{Local, Zone};
+use super::zone::{Local, TimeZone};
 use crate::config::{Moment, Schedule};
 
 /// Whether the schedule holds at this time of day.
@@ -28,13 +28,13 @@ pub(super) fn holds(schedule: &Schedule, now: Local) -> bool {
 #[derive(Clone, Debug, Default)]
 pub struct Schedules {
     all: Box<[(Schedule, bool)]>,
-    zone: Option<Zone>,
+    zone: Option<TimeZone>,
 }
 
 impl Schedules {
     /// None of them holds until the time is known.
     #[must_use]
-    pub fn new(schedules: impl IntoIterator<Item = Schedule>, zone: Zone) -> Self {
+    pub fn new(schedules: impl IntoIterator<Item = Schedule>, zone: TimeZone) -> Self {
         let all = schedules.into_iter().map(|schedule| (schedule, false)).collect();
         Self { all, zone: Some(zone) }
     }
@@ -61,7 +61,7 @@ impl Schedules {
 
     /// Brings the states to what they are at `now_s` seconds since 1970. Says whether one changed.
     pub fn update(&mut self, now_s: i64) -> bool {
-        let now = self.zone.as_ref().unwrap_or(&Zone::UTC).local(now_s);
+        let now = self.zone.as_ref().unwrap_or(&TimeZone::UTC).local(now_s);
         let mut is_changed = false;
         for (schedule, is_on) in &mut self.all {
             let holds = holds(schedule, now);
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn states_follow_a_clock_that_jumps() {
         let every = "sun mon tue wed thu fri sat";
-        let zone = Zone::parse("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let zone = TimeZone::parse("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
         let mut schedules = Schedules::new([schedule(every, &["02:00-04:00"])], zone.clone());
         let at = |text: &str| text.parse::<Moment>().unwrap().0;
         assert!(!schedules.is_on(0));

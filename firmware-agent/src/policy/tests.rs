@@ -46,22 +46,22 @@ fn policy(texts: &[&str]) -> Policy {
         zones: vec!["wan", "lan"],
         groups: &groups,
         schedules: &[all],
-        time_zone: Zone::UTC,
+        time_zone: TimeZone::UTC,
     };
     Policy::new(&rules(texts), &around)
 }
 
 /// A flow from 192.0.2.7 behind interface 1 to 198.51.100.1:443 over TCP.
 fn facts<'a>(seen: Option<Seen<'a>>) -> Facts<'a> {
-    Facts {
+    let ends = Ends {
         device: addr("192.0.2.7"),
         mac: Some(MAC),
         zone: Some(1),
         peer: addr("198.51.100.1"),
         port: 443,
         transport: 6,
-        seen,
-    }
+    };
+    Facts { ends, seen }
 }
 
 fn named<'a>(names: &'a [&'a str]) -> Facts<'a> {
@@ -242,7 +242,7 @@ fn rules_hold_while_their_time_does() {
 fn naive(texts: &[String], facts: &Facts<'_>) -> Option<usize> {
     let seen = facts.seen.unwrap();
     let order = |rule: &Rule, number: usize| {
-        let host = crate::config::Net::new(facts.peer, 128);
+        let host = crate::config::Net::new(facts.ends.peer, 128);
         let covers = |domain: &String| {
             seen.names.iter().any(|name| *name == domain || name.ends_with(&format!(".{domain}")))
         };
@@ -253,12 +253,13 @@ fn naive(texts: &[String], facts: &Facts<'_>) -> Option<usize> {
             .filter(|net| net.contains(&host))
             .map(|net| if net.is_host() { (4, 0) } else { (3, usize::from(net.prefix())) });
         let net = net.max();
-        let ports = rule.ports.iter().filter(|ports| ports.contain(facts.transport, facts.port));
+        let ports =
+            rule.ports.iter().filter(|ports| ports.contain(facts.ends.transport, facts.ends.port));
         let ports = ports.map(|ports| usize::from(ports.first == ports.last)).max();
-        let device = crate::config::Net::new(facts.device, 128);
+        let device = crate::config::Net::new(facts.ends.device, 128);
         let is_device = rule.devices.iter().any(|known| match known {
             crate::config::Device::Net(net) => net.contains(&device),
-            crate::config::Device::Mac(mac) => Some(*mac) == facts.mac,
+            crate::config::Device::Mac(mac) => Some(*mac) == facts.ends.mac,
         });
         if (domain.is_none() && !rule.domains.is_empty())
             || (net.is_none() && !rule.nets.is_empty())

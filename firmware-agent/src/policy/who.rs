@@ -1,6 +1,6 @@
 //! Whose flows a rule is about.
 
-use super::Facts;
+use super::Ends;
 use crate::config::{Device, Mac, Net};
 
 /// Whose flows a rule is about: any of these, or everyone's.
@@ -16,13 +16,13 @@ pub(super) struct Who {
 
 impl Who {
     /// How particular it is about the device of this flow; `None` when it is not about it.
-    pub(super) fn tier(&self, facts: &Facts<'_>) -> Option<u8> {
+    pub(super) fn tier(&self, ends: &Ends) -> Option<u8> {
         let is_zone = |zone: u8| self.zones.checked_shr(zone.into()).is_some_and(|z| z & 1 == 1);
-        if self.devices.contain(facts) {
+        if self.devices.contain(ends) {
             Some(3)
-        } else if self.members.contain(facts) {
+        } else if self.members.contain(ends) {
             Some(2)
-        } else if facts.zone.is_some_and(is_zone) {
+        } else if ends.zone.is_some_and(is_zone) {
             Some(1)
         } else {
             self.is_everyone.then_some(0)
@@ -54,9 +54,9 @@ impl Devices {
         Self { macs: macs.into(), nets: nets.into() }
     }
 
-    fn contain(&self, facts: &Facts<'_>) -> bool {
-        let host = Net::new(facts.device, 128);
-        facts.mac.is_some_and(|mac| self.macs.binary_search(&mac).is_ok())
+    fn contain(&self, ends: &Ends) -> bool {
+        let host = Net::new(ends.device, 128);
+        ends.mac.is_some_and(|mac| self.macs.binary_search(&mac).is_ok())
             || self.nets.iter().any(|net| net.contains(&host))
     }
 

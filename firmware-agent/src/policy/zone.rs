@@ -7,7 +7,7 @@ use crate::config::days_of;
 
 /// How far local time is from universal time, and when that changes.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Zone {
+pub struct TimeZone {
     /// Seconds east of Greenwich.
     standard: i32,
     summer: Option<Summer>,
@@ -50,7 +50,7 @@ pub struct Local {
 
 const DAY_S: i64 = 86_400;
 
-impl Zone {
+impl TimeZone {
     /// Universal time.
     pub const UTC: Self = Self { standard: 0, summer: None };
 
@@ -75,6 +75,19 @@ impl Zone {
         let start = rest.change()?;
         let end = rest.change()?;
         rest.0.is_empty().then_some(Self { standard, summer: Some(Summer { offset, start, end }) })
+    }
+
+    /// The zone in the text of `/etc/TZ`, or of `/etc/config/system`.
+    #[must_use]
+    pub fn of_system(text: &str) -> Option<Self> {
+        Self::parse(text.trim()).or_else(|| {
+            let mut lines = text.lines().filter_map(|line| {
+                let mut words = line.split_ascii_whitespace();
+                let is_zone = words.next() == Some("option") && words.next() == Some("timezone");
+                words.next().filter(|_| is_zone)
+            });
+            lines.find_map(|value| Self::parse(value.trim_matches(['\'', '"'])))
+        })
     }
 
     /// Seconds that local time is ahead of universal time at this second since 1970.
@@ -234,7 +247,7 @@ mod tests {
             ("XXX3YYY,60/0,J300", "2028-03-01T03:00:00Z", -120),
             ("XXX3YYY,60/0,J300", "2027-03-02T02:59:59Z", -180),
         ] {
-            let offset = Zone::parse(zone).unwrap().offset(at(moment));
+            let offset = TimeZone::parse(zone).unwrap().offset(at(moment));
             assert_eq!(offset, minutes * 60, "{zone} at {moment}");
         }
     }
@@ -255,14 +268,25 @@ mod tests {
             "CET-1CEST,M3.0.0,M10.5.0",
             "CET-1CEST,M3.5.0/,M10.5.0",
         ] {
-            assert_eq!(Zone::parse(text), None, "{text}");
+            assert_eq!(TimeZone::parse(text), None, "{text}");
         }
-        assert_eq!(Zone::parse("UTC0\n"), Some(Zone::UTC));
+        assert_eq!(TimeZone::parse("UTC0\n"), Some(TimeZone::UTC));
+    }
+
+    #[test]
+    fn the_zone_of_a_router_is_in_either_file() {
+        let zone = TimeZone::parse("CET-1CEST,M3.5.0,M10.5.0/3");
+        assert!(zone.is_some());
+        assert_eq!(TimeZone::of_system("CET-1CEST,M3.5.0,M10.5.0/3\n"), zone);
+        let system = "config system\n\toption hostname 'timezone'\n\
+                      \toption zonename 'Europe/Berlin'\n\toption timezone 'CET-1CEST,M3.5.0,M10.5.0/3'\n";
+        assert_eq!(TimeZone::of_system(system), zone);
+        assert_eq!(TimeZone::of_system("config system\n"), None);
     }
 
     #[test]
     fn days_of_the_week_and_minutes_are_local() {
-        let zone = Zone::parse("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let zone = TimeZone::parse("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
         // A Saturday.
         let local = |text| zone.local(at(text));
         assert_eq!(local("2026-11-21T20:07:59Z"), Local { weekday: 6, minute: 21 * 60 + 7 });

@@ -73,6 +73,9 @@ fn trusted(port: u16) -> Decision {
         expires_s: 0,
         hello: None,
         rule: None,
+        entry: None,
+        observed: None,
+        ends: None,
         inspected_packets: 4,
         is_partial: false,
     }

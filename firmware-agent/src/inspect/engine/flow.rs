@@ -1,19 +1,17 @@
 //! The state of one flow under inspection.
 
 use sluice_abi::flow::{Direction, FlowKey};
-use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{ACK, SYN, TCP};
 
+use super::judge::{About, Judged, Judgement, at_end, at_first, judge, with_doubt};
 use super::outcome::{Cause, Decision, Hello, Outcome};
 use super::quic::Quic;
 use super::segment::Segment;
 use super::{Limits, PIECES_MAX};
-use crate::config::RuleAction;
-use crate::inspect::domain_set::DomainSet;
-use crate::inspect::domains::DomainRules;
 use crate::inspect::ja::Transport;
 use crate::inspect::stream::{Caps, Fault, Stream};
-use crate::inspect::tls::{Answer, ClientHello, Finder, Joined, NAME_MAX, Sni, client_hello};
+use crate::inspect::tls::{Answer, ClientHello, Finder, Joined, client_hello};
+use crate::policy::{Ends, Path};
 
 /// Packets behind the window that may come between two that bring bytes of an unfinished
 /// ClientHello: acknowledgements and repetitions.
@@ -23,9 +21,8 @@ const STALLED_MAX: u16 = 64;
 pub(super) struct Context<'a> {
     pub(super) now_ms: u64,
     pub(super) limits: &'a Limits,
-    pub(super) rules: &'a DomainRules,
     pub(super) joined: &'a mut Joined,
-    pub(super) lists: &'a DomainSet,
+    pub(super) about: About<'a>,
 }
 
 /// A flow that is not decided.
@@ -40,6 +37,9 @@ pub(super) struct Flow {
     is_origin_known: bool,
     stalled: u16,
     sides: [Side; 2],
+    pub(super) ends: Ends,
+    /// Whether rules have not been asked since something was learned about its ends.
+    has_news: bool,
 }
 
 #[derive(Debug, Default)]
@@ -68,17 +68,37 @@ enum Search {
 
 impl Flow {
     /// The flow of a first packet with these TCP flags (0 for UDP), seen in `direction`.
-    pub(super) fn new(direction: Direction, tcp_flags: u8, now_ms: u64) -> Self {
+    pub(super) fn new(
+        key: &FlowKey,
+        direction: Direction,
+        tcp_flags: u8,
+        now_ms: u64,
+        path: &Path,
+    ) -> Self {
         let is_answer = tcp_flags & (SYN | ACK) == SYN | ACK;
+        let original = if is_answer { direction.reversed() } else { direction };
+        let is_origin_known = tcp_flags & SYN != 0;
+        let mut ends = Ends::new(key, direction, original, path);
+        if key.proto() == TCP && !is_origin_known {
+            // Clients take high ports.
+            ends.port = key.source(direction).1.min(key.destination(direction).1);
+        }
         Self {
             last_ms: now_ms,
             since_ms: None,
             packets: 0,
-            original: if is_answer { direction.reversed() } else { direction },
-            is_origin_known: tcp_flags & SYN != 0,
+            original,
+            is_origin_known,
             stalled: 0,
             sides: Default::default(),
+            ends,
+            has_news: true,
         }
+    }
+
+    /// Learns where a packet comes from.
+    pub(super) fn learn(&mut self, key: &FlowKey, direction: Direction, path: &Path) {
+        self.has_news |= self.ends.learn(key, direction, path);
     }
 
     /// Heap bytes in use.
@@ -112,6 +132,11 @@ impl Flow {
     ) -> (Outcome, Option<Box<Hello>>) {
         self.last_ms = context.now_ms;
         self.packets = self.packets.saturating_add(1);
+        if std::mem::take(&mut self.has_news)
+            && let Some(judged) = at_first(&context.about)
+        {
+            return (self.conclude(Ok(judged)), None);
+        }
         if key.proto() != TCP {
             return self.datagram(key, direction, segment, context);
         }
@@ -176,7 +201,7 @@ impl Flow {
             return if self.sides.iter().any(|side| side.is_ended(context.limits)) {
                 match self.sides.iter().find_map(|side| side.quic.pending()) {
                     Some(cause) => Outcome::Undecided(cause),
-                    None => self.conclude(Ok((Verdict::Trusted, Reason::WindowEnd, None))),
+                    None => self.conclude(Ok(at_end(&context.about))),
                 }
             } else {
                 Outcome::Inspect
@@ -200,51 +225,20 @@ impl Flow {
         Outcome::Inspect
     }
 
-    const fn conclude(&self, judgement: Judgement) -> Outcome {
+    fn conclude(&self, judgement: Judgement) -> Outcome {
         match judgement {
-            Ok((verdict, reason, by)) => {
-                let is_list = matches!(reason, Reason::DomainList);
-                let (rule, list) = if is_list { (None, by) } else { (by, None) };
-                let (original, packets) = (self.original, self.packets);
-                Outcome::Decided(Decision { verdict, reason, rule, original, packets, list })
-            }
+            Ok(Judged { verdict, reason, rule, list, observed }) => Outcome::Decided(Decision {
+                verdict,
+                reason,
+                rule: rule.map(|found| found.rule),
+                original: self.original,
+                packets: self.packets,
+                list,
+                entry: rule.map(|found| found.entry),
+                observed,
+            }),
             Err(cause) => Outcome::Undecided(cause),
         }
-    }
-}
-
-/// What a ClientHello means for its flow, and the number of the rule or list that says so.
-pub(super) type Judgement = Result<(Verdict, Reason, Option<u32>), Cause>;
-
-pub(super) fn judge(hello: &ClientHello<'_>, rules: &DomainRules, lists: &DomainSet) -> Judgement {
-    let name = match hello.sni {
-        Sni::Absent => return Ok((Verdict::Trusted, Reason::HelloClean, None)),
-        Sni::Malformed => return Err(Cause::MalformedName),
-        Sni::Name(name) => name,
-    };
-    let mut room = [0; NAME_MAX];
-    let name = name.to_lower(&mut room);
-    Ok(match rules.lookup(name) {
-        None => match lists.lookup(name) {
-            None => (Verdict::Trusted, Reason::HelloClean, None),
-            Some(found) => (Verdict::Blocked, Reason::DomainList, Some(found.list)),
-        },
-        Some(found) => match found.action {
-            RuleAction::Allow => (Verdict::Trusted, Reason::DomainAllowed, Some(found.rule)),
-            RuleAction::Block => (Verdict::Blocked, Reason::DomainRule, Some(found.rule)),
-            RuleAction::Limit => (Verdict::Limited, Reason::DomainRule, Some(found.rule)),
-            RuleAction::Observe => (Verdict::Trusted, Reason::HelloClean, Some(found.rule)),
-        },
-    })
-}
-
-/// What is left of a judgement when the server may have taken another copy of the bytes.
-pub(super) const fn with_doubt(judgement: Judgement, has_conflict: bool) -> Judgement {
-    match judgement {
-        Ok((verdict, ..)) if has_conflict && !matches!(verdict, Verdict::Blocked) => {
-            Err(Cause::Conflict)
-        }
-        judgement => judgement,
     }
 }
 
@@ -289,9 +283,11 @@ impl Side {
         if segment.len == 0 {
             return (Found::Nothing, false);
         }
+        let about = context.about;
         let meet = |hello: &ClientHello<'_>| {
-            let owned = Hello::new(hello, key, direction, Transport::Tcp);
-            (Box::new(owned), judge(hello, context.rules, context.lists))
+            let owned = Box::new(Hello::new(hello, key, direction, Transport::Tcp));
+            let judgement = judge(&owned, &about);
+            (owned, judgement)
         };
         let caps = Caps { bytes: context.limits.window_bytes, pieces: PIECES_MAX };
         // The common case: one segment holds the whole message, and nothing need be kept.

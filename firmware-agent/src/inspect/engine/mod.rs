@@ -9,6 +9,7 @@
 //! and keep-alives, which a client can send as it likes before its ClientHello, do not.
 
 mod flow;
+mod judge;
 mod outcome;
 #[cfg_attr(not(feature = "quic"), path = "no_quic.rs")]
 mod quic;
@@ -21,13 +22,15 @@ use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::{FIN, Headers, RST, SYN, TCP, headers};
 
 use self::flow::{Context, Flow};
+use self::judge::About;
+pub(crate) use self::judge::verdict_of;
 pub use self::outcome::{ALPN_MAX, Cause, Decision, Hello, JA3_STRING_MAX, Outcome, Step};
 use self::segment::Segment;
 pub use self::stats::Stats;
 use super::domain_set::DomainSet;
-use super::domains::DomainRules;
 use super::table::Table;
 use super::tls::Joined;
+use crate::policy::{Path, Policy};
 
 /// Pieces of one stream that may wait behind gaps.
 const PIECES_MAX: usize = 32;
@@ -81,7 +84,7 @@ enum Past {
 #[derive(Debug)]
 pub struct Engine {
     limits: Limits,
-    rules: DomainRules,
+    rules: Policy,
     flows: Table<Flow>,
     past: Table<Past>,
     joined: Joined,
@@ -100,7 +103,7 @@ impl Engine {
     /// An engine. `seed` must be random and secret: it keeps strangers from choosing flows that
     /// are slow to look up.
     #[must_use]
-    pub fn new(limits: Limits, rules: DomainRules, seed: [u64; 2]) -> Self {
+    pub fn new(limits: Limits, rules: Policy, seed: [u64; 2]) -> Self {
         let limits = Limits {
             window_packets: limits.window_packets.max(1),
             window_bytes: limits.window_bytes.clamp(1024, 1 << 20),
@@ -162,7 +165,7 @@ impl Engine {
 
     /// The rules in force.
     #[must_use]
-    pub const fn rules(&self) -> &DomainRules {
+    pub const fn rules(&self) -> &Policy {
         &self.rules
     }
 
@@ -173,8 +176,13 @@ impl Engine {
     }
 
     /// Replaces the rules. Flows that are decided stay so.
-    pub fn set_rules(&mut self, rules: DomainRules) {
+    pub fn set_rules(&mut self, rules: Policy) {
         self.rules = rules;
+    }
+
+    /// The rules in force, to tell them the time.
+    pub const fn rules_mut(&mut self) -> &mut Policy {
+        &mut self.rules
     }
 
     /// The domain lists in force.
@@ -191,6 +199,11 @@ impl Engine {
     /// Takes a packet that starts with its IP header. `original_len` is its length on the wire:
     /// more than `l3` has when the copy was cut. `now_ms` is monotonic.
     pub fn packet(&mut self, now_ms: u64, l3: &[u8], original_len: usize) -> Step {
+        self.packet_on(now_ms, l3, original_len, &Path::default())
+    }
+
+    /// The same with what is known of the packet's path.
+    pub fn packet_on(&mut self, now_ms: u64, l3: &[u8], original_len: usize, path: &Path) -> Step {
         self.stats.packets += 1;
         self.stats.truncated += u64::from(original_len > l3.len());
         self.sweep(now_ms, SWEEP);
@@ -200,7 +213,7 @@ impl Engine {
             return Step { flow: None, ..Step::from(Outcome::NotAFlow) };
         };
         let step = if let Some(segment) = Segment::read(l3, &headers, original_len) {
-            self.segment(now_ms, flow, &headers, segment)
+            self.segment(now_ms, flow, &headers, segment, path)
         } else {
             self.stats.malformed += 1;
             Outcome::Inspect.into()
@@ -215,6 +228,7 @@ impl Engine {
         (key, direction): (FlowKey, Direction),
         headers: &Headers,
         segment: Segment<'_>,
+        path: &Path,
     ) -> Step {
         let flags = headers.tcp_flags;
         if headers.is_syn() {
@@ -234,7 +248,7 @@ impl Engine {
                 return Outcome::Inspect.into();
             }
             self.stats.flows += 1;
-            let evicted = self.flows.insert(key, Flow::new(direction, flags, now_ms));
+            let evicted = self.flows.insert(key, Flow::new(&key, direction, flags, now_ms, path));
             self.forget(now_ms, evicted, Cause::Memory);
         }
         let (limits, rules, joined) = (&self.limits, &self.rules, &mut self.joined);
@@ -245,12 +259,14 @@ impl Engine {
             (Outcome::Inspect, None)
         } else {
             let before = flow.memory();
-            let mut context = Context { now_ms, limits, rules, joined, lists };
+            flow.learn(&key, direction, path);
+            let about = About { rules, lists, ends: flow.ends };
+            let mut context = Context { now_ms, limits, joined, about };
             let answer = flow.packet(key, direction, flags, segment, &mut context);
             self.kept = self.kept + flow.memory() - before;
             answer
         };
-        let original = Some(flow.original);
+        let (original, ends) = (Some(flow.original), Some(flow.ends));
         self.stats.hellos += u64::from(hello.is_some());
         let is_quic = hello.as_ref().is_some_and(|hello| hello.quic.is_some());
         self.stats.quic_hellos += u64::from(is_quic);
@@ -265,7 +281,7 @@ impl Engine {
             let evicted = self.flows.pop_oldest();
             self.forget(now_ms, evicted, Cause::Memory);
         }
-        Step { hello, original, ..outcome.into() }
+        Step { hello, original, ends, ..outcome.into() }
     }
 
     /// The answer about a flow that is no longer inspected.

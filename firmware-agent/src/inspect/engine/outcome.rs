@@ -8,6 +8,7 @@ use sluice_abi::verdict::{Reason, Verdict};
 use crate::inspect::ja::{self, Ja3, Ja4, Transport};
 use crate::inspect::quic;
 use crate::inspect::tls::{ClientHello, Malformed, NAME_MAX, Sni};
+use crate::policy::{Ends, Entry, Match};
 
 /// Longest JA3 text that is kept; its length is the choice of the client.
 pub const JA3_STRING_MAX: usize = 4096;
@@ -28,6 +29,8 @@ pub struct Step {
     pub original: Option<Direction>,
     /// Whether the outcome was reached by an earlier packet: nothing new to report.
     pub is_repeated: bool,
+    /// The ends of a flow that is inspected.
+    pub ends: Option<Ends>,
 }
 
 impl From<Outcome> for Step {
@@ -37,7 +40,7 @@ impl From<Outcome> for Step {
             Outcome::Decided(decision) => Some(decision.original),
             _ => None,
         };
-        Self { flow: None, outcome, hello: None, original, is_repeated: false }
+        Self { flow: None, outcome, hello: None, original, is_repeated: false, ends: None }
     }
 }
 
@@ -69,6 +72,10 @@ pub struct Decision {
     pub packets: u32,
     /// Number of the domain list that said so.
     pub list: Option<u32>,
+    /// The entry of the rule that fits.
+    pub entry: Option<Entry>,
+    /// The rule that would have blocked if it did more than observe.
+    pub observed: Option<Match>,
 }
 
 /// Why a flow cannot be decided. Append only: indices and names are in statistics.

@@ -3,7 +3,8 @@
 use sluice_abi::flow::{Direction, FlowKey};
 
 use super::PIECES_MAX;
-use super::flow::{Context, Found, judge, with_doubt};
+use super::flow::{Context, Found};
+use super::judge::{judge, with_doubt};
 use super::outcome::{Cause, Hello};
 use super::segment::Segment;
 use crate::inspect::ja::Transport;
@@ -70,6 +71,7 @@ impl Quic {
             bytes: context.limits.window_bytes.min(HELLO_MAX as u32 + 4),
             pieces: PIECES_MAX,
         };
+        let about = context.about;
         let room = context.joined.room();
         let found = match client.datagram(segment.payload, segment.len, room, limits) {
             Answer::Nothing => return (Found::Nothing, false),
@@ -79,9 +81,9 @@ impl Quic {
             Answer::Pieces => Found::Failed(Cause::Pieces),
             Answer::Cut => Found::Failed(Cause::Truncated),
             Answer::Hello(hello, connection) => {
-                let judgement = judge(&hello, context.rules, context.lists);
                 let mut hello = Box::new(Hello::new(&hello, key, direction, Transport::Quic));
                 hello.quic = Some(connection);
+                let judgement = judge(&hello, &about);
                 Found::Hello(hello, with_doubt(judgement, client.has_conflict()))
             }
         };
