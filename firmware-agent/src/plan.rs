@@ -211,7 +211,7 @@ impl Plan {
                 bytes_max: main.inspect_memory_kib as usize * 1024,
                 ..Limits::default()
             },
-            rules: rules.into_iter().cloned().collect(),
+            rules: rules.into_iter().map(as_used).collect(),
             treatments,
             reinspection: Reinspection {
                 percent: main.reinspect_percent as u8,
@@ -382,6 +382,15 @@ fn flags(main: &Main, treatments: &[Treatment], profiles: &Profiles) -> u32 {
         flags |= Settings::PROFILES;
     }
     flags
+}
+
+/// The rule without what its action has no use for.
+fn as_used(rule: &Rule) -> Rule {
+    let mut rule = rule.clone();
+    if matches!(rule.action, RuleAction::Block | RuleAction::Observe) {
+        (rule.kbit, rule.burst_kib, rule.profile) = (0, 0, None);
+    }
+    rule
 }
 
 /// What the programs know about profiles.

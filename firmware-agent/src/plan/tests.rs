@@ -35,6 +35,10 @@ config domainlist trackers
 	list file /f
 config ddos limits
 	option martians 1
+config schedule work
+	list slot 08:00-09:00
+config group all
+	list device 192.0.2.1
 ";
 
 fn plan(text: &str) -> Plan {
@@ -91,6 +95,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "domain_memory_kib", "4096", Update),
         ("sluice", "management", "192.0.2.99", Update),
         ("sluice", "manage_offload", "off", Update),
+        ("sluice", "clock", "trust", Update),
         ("sluice", "offload", "software", Update),
         ("interface", "device", "eth9", Reattach),
         ("interface", "role", "lan", Reattach),
@@ -109,6 +114,20 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("rule", "kbit", "9", None),
         ("rule", "burst_kib", "9", None),
         ("rule", "profile", "video", None),
+        ("rule", "ip", "192.0.2.9", Update),
+        ("rule", "port", "9", Update),
+        ("rule", "ja3", "e7d705a3286e19ea42f587b344ee6865", Update),
+        ("rule", "ja4", "t13d1516h2_8daaf6152771_e5627efa2ab1", Update),
+        ("rule", "fingerprint_file", "/f", Update),
+        ("rule", "protocol", "tls", Update),
+        ("rule", "device", "192.0.2.9", Update),
+        ("rule", "group", "all", Update),
+        ("rule", "zone", "lan", Update),
+        ("rule", "schedule", "work", Update),
+        ("rule", "until", "2030-01-01T00:00:00Z", Update),
+        ("schedule", "day", "mon", Update),
+        ("schedule", "slot", "08:00-10:00", Update),
+        ("group", "device", "192.0.2.9", Update),
         ("profile", "class", "voice", Update),
         ("profile", "dscp", "ef", Update),
         ("profile", "priority", "3", Update),
