@@ -83,8 +83,8 @@ pub struct Plan {
     pub groups: Vec<Group>,
     /// Schedules that rules name.
     pub schedules: Vec<Schedule>,
-    /// The time of day is believed whatever the kernel says of it.
-    pub trust_clock: bool,
+    /// When the time of day is believed.
+    pub clock: Clock,
 }
 
 /// A domain list.
@@ -242,7 +242,7 @@ impl Plan {
             domain_memory_kib: main.domain_memory_kib,
             groups: config.groups.clone(),
             schedules: config.schedules.clone(),
-            trust_clock: main.clock == Clock::Trust,
+            clock: main.clock,
         })
     }
 
@@ -279,7 +279,7 @@ impl Plan {
             domain_memory_kib,
             groups,
             schedules,
-            trust_clock,
+            clock,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -291,7 +291,7 @@ impl Plan {
         let update = *settings != old.settings
             || *ruleset != self.ruleset
             || (rules, groups, schedules) != (&self.rules, &self.groups, &self.schedules)
-            || *trust_clock != self.trust_clock
+            || *clock != self.clock
             || (lists, allowed) != (&self.lists, &self.allowed)
             || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)

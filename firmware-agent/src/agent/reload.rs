@@ -50,15 +50,15 @@ impl State {
         {
             backend.apply(&plan.ruleset).map_err(|error| vec![chain(&error)])?;
         }
-        self.plan.trust_clock = plan.trust_clock;
-        let now_s = self.time_of_day();
+        self.plan.clock = plan.clock;
+        let time_of_day = self.time_of_day();
         let Self { inspector, dataplane, .. } = &mut *self;
         let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
         inspector.set_domain_lists(&plan);
         inspector.set_rules(
             clock::monotonic_ns(),
             compiled(&plan),
-            now_s,
+            time_of_day,
             rules(&plan),
             policy(&plan),
             flows,

@@ -10,7 +10,7 @@ use sluice_datapath::parse::TCP;
 
 use super::inspector::{Inspector, Policy, Rule};
 use super::running::State;
-use crate::config::{Fingerprint, Mac, RuleAction};
+use crate::config::{Clock, Fingerprint, Mac, RuleAction};
 use crate::control::report::{RuleDevice, RuleReport};
 use crate::dataplane::flows::Flows;
 use crate::dataplane::table;
@@ -117,13 +117,13 @@ impl Inspector {
         &mut self,
         now_ns: u64,
         mut compiled: policy::Policy,
-        now_s: Option<i64>,
+        time_of_day: Option<i64>,
         rules: Vec<Rule>,
         policy: Policy,
         flows: Option<&mut Flows>,
     ) {
         compiled.inherit(self.engine.rules());
-        compiled.update(now_s);
+        compiled.update(time_of_day);
         self.ledger.renumber(&self.rules, &rules);
         self.rules = rules;
         self.policy = policy;
@@ -223,7 +223,7 @@ impl State {
     /// Seconds since 1970, once that can be believed: a router without a battery starts with the
     /// date of its youngest file.
     pub(super) fn time_of_day(&mut self) -> Option<i64> {
-        self.knows_time |= self.plan.trust_clock || clock::is_set();
+        self.knows_time |= self.plan.clock == Clock::Trust || clock::is_set();
         if self.knows_time { clock::unix_s() } else { None }
     }
 

@@ -284,8 +284,8 @@ impl Rule {
             if entry.is_empty() {
                 continue;
             }
-            let read = Fingerprint::ja3(entry).or_else(|_| Fingerprint::ja4(entry));
-            let read = read.map_err(|_| (number, "is neither a JA3 nor a JA4"))?;
+            let read = Fingerprint::ja3(entry).or_else(|_not_ja3| Fingerprint::ja4(entry)).ok();
+            let read = read.ok_or((number, "is neither a JA3 nor a JA4"))?;
             if self.listed.len() == LISTED_MAX {
                 return Err((number, "is one too many: a rule has 65536 at most"));
             }

@@ -140,10 +140,8 @@ pub fn read<'a>(message: &Message<'a>) -> Arrival<'a> {
 
 /// `struct nfqnl_msg_packet_hw`: length, padding, and room for eight bytes.
 fn mac_of(value: &[u8]) -> Option<[u8; 6]> {
-    match *value {
-        [0, 6, _, _, a, b, c, d, e, f, ..] => Some([a, b, c, d, e, f]),
-        _ => None,
-    }
+    let address = value.strip_prefix(&[0, 6])?.get(2..8)?;
+    address.try_into().ok()
 }
 
 /// `struct nfqnl_msg_packet_hdr`: number, Ethernet type, hook.

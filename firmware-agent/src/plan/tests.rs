@@ -33,12 +33,12 @@ config profile games
 	option kbit 1000
 config domainlist trackers
 	list file /f
-config ddos limits
-	option martians 1
-config schedule work
+config schedule hours
 	list slot 08:00-09:00
 config group all
 	list device 192.0.2.1
+config ddos limits
+	option martians 1
 ";
 
 fn plan(text: &str) -> Plan {
@@ -123,7 +123,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("rule", "device", "192.0.2.9", Update),
         ("rule", "group", "all", Update),
         ("rule", "zone", "lan", Update),
-        ("rule", "schedule", "work", Update),
+        ("rule", "schedule", "hours", Update),
         ("rule", "until", "2030-01-01T00:00:00Z", Update),
         ("schedule", "day", "mon", Update),
         ("schedule", "slot", "08:00-10:00", Update),

@@ -89,7 +89,7 @@ fn condition(rule: &mut Rule, word: &str, values: &str) -> Result<(), String> {
     match word {
         "domain" => each(&mut rule.domains, values, domain),
         "ip" => each(&mut rule.nets, values, |text| {
-            text.parse().map_err(|_| "is not an address or prefix")
+            text.parse().ok().ok_or("is not an address or prefix")
         }),
         "port" => each(&mut rule.ports, values, str::parse),
         "ja3" => each(&mut rule.fingerprints, values, Fingerprint::ja3),
@@ -235,7 +235,7 @@ mod tests {
                 7 => rule.groups.push(name(random, ["for", "zone"])),
                 8 => rule.zones.push(name(random, ["a", "Z9"])),
                 9 => rule.schedules.push(name(random, ["when", "any"])),
-                10 => rule.until = Some(Moment(random.below(1 << 35) as i64)),
+                10 => rule.until = Some(Moment(random.below(1 << 35).cast_signed())),
                 _ => {
                     let ja4 = "t13d1516h2_8daaf6152771_e5627efa2ab1";
                     rule.fingerprints.push(Fingerprint::ja4(ja4).unwrap());

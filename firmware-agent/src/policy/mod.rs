@@ -286,7 +286,7 @@ impl Policy {
         let mut best = vec![None; self.who.len()];
         for (number, rule) in (0..).zip(&self.rules) {
             let waits = rule.needs & (need::DOMAIN | need::FINGERPRINT) != 0;
-            if !self.holds(rule) || !(waits || !rule.protocols.is_empty()) {
+            if !self.holds(rule) || (!waits && rule.protocols.is_empty()) {
                 continue;
             }
             let (kind, len) = if rule.needs & need::DOMAIN != 0 {

@@ -52,7 +52,7 @@ fn policy(texts: &[&str]) -> Policy {
 }
 
 /// A flow from 192.0.2.7 behind interface 1 to 198.51.100.1:443 over TCP.
-fn facts<'a>(seen: Option<Seen<'a>>) -> Facts<'a> {
+fn facts(seen: Option<Seen<'_>>) -> Facts<'_> {
     let ends = Ends {
         device: addr("192.0.2.7"),
         mac: Some(MAC),
@@ -288,22 +288,17 @@ fn the_choice_agrees_with_trying_every_rule() {
                 let mut text = ["allow", "block"][random.below(2) as usize].to_owned();
                 if random.below(2) == 0 {
                     let domains = ["test", "a.test", "b.a.test", "b.test"];
-                    text += &format!(" domain {}", domains[random.below(4) as usize]);
+                    text = text + " domain " + domains[random.below(4) as usize];
                 }
                 if random.below(3) == 0 {
                     let nets =
                         ["198.51.100.1", "198.51.100.0/24", "198.51.0.0/16", "2001:db8::/32"];
-                    text += &format!(" ip {}", nets[random.below(4) as usize]);
+                    text = text + " ip " + nets[random.below(4) as usize];
                 }
-                if random.below(3) == 0 {
-                    text +=
-                        [" port 443", " port 400-500", " port tcp/80"][random.below(3) as usize];
-                }
-                if random.below(3) == 0 {
-                    text += " for device 192.0.2.7";
-                } else if random.below(3) == 0 {
-                    text += " for device 192.0.2.8,02:00:5e:10:00:09";
-                }
+                let ports = ["", "", "", " port 443", " port 400-500", " port tcp/80"];
+                text += ports[random.below(6) as usize];
+                let other = " for device 192.0.2.8,02:00:5e:10:00:09";
+                text += ["", "", " for device 192.0.2.7", other][random.below(4) as usize];
                 if text.split(' ').count() == 1 { text + " port 443" } else { text }
             })
             .collect();
