@@ -1,2 +1,88 @@
-//! x
-fn main() {}
+//! Cost of one client Initial packet of QUIC, in nanoseconds of thread CPU time.
+//!
+//! `cargo bench -p sluice --bench quic`. Each figure is the least and the median of interleaved
+//! rounds.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for developers")]
+
+use std::hint::black_box;
+
+use nix::time::{ClockId, clock_gettime};
+use sluice::inspect::ja::{Ja4, Transport};
+use sluice::inspect::quic::{Answer, Client, Limits};
+
+/// Rounds of each subject.
+const ROUNDS: usize = 15;
+/// Calls in a round.
+const CALLS: u32 = 5_000;
+const LIMITS: Limits = Limits { bytes: 16 * 1024 + 4, pieces: 32 };
+
+fn thread_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+    now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned()
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> =
+        text.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
+    digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+/// What is measured, by name.
+type Subject = (&'static str, fn(&[u8], &mut [u8]));
+
+const SUBJECTS: [Subject; 3] = [
+    ("SNI", |datagram, room| {
+        let mut client = Client::default();
+        let answer = client.datagram(black_box(datagram), datagram.len(), room, LIMITS);
+        assert!(matches!(answer, Answer::Hello(..)));
+        let _ = black_box(answer);
+    }),
+    ("SNI + JA4", |datagram, room| {
+        let mut client = Client::default();
+        let Answer::Hello(hello, _) =
+            client.datagram(black_box(datagram), datagram.len(), room, LIMITS)
+        else {
+            unreachable!()
+        };
+        black_box(Ja4::new(&hello, Transport::Quic));
+    }),
+    ("not authentic", |datagram, room| {
+        // The last byte belongs to the tag.
+        let mut changed = [0; 1200];
+        changed.copy_from_slice(datagram);
+        changed[1199] ^= 1;
+        let mut client = Client::default();
+        let answer = client.datagram(black_box(&changed), changed.len(), room, LIMITS);
+        assert!(matches!(answer, Answer::Nothing));
+    }),
+];
+
+fn main() {
+    let mut room = vec![0; 16 * 1024];
+    for (name, text) in [
+        ("RFC 9001, A.2", include_str!("../../tests/data/quic/rfc9001-a2.hex")),
+        ("RFC 9369, A.2", include_str!("../../tests/data/quic/rfc9369-a2.hex")),
+    ] {
+        let datagram = hex(text);
+        println!("{name}: {} bytes", datagram.len());
+        let mut times = [const { Vec::new() }; SUBJECTS.len()];
+        for round in 0..ROUNDS {
+            for step in 0..SUBJECTS.len() {
+                // There and back, so that a slow moment does not always meet the same subject.
+                let index = if round % 2 == 0 { step } else { SUBJECTS.len() - 1 - step };
+                let (_, subject) = SUBJECTS[index];
+                let start = thread_ns();
+                for _ in 0..CALLS {
+                    subject(&datagram, &mut room);
+                }
+                times[index].push((thread_ns() - start) as f64 / f64::from(CALLS));
+            }
+        }
+        for ((name, _), times) in SUBJECTS.iter().zip(&mut times) {
+            times.sort_by(f64::total_cmp);
+            let (least, median) = (times[0], times[ROUNDS / 2]);
+            println!("  {name:20} {least:7.0} ns least {median:7.0} ns median");
+        }
+    }
+}

@@ -137,6 +137,17 @@ pub struct Answer {
     pub never: Vec<Net>,
     /// Ports that make a scanner; 0 is never.
     pub scan_ports: u32,
+    /// What makes a destination one under attack; `None` is never.
+    pub syn: Option<SynValidation>,
+}
+
+/// When a destination is under attack by SYN packets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SynValidation {
+    /// Handshakes that wait there, at least.
+    pub backlog: u32,
+    /// How many times those that were completed lately they are at least.
+    pub ratio: u32,
 }
 
 /// What it takes to get from one plan to another, cheapest first.
@@ -338,6 +349,9 @@ fn answer(ddos: &Ddos) -> Answer {
         block_max: ddos.block_max as usize,
         never: ddos.never_block.clone(),
         scan_ports: ddos.scan_ports,
+        syn: ddos
+            .syn_validation
+            .then_some(SynValidation { backlog: ddos.syn_backlog, ratio: ddos.syn_ratio }),
     }
 }
 

@@ -20,6 +20,8 @@ use sluice::dataplane::blocklist::Room;
 use sluice::dataplane::object::Objects;
 use sluice::dataplane::profiles::ProfileMap;
 use sluice::dataplane::{Blocklist, Bulk, FlowMaps, Flows, Hits, SettingsMap, Strangers, Totals};
+use sluice::kernel::Need;
+use sluice::kernel::probe::probe;
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Direction, FlowKey, FlowState};
@@ -107,11 +109,18 @@ fn sweep() {
     }
 }
 
-fn load(object: &[u8], attachment: Attachment, pins: &PinDir) -> Ebpf {
+/// Whether the kernel makes SYN cookies for programs.
+#[must_use]
+pub fn has_cookies() -> bool {
+    probe(Need::SynCookies).0.is_yes()
+}
+
+fn load(object: &[u8], attachment: Attachment, pins: &PinDir, cookies: bool) -> Ebpf {
     EbpfLoader::new()
         .btf(None)
         .override_global(names::ATTACHMENT, &attachment, true)
         .override_global(names::BUCKET_MASK, &(BUCKET_SETS - 1), false)
+        .override_global(names::COOKIES, &u32::from(cookies), false)
         .map_max_entries(names::FLOWS, FLOW_KEYS)
         .map_max_entries(names::FLOW_COUNTS, FLOW_SLOTS)
         .map_max_entries(names::HELD, HELD_KEYS)
@@ -175,7 +184,7 @@ impl Shield {
     pub fn new(role: Role, link: Link) -> Self {
         let attachment = Attachment::new(3, role, link);
         let pins = PinDir::new().unwrap();
-        let mut ebpf = load(Objects::embedded().xdp_shield, attachment, &pins);
+        let mut ebpf = load(Objects::embedded().xdp_shield, attachment, &pins, has_cookies());
         let xdp: &mut Xdp = ebpf.program_mut(names::XDP_SHIELD).unwrap().try_into().unwrap();
         xdp.load().unwrap();
         let mut map = |name| take(&mut ebpf, name);
@@ -191,6 +200,7 @@ impl Shield {
             map(names::SCANS),
             map(names::KNOWN),
             map(names::OWN),
+            map(names::ATTACKED),
         );
         Self {
             attachment,
@@ -232,9 +242,31 @@ impl Shield {
         (result.return_value, changes(&before, &self.counts()))
     }
 
+    /// Shows it a frame once and returns what it said, and what became of the frame.
+    #[must_use]
+    pub fn changed(&self, frame: &[u8]) -> (u32, Vec<u8>) {
+        let mut after = vec![0; 2048];
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.data_out = Some(&mut after);
+        let result = self.program().test_run(options).unwrap();
+        let (said, size) = (result.return_value, result.data_size_out as usize);
+        after.truncate(size);
+        (said, after)
+    }
+
     fn counts(&self) -> Vec<u64> {
         counts(&self.totals, self.attachment)
     }
+}
+
+/// Loads the shield from another object, for an interface towards the provider.
+pub fn load_shield(object: &[u8], cookies: bool) -> std::result::Result<(), ProgramError> {
+    let pins = PinDir::new().unwrap();
+    let attachment = Attachment::new(3, Role::Wan, Link::Ethernet);
+    let mut ebpf = load(object, attachment, &pins, cookies);
+    let xdp: &mut Xdp = ebpf.program_mut(names::XDP_SHIELD).unwrap().try_into().unwrap();
+    xdp.load()
 }
 
 /// The fast path.
@@ -298,7 +330,7 @@ impl FastPath {
     pub fn new(link: Link) -> Self {
         let attachment = Attachment::new(5, Role::Lan, link);
         let pins = PinDir::new().unwrap();
-        let mut ebpf = load(Objects::embedded().tc_flow, attachment, &pins);
+        let mut ebpf = load(Objects::embedded().tc_flow, attachment, &pins, false);
         for name in [names::TC_FLOW_IN, names::TC_FLOW_OUT] {
             let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
             program.load().unwrap();

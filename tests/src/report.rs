@@ -136,6 +136,23 @@ pub struct Ddos {
     pub scanners: Vec<Scanner>,
     /// Ends that completed a handshake.
     pub known: u64,
+    /// Destinations under attack by SYN packets.
+    pub attacked: Vec<Attacked>,
+}
+
+/// A destination under attack by SYN packets.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+pub struct Attacked {
+    /// The destination.
+    pub address: IpAddr,
+    /// Ports that are answered with cookies.
+    pub cookie_ports: Vec<u16>,
+    /// Handshakes that wait.
+    pub half_open: u32,
+    /// SYN packets of strangers.
+    pub syns: u64,
+    /// Since when.
+    pub since_s_ago: u64,
 }
 
 /// An address over a rate.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::error::{Attempt as _, Result};
 use crate::host::Host;
+use crate::netns::Netns;
 use crate::wait;
 
 /// Limit for one step of a conversation.
@@ -96,9 +97,17 @@ impl TcpService {
         port: u16,
         handle: impl Fn(TcpStream) + Copy + Send + 'static,
     ) -> Result<Self> {
-        let address = SocketAddr::new(host.address(like), port);
+        Self::start_at(&host.netns, SocketAddr::new(host.address(like), port), handle)
+    }
+
+    /// Listens on an address of a namespace.
+    pub fn start_at(
+        netns: &Netns,
+        address: SocketAddr,
+        handle: impl Fn(TcpStream) + Copy + Send + 'static,
+    ) -> Result<Self> {
         let what = || format!("listen on {address}");
-        let listener = host.netns.enter(|| TcpListener::bind(address))?.attempt(what)?;
+        let listener = netns.enter(|| TcpListener::bind(address))?.attempt(what)?;
         listener.set_nonblocking(true).attempt(what)?;
         Ok(Self(Service::new(address, move || {
             let Ok((stream, _)) = listener.accept() else { return false };
@@ -114,7 +123,12 @@ impl TcpService {
 
     /// A service that sends back what it gets.
     pub fn echo(host: &Host, like: IpAddr, port: u16) -> Result<Self> {
-        Self::start(host, like, port, |mut stream| {
+        Self::echo_at(&host.netns, SocketAddr::new(host.address(like), port))
+    }
+
+    /// One that sends back what it gets, on an address of a namespace.
+    pub fn echo_at(netns: &Netns, address: SocketAddr) -> Result<Self> {
+        Self::start_at(netns, address, |mut stream| {
             let mut buffer = vec![0; 65536];
             while let Ok(length @ 1..) = stream.read(&mut buffer) {
                 if stream.write_all(&buffer[..length]).is_err() {

@@ -6,13 +6,17 @@ use std::net::IpAddr;
 
 use sluice_abi::attach::{Link, Role};
 use sluice_abi::counter::Counter;
-use sluice_abi::limits::{KNOWN_SETS, KnownSet, Limits, prefix_mask};
+use sluice_abi::limits::{COOKIE_PORTS, KNOWN_SETS, KnownSet, Limits, prefix_mask};
 use sluice_abi::reason::DropReason;
 use sluice_abi::shield::Rate;
+use sluice_datapath::parse::headers;
 use sluice_datapath::sources::{Class, place};
 use sluice_tests::frame::{Frame, tcp_flag};
 use sluice_tests::packets::{XDP_DROP, XDP_PASS, ethernet};
-use sluice_tests::plane::{Shield, enabled, limited, without_programs};
+use sluice_tests::plane::{Shield, enabled, has_cookies, limited, without_programs};
+use sluice_tests::skip::skipped;
+
+const XDP_TX: u32 = 3;
 
 const GLOBAL: &str = "9.9.9.9";
 const ROUTER: &str = "8.8.4.4";
@@ -300,6 +304,150 @@ fn known_sources_are_not_limited_by_what_strangers_do_to_a_destination() {
         known(&mut shield, &[]);
         assert_eq!(shield.run(&syn(from(src)), 1).0, XDP_DROP, "forgotten");
     }
+}
+
+/// R53, R162: strangers' SYN packets to a destination under attack are held to a rate of their own,
+/// those of known sources are not, nor anything else, and they are counted for the agent.
+#[test]
+fn strangers_are_held_to_a_low_rate_at_a_destination_under_attack() {
+    if without_programs() {
+        return;
+    }
+    let plenty = Rate { per_second: 1000, burst: 1000 };
+    for usual in [Rate::default(), plenty] {
+        let mut shield = shield(|limits| {
+            limits.attacked_syn = SMALL;
+            limits.destination_syn = usual;
+        });
+        for (src, dst, other) in [("9.9.9.8", ROUTER, "8.8.4.5"), ("2600::9", "2600::1", "2600::2")]
+        {
+            assert_free(&shield, &syn(to(dst)), "no attack");
+            shield.strangers.set_attacked(&[(ip(dst), [0; COOKIE_PORTS])]).unwrap();
+            assert_free(&shield, &syn(to(dst)), "without the bit nobody looks");
+            shield.settings.set_attacked(true, (0, 0)).unwrap();
+            assert_limited(&shield, &syn(to(dst)), Counter::XdpDropAttackedSyn);
+            assert_eq!(shield.strangers.syns().unwrap(), [(ip(dst), 40)]);
+            let again = syn(between(src, dst));
+            assert_eq!(shield.run(&again, 1).0, XDP_DROP, "all strangers together");
+            assert_free(&shield, &syn(to(other)), "another destination");
+            assert_free(&shield, &ack(to(dst)), "no SYN");
+            known(&mut shield, &[src]);
+            assert_free(&shield, &again, "a known source");
+            assert_eq!(shield.strangers.syns().unwrap(), [(ip(dst), 41)]);
+            known(&mut shield, &[]);
+            // What stays keeps its count; what goes is free again.
+            shield.strangers.set_attacked(&[(ip(dst), [0; COOKIE_PORTS])]).unwrap();
+            assert_eq!(shield.strangers.syns().unwrap(), [(ip(dst), 41)]);
+            shield.strangers.set_attacked(&[]).unwrap();
+            assert_free(&shield, &syn(to(dst)), "the attack is over");
+            shield.settings.set_attacked(false, (0, 0)).unwrap();
+        }
+        let noted = shield.strangers.offenders().unwrap();
+        let victims = noted.iter().filter(|note| note.reason == DropReason::AttackedSyn as u32);
+        assert_eq!(victims.count(), 2, "{noted:?}");
+    }
+}
+
+/// A SYN packet with TCP options.
+fn syn_with(frame: Frame, options: &[u8]) -> Vec<u8> {
+    let mut bytes = frame.tcp(40_000, 443, tcp_flag::SYN).payload(options).bytes();
+    let l4 = bytes.len() - options.len() - 20;
+    bytes[l4 + 12] = ((20 + options.len()) << 2) as u8;
+    bytes
+}
+
+/// Sum of 16-bit words, folded: 0xffff where a checksum among them is right.
+fn sum(bytes: &[u8]) -> u32 {
+    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(pair[1]);
+    let sum: u32 = bytes.chunks(2).map(word).sum();
+    (sum >> 16) + (sum & 0xffff)
+}
+
+/// R53: a SYN of a stranger to a port that is answered with cookies becomes its answer, in every
+/// encapsulation, whatever it offers; other ports, known sources and other links are not answered.
+#[test]
+fn a_syn_becomes_its_answer_in_every_encapsulation() {
+    const LINUX: [u8; 20] =
+        [2, 4, 5, 0xb4, 4, 2, 8, 10, 0x12, 0x34, 0x56, 0x78, 0, 0, 0, 0, 1, 3, 3, 7];
+    if without_programs() {
+        return;
+    }
+    if !has_cookies() {
+        return skipped("needs SYN cookies for programs (6.0)");
+    }
+    let ports = |port: u16| {
+        let mut ports = [0; COOKIE_PORTS];
+        ports[COOKIE_PORTS - 1] = port.to_be();
+        ports
+    };
+    let change = |limits: &mut Limits| limits.attacked_syn = SMALL;
+    let mut shield = shield(change);
+    let attacked = [(ip(ROUTER), ports(443)), (ip("2600::1"), ports(443))];
+    shield.strangers.set_attacked(&attacked).unwrap();
+    shield.settings.set_attacked(true, (1452, 6)).unwrap();
+    let link = || Frame::ethernet([2; 6], [4; 6]);
+    let links = [link(), link().vlan(7), link().service_vlan(8).vlan(7), link().pppoe(9)];
+    for link in links {
+        for (src, dst) in [(GLOBAL, ROUTER), ("2600::9", "2600::1")] {
+            for options in [&[][..], &[2, 4, 5, 0xb4], &LINUX] {
+                let syn = syn_with(link.clone().addresses(ip(src), ip(dst)), options);
+                let (action, answer) = shield.changed(&syn);
+                assert_eq!(action, XDP_TX, "{src} {options:?}");
+                let before = headers(syn.as_slice(), Link::Ethernet).unwrap();
+                let after = headers(answer.as_slice(), Link::Ethernet).unwrap();
+                assert_eq!((after.src, after.dst), (before.dst, before.src));
+                assert_eq!((after.sport, after.dport), (before.dport, before.sport));
+                assert_eq!(after.tcp_flags, tcp_flag::SYN | tcp_flag::ACK);
+                assert_eq!((&answer[..6], &answer[6..12]), (&[4; 6][..], &[2; 6][..]));
+                let tcp = &answer[after.l4..];
+                let expected = if options.len() == 20 { 40 } else { 24 };
+                assert_eq!((tcp.len(), usize::from(tcp[12] >> 4) * 4), (expected, expected));
+                assert_eq!(tcp[8..12], [0, 0, 0, 2]);
+                let mss = if src == GLOBAL { 1452_u16 } else { 1432 };
+                assert_eq!(tcp[20..24], [2, 4, (mss >> 8) as u8, mss as u8]);
+                if expected == 40 {
+                    assert_eq!(tcp[24..28], [4, 2, 8, 10]);
+                    assert_eq!(tcp[31] & 0x3f, 16 | 7);
+                    assert_eq!(tcp[32..], [0x12, 0x34, 0x56, 0x78, 1, 3, 3, 6]);
+                }
+                let ends = if src == GLOBAL { after.l3 + 12 } else { after.l3 + 8 };
+                let pseudo = [&answer[ends..], &[0, 6, 0, expected as u8]].concat();
+                assert_eq!(sum(&pseudo), 0xffff, "checksum of TCP");
+                if src == GLOBAL {
+                    assert_eq!(sum(&answer[after.l3..after.l4]), 0xffff, "checksum of IP");
+                }
+                // Whatever is behind Ethernet stays, but for the length in a PPPoE session.
+                let (mut kept, mut wanted) = (answer.clone(), syn.clone());
+                if let Some(at) = (12..after.l3).find(|at| kept[*at..at + 2] == [0x88, 0x64]) {
+                    let len = u16::from_be_bytes([kept[at + 6], kept[at + 7]]);
+                    assert_eq!(usize::from(len), answer.len() - after.l3 + 2);
+                    (kept[at + 6..at + 8]).copy_from_slice(&[0; 2]);
+                    (wanted[at + 6..at + 8]).copy_from_slice(&[0; 2]);
+                }
+                assert_eq!(kept[12..after.l3], wanted[12..after.l3]);
+                // The number is the cookie: the same for the same SYN, another for another.
+                let number = |answer: &[u8]| answer[after.l4 + 4..after.l4 + 8].to_vec();
+                assert_eq!(number(&shield.changed(&syn).1), number(&answer));
+                let mut other = syn.clone();
+                other[before.l4 + 1] ^= 1;
+                assert_ne!(number(&shield.changed(&other).1), number(&answer));
+            }
+        }
+    }
+    for _ in 0..40 {
+        assert_eq!(shield.run(&syn(to(ROUTER)), 1), (XDP_TX, vec![(Counter::XdpSynAnswered, 1)]));
+    }
+    let another = to(ROUTER).tcp(40_000, 80, tcp_flag::SYN).bytes();
+    assert_limited(&shield, &another, Counter::XdpDropAttackedSyn);
+    known(&mut shield, &[GLOBAL]);
+    assert_free(&shield, &syn(to(ROUTER)), "a known source");
+    // On a link without Ethernet addresses there is nobody to send it back to.
+    let mut bare = Shield::enabled(Role::Wan, Link::Ip);
+    bare.settings.set(limited(change)).unwrap();
+    bare.strangers.set_attacked(&attacked).unwrap();
+    bare.settings.set_attacked(true, (1452, 6)).unwrap();
+    let frame = Frame::ip().addresses(ip(GLOBAL), ip(ROUTER));
+    assert_limited(&bare, &syn(frame), Counter::XdpDropAttackedSyn);
 }
 
 /// R54, R172: who is over a rate is noted with the reason, on whichever CPU.

@@ -5,10 +5,11 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::programs::ProgramInfo;
+use sluice::dataplane::object::Objects;
 use sluice::sys::bpf;
 use sluice_abi::attach::{Link, Role};
 use sluice_abi::names;
-use sluice_tests::plane::{FastPath, Shield, Side, without_programs};
+use sluice_tests::plane::{FastPath, Shield, Side, load_shield, without_programs};
 
 /// Instructions that the verifier may walk, all paths together; the kernel's limit is a million, on
 /// 5.15 as on newer ones, and its time is the router's boot time.
@@ -87,4 +88,32 @@ fn the_fast_path_passes_the_verifier_and_uses_its_maps() {
             );
         }
     }
+}
+
+/// R53, R193: a kernel without the helpers that make SYN cookies takes the shield all the same,
+/// because it never walks as far as their calls.
+#[test]
+fn a_kernel_without_syn_cookies_takes_the_shield() {
+    /// `call` of `bpf_tcp_raw_gen_syncookie_ipv4` and the same for IPv6; no kernel has the other.
+    const HELPERS: [i32; 2] = [204, 205];
+    const UNKNOWN: i32 = 0x7000;
+    if without_programs() {
+        return;
+    }
+    let call = |helper: i32| {
+        let number = helper.to_ne_bytes();
+        [0x85, 0, 0, 0, number[0], number[1], number[2], number[3]]
+    };
+    let mut object = Objects::embedded().xdp_shield.to_vec();
+    let mut changed = 0;
+    for at in (0..object.len() - 7).step_by(8) {
+        if HELPERS.iter().any(|helper| object[at..at + 8] == call(*helper)) {
+            object[at..at + 8].copy_from_slice(&call(UNKNOWN));
+            changed += 1;
+        }
+    }
+    assert!(changed >= HELPERS.len(), "{changed} calls");
+    load_shield(&object, false).unwrap();
+    let refused = load_shield(&object, true).unwrap_err().to_string();
+    println!("with cookies: {}", refused.lines().next().unwrap_or_default());
 }

@@ -82,6 +82,10 @@ pub enum Counter {
     TcLimited = 35,
     /// TC egress: the DSCP of its profile was written.
     TcOutDscp = 36,
+    /// XDP: a TCP SYN of a stranger to a destination under attack, over the rate for that: dropped.
+    XdpDropAttackedSyn = 37,
+    /// XDP: a TCP SYN of a stranger to a service of this router under attack: answered with a cookie.
+    XdpSynAnswered = 38,
 }
 
 impl Counter {
@@ -90,13 +94,13 @@ impl Counter {
 
     /// Every counter, in the order of the numbers.
     #[rustfmt::skip]
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 39] = [
         Self::XdpPass, Self::XdpInert, Self::XdpNotIp, Self::XdpTruncated, Self::XdpMalformed,
         Self::XdpDropHost, Self::XdpDropPrefix, Self::XdpDropSourceRate, Self::XdpDropSynRate,
         Self::XdpAllowed, Self::SourceNew, Self::SourceEvicted, Self::TcNoFlow, Self::TcUnknown,
         Self::TcInspect, Self::TcTrusted, Self::TcDropBlocked, Self::TcNewSyn,
         Self::TcInert, Self::TcOutPass, Self::TcOutDropBlocked, Self::TcOutInert,
-        Self::XdpDropListed, Self::XdpDropBogon, Self::XdpDropPrivate, Self::XdpDropMartian, Self::XdpDropTcpFlags, Self::XdpDropIcmpRate, Self::XdpDropAmplification, Self::XdpDropDestinationRate, Self::XdpDropDestinationSyn, Self::XdpDropConnectionRate, Self::DestinationNew, Self::DestinationEvicted, Self::TcDropLimited, Self::TcLimited, Self::TcOutDscp,
+        Self::XdpDropListed, Self::XdpDropBogon, Self::XdpDropPrivate, Self::XdpDropMartian, Self::XdpDropTcpFlags, Self::XdpDropIcmpRate, Self::XdpDropAmplification, Self::XdpDropDestinationRate, Self::XdpDropDestinationSyn, Self::XdpDropConnectionRate, Self::DestinationNew, Self::DestinationEvicted, Self::TcDropLimited, Self::TcLimited, Self::TcOutDscp, Self::XdpDropAttackedSyn, Self::XdpSynAnswered,
     ];
 
     /// Where this counter lies in `TOTALS` for the interface in `slot`.
@@ -147,6 +151,8 @@ impl Counter {
             Self::TcDropLimited => "tc_drop_limited",
             Self::TcLimited => "tc_limited",
             Self::TcOutDscp => "tc_out_dscp",
+            Self::XdpDropAttackedSyn => "xdp_drop_attacked_syn",
+            Self::XdpSynAnswered => "xdp_syn_answered",
         }
     }
 
@@ -172,6 +178,7 @@ impl Counter {
                 | Self::XdpDropDestinationSyn
                 | Self::XdpDropConnectionRate
                 | Self::TcDropLimited
+                | Self::XdpDropAttackedSyn
         )
     }
 }

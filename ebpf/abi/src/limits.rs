@@ -33,8 +33,15 @@ pub struct Limits {
     pub amplification: Rate,
     /// Bits that [`own_bit`] names, one for each address of the router at least.
     pub own: [u32; OWN_WORDS],
+    /// TCP SYN packets per destination in `ATTACKED` from sources that never completed a handshake,
+    /// instead of [`Limits::destination_syn`].
+    pub attacked_syn: Rate,
+    /// Maximum segment size that answers with cookies name over IPv4; at least 536.
+    pub answer_mss: u32,
+    /// The window scale that they name: that of the services of this router.
+    pub answer_scale: u32,
 }
-abi_type!(Limits, size = 144, align = 4, source_mask_v6 @ 8, source @ 24, own @ 80);
+abi_type!(Limits, size = 160, align = 4, source_mask_v6 @ 8, source @ 24, own @ 80, attacked_syn @ 144);
 
 /// Words of the filter of own addresses.
 pub const OWN_WORDS: usize = 16;
@@ -53,6 +60,8 @@ impl Limits {
     pub const MULTICAST_EXEMPT: u32 = 1 << 4;
     /// Ports that sources try are noted in `SCANS`.
     pub const SCANS: u32 = 1 << 5;
+    /// `ATTACKED` has entries.
+    pub const ATTACKED: u32 = 1 << 6;
     /// [`Limits::source`] is a limit.
     pub const SOURCE: u32 = 1 << 8;
     /// [`Limits::source_syn`] is a limit.
@@ -209,6 +218,22 @@ abi_type!(KnownSet, size = 32, align = 4);
 pub const KNOWN_WAYS: usize = 8;
 /// Sets of `KNOWN`, a power of two.
 pub const KNOWN_SETS: u32 = 512;
+/// A destination under attack. The agent inserts and removes it, `xdp_shield` counts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Attacked {
+    /// TCP SYN packets of strangers since the entry was written, modulo 2³².
+    pub syns: u32,
+    /// Ports of this router, network byte order, whose SYN packets are answered with a cookie; 0 is
+    /// none.
+    pub ports: [u16; COOKIE_PORTS],
+}
+abi_type!(Attacked, size = 20, align = 4, ports @ 4);
+
+/// Ports of one destination that are answered with cookies.
+pub const COOKIE_PORTS: usize = 8;
+/// Destinations that `ATTACKED` has room for.
+pub const ATTACKED_MAX: u32 = 64;
 /// Addresses of the router that `OWN` has room for.
 pub const OWN_MAX: u32 = 256;
 
@@ -254,8 +279,11 @@ mod tests {
             all |= bit;
         }
         assert_eq!(all, Limits::RATES);
-        let checks =
-            Limits::ADDRESSES | Limits::TCP_FLAGS | Limits::MULTICAST_EXEMPT | Limits::SCANS;
+        let checks = Limits::ADDRESSES
+            | Limits::TCP_FLAGS
+            | Limits::MULTICAST_EXEMPT
+            | Limits::SCANS
+            | Limits::ATTACKED;
         assert_eq!(checks & all, 0);
     }
 

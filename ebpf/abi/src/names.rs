@@ -34,6 +34,8 @@ pub const SCANS: &str = "SCANS";
 pub const KNOWN: &str = "KNOWN";
 /// [`Addr`](crate::flow::Addr) of this router, hash.
 pub const OWN: &str = "OWN";
+/// [`Addr`](crate::flow::Addr) to [`Attacked`](crate::limits::Attacked), hash.
+pub const ATTACKED: &str = "ATTACKED";
 
 /// The image of the configured lists: an array of one map, whose values are
 /// [`Chunk`](crate::bulk::Chunk)s.
@@ -43,6 +45,8 @@ pub const BULK: &str = "BULK";
 pub const ATTACHMENT: &str = "ATTACHMENT";
 /// The global with the number of sets in [`BUCKETS`] less one.
 pub const BUCKET_MASK: &str = "BUCKET_MASK";
+/// The global that says whether this kernel makes SYN cookies for programs: 1, or 0.
+pub const COOKIES: &str = "COOKIES";
 
 /// XDP program of the object `xdp_shield`.
 pub const XDP_SHIELD: &str = "xdp_shield";

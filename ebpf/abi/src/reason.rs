@@ -113,6 +113,8 @@ drop_reasons! {
     Undecided = 20, "undecided", Engine;
     /// The queue was full, and `policy` is closed.
     QueueFull = 21, "queue_full", Netfilter;
+    /// The destination is under attack and over the rate that strangers have then.
+    AttackedSyn = 22, "attacked_syn", Xdp, XdpDropAttackedSyn;
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub struct Settings {
     /// What sources and destinations may do on WAN interfaces.
     pub limits: Limits,
 }
-abi_type!(Settings, size = 168, align = 4, flags @ 8, hash_key @ 20, limits @ 24);
+abi_type!(Settings, size = 184, align = 4, flags @ 8, hash_key @ 20, limits @ 24);
 
 impl Settings {
     /// The kill switch: without this flag every program passes every packet untouched.

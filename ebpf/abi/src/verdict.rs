@@ -69,20 +69,23 @@ pub enum Reason {
     DomainAllowed = 4,
     /// A domain list has the domain of the ClientHello.
     DomainList = 5,
+    /// A request of plain HTTP was read whole and no rule matched its host.
+    RequestClean = 6,
     /// A rule fits what is known of the flow beside a domain.
-    Rule = 6,
+    Rule = 7,
     /// A rule allows what is known of the flow beside a domain.
-    RuleAllowed = 7,
+    RuleAllowed = 8,
 }
 
 impl Reason {
     /// Every reason, in the order of the numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::WindowEnd,
         Self::HelloClean,
         Self::DomainRule,
         Self::DomainAllowed,
         Self::DomainList,
+        Self::RequestClean,
         Self::Rule,
         Self::RuleAllowed,
     ];
@@ -96,8 +99,9 @@ impl Reason {
             3 => Some(Self::DomainRule),
             4 => Some(Self::DomainAllowed),
             5 => Some(Self::DomainList),
-            6 => Some(Self::Rule),
-            7 => Some(Self::RuleAllowed),
+            6 => Some(Self::RequestClean),
+            7 => Some(Self::Rule),
+            8 => Some(Self::RuleAllowed),
             _ => None,
         }
     }
@@ -117,6 +121,7 @@ impl Reason {
             Self::DomainRule => "domain_rule",
             Self::DomainAllowed => "domain_allowed",
             Self::DomainList => "domain_list",
+            Self::RequestClean => "request_clean",
             Self::Rule => "rule",
             Self::RuleAllowed => "rule_allowed",
         }

@@ -27,6 +27,10 @@ pub struct Brief {
     pub sport: u16,
     /// Destination port, the same.
     pub dport: u16,
+    /// Offset of the IP header.
+    pub l3: u32,
+    /// Offset of what is behind the IP headers.
+    pub l4: u32,
 }
 
 impl Brief {
@@ -73,17 +77,20 @@ impl Brief {
 
 impl Sink for Brief {
     #[inline(always)]
-    fn v4(&mut self, src: u32, dst: u32, _l3: usize) {
+    fn v4(&mut self, src: u32, dst: u32, l3: usize) {
         (self.src, self.dst, self.kind) = (Addr::v4(src), Addr::v4(dst), Self::V4);
+        self.l3 = l3 as u32;
     }
 
     #[inline(always)]
-    fn v6(&mut self, src: [u32; 4], dst: [u32; 4], _l3: usize) {
+    fn v6(&mut self, src: [u32; 4], dst: [u32; 4], l3: usize) {
         (self.src, self.dst, self.kind) = (Addr::v6(src), Addr::v6(dst), 0);
+        self.l3 = l3 as u32;
     }
 
     #[inline(always)]
-    fn transport(&mut self, proto: u8, _ports: Ports, _l4: usize) {
+    fn transport(&mut self, proto: u8, _ports: Ports, l4: usize) {
+        self.l4 = l4 as u32;
         if matches!(proto, ICMP | ICMP_V6) {
             self.kind |= Self::ICMP;
         }
@@ -353,6 +360,17 @@ pub const fn of_destination(brief: &Brief, limits: &Limits) -> Option<Counted> {
     }
     let class = Class::Destination.number();
     Some(Counted { class, rate: limits.destination, reason: DropReason::DestinationRate })
+}
+
+/// The rate that counts the SYN packets of strangers to a destination under attack.
+#[inline(always)]
+#[must_use]
+pub const fn of_attacked(limits: &Limits) -> Counted {
+    Counted {
+        class: Class::AttackedSyn.number(),
+        rate: limits.attacked_syn,
+        reason: DropReason::AttackedSyn,
+    }
 }
 
 #[cfg(test)]

@@ -14,3 +14,4 @@ pub mod packet;
 pub mod parse;
 pub mod scan;
 pub mod sources;
+pub mod syncookie;

@@ -30,6 +30,8 @@ pub enum Class {
     Known,
     /// The ports that a source tried: no bucket, a place in `SCANS`.
     Scan,
+    /// A destination's TCP SYN from strangers while it is under attack.
+    AttackedSyn,
     /// A destination's packets from one source port of UDP.
     Amplification = 1 << 16,
 }

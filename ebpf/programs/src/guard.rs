@@ -8,8 +8,8 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::Addr;
 use sluice_abi::limits::{
-    KNOWN_SETS, KnownSet, Limits, OFFENDERS as OFFENDERS_LEN, OWN_MAX, Offender, Offenders,
-    SCANS as SCANS_LEN, Scan, check,
+    ATTACKED_MAX, Attacked, KNOWN_SETS, KnownSet, Limits, OFFENDERS as OFFENDERS_LEN, OWN_MAX,
+    Offender, Offenders, SCANS as SCANS_LEN, Scan, check,
 };
 use sluice_abi::reason::DropReason;
 use sluice_abi::settings::Settings;
@@ -41,6 +41,10 @@ pub static KNOWN: Array<KnownSet> = Array::pinned(KNOWN_SETS, 0);
 #[map]
 pub static OWN: HashMap<Addr, u32> = HashMap::pinned(OWN_MAX, 0);
 
+/// Destinations under attack. The agent says which; what strangers send them is counted here.
+#[map]
+pub static ATTACKED: HashMap<Addr, Attacked> = HashMap::pinned(ATTACKED_MAX, 0);
+
 /// What a program keeps about the packet that it is looking at, one per CPU. In memory of which the
 /// verifier remembers nothing all ways to a value become one, and what follows is walked once.
 pub struct Memory {
@@ -55,7 +59,7 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// The same value, of which the verifier knows nothing.
     #[inline(always)]
-    fn forget(&self, value: u32) -> u32 {
+    pub(crate) fn forget(&self, value: u32) -> u32 {
         let hidden = self.hidden.get();
         // SAFETY: the memory belongs to this CPU, and nothing else runs on it meanwhile.
         unsafe {
@@ -67,7 +71,13 @@ impl Memory {
 
 /// What to count a packet from outside as, when something speaks against it. Cheapest first.
 #[inline(always)]
-pub fn objection(memory: &Memory, settings: &Settings, slot: u32, sets: u32) -> Option<Counter> {
+pub fn objection(
+    memory: &Memory,
+    settings: &Settings,
+    slot: u32,
+    sets: u32,
+    cookies: bool,
+) -> Option<Counter> {
     let brief = &memory.brief;
     let limits = &settings.limits;
     let on = limits.checks;
@@ -82,7 +92,8 @@ pub fn objection(memory: &Memory, settings: &Settings, slot: u32, sets: u32) -> 
     {
         return reason.counter();
     }
-    if on & Limits::RATES == 0 && !(on & Limits::SCANS != 0 && brief.is_syn()) {
+    if on & Limits::RATES == 0 && !(on & (Limits::SCANS | Limits::ATTACKED) != 0 && brief.is_syn())
+    {
         return None;
     }
     let source = Id::new(&brief.src, brief.is_v4(), &limits.source_mask_v6);
@@ -106,10 +117,28 @@ pub fn objection(memory: &Memory, settings: &Settings, slot: u32, sets: u32) -> 
             return Some(drop);
         }
     }
-    if on & Limits::DESTINATIONS != 0
-        && let Some(counted) = checks::of_destination(brief, limits)
+    let attacked = if on & Limits::ATTACKED != 0 && brief.is_syn() {
+        ATTACKED.get_ptr_mut(&brief.dst)
+    } else {
+        None
+    };
+    let counted = match attacked {
+        Some(_) => Some(checks::of_attacked(limits)),
+        None if on & Limits::DESTINATIONS != 0 => checks::of_destination(brief, limits),
+        None => None,
+    };
+    if let Some(counted) = counted
         && !side.is_known(source)
     {
+        if let Some(attacked) = attacked {
+            // SAFETY: the agent replaces entries as a whole, and one that is removed stays until
+            // the program ends; a count that two processors write at once is one too small.
+            unsafe { (*attacked).syns += 1 };
+            // SAFETY: as above.
+            if cookies && unsafe { (*attacked).ports }.contains(&brief.dport) {
+                return Some(Counter::XdpSynAnswered);
+            }
+        }
         return side.of_destination(brief, counted);
     }
     None
@@ -123,7 +152,7 @@ fn is_own(addr: &Addr) -> bool {
 /// Milliseconds of the last timer tick (`bpf_jiffies64`, kernel 5.5), modulo 2³²: one load where
 /// the kernel compiles programs for 64 bits, while every clock is a call.
 #[inline(always)]
-fn now_ms(limits: &Limits) -> u32 {
+pub(crate) fn now_ms(limits: &Limits) -> u32 {
     // SAFETY: the helper has no preconditions.
     let ticks = unsafe { bpf_jiffies64() };
     (ticks.wrapping_mul(u64::from(limits.tick)) >> 16) as u32

@@ -5,6 +5,7 @@ pub mod bulk;
 pub mod counters;
 pub mod guard;
 pub mod mem;
+pub mod syncookie;
 
 /// Programs contain no panicking path; the compiler still wants a handler.
 #[cfg(target_arch = "bpf")]

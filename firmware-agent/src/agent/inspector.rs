@@ -15,7 +15,7 @@ use super::rules::Ledger;
 use crate::config::{MarkMask, OnError};
 use crate::dataplane::flows::{Adopted, Flows};
 use crate::dataplane::table::{self, Action, FlowTable, Reinspection, Treatment};
-use crate::inspect::engine::{self, Engine, Outcome};
+use crate::inspect::engine::{self, Engine, News, Outcome};
 use crate::netfilter::conntrack::{Conntrack, Tuple};
 use crate::netfilter::nfqueue::{self, Packet};
 use crate::policy::{Ends, Zone};
@@ -168,14 +168,8 @@ impl Inspector {
                         // again and has not changed.
                         self.renew(&key, flows);
                     } else {
-                        self.decide(
-                            now_ns,
-                            key,
-                            direction,
-                            &decision,
-                            (step.hello.as_deref(), step.ends),
-                            flows,
-                        );
+                        let news = (step.news.as_ref(), step.ends);
+                        self.decide(now_ns, key, direction, &decision, news, flows);
                     }
                 }
                 let mark = match verdict {
@@ -220,7 +214,7 @@ impl Inspector {
         key: FlowKey,
         direction: Direction,
         decision: &engine::Decision,
-        (hello, ends): (Option<&engine::Hello>, Option<Ends>),
+        (news, ends): (Option<&News>, Option<Ends>),
         flows: Option<&mut Flows>,
     ) {
         let keys = self.keys(key, direction, decision.original);
@@ -242,11 +236,10 @@ impl Inspector {
                 self.policy.idle_udp
             },
             expires_s,
-            hello: hello.map(|hello| table::Hello {
-                sni: hello.sni.clone(),
-                ja4: Some(hello.ja4.as_str().into()),
-                ja3: Some(hello.ja3.to_string().into()),
-                alpn: hello.alpn.clone().into(),
+            hello: news.and_then(said),
+            spoken: decision.protocol.map(|(protocol, confidence)| table::Spoken {
+                protocol: protocol.name(),
+                confidence: confidence.name(),
             }),
             rule: self.name(now_ns, decision),
             entry,
@@ -408,6 +401,7 @@ impl Inspector {
                 },
                 expires_s: state.expires_s,
                 hello: None,
+                spoken: None,
                 rule: None,
                 entry: None,
                 observed: None,
@@ -523,5 +517,22 @@ fn describe(flow: Option<(FlowKey, Direction)>) -> String {
             std::net::SocketAddr::new(addr.into(), port)
         };
         format!("{} > {}", end(key.source(direction)), end(key.destination(direction)))
+    })
+}
+
+/// What is kept of a client's first message.
+fn said(news: &News) -> Option<table::Hello> {
+    Some(match news {
+        News::Hello(hello) => table::Hello {
+            sni: hello.sni.clone(),
+            ja4: Some(hello.ja4.as_str().into()),
+            ja3: Some(hello.ja3.to_string().into()),
+            alpn: hello.alpn.clone().into(),
+            host: None,
+        },
+        News::Request(request) => {
+            table::Hello { host: request.host.clone(), ..table::Hello::default() }
+        }
+        News::Answer(_) => return None,
     })
 }

@@ -16,7 +16,7 @@ use crate::control::report::{
     Cause, DomainList, DomainSet, Feature, Flow, FlowMap, Interface, List, ListImage, Netfilter,
     Queue, State as Health, Status, Tuple, Why,
 };
-use crate::dataplane::table::Record;
+use crate::dataplane::table::{self, Record};
 use crate::dataplane::{Counts, FeatureState, Hook, State as HookState};
 use crate::kernel::{Report, Support};
 use crate::netfilter::apply;
@@ -107,7 +107,7 @@ impl State {
                 reasons: dataplane.notes().to_vec(),
             });
         }
-        features.extend(self.strangers.feature(&self.plan));
+        features.extend(self.strangers.features(&self.plan));
         let (state, rung) = match &self.backend {
             _ if !self.plan.enabled => (Health::Off, "none"),
             None => (Health::Failed, "none"),
@@ -276,6 +276,9 @@ impl State {
             observed: text(decision.observed.as_ref()),
             list: text(decision.rule.as_ref().filter(|_| is_list)),
             sni: text(hello.and_then(|hello| hello.sni.as_ref())),
+            host: text(hello.and_then(|hello| hello.host.as_ref())),
+            protocol: decision.spoken.map(|spoken| spoken.protocol.to_owned()),
+            confidence: decision.spoken.map(|spoken| spoken.confidence.to_owned()),
             alpn: hello
                 .map(|hello| hello.alpn.iter().map(ToString::to_string).collect())
                 .unwrap_or_default(),
@@ -369,11 +372,8 @@ impl State {
 
     fn why_domain(&self, subject: &str) -> Why {
         let name = subject.trim_end_matches('.').to_ascii_lowercase();
-        let flows: Vec<Flow> = self
-            .flows()
-            .into_iter()
-            .filter(|flow| flow.sni.as_deref() == Some(name.as_str()))
-            .collect();
+        let flows: Vec<Flow> =
+            self.flows().into_iter().filter(|flow| flow.name() == Some(name.as_str())).collect();
         // The rule comes first: it decides where there is one.
         let causes = self.rule_cause(&name).into_iter().chain(self.domain_cause(&name)).collect();
         Why { subject: subject.to_owned(), causes, flows }
@@ -420,7 +420,7 @@ impl State {
             let decision = &record.decision;
             decision.reason == reason
                 && decision.verdict == Verdict::Blocked
-                && decision.hello.as_ref().and_then(|hello| hello.sni.as_deref()) == Some(name)
+                && decision.hello.as_ref().and_then(table::Hello::name) == Some(name)
         });
         records
             .map(|record| {

@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use sluice_abi::attach::Role;
 use sluice_abi::flow::{Addr, FlowKey};
 use sluice_abi::verdict::{Reason, Verdict};
-use sluice_datapath::parse::TCP;
 
 use super::inspector::{Inspector, Policy, Rule};
 use super::running::State;
@@ -15,6 +14,7 @@ use crate::control::report::{RuleDevice, RuleReport};
 use crate::dataplane::flows::Flows;
 use crate::dataplane::table;
 use crate::inspect::engine::{self, verdict_of};
+use crate::inspect::protocol::Confidence;
 use crate::netfilter::nfqueue::Packet;
 use crate::plan::Plan;
 use crate::policy::{
@@ -157,7 +157,7 @@ impl Inspector {
         let ends = old.ends?;
         let rules = self.engine.rules();
         let hello = old.hello.as_ref();
-        let name = hello.and_then(|hello| hello.sni.as_deref());
+        let name = hello.and_then(table::Hello::name);
         let read = |text: Option<&Box<str>>,
                     read: fn(&str) -> Result<Fingerprint, &'static str>| {
             text.and_then(|text| read(text).ok())
@@ -165,7 +165,8 @@ impl Inspector {
         let ja3 = read(hello.and_then(|hello| hello.ja3.as_ref()), Fingerprint::ja3);
         let ja4 = read(hello.and_then(|hello| hello.ja4.as_ref()), Fingerprint::ja4);
         let fingerprints: Vec<Fingerprint> = ja3.into_iter().chain(ja4).collect();
-        let protocol = hello.map(|_| if ends.transport == TCP { "tls" } else { "quic" });
+        let sure = old.spoken.filter(|spoken| spoken.confidence != Confidence::Guess.name());
+        let protocol = sure.map(|spoken| spoken.protocol);
         let seen = Seen { names: name.as_slice(), fingerprints: &fingerprints, protocol };
         let Answer::Final(judgement) = rules.decide(&Facts { ends, seen: Some(seen) }) else {
             return None;
@@ -182,8 +183,14 @@ impl Inspector {
             }
             None => match name.and_then(|name| self.engine.lists().lookup(name)) {
                 Some(found) => (Verdict::Blocked, Reason::DomainList, By::List(found.list)),
-                None if hello.is_some() => (Verdict::Trusted, Reason::HelloClean, By::Nothing),
-                None => (Verdict::Trusted, Reason::WindowEnd, By::Nothing),
+                None => {
+                    let clean = match hello {
+                        None => Reason::WindowEnd,
+                        Some(hello) if hello.host.is_some() => Reason::RequestClean,
+                        Some(_) => Reason::HelloClean,
+                    };
+                    (Verdict::Trusted, clean, By::Nothing)
+                }
             },
         };
         if (verdict, treatment) == (old.verdict, old.treatment) {

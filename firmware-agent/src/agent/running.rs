@@ -462,6 +462,9 @@ impl State {
                 errors.push(chain(&error));
             }
         }
+        if let Some(dataplane) = &mut self.dataplane {
+            self.strangers.end_attacks(dataplane, &self.plan);
+        }
         if let Some(mut backend) = self.backend.take()
             && let Err(error) = backend.remove()
         {

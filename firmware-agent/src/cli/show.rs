@@ -164,6 +164,21 @@ fn strangers(ddos: &Ddos) -> Table {
             String::new(),
         ]);
     }
+    for attacked in &ddos.attacked {
+        let ports: Vec<String> = attacked.cookie_ports.iter().map(ToString::to_string).collect();
+        let answer = if ports.is_empty() {
+            "strangers are limited".to_owned()
+        } else {
+            format!("cookies at {}, else limited", ports.join(" "))
+        };
+        table.row([
+            attacked.address.to_string(),
+            format!("under attack for {}", duration(attacked.since_s_ago)),
+            answer,
+            attacked.syns.to_string(),
+            String::new(),
+        ]);
+    }
     for scanner in &ddos.scanners {
         let ports: Vec<String> = scanner.ports.iter().map(ToString::to_string).collect();
         table.row([
@@ -219,7 +234,7 @@ pub(super) fn flows(flows: &[Flow]) -> String {
             format!("{} {}", flow.transport, tuple(&flow.tuple)),
             flow.verdict.clone(),
             reason,
-            flow.sni.clone().unwrap_or_default(),
+            flow.name().or(flow.protocol.as_deref()).unwrap_or_default().to_owned(),
             flow.ja4.clone().unwrap_or_default(),
             flow.inspected_packets.to_string(),
             format!("{}+{}", flow.original_packets, flow.reply_packets),
@@ -316,7 +331,14 @@ mod tests {
 
     #[test]
     fn strangers_are_shown_with_what_they_do_and_what_is_done_about_it() {
-        use crate::control::ddos::{Blocked, Offender, Scanner};
+        use crate::control::ddos::{Attacked, Blocked, Offender, Scanner};
+        let attacked = |last: u8, ports: &[u16]| Attacked {
+            address: [192, 0, 2, last].into(),
+            cookie_ports: ports.to_vec(),
+            half_open: 100,
+            syns: 700,
+            since_s_ago: 61,
+        };
         let offender = |last: u8, reason: &str| Offender {
             address: [192, 0, 2, last].into(),
             reason: reason.to_owned(),
@@ -340,6 +362,7 @@ mod tests {
                 last_s_ago: 3,
             }],
             known: 0,
+            attacked: vec![attacked(5, &[]), attacked(6, &[22, 443])],
         })
         .to_string();
         for line in [
@@ -347,6 +370,8 @@ mod tests {
             "192.0.2.2 sends too much syn_rate 900 2s ago",
             "192.0.2.3 blocked for 1m 5s syn_rate",
             "192.0.2.4 tries ports 22 23 3s ago",
+            "192.0.2.5 under attack for 1m 1s strangers are limited 700",
+            "192.0.2.6 under attack for 1m 1s cookies at 22 443, else limited 700",
         ] {
             let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(words.contains(line), "{line}\n{shown}");

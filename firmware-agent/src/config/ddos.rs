@@ -41,6 +41,14 @@ pub struct Ddos {
     pub block_max: u32,
     /// What is never blocked automatically.
     pub never_block: Vec<Net>,
+    /// Whether destinations under attack by SYN packets are looked for.
+    pub syn_validation: bool,
+    /// Handshakes that wait at a destination before it is under attack.
+    pub syn_backlog: u32,
+    /// How many times those that were completed lately these are then.
+    pub syn_ratio: u32,
+    /// TCP SYN packets of strangers to a destination under attack.
+    pub attacked_syn: Rate,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -126,6 +134,16 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Most addresses that are blocked so at once."),
         OptionSpec::list("never_block", Kind::Net, Fallback::Empty,
             "Addresses and prefixes that are never blocked so, beside this router's, its gateways and name servers, option management, everything on the lan and the allowlists."),
+        OptionSpec::new("syn_validation", Kind::Flag, "0",
+            "Whether destinations are looked for at which many handshakes wait and few are completed. While one is under attack, SYN packets to it from sources that never completed a handshake are held to attacked_syn_pps."),
+        OptionSpec::new("syn_backlog", number(8, 65_536), "64",
+            "Handshakes waiting at a destination before it is under attack."),
+        OptionSpec::new("syn_ratio", number(1, 1000), "3",
+            "How many times the handshakes that were completed within the last 30 seconds these must be."),
+        OptionSpec::new("attacked_syn_pps", number(1, Rate::MAX), "20",
+            "TCP SYN packets a second to a destination under attack from sources that never completed a handshake; where destination_syn_pps is less, that counts."),
+        OptionSpec::new("attacked_syn_burst", RATE, "0",
+            "Such SYN packets at once after a pause."),
     ],
 };
 
@@ -157,6 +175,10 @@ impl Ddos {
             block_s: uci.get("block_s"),
             block_max: uci.get("block_max"),
             never_block: uci.values("never_block"),
+            syn_validation: uci.get("syn_validation"),
+            syn_backlog: uci.get("syn_backlog"),
+            syn_ratio: uci.get("syn_ratio"),
+            attacked_syn: rate(&mut uci, "attacked_syn_pps", "attacked_syn_burst"),
         }
     }
 
@@ -174,8 +196,18 @@ impl Ddos {
             destination: self.destination,
             destination_syn: self.destination_syn,
             amplification: self.amplification,
+            attacked_syn: self.attacked_syn(),
             ..Limits::default()
         }
+    }
+}
+
+impl Ddos {
+    /// An attack opens nothing that is closed otherwise.
+    const fn attacked_syn(&self) -> Rate {
+        let (usual, attacked) = (self.destination_syn, self.attacked_syn);
+        let is_less = usual.per_second != 0 && usual.per_second < attacked.per_second;
+        if is_less { usual } else { attacked }
     }
 }
 

@@ -317,7 +317,9 @@ fn each_option_of_the_ddos_section_lands_in_its_field() {
                 option bucket_sets 128\noption bogons 1\noption private_sources 1\n\
                 option martians 0\noption tcp_flags 0\noption multicast_exempt 0\n\
                 option scan_ports 5\noption block_s 15\noption block_max 16\n\
-                list never_block 192.0.2.0/24\n";
+                list never_block 192.0.2.0/24\noption syn_validation 1\n\
+                option syn_backlog 17\noption syn_ratio 18\noption attacked_syn_pps 19\n\
+                option attacked_syn_burst 20\n";
     let (config, warnings) = with(text).unwrap();
     assert_eq!(shown(&warnings), [""; 0]);
     let rate = |per_second, burst| Rate { per_second, burst };
@@ -338,6 +340,10 @@ fn each_option_of_the_ddos_section_lands_in_its_field() {
             block_s: 15,
             block_max: 16,
             never_block: vec!["192.0.2.0/24".parse().unwrap()],
+            syn_validation: true,
+            syn_backlog: 17,
+            syn_ratio: 18,
+            attacked_syn: rate(19, 20),
         }
     );
     let limits = config.ddos.limits();
@@ -350,6 +356,9 @@ fn each_option_of_the_ddos_section_lands_in_its_field() {
         (limits.destination, limits.destination_syn, limits.amplification),
         (rate(9, 10), rate(11, 12), rate(13, 14))
     );
+    assert_eq!(limits.attacked_syn, rate(11, 12), "what is less counts");
+    let usual = Ddos { destination_syn: rate(20, 21), ..config.ddos };
+    assert_eq!(usual.limits().attacked_syn, rate(19, 20));
     assert_eq!(limits.source_mask_v6, prefix_mask(56));
     let checks = Ddos::default().limits().checks;
     let on = Limits::MARTIAN | Limits::TCP_FLAGS | Limits::MULTICAST_EXEMPT | Limits::SCANS;

@@ -19,6 +19,24 @@ pub struct Ddos {
     pub scanners: Vec<Scanner>,
     /// Ends that completed a handshake lately.
     pub known: u64,
+    /// Destinations under attack by SYN packets.
+    pub attacked: Vec<Attacked>,
+}
+
+/// A destination under attack by SYN packets.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Attacked {
+    /// The destination.
+    pub address: IpAddr,
+    /// Ports of this router whose strangers are answered with cookies; strangers at all others are
+    /// held to a rate.
+    pub cookie_ports: Vec<u16>,
+    /// Handshakes that wait.
+    pub half_open: u32,
+    /// SYN packets of strangers since it began.
+    pub syns: u64,
+    /// Seconds since it began.
+    pub since_s_ago: u64,
 }
 
 /// An address over a rate.

@@ -327,6 +327,15 @@ pub struct Flow {
     /// Server name of the ClientHello.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sni: Option<String>,
+    /// Host of the request, when it is plain HTTP.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub host: Option<String>,
+    /// What the flow speaks, such as `tls`, `ssh`, `stun`; absent when nothing is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub protocol: Option<String>,
+    /// How sure that is: `certain`, `likely`, `guess`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub confidence: Option<String>,
     /// Application protocols that the client offered.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub alpn: Vec<String>,
@@ -350,6 +359,14 @@ pub struct Flow {
     pub age_s: u64,
     /// Seconds since the last packet on the fast path.
     pub idle_s: u64,
+}
+
+impl Flow {
+    /// The name of its server, whatever said it.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.sni.as_deref().or(self.host.as_deref())
+    }
 }
 
 /// One thing that applies to the subject of a question.

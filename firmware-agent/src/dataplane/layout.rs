@@ -3,7 +3,7 @@
 
 use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowLimit, FlowState};
 use sluice_abi::layout::{Layout as _, of_map};
-use sluice_abi::limits::{KnownSet, Offenders, Scan};
+use sluice_abi::limits::{Attacked, KnownSet, Offenders, Scan};
 use sluice_abi::names;
 use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
@@ -15,7 +15,7 @@ type Index = u32;
 /// The layout of keys and values of a map; `None` of maps that hold no types of the ABI.
 #[must_use]
 pub const fn layout(name: &str) -> Option<u32> {
-    const KNOWN: [(&str, u32); 16] = [
+    const KNOWN: [(&str, u32); 17] = [
         (names::FLOWS, of_map(FlowKey::HASH, FlowState::HASH)),
         (names::HELD, of_map(FlowKey::HASH, FlowState::HASH)),
         (names::LIMITS, of_map(Index::HASH, FlowLimit::HASH)),
@@ -32,6 +32,7 @@ pub const fn layout(name: &str) -> Option<u32> {
         (names::SCANS, of_map(Index::HASH, Scan::HASH)),
         (names::KNOWN, of_map(Index::HASH, KnownSet::HASH)),
         (names::OWN, of_map(Addr::HASH, u32::HASH)),
+        (names::ATTACKED, of_map(Addr::HASH, Attacked::HASH)),
     ];
     let mut index = 0;
     while index < KNOWN.len() {

@@ -31,6 +31,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use sluice_abi::attach::{Attachment, Link, Role};
+use sluice_abi::limits::COOKIE_PORTS;
 use sluice_abi::names;
 
 pub use self::blocklist::{Blocklist, Synced};
@@ -54,7 +55,7 @@ use self::pins::{Mark, Pins};
 use self::profiles::ProfileMap;
 use self::programs::Programs;
 use crate::config::{Net, OnCrash};
-use crate::kernel::Report;
+use crate::kernel::{Need, Report};
 use crate::sys::clock;
 use crate::sys::rtnetlink;
 
@@ -118,7 +119,8 @@ impl Dataplane {
             return Err(Error::Kernel(obstacle));
         }
         let pins = Pins::open(&plan.pin_dir)?;
-        let mut loader = Loader::new(plan.sizes);
+        let cookies = report.support(Need::SynCookies).is_yes();
+        let mut loader = Loader::new(plan.sizes, cookies);
         // Whether the verifier takes the programs, and the maps, do not depend on which devices
         // exist at the moment. What is loaded here is what the first interface most likely needs.
         let likely = plan
@@ -182,6 +184,7 @@ impl Dataplane {
                 open(&pins, names::SCANS)?,
                 open(&pins, names::KNOWN)?,
                 open(&pins, names::OWN)?,
+                open(&pins, names::ATTACKED)?,
             )?),
             Err(_) => None,
         };
@@ -365,6 +368,24 @@ impl Dataplane {
         let Some(strangers) = &mut self.strangers else { return Ok(()) };
         let filter = strangers.set_own(addresses)?;
         self.settings.set_own(filter, withheld)
+    }
+
+    /// Tells the programs which destinations are under attack, with the ports that are answered with
+    /// cookies, and what those answers say: maximum segment size and window scale.
+    pub fn set_attacked(
+        &mut self,
+        attacked: &[(IpAddr, [u16; COOKIE_PORTS])],
+        offer: (u32, u32),
+    ) -> Result<(), Error> {
+        let Some(strangers) = &mut self.strangers else { return Ok(()) };
+        strangers.set_attacked(attacked)?;
+        self.settings.set_attacked(!attacked.is_empty(), offer)
+    }
+
+    /// Whether the shield can answer with SYN cookies.
+    #[must_use]
+    pub const fn has_cookies(&self) -> bool {
+        self.no_shield.is_none() && self.loader.cookies()
     }
 
     /// Ends it. With `keep` programs and maps stay in force until the next start.

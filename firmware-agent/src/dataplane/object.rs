@@ -9,7 +9,9 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowLimit, FlowState};
-use sluice_abi::limits::{KNOWN_SETS, KnownSet, OWN_MAX, Offenders, SCANS, Scan};
+use sluice_abi::limits::{
+    ATTACKED_MAX, Attacked, KNOWN_SETS, KnownSet, OWN_MAX, Offenders, SCANS, Scan,
+};
 use sluice_abi::names;
 use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
@@ -157,6 +159,8 @@ pub(super) struct Loader {
     ebpf: EbpfLoader<'static>,
     sizes: Sizes,
     notes: Vec<String>,
+    /// Whether the kernel makes SYN cookies for programs.
+    cookies: bool,
 }
 
 const KINDS: usize = 6;
@@ -193,17 +197,25 @@ static MASKS: [u32; 32] = {
     masks
 };
 
+/// Whether the kernel makes SYN cookies for programs, as the shield is told.
+static COOKIES: [u32; 2] = [0, 1];
+
 impl Loader {
-    pub(super) fn new(sizes: Sizes) -> Self {
+    pub(super) fn new(sizes: Sizes, cookies: bool) -> Self {
         let mut ebpf = EbpfLoader::new();
         // Nothing here is relocated against the kernel's types, which routers do not have.
         ebpf.btf(None);
-        Self { ebpf, sizes: usable(sizes), notes: Vec::new() }
+        Self { ebpf, sizes: usable(sizes), notes: Vec::new(), cookies }
     }
 
     /// Sizes in force: the plan's, or less when memory was short.
     pub(super) const fn sizes(&self) -> &Sizes {
         &self.sizes
+    }
+
+    /// Whether the kernel makes SYN cookies for programs.
+    pub(super) const fn cookies(&self) -> bool {
+        self.cookies
     }
 
     /// What was not as planned.
@@ -258,6 +270,8 @@ impl Loader {
         }
         let mask = &MASKS[self.sizes.bucket_sets.trailing_zeros() as usize];
         self.ebpf.override_global(names::BUCKET_MASK, mask, false);
+        let cookies = &COOKIES[usize::from(self.cookies)];
+        self.ebpf.override_global(names::COOKIES, cookies, false);
         for (name, shape) in self.shapes() {
             if Sized::of(name).is_some() {
                 self.ebpf.map_max_entries(name, shape.max_entries);
@@ -292,7 +306,7 @@ impl Loader {
         Ok(())
     }
 
-    fn shapes(&self) -> [(&'static str, Shape); 17] {
+    fn shapes(&self) -> [(&'static str, Shape); 18] {
         let map = |name, kind, key: usize, value: usize, max_entries| {
             let shape = Shape { kind, key_size: key as u32, value_size: value as u32, max_entries };
             (name, shape)
@@ -319,6 +333,7 @@ impl Loader {
             map(names::SCANS, MapType::Array, index, size_of::<Scan>(), SCANS),
             map(names::KNOWN, MapType::Array, index, size_of::<KnownSet>(), KNOWN_SETS),
             map(names::OWN, MapType::Hash, addr, 4, OWN_MAX),
+            map(names::ATTACKED, MapType::Hash, addr, size_of::<Attacked>(), ATTACKED_MAX),
         ];
         shapes
     }

@@ -7,7 +7,8 @@ use std::os::fd::AsFd as _;
 use aya::maps::{Array, HashMap, IterableMap, Map, MapData, MapError, PerCpuArray};
 use sluice_abi::flow::Addr;
 use sluice_abi::limits::{
-    KNOWN_SETS, KnownSet, OWN_MAX, OWN_WORDS, Offender, Offenders, Scan, check, own_bit,
+    ATTACKED_MAX, Attacked, COOKIE_PORTS, KNOWN_SETS, KnownSet, OWN_MAX, OWN_WORDS, Offender,
+    Offenders, Scan, check, own_bit,
 };
 use sluice_abi::names;
 
@@ -24,22 +25,31 @@ pub struct Strangers {
     scans: Array<MapData, Scan>,
     known: Array<MapData, KnownSet>,
     own: HashMap<MapData, Addr, u32>,
+    attacked: HashMap<MapData, Addr, Attacked>,
     /// What `known` holds.
     sets: Vec<KnownSet>,
 }
 
 impl Strangers {
     /// Takes the maps. Whom an earlier agent knew is forgotten: the hash has another key.
-    pub fn new(offenders: Map, scans: Map, known: Map, own: Map) -> Result<Self, Error> {
+    pub fn new(
+        offenders: Map,
+        scans: Map,
+        known: Map,
+        own: Map,
+        attacked: Map,
+    ) -> Result<Self, Error> {
         let mut strangers = Self {
             offenders: PerCpuArray::try_from(offenders)
                 .map_err(Error::map(names::OFFENDERS, "open"))?,
             scans: Array::try_from(scans).map_err(Error::map(names::SCANS, "open"))?,
             known: Array::try_from(known).map_err(Error::map(names::KNOWN, "open"))?,
             own: HashMap::try_from(own).map_err(Error::map(names::OWN, "open"))?,
+            attacked: HashMap::try_from(attacked).map_err(Error::map(names::ATTACKED, "open"))?,
             sets: vec![KnownSet { tags: [u32::MAX; _] }; KNOWN_SETS as usize],
         };
         strangers.set_known(&vec![KnownSet::default(); KNOWN_SETS as usize])?;
+        strangers.set_attacked(&[])?;
         Ok(strangers)
     }
 
@@ -73,6 +83,45 @@ impl Strangers {
             }
         }
         Ok(())
+    }
+
+    /// Makes these the destinations under attack, with the ports that are answered with cookies, as
+    /// many as fit. An entry that stays as it is keeps its count.
+    pub fn set_attacked(
+        &mut self,
+        attacked: &[(IpAddr, [u16; COOKIE_PORTS])],
+    ) -> Result<(), Error> {
+        let wanted: Vec<(Addr, [u16; COOKIE_PORTS])> = attacked
+            .iter()
+            .take(ATTACKED_MAX as usize)
+            .map(|(addr, ports)| (Addr::from(*addr), *ports))
+            .collect();
+        let there: Vec<(Addr, Attacked)> = self.attacked.iter().filter_map(Result::ok).collect();
+        for (addr, _) in &there {
+            if !wanted.iter().any(|(wanted, _)| wanted == addr) {
+                self.attacked.remove(addr).map_err(Error::map(names::ATTACKED, "remove from"))?;
+            }
+        }
+        for (addr, ports) in wanted {
+            let is_there =
+                |(there, entry): &(Addr, Attacked)| *there == addr && entry.ports == ports;
+            if !there.iter().any(is_there) {
+                let entry = Attacked { syns: 0, ports };
+                self.attacked
+                    .insert(addr, entry, 0)
+                    .map_err(Error::map(names::ATTACKED, "insert into"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// SYN packets of strangers to each destination under attack, since its entry was written.
+    pub fn syns(&self) -> Result<Vec<(IpAddr, u32)>, Error> {
+        let read = |entry: Result<(Addr, Attacked), MapError>| {
+            entry.map(|(addr, attacked)| (IpAddr::from(addr), attacked.syns))
+        };
+        let entries: Result<Vec<_>, MapError> = self.attacked.iter().map(read).collect();
+        entries.map_err(Error::map(names::ATTACKED, "read"))
     }
 
     /// Makes `addresses` the router's, as many as fit; returns the filter for the settings. A new

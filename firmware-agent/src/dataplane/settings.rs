@@ -1,7 +1,7 @@
 //! `SETTINGS`: what running programs are told. Only the agent writes it.
 
 use aya::maps::{Array, Map, MapData};
-use sluice_abi::limits::OWN_WORDS;
+use sluice_abi::limits::{Limits, OWN_WORDS};
 use sluice_abi::settings::Settings;
 use sluice_abi::{ABI_VERSION, names};
 
@@ -15,6 +15,10 @@ pub struct SettingsMap {
     /// Which checks are wanted; some are not in force while [`Self::withheld`] says so.
     wanted: u32,
     withheld: u32,
+    /// Checks that are in force beside those that are wanted.
+    added: u32,
+    /// Maximum segment size and window scale of answers with cookies.
+    offer: (u32, u32),
 }
 
 impl SettingsMap {
@@ -22,7 +26,14 @@ impl SettingsMap {
     pub fn new(map: Map) -> Result<Self, Error> {
         let map = Array::try_from(map).map_err(Error::map(names::SETTINGS, "open"))?;
         let current = map.get(&0, 0).map_err(Error::map(names::SETTINGS, "read"))?;
-        Ok(Self { map, current, wanted: current.limits.checks, withheld: 0 })
+        Ok(Self {
+            map,
+            current,
+            wanted: current.limits.checks,
+            withheld: 0,
+            added: 0,
+            offer: (0, 0),
+        })
     }
 
     /// What the programs were told last.
@@ -47,6 +58,14 @@ impl SettingsMap {
         let mut settings = self.current;
         settings.limits.own = own;
         if self.completed(settings) == self.current { Ok(()) } else { self.write(settings) }
+    }
+
+    /// Tells the programs whether `ATTACKED` is worth a lookup, and what answers with cookies say.
+    pub fn set_attacked(&mut self, attacked: bool, offer: (u32, u32)) -> Result<(), Error> {
+        self.offer = offer;
+        self.added = if attacked { Limits::ATTACKED } else { 0 };
+        let settings = self.current;
+        if self.completed(settings) == settings { Ok(()) } else { self.write(settings) }
     }
 
     /// Tells the programs which lists are worth a lookup.
@@ -89,7 +108,8 @@ impl SettingsMap {
         Settings::BLOCK_HOSTS | Settings::BLOCK_NETS | Settings::BULK_V4 | Settings::BULK_V6;
 
     fn completed(&self, mut settings: Settings) -> Settings {
-        settings.limits.checks = self.wanted & !self.withheld;
+        settings.limits.checks = self.wanted & !self.withheld | self.added;
+        (settings.limits.answer_mss, settings.limits.answer_scale) = self.offer;
         settings.limits = settings.limits.completed(clock::tick());
         settings
     }

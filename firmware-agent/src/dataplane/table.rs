@@ -51,17 +51,36 @@ impl Slots {
     }
 }
 
-/// What a ClientHello said.
+/// What the first message of a client said: a ClientHello, or a request of plain HTTP.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Hello {
-    /// Server name.
+    /// Server name of the ClientHello.
     pub sni: Option<Box<str>>,
+    /// Host of the request.
+    pub host: Option<Box<str>>,
     /// JA4 fingerprint.
     pub ja4: Option<Box<str>>,
     /// JA3 fingerprint.
     pub ja3: Option<Box<str>>,
     /// Protocols offered, the preferred first.
     pub alpn: Box<[Box<str>]>,
+}
+
+impl Hello {
+    /// The name of the server, whatever said it.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.sni.as_deref().or(self.host.as_deref())
+    }
+}
+
+/// What a flow speaks, and how sure that is, in the words of events.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Spoken {
+    /// The protocol.
+    pub protocol: &'static str,
+    /// How sure.
+    pub confidence: &'static str,
 }
 
 /// What a decided flow gets beside its verdict.
@@ -93,8 +112,10 @@ pub struct Decision {
     /// `CLOCK_MONOTONIC` second at which the decision ends whatever the flow does; 0 for none. A
     /// decision with a deadline does not end earlier by silence.
     pub expires_s: u32,
-    /// What its ClientHello said.
+    /// What its client said first.
     pub hello: Option<Hello>,
+    /// What it speaks, as far as is known.
+    pub spoken: Option<Spoken>,
     /// The rule that decided.
     pub rule: Option<Box<str>>,
     /// Its entry that fits.

@@ -13,3 +13,4 @@ pub mod quic;
 pub mod stream;
 mod table;
 pub mod tls;
+pub mod upgrade;

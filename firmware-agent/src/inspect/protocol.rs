@@ -6,6 +6,12 @@
 /// A protocol. Append only: names are in events.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Protocol {
+    /// TLS over TCP (RFC 8446).
+    Tls,
+    /// QUIC (RFC 9000).
+    Quic,
+    /// HTTP/1 without TLS (RFC 9112).
+    Http,
     /// HTTP/2 without TLS and without an upgrade (RFC 9113, section 3.3).
     Http2,
     /// SSH (RFC 4253).
@@ -59,6 +65,9 @@ impl Protocol {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Tls => "tls",
+            Self::Quic => "quic",
+            Self::Http => "http",
             Self::Http2 => "http2",
             Self::Ssh => "ssh",
             Self::Dns => "dns",

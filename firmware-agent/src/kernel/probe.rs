@@ -60,6 +60,7 @@ pub fn probe(need: Need) -> (Support, Option<String>) {
         }),
         Need::Cgroup2 => cgroup2(&fs::read_to_string("/proc/self/mountinfo")),
         Need::Nfqueue => in_namespace(|_| nfnetlink::bind_queue(0)),
+        Need::SynCookies => bpf::load_syn_cookie().map(drop).into(),
         Need::ConntrackNetlink => in_namespace(|_| nfnetlink::conntrack_stats()),
     };
     (support, None)

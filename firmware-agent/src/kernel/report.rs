@@ -40,11 +40,13 @@ pub enum Need {
     Nfqueue,
     /// Connection tracking over netlink.
     ConntrackNetlink,
+    /// SYN cookies made for programs.
+    SynCookies,
 }
 
 impl Need {
     /// Every need, in the order of the report.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Privileges,
         Self::ProgramXdp,
         Self::ProgramTc,
@@ -61,6 +63,7 @@ impl Need {
         Self::Cgroup2,
         Self::Nfqueue,
         Self::ConntrackNetlink,
+        Self::SynCookies,
     ];
 
     /// The word used in the report.
@@ -83,6 +86,7 @@ impl Need {
             Self::Cgroup2 => "cgroup2",
             Self::Nfqueue => "nfqueue",
             Self::ConntrackNetlink => "conntrack_netlink",
+            Self::SynCookies => "syn_cookies",
         }
     }
 
@@ -110,6 +114,9 @@ impl Need {
             }
             Self::Nfqueue => "the package kmod-nft-queue (or kmod-nfnetlink-queue)",
             Self::ConntrackNetlink => "the package kmod-nf-conntrack-netlink",
+            Self::SynCookies => {
+                "a kernel of 6.0 or later with CONFIG_SYN_COOKIES; without, strangers are limited"
+            }
         }
     }
 
@@ -117,7 +124,15 @@ impl Need {
     /// something later is missing.
     #[must_use]
     pub const fn is_required(self) -> bool {
-        !matches!(self, Self::Btf | Self::Cgroup2 | Self::Tcx | Self::Jit | Self::ConntrackNetlink)
+        !matches!(
+            self,
+            Self::Btf
+                | Self::Cgroup2
+                | Self::Tcx
+                | Self::Jit
+                | Self::ConntrackNetlink
+                | Self::SynCookies
+        )
     }
 }
 

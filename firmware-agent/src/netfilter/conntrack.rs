@@ -27,6 +27,7 @@ const MESSAGE_MAX: usize = 8192;
 const TUPLE_ORIG: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const STATUS: u16 = 3;
+const PROTO_INFO: u16 = 4;
 const TIMEOUT: u16 = 7;
 const MARK: u16 = 8;
 const ID: u16 = 12;
@@ -38,9 +39,23 @@ const IP_V4_SRC: u16 = 1;
 const IP_V4_DST: u16 = 2;
 const IP_V6_SRC: u16 = 3;
 const IP_V6_DST: u16 = 4;
+const INFO_TCP: u16 = 1;
+const TCP_STATE: u16 = 1;
 const PROTO_NUM: u16 = 1;
 const PROTO_SRC_PORT: u16 = 2;
 const PROTO_DST_PORT: u16 = 3;
+
+/// States of `enum tcp_conntrack`.
+pub mod tcp_state {
+    /// A SYN was seen.
+    pub const SYN_SENT: u8 = 1;
+    /// It was answered.
+    pub const SYN_RECV: u8 = 2;
+    /// Both ends sent a SYN.
+    pub const SYN_SENT2: u8 = 9;
+    /// The handshake is not complete.
+    pub const HALF_OPEN: [u8; 3] = [SYN_SENT, SYN_RECV, SYN_SENT2];
+}
 
 /// The ends of packets that travel one way.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -135,6 +150,8 @@ pub struct Connection {
     pub status: u32,
     /// Seconds until conntrack forgets it, when no packet comes.
     pub timeout_s: u32,
+    /// State of a TCP connection, see [`tcp_state`]; 0 of others.
+    pub tcp_state: u8,
 }
 
 impl Connection {
@@ -301,7 +318,7 @@ fn read(message: &Message<'_>) -> Option<Connection> {
     }
     let (mut original, mut reply) = (None, None);
     // A connection without mark and time limit has no such attributes.
-    let (mut mark, mut id, mut status, mut timeout_s) = (0, 0, 0, 0);
+    let (mut mark, mut id, mut status, mut timeout_s, mut tcp_state) = (0, 0, 0, 0, 0);
     for attr in message.attrs(FAMILY_HEADER) {
         match attr.kind {
             TUPLE_ORIG => original = tuple(&attr),
@@ -310,10 +327,17 @@ fn read(message: &Message<'_>) -> Option<Connection> {
             ID => id = attr.be32()?,
             STATUS => status = attr.be32()?,
             TIMEOUT => timeout_s = attr.be32()?,
+            PROTO_INFO => tcp_state = state(&attr),
             _ => {}
         }
     }
-    Some(Connection { original: original?, reply: reply?, mark, id, status, timeout_s })
+    Some(Connection { original: original?, reply: reply?, mark, id, status, timeout_s, tcp_state })
+}
+
+fn state(info: &Attr<'_>) -> u8 {
+    let tcp = info.nested().find(|part| part.kind == INFO_TCP);
+    let state = tcp.and_then(|tcp| tcp.nested().find(|part| part.kind == TCP_STATE));
+    state.and_then(|state| state.value.first().copied()).unwrap_or(0)
 }
 
 fn tuple(attr: &Attr<'_>) -> Option<Tuple> {
@@ -370,6 +394,7 @@ mod tests {
             id: 77,
             status: 0x18e,
             timeout_s: 431_999,
+            tcp_state: 3,
         }
     }
 
@@ -385,6 +410,9 @@ mod tests {
         builder.attr(TUPLE_REPLY | 0x8000, attr.value);
         builder.attr(STATUS, &connection.status.to_be_bytes());
         builder.attr(TIMEOUT, &connection.timeout_s.to_be_bytes());
+        builder.nested(PROTO_INFO, |builder| {
+            builder.nested(INFO_TCP, |builder| builder.attr(TCP_STATE, &[connection.tcp_state]));
+        });
         builder.attr(MARK, &connection.mark.to_be_bytes());
         builder.attr(ID, &connection.id.to_be_bytes());
         builder.bytes().to_vec()

@@ -10,4 +10,5 @@ pub mod nfqueue;
 pub mod offload;
 pub mod queue;
 pub mod rules;
+pub mod synproxy;
 pub mod watch;

@@ -158,6 +158,11 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("ddos", "block_s", "7", Update),
         ("ddos", "block_max", "8", Update),
         ("ddos", "never_block", "192.0.2.9", Update),
+        ("ddos", "syn_validation", "1", Update),
+        ("ddos", "syn_backlog", "9", None),
+        ("ddos", "syn_ratio", "9", None),
+        ("ddos", "attacked_syn_pps", "9", Update),
+        ("ddos", "attacked_syn_burst", "9", Update),
         ("domainlist", "enabled", "0", Update),
         // Have done their work when the configuration is read.
         ("domainlist", "file", "/g", None),

@@ -8,7 +8,7 @@ use sluice_abi::flow::{Direction, FlowKey};
 use sluice_datapath::parse::TCP;
 
 use super::ReplayError;
-use crate::inspect::engine::{Hello, Outcome};
+use crate::inspect::engine::{Answer, Hello, Outcome, Request};
 use crate::inspect::quic::Connection;
 use crate::inspect::tls::version_name;
 
@@ -94,6 +94,76 @@ impl<'a> QuicLine<'a> {
     }
 }
 
+/// What a TLS server answered. Source and destination are those of the connection.
+#[derive(Serialize)]
+pub(super) struct AnswerLine {
+    r#type: &'static str,
+    time: Option<f64>,
+    src: IpAddr,
+    sport: u16,
+    dst: IpAddr,
+    dport: u16,
+    version: Option<&'static str>,
+    cipher: u16,
+    ja3s: String,
+    certificate_sha1: Option<String>,
+}
+
+impl AnswerLine {
+    pub(super) fn new(time: Option<f64>, answer: &Answer) -> Self {
+        let (src, sport) = answer.key.destination(answer.direction);
+        let (dst, dport) = answer.key.source(answer.direction);
+        Self {
+            r#type: "tls_answer",
+            time,
+            src: src.into(),
+            sport,
+            dst: dst.into(),
+            dport,
+            version: version_name(answer.version),
+            cipher: answer.cipher,
+            ja3s: answer.ja3s.to_string(),
+            certificate_sha1: answer.certificate.map(|hash| hash.to_string()),
+        }
+    }
+}
+
+/// A request of plain HTTP.
+#[derive(Serialize)]
+pub(super) struct HttpLine<'a> {
+    r#type: &'static str,
+    time: Option<f64>,
+    src: IpAddr,
+    sport: u16,
+    dst: IpAddr,
+    dport: u16,
+    method: &'a str,
+    host: Option<&'a str>,
+    target: &'a str,
+    user_agent: Option<&'a str>,
+    version: String,
+}
+
+impl<'a> HttpLine<'a> {
+    pub(super) fn new(time: Option<f64>, request: &'a Request) -> Self {
+        let (src, sport) = request.key.source(request.direction);
+        let (dst, dport) = request.key.destination(request.direction);
+        Self {
+            r#type: "http",
+            time,
+            src: src.into(),
+            sport,
+            dst: dst.into(),
+            dport,
+            method: &request.method,
+            host: request.host.as_deref(),
+            target: &request.target,
+            user_agent: request.user_agent.as_deref(),
+            version: format!("1.{}", request.minor),
+        }
+    }
+}
+
 /// The outcome of a flow. Source and destination are those of its first packet.
 #[derive(Serialize)]
 pub(super) struct VerdictLine {
@@ -112,6 +182,10 @@ pub(super) struct VerdictLine {
     rule: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     packets: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence: Option<&'static str>,
 }
 
 impl VerdictLine {
@@ -133,6 +207,10 @@ impl VerdictLine {
             Outcome::Undecided(cause) => ("undecided", cause.name(), cause.detail(), None, None),
             Outcome::NotAFlow | Outcome::Inspect => ("inspect", "inspect", None, None, None),
         };
+        let protocol = match outcome {
+            Outcome::Decided(decision) => decision.protocol,
+            _ => None,
+        };
         Self {
             r#type: "verdict",
             time,
@@ -146,6 +224,8 @@ impl VerdictLine {
             detail,
             rule,
             packets,
+            protocol: protocol.map(|(protocol, _)| protocol.name()),
+            confidence: protocol.map(|(_, confidence)| confidence.name()),
         }
     }
 }

@@ -15,9 +15,9 @@ use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
 pub use self::error::ReplayError;
-use self::line::{QuicLine, TlsLine, VerdictLine};
+use self::line::{AnswerLine, HttpLine, QuicLine, TlsLine, VerdictLine};
 use self::source::Source;
-use crate::inspect::engine::{Engine, Limits, Outcome, Stats};
+use crate::inspect::engine::{Engine, Limits, News, Outcome, Stats};
 use crate::policy::Policy;
 
 /// Longest packet that is read, as with the tools that write captures.
@@ -47,6 +47,10 @@ pub struct Summary {
     pub tls_lines: u64,
     /// Lines of type `quic`: one before each line of type `tls` about a ClientHello inside QUIC.
     pub quic_lines: u64,
+    /// Lines about answers of TLS servers.
+    pub answer_lines: u64,
+    /// Lines about requests of plain HTTP.
+    pub http_lines: u64,
     /// Lines of type `verdict`.
     pub verdict_lines: u64,
     /// Flows that were still under inspection at the end.
@@ -112,7 +116,9 @@ pub fn run_reader(
     out: &mut (impl Write + ?Sized),
     options: Options,
 ) -> Result<Summary, ReplayError> {
-    let mut engine = Engine::new(options.limits, options.rules, options.seed);
+    // A capture has every packet, also those that a kernel would not queue any more.
+    let limits = Limits { reads_answers: true, ..options.limits };
+    let mut engine = Engine::new(limits, options.rules, options.seed);
     let mut summary = Summary::default();
     let result = Capture::open(reader)
         .and_then(|mut capture| inspect(&mut capture, &mut engine, out, &mut summary));
@@ -149,13 +155,24 @@ fn inspect(
         let step = engine.packet(clock.advance(record.time), l3, original_len);
         let Some((key, direction)) = step.flow else { continue };
         let time = record.time.map(line::seconds);
-        if let Some(hello) = &step.hello {
-            if let Some(connection) = &hello.quic {
-                line::write(out, &QuicLine::new(time, hello, connection))?;
-                summary.quic_lines += 1;
+        match &step.news {
+            Some(News::Hello(hello)) => {
+                if let Some(connection) = &hello.quic {
+                    line::write(out, &QuicLine::new(time, hello, connection))?;
+                    summary.quic_lines += 1;
+                }
+                line::write(out, &TlsLine::new(time, hello))?;
+                summary.tls_lines += 1;
             }
-            line::write(out, &TlsLine::new(time, hello))?;
-            summary.tls_lines += 1;
+            Some(News::Request(request)) => {
+                line::write(out, &HttpLine::new(time, request))?;
+                summary.http_lines += 1;
+            }
+            Some(News::Answer(answer)) => {
+                line::write(out, &AnswerLine::new(time, answer))?;
+                summary.answer_lines += 1;
+            }
+            None => {}
         }
         let is_new = !step.is_repeated
             && matches!(step.outcome, Outcome::Decided(_) | Outcome::Undecided(_));

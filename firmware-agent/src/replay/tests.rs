@@ -1,3 +1,6 @@
+#[cfg(feature = "quic")]
+mod quic;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -145,6 +148,7 @@ fn a_hello_is_one_line_and_its_verdict_another() {
         "type": "verdict", "time": 1_700_000_000.123_456, "transport": "tcp",
         "src": "192.0.2.1", "sport": 1000, "dst": "198.51.100.1", "dport": 443,
         "verdict": "blocked", "reason": "domain_rule", "rule": 7, "packets": 1,
+        "protocol": "tls", "confidence": "certain",
     }));
     let summary = result.unwrap();
     assert_eq!((summary.packets, summary.tls_lines, summary.verdict_lines), (2, 1, 1));
@@ -412,9 +416,11 @@ fn expected_hellos(expected: &Path, columns: usize) -> BTreeMap<String, Vec<Row>
         let mut fields: Vec<&str> = line.split('\t').collect();
         assert_eq!(fields.len(), columns, "{line}");
         fields.resize(9, "");
-        let [capture, _, ends @ .., sni, ja4, ja3] = &fields[..] else { panic!("{line}") };
+        let [capture, transport, ends @ .., sni, ja4, ja3] = &fields[..] else { panic!("{line}") };
         let rows = captures.entry((*capture).to_owned()).or_default();
-        rows.push([&ends.join(" "), *sni, *ja4, *ja3].map(str::to_owned));
+        if cfg!(feature = "quic") || *transport == "tcp" {
+            rows.push([&ends.join(" "), *sni, *ja4, *ja3].map(str::to_owned));
+        }
     }
     captures
 }
@@ -503,4 +509,37 @@ fn a_hello_in_several_segments_of_a_capture_is_one_hello() {
     assert_eq!(line["alpn"][15], "protocol-16");
     // Three packets of the handshake, two of data: the decision came with the second.
     assert_eq!(summary.stats.packets - summary.stats.repeated, 5);
+}
+
+/// R34: what servers answered in the recorded captures, told by another program: JA3S, and the SHA-1
+/// of the certificate where it came in the clear.
+#[test]
+fn recorded_servers_give_the_fingerprints_that_another_program_found() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/tls");
+    let table = std::fs::read_to_string(folder.join("answers.tsv")).unwrap();
+    let mut compared = 0;
+    for row in table.lines().filter(|row| !row.starts_with('#')) {
+        let [capture, version, cipher, ja3s, certificate] = row.split('\t').collect::<Vec<_>>()[..]
+        else {
+            panic!("{row}")
+        };
+        let mut out = Vec::new();
+        run(&folder.join(capture), &mut out, Options::default()).unwrap();
+        let lines: Vec<Value> = out
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect();
+        let of = |kind: &str| lines.iter().find(|line| line["type"] == kind).unwrap();
+        let (hello, answer) = (of("tls"), of("tls_answer"));
+        for end in ["src", "sport", "dst", "dport"] {
+            assert_eq!(hello[end], answer[end], "{capture}");
+        }
+        let found = [&answer["version"], &answer["ja3s"]].map(|value| value.as_str().unwrap());
+        assert_eq!(found, [version, ja3s], "{capture}");
+        assert_eq!(answer["cipher"].to_string(), cipher, "{capture}");
+        assert_eq!(answer["certificate_sha1"].as_str().unwrap_or("-"), certificate, "{capture}");
+        compared += 1;
+    }
+    assert_eq!(compared, 13);
 }

@@ -98,16 +98,32 @@ pub struct LinkInfo {
     pub ifindex: u32,
 }
 
-/// Loads a program that returns `value` and does nothing else.
-pub fn load_constant(kind: ProgramKind, value: i32) -> io::Result<OwnedFd> {
-    #[repr(C)]
-    #[derive(Clone, Copy)]
-    struct Instruction {
-        code: u8,
-        registers: u8,
-        offset: i16,
-        immediate: i32,
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Instruction {
+    code: u8,
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+impl Instruction {
+    const EXIT: Self = Self::new(0x95, 0, 0, 0, 0);
+
+    /// The registers share a byte as bit fields do.
+    const fn new(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Self {
+        let registers =
+            if cfg!(target_endian = "little") { to | from << 4 } else { to << 4 | from };
+        Self { code, registers, offset, immediate }
     }
+
+    /// Puts a number into a register.
+    const fn set(to: u8, value: i32) -> Self {
+        Self::new(0xb7, to, 0, 0, value)
+    }
+}
+
+fn load(kind: ProgramKind, program: &[Instruction]) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attr {
         prog_type: u32,
@@ -115,10 +131,6 @@ pub fn load_constant(kind: ProgramKind, value: i32) -> io::Result<OwnedFd> {
         insns: u64,
         license: u64,
     }
-    let program = [
-        Instruction { code: 0xb7, registers: 0, offset: 0, immediate: value }, // r0 = value
-        Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 },     // exit
-    ];
     let mut attr = Attr {
         prog_type: kind as u32,
         insn_cnt: program.len() as u32,
@@ -126,6 +138,34 @@ pub fn load_constant(kind: ProgramKind, value: i32) -> io::Result<OwnedFd> {
         license: address(c"GPL".as_ptr()),
     };
     new_fd(BPF_PROG_LOAD, &mut attr)
+}
+
+/// Loads a program that returns `value` and does nothing else.
+pub fn load_constant(kind: ProgramKind, value: i32) -> io::Result<OwnedFd> {
+    load(kind, &[Instruction::set(0, value), Instruction::EXIT])
+}
+
+/// Loads an XDP program that makes SYN cookies of zeros, for both families of addresses.
+pub fn load_syn_cookie() -> io::Result<OwnedFd> {
+    /// Length of a TCP header.
+    const TCP: i16 = 24;
+    /// `bpf_tcp_raw_gen_syncookie_ipv4` and the same for IPv6.
+    const HELPERS: [i32; 2] = [204, 205];
+    let mut program = Vec::new();
+    for helper in HELPERS {
+        // An IP header of up to 40 bytes and a TCP header behind it, on the stack.
+        for word in 1..=8 {
+            program.push(Instruction::new(0x7a, 10, 0, word * -8, 0));
+        }
+        for (register, offset) in [(1, 40 + TCP), (2, TCP)] {
+            program.push(Instruction::new(0xbf, register, 10, 0, 0));
+            program.push(Instruction::new(0x07, register, 0, 0, -i32::from(offset)));
+        }
+        program.push(Instruction::set(3, TCP.into()));
+        program.push(Instruction::new(0x85, 0, 0, 0, helper));
+    }
+    program.extend([Instruction::set(0, 2), Instruction::EXIT]);
+    load(ProgramKind::Xdp, &program)
 }
 
 /// Attribute of the command that makes a map. What is zero has no effect on kernels that do not know

@@ -10,6 +10,10 @@ fuzz_target!(|data: &[u8]| {
     let lines = out.iter().filter(|byte| **byte == b'\n').count() as u64;
     assert!(out.iter().all(|byte| (b' '..0x7f).contains(byte) || *byte == b'\n'));
     if let Ok(summary) = result {
-        assert_eq!(summary.tls_lines + summary.quic_lines + summary.verdict_lines, lines);
+        assert_eq!(summary.tls_lines
+                + summary.quic_lines
+                + summary.http_lines
+                + summary.answer_lines
+                + summary.verdict_lines, lines);
     }
 });

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use libfuzzer_sys::fuzz_target;
 use sluice::config::RuleAction;
-use sluice::inspect::engine::{Engine, Limits, Outcome};
 use sluice::policy::of_domains;
+use sluice::inspect::engine::{Engine, Limits, Outcome};
 
 fuzz_target!(|data: &[u8]| {
     let limits = Limits { flows_max: 64, bytes_max: 256 << 10, ..Limits::default() };
@@ -32,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
                     assert!(!step.is_repeated);
                 }
             }
-            Outcome::NotAFlow | Outcome::Inspect => assert!(step.hello.is_none()),
+            Outcome::NotAFlow | Outcome::Inspect => assert!(step.news.is_none()),
         }
     }
     engine.expire(u64::MAX);

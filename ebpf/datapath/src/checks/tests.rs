@@ -43,7 +43,7 @@ fn sources_are_told_apart_at_both_ends_of_every_range() {
 fn groups_are_multicast_and_broadcast() {
     let to = |text: &str| {
         let dst = addr(text);
-        Brief { src: dst, dst, kind: u32::from(dst.is_v4()), sport: 0, dport: 0 }
+        Brief { src: dst, dst, kind: u32::from(dst.is_v4()), ..Brief::default() }
     };
     for group in ["224.0.0.1", "239.255.255.255", "255.255.255.255", "ff02::1", "ff0e::1"] {
         assert!(to(group).is_to_group(), "{group}");
@@ -79,7 +79,7 @@ fn each_check_of_addresses_is_a_switch_of_its_own() {
     ];
     for (src, dst, checks, reason) in cases {
         let src = addr(src);
-        let brief = Brief { src, dst, kind: u32::from(src.is_v4()), sport: 0, dport: 0 };
+        let brief = Brief { src, dst, kind: u32::from(src.is_v4()), ..Brief::default() };
         for others in [0, Limits::ADDRESSES & !checks] {
             let limits = Limits { checks: checks | others, ..limits };
             let found = addresses(&brief, &limits, |addr| *addr == own);

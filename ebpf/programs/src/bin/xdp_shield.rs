@@ -11,13 +11,13 @@
 )]
 
 use aya_ebpf::Global;
-use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::{btf_map, map, xdp};
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{HashMap, PerCpuArray};
 use aya_ebpf::programs::XdpContext;
-use sluice_abi::attach::{Attachment, Role};
+use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::Addr;
 use sluice_abi::names::LISTS_MAX;
@@ -28,6 +28,7 @@ use sluice_ebpf::bulk::{self, Bulk};
 use sluice_ebpf::counters::{count, settings};
 use sluice_ebpf::guard::{self, Memory};
 use sluice_ebpf::mem::Linear;
+use sluice_ebpf::syncookie::Reply;
 
 /// The interface this copy is attached to.
 #[unsafe(no_mangle)]
@@ -36,6 +37,11 @@ static ATTACHMENT: Global<u32> = Global::new(0);
 /// Number of sets in `BUCKETS`, a power of two, less one.
 #[unsafe(no_mangle)]
 static BUCKET_MASK: Global<u32> = Global::new(0);
+
+/// Whether this kernel makes SYN cookies for programs. Where it is 0 the verifier never sees the
+/// calls that older kernels do not know.
+#[unsafe(no_mangle)]
+static COOKIES: Global<u32> = Global::new(0);
 
 /// Listed addresses.
 #[map]
@@ -67,7 +73,13 @@ pub fn xdp_shield(ctx: XdpContext) -> u32 {
     let attachment = Attachment::from_bits(ATTACHMENT.load());
     let outcome = outcome(&ctx, attachment);
     count(attachment.slot(), outcome);
-    if outcome.is_drop() { XDP_DROP } else { XDP_PASS }
+    if outcome.is_drop() {
+        XDP_DROP
+    } else if matches!(outcome, Counter::XdpSynAnswered) {
+        XDP_TX
+    } else {
+        XDP_PASS
+    }
 }
 
 #[inline(always)]
@@ -78,7 +90,7 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
     let frame = Linear::of_frame(ctx);
     let Some(seen) = SEEN.get_ptr_mut(0) else { return Counter::XdpInert };
     // SAFETY: the value belongs to this CPU, and nothing else runs on it meanwhile.
-    let Seen { memory, found } = unsafe { &mut *seen };
+    let Seen { memory, found, reply } = unsafe { &mut *seen };
     match parse::read(&frame, attachment.link(), &mut memory.brief) {
         Ok(()) => {}
         Err(NotIp::Other) => return Counter::XdpNotIp,
@@ -97,11 +109,15 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
         hit(list, frame.bytes());
         return drop;
     }
+    let cookies = COOKIES.load() != 0 && matches!(attachment.link(), Link::Ethernet);
     if matches!(attachment.role(), Role::Wan)
-        && let Some(drop) =
-            guard::objection(memory, settings, attachment.slot(), BUCKET_MASK.load())
+        && let Some(objection) =
+            guard::objection(memory, settings, attachment.slot(), BUCKET_MASK.load(), cookies)
     {
-        return drop;
+        if cookies && matches!(objection, Counter::XdpSynAnswered) {
+            return reply.send(ctx, memory, &settings.limits, frame.bytes());
+        }
+        return objection;
     }
     if read(found).block().is_some() { Counter::XdpAllowed } else { Counter::XdpPass }
 }
@@ -112,6 +128,7 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
 struct Seen {
     memory: Memory,
     found: Found,
+    reply: Reply,
 }
 
 /// Which list blocks the packet: its number and one, and how it was found above; 0 for none.

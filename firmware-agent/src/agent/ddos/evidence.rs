@@ -15,7 +15,7 @@ use sluice_datapath::sources::{Class, place};
 use crate::netfilter::conntrack::Connection;
 
 /// `IPS_ASSURED` of `enum ip_conntrack_status`.
-const ASSURED: u32 = 1 << 2;
+pub(super) const ASSURED: u32 = 1 << 2;
 /// Seconds for which a connection is evidence after it was last seen.
 pub(super) const FRESH_S: u32 = 300;
 /// Most ends that are remembered.
@@ -140,7 +140,7 @@ mod tests {
     fn connection(src: &str, dst: &str, proto: u8, status: u32) -> Connection {
         let original = Tuple { src: ip(src), dst: ip(dst), sport: 1, dport: 2, proto };
         let reply = original.reversed();
-        Connection { original, reply, mark: 0, id: 1, status, timeout_s: 9 }
+        Connection { original, reply, mark: 0, id: 1, status, timeout_s: 9, tcp_state: 0 }
     }
 
     fn evidence() -> Evidence {

@@ -1,9 +1,12 @@
 //! What the agent does about strangers: tells the shield whom it may trust, watches who is over a
 //! rate or tries ports, and blocks for a time who goes on and cannot have been made up.
 
+mod cookies;
+mod defence;
 mod evidence;
 mod offences;
 mod scans;
+mod validation;
 
 use std::net::IpAddr;
 
@@ -13,9 +16,11 @@ use sluice_abi::names::LIST_AUTOMATIC;
 use sluice_abi::reason::DropReason;
 use sluice_datapath::checks::{self, Source};
 
+use self::cookies::Cookies;
 use self::evidence::Evidence;
 use self::offences::{Offences, is_of_destination};
 use self::scans::Scanners;
+use self::validation::Validation;
 use super::around::Around;
 use crate::cli::chain;
 use crate::config::Net;
@@ -47,6 +52,8 @@ pub(super) struct Strangers {
     evidence: Evidence,
     offences: Offences,
     scanners: Scanners,
+    validation: Validation,
+    cookies: Cookies,
     blocks: Vec<Block>,
     /// Everything that is never blocked automatically.
     never: Vec<Net>,
@@ -70,6 +77,8 @@ impl Strangers {
             evidence: evidence(plan),
             offences: Offences::default(),
             scanners: Scanners::default(),
+            validation: Validation::default(),
+            cookies: Cookies::new(plan),
             blocks: Vec::new(),
             never: Vec::new(),
             inside: Vec::new(),
@@ -116,13 +125,20 @@ impl Strangers {
         let now_s = clock::monotonic_s();
         let checks = dataplane.settings.current().limits.checks;
         self.end_blocks(dataplane, now_s);
+        if plan.answer.syn.is_some() {
+            self.cookies.look(dataplane);
+        }
         if checks & Limits::RATES != 0 {
             self.look_at_offenders(dataplane, now_s);
         }
         let candidates = self.candidates(plan, now_s);
         let is_needed = checks & Limits::DESTINATIONS & !Limits::AMPLIFICATION != 0;
-        if (is_needed || !candidates.is_empty()) && now_s >= self.connections_s {
-            self.look_at_connections(dataplane, now_s);
+        let is_needed = is_needed || plan.answer.syn.is_some() || !candidates.is_empty();
+        if is_needed && now_s >= self.connections_s {
+            self.look_at_connections(dataplane, plan, now_s);
+        }
+        if plan.answer.syn.is_none() {
+            self.end_attacks(dataplane, plan);
         }
         for (addr, reason) in candidates {
             self.block(dataplane, plan, addr, reason, now_s);
@@ -168,16 +184,23 @@ impl Strangers {
             .collect()
     }
 
-    fn look_at_connections(&mut self, dataplane: &mut Dataplane, now_s: u32) {
+    fn look_at_connections(&mut self, dataplane: &mut Dataplane, plan: &Plan, now_s: u32) {
         let started = clock::monotonic_ns();
         if self.conntrack.is_none() {
             self.conntrack =
                 Conntrack::open().map_err(|error| log::warn!("conntrack netlink: {error}")).ok();
         }
-        let Self { evidence, conntrack, inside, .. } = self;
+        let Self { evidence, conntrack, inside, validation, .. } = self;
         let is_inside = |addr: IpAddr| inside.iter().any(|net| net.contains(&Net::host(addr)));
         if let Some(conntrack) = conntrack {
-            let seen = conntrack.each(|connection| evidence.look(connection, now_s, is_inside));
+            let is_validated = plan.answer.syn.is_some();
+            let seen = conntrack.each(|connection| {
+                evidence.look(connection, now_s, is_inside);
+                let (opener, destination) = (connection.original.src, connection.original.dst);
+                if is_validated && !is_inside(opener) && is_inside(destination) {
+                    validation.look(connection, now_s);
+                }
+            });
             if let Err(error) = seen {
                 log::warn!("{}", chain(&error));
             }
@@ -189,6 +212,7 @@ impl Strangers {
         {
             log::error!("{}", error.chain());
         }
+        self.judge_attacks(dataplane, plan, now_s);
         // Many connections take long to read: less often then.
         let spent_s = (clock::monotonic_ns() - started) * CONNECTIONS_SHARE / 1_000_000_000;
         self.connections_s = now_s + CONNECTIONS_S.max(spent_s as u32);
@@ -312,11 +336,16 @@ impl Strangers {
             blocks_refused: self.refused,
             scanners: scanners.collect(),
             known: self.evidence.len() as u64,
+            attacked: self.attacked(now_s),
         }
     }
 
-    /// The check that is wanted and cannot be in force.
-    pub(super) fn feature(&self, plan: &Plan) -> Option<Feature> {
+    /// What does not work as it was meant, and how destinations under attack fare.
+    pub(super) fn features(&self, plan: &Plan) -> impl Iterator<Item = Feature> {
+        self.private_feature(plan).into_iter().chain(self.validation_feature(plan))
+    }
+
+    fn private_feature(&self, plan: &Plan) -> Option<Feature> {
         let is_wanted = plan.dataplane.settings.limits.checks & Limits::PRIVATE != 0;
         let reason = self.private.clone().filter(|_| is_wanted)?;
         Some(Feature {

@@ -52,7 +52,10 @@ pub(super) struct Offences {
 pub(super) const fn is_of_destination(reason: DropReason) -> bool {
     matches!(
         reason,
-        DropReason::DestinationRate | DropReason::DestinationSyn | DropReason::Amplification
+        DropReason::DestinationRate
+            | DropReason::DestinationSyn
+            | DropReason::Amplification
+            | DropReason::AttackedSyn
     )
 }
 

@@ -72,6 +72,7 @@ fn trusted(port: u16) -> Decision {
         idle_timeout: IDLE,
         expires_s: 0,
         hello: None,
+        spoken: None,
         rule: None,
         entry: None,
         observed: None,

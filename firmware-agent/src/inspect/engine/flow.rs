@@ -3,14 +3,16 @@
 use sluice_abi::flow::{Direction, FlowKey};
 use sluice_datapath::parse::{ACK, SYN, TCP};
 
-use super::judge::{About, Judged, Judgement, at_end, at_first, judge, with_doubt};
-use super::outcome::{Cause, Decision, Hello, Outcome};
+use super::answer::Answering;
+use super::judge::{Judge, Judgement, Sentence, with_doubt};
+use super::opening::{Opening, protocol};
+use super::outcome::{Cause, Decision, News, Outcome};
 use super::quic::Quic;
 use super::segment::Segment;
 use super::{Limits, PIECES_MAX};
-use crate::inspect::ja::Transport;
+use crate::inspect::protocol::{Confidence, Seen, of_datagram};
 use crate::inspect::stream::{Caps, Fault, Stream};
-use crate::inspect::tls::{Answer, ClientHello, Finder, Joined, client_hello};
+use crate::inspect::tls::{Finder, Joined};
 use crate::policy::{Ends, Path};
 
 /// Packets behind the window that may come between two that bring bytes of an unfinished
@@ -21,8 +23,8 @@ const STALLED_MAX: u16 = 64;
 pub(super) struct Context<'a> {
     pub(super) now_ms: u64,
     pub(super) limits: &'a Limits,
+    pub(super) judge: Judge<'a>,
     pub(super) joined: &'a mut Joined,
-    pub(super) about: About<'a>,
 }
 
 /// A flow that is not decided.
@@ -36,6 +38,8 @@ pub(super) struct Flow {
     /// Whether `original` comes from a SYN and not from what happened to come first.
     is_origin_known: bool,
     stalled: u16,
+    /// What it speaks, as far as is known.
+    protocol: Option<Seen>,
     sides: [Side; 2],
     pub(super) ends: Ends,
     /// Whether rules have not been asked since something was learned about its ends.
@@ -49,6 +53,8 @@ struct Side {
     /// Their bytes.
     bytes: u32,
     search: Search,
+    /// Where in the stream TLS may begin: behind the line that asked for it.
+    start: u32,
     stream: Stream,
     finder: Finder,
     quic: Quic,
@@ -60,6 +66,8 @@ enum Search {
     /// Nothing contradicts one so far.
     #[default]
     Open,
+    /// Lines of text so far, which may ask for TLS.
+    Lines,
     /// These bytes are none, but earlier ones may still arrive: no SYN was seen.
     Doubtful,
     /// There is none.
@@ -90,6 +98,7 @@ impl Flow {
             original,
             is_origin_known,
             stalled: 0,
+            protocol: None,
             sides: Default::default(),
             ends,
             has_news: true,
@@ -97,8 +106,15 @@ impl Flow {
     }
 
     /// Learns where a packet comes from.
-    pub(super) fn learn(&mut self, key: &FlowKey, direction: Direction, path: &Path) {
+    pub(super) fn follow(&mut self, key: &FlowKey, direction: Direction, path: &Path) {
         self.has_news |= self.ends.learn(key, direction, path);
+    }
+
+    /// Awaits what the server answers to the ClientHello that travelled in `direction`.
+    pub(super) fn answering(mut self, direction: Direction, outcome: Outcome) -> Answering {
+        let direction = direction.reversed();
+        let stream = core::mem::take(&mut self.sides[direction as usize].stream);
+        Answering::new(direction, stream, outcome)
     }
 
     /// Heap bytes in use.
@@ -129,13 +145,13 @@ impl Flow {
         tcp_flags: u8,
         segment: Segment<'_>,
         context: &mut Context<'_>,
-    ) -> (Outcome, Option<Box<Hello>>) {
+    ) -> (Outcome, Option<News>) {
         self.last_ms = context.now_ms;
         self.packets = self.packets.saturating_add(1);
         if std::mem::take(&mut self.has_news)
-            && let Some(judged) = at_first(&context.about)
+            && let Some(sentence) = context.judge.first()
         {
-            return (self.conclude(Ok(judged)), None);
+            return (self.conclude(Ok(sentence)), None);
         }
         if key.proto() != TCP {
             return self.datagram(key, direction, segment, context);
@@ -153,11 +169,12 @@ impl Flow {
             match found {
                 Found::Nothing => {}
                 Found::Failed(cause) => return (Outcome::Undecided(cause), None),
-                Found::Hello(hello, judgement) => {
+                Found::Protocol(seen) => self.learn(seen),
+                Found::News(news, judgement) => {
                     if !self.is_origin_known {
                         self.original = direction;
                     }
-                    return (self.conclude(judgement), Some(hello));
+                    return self.tell(news, judgement);
                 }
             }
         } else if segment.len > 0 {
@@ -173,8 +190,12 @@ impl Flow {
         direction: Direction,
         segment: Segment<'_>,
         context: &mut Context<'_>,
-    ) -> (Outcome, Option<Box<Hello>>) {
+    ) -> (Outcome, Option<News>) {
         self.sides[direction as usize].count(segment.len);
+        let ports = [key.source(direction).1, key.destination(direction).1];
+        if let Some(seen) = of_datagram(segment.payload, ports) {
+            self.learn(seen);
+        }
         let mut has_news = false;
         // Only one of them is the client.
         if !self.sides[direction.reversed() as usize].quic.answered(segment) {
@@ -183,14 +204,28 @@ impl Flow {
             has_news = fresh;
             match found {
                 Found::Nothing => {}
+                Found::Protocol(seen) => self.learn(seen),
                 Found::Failed(cause) => return (Outcome::Undecided(cause), None),
-                Found::Hello(hello, judgement) => {
+                Found::News(news, judgement) => {
                     self.original = direction;
-                    return (self.conclude(judgement), Some(hello));
+                    return self.tell(news, judgement);
                 }
             }
         }
         (self.window(has_news, context), None)
+    }
+
+    /// Takes what the flow seems to speak. What is surer counts, then what came first.
+    fn learn(&mut self, seen: Seen) {
+        if self.protocol.is_none_or(|(_, sure)| sure < seen.1) {
+            self.protocol = Some(seen);
+        }
+    }
+
+    fn tell(&mut self, news: News, judgement: Judgement) -> (Outcome, Option<News>) {
+        // Also of a protocol that went over to TLS.
+        self.protocol = Some((news.protocol(), Confidence::Certain));
+        (self.conclude(judgement), Some(news))
     }
 
     /// What the window says after a packet that decided nothing by itself. `has_news` says that it
@@ -201,7 +236,7 @@ impl Flow {
             return if self.sides.iter().any(|side| side.is_ended(context.limits)) {
                 match self.sides.iter().find_map(|side| side.quic.pending()) {
                     Some(cause) => Outcome::Undecided(cause),
-                    None => self.conclude(Ok(at_end(&context.about))),
+                    None => self.conclude(Ok(context.judge.end(self.protocol))),
                 }
             } else {
                 Outcome::Inspect
@@ -227,13 +262,14 @@ impl Flow {
 
     fn conclude(&self, judgement: Judgement) -> Outcome {
         match judgement {
-            Ok(Judged { verdict, reason, rule, list, observed }) => Outcome::Decided(Decision {
+            Ok(Sentence { verdict, reason, rule, list, observed }) => Outcome::Decided(Decision {
                 verdict,
                 reason,
                 rule: rule.map(|found| found.rule),
                 original: self.original,
                 packets: self.packets,
                 list,
+                protocol: self.protocol,
                 entry: rule.map(|found| found.entry),
                 observed,
             }),
@@ -242,11 +278,13 @@ impl Flow {
     }
 }
 
-/// What a segment told about the ClientHello of its direction.
+/// What a segment told about its direction.
 pub(super) enum Found {
     Nothing,
     Failed(Cause),
-    Hello(Box<Hello>, Judgement),
+    /// No message that names a server, but this.
+    Protocol(Seen),
+    News(News, Judgement),
 }
 
 impl Side {
@@ -283,21 +321,13 @@ impl Side {
         if segment.len == 0 {
             return (Found::Nothing, false);
         }
-        let about = context.about;
-        let meet = |hello: &ClientHello<'_>| {
-            let owned = Box::new(Hello::new(hello, key, direction, Transport::Tcp));
-            let judgement = judge(&owned, &about);
-            (owned, judgement)
-        };
         let caps = Caps { bytes: context.limits.window_bytes, pieces: PIECES_MAX };
         // The common case: one segment holds the whole message, and nothing need be kept.
         if self.stream.starts_at(seq) {
-            let mut finder = Finder::default();
-            if let Answer::Hello(hello) = client_hello(&mut finder, segment.payload, context.joined)
-            {
+            let opening = Opening::read(&mut Finder::default(), segment.payload, context.joined);
+            if let Some((news, judgement)) = opening.news(key, direction, context.judge) {
                 self.count(segment.len);
-                let (hello, judgement) = meet(&hello);
-                return (Found::Hello(hello, judgement), true);
+                return (Found::News(news, judgement), true);
             }
         }
         let pushed = self.stream.push(seq, segment.payload, caps);
@@ -308,37 +338,55 @@ impl Side {
         if pushed.is_rebased {
             self.finder = Finder::default();
             self.search = Search::Open;
+            self.start = 0;
         }
-        if self.search == Search::Open && !self.stream.head().is_empty() {
-            match client_hello(&mut self.finder, self.stream.head(), context.joined) {
-                Answer::NeedMore => {}
-                Answer::Malformed(cause) => {
-                    return (Found::Failed(Cause::MalformedTls(cause)), is_new);
+        let mut found = Found::Nothing;
+        while matches!(self.search, Search::Open | Search::Lines) {
+            let head = self.stream.head().get(self.start as usize..).unwrap_or_default();
+            if head.is_empty() {
+                break;
+            }
+            let opening = Opening::read(&mut self.finder, head, context.joined);
+            if let Some((news, judgement)) = opening.news(key, direction, context.judge) {
+                let judgement = with_doubt(judgement, self.stream.has_conflict());
+                return (Found::News(news, judgement), is_new);
+            }
+            match opening {
+                Opening::Failed(cause) => return (Found::Failed(cause), is_new),
+                Opening::Upgraded(start) => {
+                    // What was seen before is told by the flow's first lines.
+                    found = protocol(head, &key, direction).map_or(found, Found::Protocol);
+                    self.start += start as u32;
+                    self.finder = Finder::default();
+                    self.search = Search::Open;
+                    continue;
                 }
-                Answer::Hello(hello) => {
-                    let (hello, judgement) = meet(&hello);
-                    let judgement = with_doubt(judgement, self.stream.has_conflict());
-                    return (Found::Hello(hello, judgement), is_new);
-                }
-                Answer::NotTls if self.stream.has_conflict() => {
+                Opening::Other | Opening::Lines if self.stream.has_conflict() => {
                     return (Found::Failed(Cause::Conflict), is_new);
                 }
-                Answer::NotTls if self.stream.is_anchored() => {
+                Opening::Lines if self.stream.is_anchored() => {
+                    found = protocol(head, &key, direction).map_or(found, Found::Protocol);
+                    self.search = Search::Lines;
+                }
+                Opening::Other if self.stream.is_anchored() => {
+                    found = protocol(head, &key, direction).map_or(found, Found::Protocol);
                     self.search = Search::Over;
                     self.stream.release();
                 }
-                Answer::NotTls => self.search = Search::Doubtful,
+                Opening::Other | Opening::Lines => self.search = Search::Doubtful,
+                Opening::NeedMore | Opening::Hello(_) | Opening::Request(_) => {}
             }
+            break;
         }
-        let failed = if self.search != Search::Open {
-            Found::Nothing
+        let found = if self.search != Search::Open {
+            found
         } else if pushed.fault == Some(Fault::Pieces) {
             Found::Failed(Cause::Pieces)
         } else if segment.is_cut() {
             Found::Failed(Cause::Truncated)
         } else {
-            Found::Nothing
+            found
         };
-        (failed, pushed.fresh > 0)
+        (found, pushed.fresh > 0 && self.search != Search::Lines)
     }
 }

@@ -1,29 +1,21 @@
-//! What rules and lists say about a flow: before its payload, by its ClientHello, and when its
-//! window has ended.
+//! What rules and lists say about a flow: before its payload, by a message that names its server, and
+//! when its window has ended.
 //!
-//! Rules come before lists. A flow that no rule mentions waits for its payload, because a list may
+//! Rules come before lists. A flow that no rule is about waits for its payload, because a list may
 //! have the name in it.
 
 use sluice_abi::verdict::{Reason, Verdict};
 
-use super::outcome::{Cause, Hello};
+use super::outcome::{Cause, Hello, Request};
 use crate::config::{Fingerprint, RuleAction};
 use crate::inspect::domain_set::DomainSet;
 use crate::inspect::ja::Transport;
+use crate::inspect::protocol::{Confidence, Protocol, Seen as Spoken};
 use crate::policy::{Answer, Ends, Entry, Facts, Judgement as Rules, Match, Policy, Seen};
-
-/// What a flow is judged by.
-#[derive(Clone, Copy)]
-pub(super) struct About<'a> {
-    pub(super) rules: &'a Policy,
-    pub(super) lists: &'a DomainSet,
-    /// The flow's ends.
-    pub(super) ends: Ends,
-}
 
 /// What becomes of a flow, and by what.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Judged {
+pub(super) struct Sentence {
     pub(super) verdict: Verdict,
     pub(super) reason: Reason,
     pub(super) rule: Option<Match>,
@@ -32,14 +24,23 @@ pub(super) struct Judged {
     pub(super) observed: Option<Match>,
 }
 
-/// The same, or why nothing can be said.
-pub(super) type Judgement = Result<Judged, Cause>;
+/// A sentence, or why there can be none.
+pub(super) type Judgement = Result<Sentence, Cause>;
 
-impl Judged {
-    /// What the rules say; `reason` is that of trust where they say nothing.
-    fn new(rules: Rules, reason: Reason) -> Self {
+/// What decides.
+#[derive(Clone, Copy)]
+pub(super) struct Judge<'a> {
+    pub(super) rules: &'a Policy,
+    pub(super) lists: &'a DomainSet,
+    /// The flow's ends.
+    pub(super) ends: Ends,
+}
+
+impl Sentence {
+    /// What the rules say; `clean` is the reason when they say nothing.
+    fn new(rules: Rules, clean: Reason) -> Self {
         let (verdict, reason) =
-            rules.decides.as_ref().map_or((Verdict::Trusted, reason), verdict_of);
+            rules.decides.as_ref().map_or((Verdict::Trusted, clean), verdict_of);
         Self { verdict, reason, rule: rules.decides, list: None, observed: rules.observes }
     }
 }
@@ -59,63 +60,84 @@ pub(crate) const fn verdict_of(found: &Match) -> (Verdict, Reason) {
     }
 }
 
-/// What rules say before any payload; `None` when they have to wait for it.
-pub(super) fn at_first(about: &About<'_>) -> Option<Judged> {
-    match about.rules.decide(&Facts { ends: about.ends, seen: None }) {
-        Answer::Final(rules) => Some(Judged::new(rules, Reason::WindowEnd)),
-        Answer::Open => None,
+impl Judge<'_> {
+    /// What rules say before any payload; `None` when they have to wait for it.
+    pub(super) fn first(self) -> Option<Sentence> {
+        match self.rules.decide(&Facts { ends: self.ends, seen: None }) {
+            Answer::Final(rules) => Some(Sentence::new(rules, Reason::WindowEnd)),
+            Answer::Open => None,
+        }
     }
-}
 
-/// What rules say about a flow whose payload said nothing that is understood.
-pub(super) fn at_end(about: &About<'_>) -> Judged {
-    let facts = Facts { ends: about.ends, seen: Some(Seen::default()) };
-    Judged::new(decided(about, &facts), Reason::WindowEnd)
-}
+    /// What rules say about a flow that named no server and seems to speak this.
+    pub(super) fn end(self, spoken: Option<Spoken>) -> Sentence {
+        // What is only guessed decides nothing.
+        let sure = spoken.filter(|(_, confidence)| *confidence > Confidence::Guess);
+        let protocol = sure.map(|(protocol, _)| protocol.name());
+        Sentence::new(self.decided(Seen { protocol, ..Seen::default() }), Reason::WindowEnd)
+    }
 
-fn decided(about: &About<'_>, facts: &Facts<'_>) -> Rules {
-    match about.rules.decide(facts) {
-        Answer::Final(rules) => rules,
-        // With all facts there is nothing to wait for.
-        Answer::Open => Rules::default(),
+    /// What a ClientHello means.
+    pub(super) fn hello(mut self, hello: &Hello) -> Judgement {
+        self.ends.port = hello.key.destination(hello.direction).1;
+        let ja3 = Fingerprint::Ja3(hello.ja3.bytes());
+        let both = Fingerprint::ja4(hello.ja4.as_str()).map(|ja4| [ja3, ja4]);
+        let is_quic = hello.transport == Transport::Quic;
+        let protocol = if is_quic { Protocol::Quic } else { Protocol::Tls };
+        let name = hello.sni.as_deref();
+        let seen = Seen {
+            names: name.as_slice(),
+            fingerprints: both.as_ref().map_or(std::slice::from_ref(&ja3), |both| &both[..]),
+            protocol: Some(protocol.name()),
+        };
+        let sentence = self.message(seen, Reason::HelloClean);
+        if hello.is_sni_malformed && sentence.verdict != Verdict::Blocked {
+            return Err(Cause::MalformedName);
+        }
+        Ok(sentence)
     }
-}
 
-/// What rules and lists say about the sender of a ClientHello.
-pub(super) fn judge(hello: &Hello, about: &About<'_>) -> Judgement {
-    let mut ends = about.ends;
-    ends.port = hello.key.destination(hello.direction).1;
-    let ja3 = Fingerprint::Ja3(hello.ja3.bytes());
-    let both = Fingerprint::ja4(hello.ja4.as_str()).map(|ja4| [ja3, ja4]);
-    let fingerprints = both.as_ref().map_or(std::slice::from_ref(&ja3), |both| &both[..]);
-    let name = hello.sni.as_deref();
-    let seen = Seen {
-        names: name.as_slice(),
-        fingerprints,
-        protocol: Some(if hello.transport == Transport::Quic { "quic" } else { "tls" }),
-    };
-    let rules = decided(about, &Facts { ends, seen: Some(seen) });
-    let mut judged = Judged::new(rules, Reason::HelloClean);
-    if hello.is_sni_malformed && judged.verdict != Verdict::Blocked {
-        return Err(Cause::MalformedName);
+    /// What a request of plain HTTP means.
+    pub(super) fn request(mut self, request: &Request) -> Sentence {
+        self.ends.port = request.key.destination(request.direction).1;
+        let protocol = Some(Protocol::Http.name());
+        let is_name = |host: &&str| host.parse::<std::net::IpAddr>().is_err();
+        let names = request.host.as_deref().filter(is_name);
+        self.message(
+            Seen { names: names.as_slice(), protocol, ..Seen::default() },
+            Reason::RequestClean,
+        )
     }
-    if judged.rule.is_none()
-        && let Some(found) = name.and_then(|name| about.lists.lookup(name))
-    {
-        judged.verdict = Verdict::Blocked;
-        judged.reason = Reason::DomainList;
-        judged.list = Some(found.list);
+
+    /// What a message means; `clean` is the reason when nothing speaks about it.
+    fn message(self, seen: Seen<'_>, clean: Reason) -> Sentence {
+        let mut sentence = Sentence::new(self.decided(seen), clean);
+        if sentence.rule.is_none()
+            && let Some(found) = seen.names.iter().find_map(|name| self.lists.lookup(name))
+        {
+            sentence.verdict = Verdict::Blocked;
+            sentence.reason = Reason::DomainList;
+            sentence.list = Some(found.list);
+        }
+        sentence
     }
-    Ok(judged)
+
+    fn decided(self, seen: Seen<'_>) -> Rules {
+        match self.rules.decide(&Facts { ends: self.ends, seen: Some(seen) }) {
+            Answer::Final(rules) => rules,
+            // With all facts there is nothing to wait for.
+            Answer::Open => Rules::default(),
+        }
+    }
 }
 
 /// What is left of a judgement when the server may have taken another copy of the bytes.
 pub(super) fn with_doubt(judgement: Judgement, has_conflict: bool) -> Judgement {
-    judgement.and_then(|judged| {
-        if has_conflict && judged.verdict != Verdict::Blocked {
+    judgement.and_then(|sentence| {
+        if has_conflict && sentence.verdict != Verdict::Blocked {
             Err(Cause::Conflict)
         } else {
-            Ok(judged)
+            Ok(sentence)
         }
     })
 }

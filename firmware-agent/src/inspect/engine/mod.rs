@@ -8,8 +8,10 @@
 //! What counts for the window of a TCP direction are packets that bring payload: acknowledgements
 //! and keep-alives, which a client can send as it likes before its ClientHello, do not.
 
+mod answer;
 mod flow;
 mod judge;
+mod opening;
 mod outcome;
 #[cfg_attr(not(feature = "quic"), path = "no_quic.rs")]
 mod quic;
@@ -21,10 +23,14 @@ use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::{FIN, Headers, RST, SYN, TCP, headers};
 
+use self::answer::{Answering, Told};
 use self::flow::{Context, Flow};
-use self::judge::About;
+use self::judge::Judge;
 pub(crate) use self::judge::verdict_of;
-pub use self::outcome::{ALPN_MAX, Cause, Decision, Hello, JA3_STRING_MAX, Outcome, Step};
+pub use self::outcome::{
+    ALPN_MAX, Answer, Cause, Decision, Hello, JA3_STRING_MAX, News, Outcome, Request, Step,
+    TEXT_MAX,
+};
 use self::segment::Segment;
 pub use self::stats::Stats;
 use super::domain_set::DomainSet;
@@ -55,6 +61,9 @@ pub struct Limits {
     pub hello_ms: u64,
     /// How long a flow is kept that is silent.
     pub idle_ms: u64,
+    /// Whether the answers of TLS servers are read, which come after the decision: only where every
+    /// packet is seen anyway.
+    pub reads_answers: bool,
 }
 
 impl Default for Limits {
@@ -67,6 +76,7 @@ impl Default for Limits {
             bytes_max: 6 << 20,
             hello_ms: 15_000,
             idle_ms: 60_000,
+            reads_answers: false,
         }
     }
 }
@@ -87,6 +97,7 @@ pub struct Engine {
     rules: Policy,
     flows: Table<Flow>,
     past: Table<Past>,
+    answers: Table<Answering>,
     joined: Joined,
     /// Heap bytes that streams use, and may use.
     kept: usize,
@@ -121,6 +132,7 @@ impl Engine {
             rules,
             flows: Table::new(flows_max, seed),
             past: Table::new(Self::past_max(flows_max), seed),
+            answers: Table::new(Self::past_max(flows_max), seed),
             joined: Joined::default(),
             kept: 0,
             kept_max: limits.bytes_max.saturating_sub(Self::tables(flows_max)).max(kept_min),
@@ -136,6 +148,7 @@ impl Engine {
     fn tables(flows_max: u32) -> usize {
         Table::<Flow>::memory_max(flows_max)
             + Table::<Past>::memory_max(Self::past_max(flows_max))
+            + Table::<Answering>::memory_max(Self::past_max(flows_max))
             + Joined::SIZE
     }
 
@@ -148,7 +161,7 @@ impl Engine {
     /// Bytes in use, rules and lists not counted.
     #[must_use]
     pub const fn memory(&self) -> usize {
-        self.flows.memory() + self.past.memory() + Joined::SIZE + self.kept
+        self.flows.memory() + self.past.memory() + self.answers.memory() + Joined::SIZE + self.kept
     }
 
     /// Flows under inspection.
@@ -234,10 +247,13 @@ impl Engine {
         if headers.is_syn() {
             // Another connection of the same addresses and ports inherits nothing.
             self.past.remove(&key);
+            self.stop_awaiting(&key);
             if self.flows.get(&key).is_some_and(|flow| flow.contradicts(direction, segment.seq)) {
                 self.take_out(&key);
                 self.stats.reopened += 1;
             }
+        } else if let Some(step) = self.answer((key, direction), flags, segment) {
+            return step;
         } else if let Some(step) = self.remembered(now_ms, key, segment.len > 0) {
             return step;
         }
@@ -255,24 +271,27 @@ impl Engine {
         let lists = &self.lists;
         let Some(flow) = self.flows.get(&key) else { return Outcome::Inspect.into() };
         // The payload of a reset is not part of the stream (RFC 9293, section 3.5.2).
-        let (outcome, hello) = if flags & RST != 0 {
+        let (outcome, news) = if flags & RST != 0 {
             (Outcome::Inspect, None)
         } else {
             let before = flow.memory();
-            flow.learn(&key, direction, path);
-            let about = About { rules, lists, ends: flow.ends };
-            let mut context = Context { now_ms, limits, joined, about };
+            flow.follow(&key, direction, path);
+            let judge = Judge { rules, lists, ends: flow.ends };
+            let mut context = Context { now_ms, limits, judge, joined };
             let answer = flow.packet(key, direction, flags, segment, &mut context);
             self.kept = self.kept + flow.memory() - before;
             answer
         };
         let (original, ends) = (Some(flow.original), Some(flow.ends));
-        self.stats.hellos += u64::from(hello.is_some());
-        let is_quic = hello.as_ref().is_some_and(|hello| hello.quic.is_some());
-        self.stats.quic_hellos += u64::from(is_quic);
+        self.stats.take(news.as_ref());
         self.stats.count(outcome);
         if outcome != Outcome::Inspect {
-            self.take_out(&key);
+            let flow = self.take_out(&key);
+            if self.limits.reads_answers
+                && matches!(&news, Some(News::Hello(hello)) if hello.quic.is_none())
+            {
+                self.await_answer(key, direction, flow, outcome);
+            }
             self.past.insert(key, Past::Answered { outcome, at_ms: now_ms });
         } else if flags & (FIN | RST) != 0 {
             self.close(key);
@@ -281,7 +300,51 @@ impl Engine {
             let evicted = self.flows.pop_oldest();
             self.forget(now_ms, evicted, Cause::Memory);
         }
-        Step { hello, original, ends, ..outcome.into() }
+        Step { news, original, ends, ..outcome.into() }
+    }
+
+    /// Awaits the answer of the server of a flow that a ClientHello has decided.
+    fn await_answer(
+        &mut self,
+        key: FlowKey,
+        direction: Direction,
+        flow: Option<Flow>,
+        outcome: Outcome,
+    ) {
+        let Some(flow) = flow else { return };
+        let answering = flow.answering(direction, outcome);
+        self.stop_awaiting(&key);
+        self.kept += answering.memory();
+        if let Some((_, oldest)) = self.answers.insert(key, answering) {
+            self.kept -= oldest.memory();
+        }
+    }
+
+    /// Takes a packet of a flow whose server has not answered yet. `None` when there is nothing to
+    /// say about it that is not remembered anyway.
+    fn answer(
+        &mut self,
+        (key, direction): (FlowKey, Direction),
+        flags: u8,
+        segment: Segment<'_>,
+    ) -> Option<Step> {
+        let answering = self.answers.get(&key)?;
+        let before = answering.memory();
+        let is_end = flags & (FIN | RST) != 0;
+        let told = answering.look(key, direction, segment, is_end, self.limits.window_bytes);
+        self.kept = self.kept + answering.memory() - before;
+        let Told::Over(answer) = told else { return None };
+        let outcome = self.stop_awaiting(&key)?.outcome;
+        let news = News::Answer(answer?);
+        self.stats.take(Some(&news));
+        self.stats.repeated += 1;
+        Some(Step { news: Some(news), is_repeated: true, ..outcome.into() })
+    }
+
+    fn stop_awaiting(&mut self, key: &FlowKey) -> Option<Answering> {
+        let answering = self.answers.remove(key)?;
+        self.kept -= answering.memory();
+        Some(answering)
     }
 
     /// The answer about a flow that is no longer inspected.

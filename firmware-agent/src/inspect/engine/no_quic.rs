@@ -1,5 +1,7 @@
 //! A build without QUIC: no flow of UDP is searched, and its window says all.
 
+#![expect(clippy::unused_self, reason = "the same calls as with QUIC")]
+
 use sluice_abi::flow::{Direction, FlowKey};
 
 use super::flow::{Context, Found};

@@ -5,9 +5,12 @@ use std::net::IpAddr;
 use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::verdict::{Reason, Verdict};
 
-use crate::inspect::ja::{self, Ja3, Ja4, Transport};
-use crate::inspect::quic;
-use crate::inspect::tls::{ClientHello, Malformed, NAME_MAX, Sni};
+use crate::inspect::ja::{self, Ja3, Ja3s, Ja4, Transport};
+use crate::inspect::protocol::{Protocol, Seen};
+use crate::inspect::tls::{
+    Certificate, CertificateHash, ClientHello, Malformed, NAME_MAX, ServerHello, Sni,
+};
+use crate::inspect::{http, quic};
 use crate::policy::{Ends, Entry, Match};
 
 /// Longest JA3 text that is kept; its length is the choice of the client.
@@ -23,8 +26,8 @@ pub struct Step {
     pub flow: Option<(FlowKey, Direction)>,
     /// What to do.
     pub outcome: Outcome,
-    /// The ClientHello that this packet completed.
-    pub hello: Option<Box<Hello>>,
+    /// What this packet completed.
+    pub news: Option<News>,
     /// Which way the first packet of the connection travelled, as far as is known.
     pub original: Option<Direction>,
     /// Whether the outcome was reached by an earlier packet: nothing new to report.
@@ -40,7 +43,41 @@ impl From<Outcome> for Step {
             Outcome::Decided(decision) => Some(decision.original),
             _ => None,
         };
-        Self { flow: None, outcome, hello: None, original, is_repeated: false, ends: None }
+        Self { flow: None, outcome, news: None, original, is_repeated: false, ends: None }
+    }
+}
+
+impl Step {
+    /// The ClientHello that this packet completed.
+    #[must_use]
+    pub fn hello(&self) -> Option<&Hello> {
+        match &self.news {
+            Some(News::Hello(hello)) => Some(hello),
+            _ => None,
+        }
+    }
+}
+
+/// A message that tells something about its flow.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// A ClientHello.
+    Hello(Box<Hello>),
+    /// A request of plain HTTP.
+    Request(Box<Request>),
+    /// What a TLS server answered.
+    Answer(Box<Answer>),
+}
+
+impl News {
+    /// What a flow with this message speaks.
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        match self {
+            Self::Hello(hello) if hello.quic.is_some() => Protocol::Quic,
+            Self::Hello(_) | Self::Answer(_) => Protocol::Tls,
+            Self::Request(_) => Protocol::Http,
+        }
     }
 }
 
@@ -72,6 +109,8 @@ pub struct Decision {
     pub packets: u32,
     /// Number of the domain list that said so.
     pub list: Option<u32>,
+    /// What the flow speaks, as far as is known.
+    pub protocol: Option<Seen>,
     /// The entry of the rule that fits.
     pub entry: Option<Entry>,
     /// The rule that would have blocked if it did more than observe.
@@ -105,11 +144,13 @@ pub enum Cause {
     QuicVersion,
     /// First packets of QUIC, none of which could be authenticated.
     QuicUnreadable,
+    /// It started as a request of HTTP and went wrong.
+    MalformedHttp(http::Malformed),
 }
 
 impl Cause {
     /// How many kinds there are.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
 
     /// Names of the counters, in the order of [`Cause::index`].
     pub const COUNTERS: [&'static str; Self::COUNT] = [
@@ -125,6 +166,7 @@ impl Cause {
         "undecided_malformed_quic",
         "undecided_quic_version",
         "undecided_quic_unreadable",
+        "undecided_malformed_http",
     ];
 
     /// Its place in statistics.
@@ -143,6 +185,7 @@ impl Cause {
             Self::MalformedQuic(_) => 9,
             Self::QuicVersion => 10,
             Self::QuicUnreadable => 11,
+            Self::MalformedHttp(_) => 12,
         }
     }
 
@@ -158,6 +201,7 @@ impl Cause {
         match self {
             Self::MalformedTls(malformed) => Some(malformed.name()),
             Self::MalformedQuic(malformed) => Some(malformed.name()),
+            Self::MalformedHttp(malformed) => Some(malformed.name()),
             _ => None,
         }
     }
@@ -235,5 +279,90 @@ impl Hello {
     pub fn destination(&self) -> (IpAddr, u16) {
         let (addr, port) = self.key.destination(self.direction);
         (addr.into(), port)
+    }
+}
+
+/// Most bytes of a target and of a user agent that are kept, before they are escaped.
+pub const TEXT_MAX: usize = 1024;
+
+/// What a request of plain HTTP said; owned and bounded. Bytes that are not printable ASCII, quotes
+/// and backslashes are escaped as in Rust.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The flow.
+    pub key: FlowKey,
+    /// Which way the request travelled: its source is the client.
+    pub direction: Direction,
+    /// Method.
+    pub method: Box<str>,
+    /// The host that it names, in lower case, or the address.
+    pub host: Option<Box<str>>,
+    /// The first [`TEXT_MAX`] bytes of its target.
+    pub target: Box<str>,
+    /// The first [`TEXT_MAX`] bytes of the user agent.
+    pub user_agent: Option<Box<str>>,
+    /// Minor version.
+    pub minor: u8,
+}
+
+impl Request {
+    /// The owned form of `request`.
+    #[must_use]
+    pub fn new(request: &http::Request<'_>, key: FlowKey, direction: Direction) -> Self {
+        let escape = |text: &[u8]| {
+            let kept = &text[..text.len().min(TEXT_MAX)];
+            kept.escape_ascii().to_string().into_boxed_str()
+        };
+        Self {
+            key,
+            direction,
+            method: request.method.into(),
+            host: match request.host {
+                http::Host::Absent => None,
+                http::Host::Name(name) => Some(name.to_lower(&mut [0; NAME_MAX]).into()),
+                http::Host::Address(address) => Some(address.to_string().into()),
+            },
+            target: escape(request.target),
+            user_agent: request.user_agent.map(escape),
+            minor: request.minor,
+        }
+    }
+}
+
+/// What a TLS server answered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// The flow.
+    pub key: FlowKey,
+    /// Which way the answer travelled: its source is the server.
+    pub direction: Direction,
+    /// The version that is spoken, as on the wire.
+    pub version: u16,
+    /// Cipher suite.
+    pub cipher: u16,
+    /// JA3S.
+    pub ja3s: Ja3s,
+    /// SHA-1 of the server's certificate, where it came in the clear.
+    pub certificate: Option<CertificateHash>,
+}
+
+impl Answer {
+    pub(super) fn new(
+        hello: &ServerHello,
+        certificate: Certificate,
+        key: FlowKey,
+        direction: Direction,
+    ) -> Self {
+        Self {
+            key,
+            direction,
+            version: hello.version,
+            cipher: hello.cipher,
+            ja3s: Ja3s::new(hello),
+            certificate: match certificate {
+                Certificate::Sha1(hash) => Some(hash),
+                Certificate::NeedMore | Certificate::None => None,
+            },
+        }
     }
 }

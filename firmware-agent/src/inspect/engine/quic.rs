@@ -4,8 +4,8 @@ use sluice_abi::flow::{Direction, FlowKey};
 
 use super::PIECES_MAX;
 use super::flow::{Context, Found};
-use super::judge::{judge, with_doubt};
-use super::outcome::{Cause, Hello};
+use super::judge::with_doubt;
+use super::outcome::{Cause, Hello, News};
 use super::segment::Segment;
 use crate::inspect::ja::Transport;
 use crate::inspect::quic::{Answer, Client, Limits, looks_like};
@@ -71,7 +71,7 @@ impl Quic {
             bytes: context.limits.window_bytes.min(HELLO_MAX as u32 + 4),
             pieces: PIECES_MAX,
         };
-        let about = context.about;
+        let judge = context.judge;
         let room = context.joined.room();
         let found = match client.datagram(segment.payload, segment.len, room, limits) {
             Answer::Nothing => return (Found::Nothing, false),
@@ -83,8 +83,8 @@ impl Quic {
             Answer::Hello(hello, connection) => {
                 let mut hello = Box::new(Hello::new(&hello, key, direction, Transport::Quic));
                 hello.quic = Some(connection);
-                let judgement = judge(&hello, &about);
-                Found::Hello(hello, with_doubt(judgement, client.has_conflict()))
+                let judgement = judge.hello(&hello);
+                Found::News(News::Hello(hello), with_doubt(judgement, client.has_conflict()))
             }
         };
         (found, true)

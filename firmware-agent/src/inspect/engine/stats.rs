@@ -1,6 +1,6 @@
 //! What the engine counted.
 
-use super::outcome::{Cause, Outcome};
+use super::outcome::{Cause, News, Outcome};
 use sluice_abi::verdict::{Reason, Verdict};
 
 /// Counters since the engine was made. A flow counts once under the first answer it got.
@@ -20,6 +20,10 @@ pub struct Stats {
     pub hellos: u64,
     /// Those of them that QUIC carried.
     pub quic_hellos: u64,
+    /// Requests of plain HTTP read.
+    pub requests: u64,
+    /// Answers of TLS servers read.
+    pub answers: u64,
     /// Flows trusted.
     pub trusted: u64,
     /// Flows blocked.
@@ -39,6 +43,19 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Counts a message that was read.
+    pub(super) fn take(&mut self, news: Option<&News>) {
+        match news {
+            Some(News::Hello(hello)) => {
+                self.hellos += 1;
+                self.quic_hellos += u64::from(hello.quic.is_some());
+            }
+            Some(News::Request(_)) => self.requests += 1,
+            Some(News::Answer(_)) => self.answers += 1,
+            None => {}
+        }
+    }
+
     /// Counts the first answer about a flow.
     pub(super) const fn count(&mut self, outcome: Outcome) {
         match outcome {
@@ -68,6 +85,8 @@ impl Stats {
             flows,
             hellos,
             quic_hellos,
+            requests,
+            answers,
             trusted,
             blocked,
             window_end,
@@ -85,6 +104,8 @@ impl Stats {
             ("flows", flows),
             ("hellos", hellos),
             ("quic_hellos", quic_hellos),
+            ("requests", requests),
+            ("answers", answers),
             ("trusted", trusted),
             ("blocked", blocked),
             ("window_end", window_end),

@@ -1,4 +1,4 @@
-mod rules;
+mod openings;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,6 +8,8 @@ use sluice_datapath::parse::ACK;
 use super::*;
 use crate::config::RuleAction;
 use crate::inspect::domain_set::{Builder, Key, Room};
+use crate::inspect::http;
+use crate::inspect::protocol::{Confidence, Protocol};
 use crate::inspect::tls::tests::Recipe;
 use crate::policy::of_domains;
 
@@ -150,10 +152,24 @@ fn a_hello_decides_by_its_name() {
         let mut talk = opened();
         let step = talk.client(PSH_ACK, &Recipe::named(name).alpn(&[b"h2", b"\x1b\""]).wire());
         let (key, direction) = step.flow.unwrap();
+        let protocol = Some((Protocol::Tls, Confidence::Certain));
+        let (original, list) = (direction, None);
         let Outcome::Decided(found) = step.outcome else { panic!("{name}: {step:?}") };
-        assert_eq!((found.verdict, found.reason, found.rule), (verdict, reason, rule), "{name}");
-        assert_eq!((found.original, found.packets, found.list), (direction, 4, None), "{name}");
-        let hello = step.hello.unwrap();
+        let (entry, observed) = (found.entry, None);
+        assert_eq!(entry.is_some(), rule.is_some());
+        let expected = Decision {
+            verdict,
+            reason,
+            rule,
+            original,
+            packets: 4,
+            list,
+            protocol,
+            entry,
+            observed,
+        };
+        assert_eq!(step.outcome, Outcome::Decided(expected), "{name}");
+        let hello = step.hello().unwrap();
         assert_eq!(hello.sni.as_deref(), Some(&*name.to_lowercase().replace("test.", "test")));
         assert_eq!((hello.key, hello.direction), (key, direction));
         assert_eq!(hello.source(), (talk.client.ip(), 40000));
@@ -200,12 +216,12 @@ fn a_hello_without_a_name_is_clean_and_one_with_a_bad_name_undecided() {
     let mut talk = opened();
     let step = talk.client(PSH_ACK, &Recipe::default().wire());
     assert_eq!(reason(&step), Some(Reason::HelloClean));
-    assert_eq!(step.hello.unwrap().sni, None);
+    assert_eq!(step.hello().unwrap().sni, None);
 
     let mut talk = opened();
     let step = talk.client(PSH_ACK, &Recipe::named("ads.test\x1b[2J").wire());
     assert_eq!(cause(&step), Some("malformed_name"));
-    let hello = step.hello.unwrap();
+    let hello = step.hello().unwrap();
     assert!(hello.sni.is_none() && hello.is_sni_malformed);
     assert!(!format!("{hello:?}").contains("ads.test"), "the raw bytes are kept from readers");
 }
@@ -224,7 +240,7 @@ fn a_hello_is_read_however_it_is_cut() {
                 assert_eq!(step.outcome, Outcome::Inspect, "{first} {is_swapped}");
                 let step = talk.client_at(two.0, PSH_ACK, two.1);
                 assert_eq!(reason(&step), Some(Reason::DomainRule), "{first} {is_swapped}");
-                assert_eq!(step.hello.unwrap().sni.as_deref(), Some("cut.ads.test"));
+                assert_eq!(step.hello().unwrap().sni.as_deref(), Some("cut.ads.test"));
                 assert_eq!(talk.engine.kept, 0);
             }
         }
@@ -279,7 +295,7 @@ fn data_in_the_syn_is_the_start_of_the_stream() {
 fn a_window_without_tls_is_trusted_with_its_last_packet() {
     let mut talk = opened();
     for n in 1..=10 {
-        let step = talk.client(PSH_ACK, b"GET / HTTP/1.1\r\n");
+        let step = talk.client(PSH_ACK, b"hello / HTTP/1.1\r\n");
         if n < 10 {
             assert_eq!(step.outcome, Outcome::Inspect, "packet {n}");
         } else {
@@ -390,7 +406,7 @@ fn malformed_tls_is_undecided() {
         let step = talk.client(PSH_ACK, &wire);
         let Outcome::Undecided(undecided) = step.outcome else { panic!("{step:?}") };
         assert_eq!((undecided.name(), undecided.detail()), ("malformed_tls", Some(detail)));
-        assert!(!step.is_repeated && step.hello.is_none());
+        assert!(!step.is_repeated && step.news.is_none());
         // The answer stays.
         let step = talk.client(PSH_ACK, b"anything");
         assert_eq!((step.outcome, step.is_repeated), (Outcome::Undecided(undecided), true));
@@ -414,7 +430,7 @@ fn bytes_that_came_twice_and_differ_are_undecided_unless_blocked() {
         assert_eq!(talk.client_at(200, PSH_ACK, &other).outcome, Outcome::Inspect);
         let step = talk.client_at(300, PSH_ACK, &wire[300..]);
         assert_eq!((reason(&step), cause(&step)), (decided, undecided), "{name}");
-        assert_eq!(step.hello.unwrap().sni.as_deref(), Some(name), "the first copy");
+        assert_eq!(step.hello().unwrap().sni.as_deref(), Some(name), "the first copy");
     }
     // Also where what it comes to is no ClientHello.
     let mut talk = opened();
@@ -510,7 +526,7 @@ fn queued_packets_of_a_decided_flow_get_the_same_decision() {
         talk.now_ms += 1000;
         let step = if n % 2 == 0 { talk.client(PSH_ACK, b"x") } else { talk.server(ACK, b"y") };
         assert_eq!(step.outcome, first.outcome);
-        assert!(step.is_repeated && step.hello.is_none());
+        assert!(step.is_repeated && step.news.is_none());
     }
     assert_eq!((talk.engine.stats().blocked, talk.engine.stats().repeated), (1, 30));
 }
@@ -589,7 +605,7 @@ fn the_original_direction_is_that_of_the_syn() {
     let step = talk.server(PSH_ACK, &wire);
     let (_, direction) = step.flow.unwrap();
     assert_eq!(original(&step), direction.reversed());
-    assert_eq!(step.hello.unwrap().direction, direction);
+    assert_eq!(step.hello().unwrap().direction, direction);
     // Without a SYN it is the client of the hello.
     let mut talk = Talk::new(Limits::default());
     let _ = talk.server(PSH_ACK, b"x");
@@ -609,7 +625,7 @@ fn both_families_and_both_orders_of_the_key() {
         talk.open();
         let step = talk.client(PSH_ACK, &Recipe::named("ads.test").wire());
         assert_eq!(reason(&step), Some(Reason::DomainRule), "{client}");
-        assert_eq!(step.hello.unwrap().source().0, talk.client.ip());
+        assert_eq!(step.hello().unwrap().source().0, talk.client.ip());
     }
 }
 
@@ -735,5 +751,8 @@ fn every_counter_has_a_name_of_its_own() {
     names.dedup();
     assert_eq!(names.len(), count);
     assert_eq!(Cause::Timeout.name(), "timeout");
-    assert_eq!(Cause::QuicUnreadable.index(), Cause::COUNT - 1);
+    assert_eq!(Cause::MalformedHttp(http::Malformed::Host).index(), Cause::COUNT - 1);
 }
+
+#[cfg(feature = "quic")]
+mod quic;

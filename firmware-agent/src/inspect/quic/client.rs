@@ -78,13 +78,21 @@ struct Opened {
     number: u64,
 }
 
+/// Whether the server wants the client to begin again; it can do so once (RFC 9000, section
+/// 17.2.5.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Retry {
+    No,
+    /// With packets to this id.
+    Asked(ConnectionId),
+    Done,
+}
+
 /// One client that has not finished its ClientHello.
 #[derive(Debug)]
 pub struct Client {
     opened: Option<Opened>,
-    /// The id that a Retry asked the client to use.
-    retry: Option<ConnectionId>,
-    is_retried: bool,
+    retry: Retry,
     /// Whether the server offered other versions.
     is_negotiated: bool,
     /// Whether a message that was begun was given up for another.
@@ -98,8 +106,7 @@ impl Default for Client {
     fn default() -> Self {
         Self {
             opened: None,
-            retry: None,
-            is_retried: false,
+            retry: Retry::No,
             is_negotiated: false,
             is_replaced: false,
             is_version_unknown: false,
@@ -179,8 +186,10 @@ impl Client {
             self.is_negotiated = true;
         } else if let Some(version) = Version::from_wire(long.version)
             && Kind::new(version, long.first) == Kind::Retry
+            && self.retry != Retry::Done
+            && let Some(id) = ConnectionId::new(long.source_id)
         {
-            self.retry = ConnectionId::new(long.source_id);
+            self.retry = Retry::Asked(id);
         }
     }
 
@@ -286,6 +295,10 @@ impl Client {
                 opened.number = opened.number.max(number);
                 if let Some(keys) = other {
                     (opened.version, opened.keys) = (version, keys);
+                    // Else it is the same connection, which goes on where it was.
+                    if core::mem::take(&mut self.is_negotiated) {
+                        self.crypto = stream();
+                    }
                 }
                 return Some(place);
             }
@@ -297,8 +310,10 @@ impl Client {
         let (number, payload) = keys.open(bytes, number_at, None, room)?;
         let place = place(payload);
         if self.opened.is_some() {
-            let is_retry = self.retry.take().is_some_and(|id| id == destination_id);
-            self.is_retried |= is_retry;
+            let is_retry = self.retry == Retry::Asked(destination_id);
+            if is_retry {
+                self.retry = Retry::Done;
+            }
             let is_asked_for = is_retry || core::mem::take(&mut self.is_negotiated);
             self.is_replaced |= !is_asked_for && !self.is_empty();
             self.crypto = stream();
@@ -365,7 +380,7 @@ impl Client {
             version: packet.version,
             destination_id,
             source_id: packet.source_id,
-            is_retried: self.is_retried,
+            is_retried: self.retry == Retry::Done,
             has_token: packet.has_token,
         };
         Told::Whole(place, connection)

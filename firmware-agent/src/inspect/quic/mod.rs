@@ -146,5 +146,6 @@ impl Malformed {
     }
 }
 
-#[cfg(all(test, feature = "quic"))]
+#[cfg(feature = "quic")]
+#[cfg(test)]
 pub(crate) mod tests;

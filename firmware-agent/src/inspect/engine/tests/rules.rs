@@ -121,3 +121,33 @@ fn a_device_is_known_by_what_it_sends() {
     let answer = tcp(inside, outside, 1, SYN | ACK, b"");
     assert_eq!(give(&mut talk, &answer, &out), Some(Verdict::Blocked));
 }
+
+/// What is spoken is a condition of rules by the words of the parser, and a guess is none.
+#[test]
+fn a_protocol_is_known_to_rules_by_its_word() {
+    use Protocol::*;
+    let all = [
+        Tls, Quic, Http, Http2, Ssh, Dns, Mdns, Dhcp, Dtls, Stun, BitTorrent, WireGuard, OpenVpn, Rtp,
+        Ntp, Smtp, Imap, Pop3, Ftp, Sip, Rtsp, Ssdp, Mqtt, Smb, Rdp, Vnc,
+    ];
+    assert_eq!(all.map(Protocol::name), crate::config::PROTOCOLS);
+    let mut talk = ruled(&["block protocol ssh", "limit domain web.test protocol http at 9"]);
+    talk.open();
+    let steps: Vec<_> =
+        (0..10).map(|_| decided(&talk.client(PSH_ACK, b"SSH-2.0-client\r\n"))).collect();
+    assert_eq!(steps[9], Some((Verdict::Blocked, Reason::Rule, Some(0))));
+    talk.client.set_port(40_001);
+    talk.open();
+    let step = talk.client(PSH_ACK, b"GET / HTTP/1.1\r\nHost: x.web.test\r\n\r\n");
+    assert_eq!(decided(&step), Some((Verdict::Limited, Reason::DomainRule, Some(1))));
+    let judge = |confidence| {
+        let judge = super::super::judge::Judge {
+            rules: talk.engine.rules(),
+            lists: talk.engine.lists(),
+            ends: step.ends.unwrap(),
+        };
+        judge.end(Some((Ssh, confidence))).verdict
+    };
+    assert_eq!(judge(Confidence::Likely), Verdict::Blocked);
+    assert_eq!(judge(Confidence::Guess), Verdict::Trusted);
+}
