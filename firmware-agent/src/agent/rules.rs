@@ -174,24 +174,21 @@ impl Inspector {
         let found = judgement.decides;
         let rule = found.and_then(|found| self.rules.get(found.rule as usize));
         let treatment = rule.map(|rule| rule.treatment).unwrap_or_default();
-        let (verdict, reason, by) = match found {
-            Some(found) => {
+        let list = name.and_then(|name| self.engine.lists().lookup(name)).map(|found| found.list);
+        let clean = match hello {
+            None => Reason::WindowEnd,
+            Some(hello) if hello.host.is_some() => Reason::RequestClean,
+            Some(_) => Reason::HelloClean,
+        };
+        let (verdict, reason, by) = match (found, list) {
+            (Some(found), _) => {
                 let (verdict, reason) = verdict_of(&found);
                 let is_limited = verdict == Verdict::Trusted && treatment.kbit != 0;
                 let verdict = if is_limited { Verdict::Limited } else { verdict };
                 (verdict, reason, By::Rule(found))
             }
-            None => match name.and_then(|name| self.engine.lists().lookup(name)) {
-                Some(found) => (Verdict::Blocked, Reason::DomainList, By::List(found.list)),
-                None => {
-                    let clean = match hello {
-                        None => Reason::WindowEnd,
-                        Some(hello) if hello.host.is_some() => Reason::RequestClean,
-                        Some(_) => Reason::HelloClean,
-                    };
-                    (Verdict::Trusted, clean, By::Nothing)
-                }
-            },
+            (None, Some(list)) => (Verdict::Blocked, Reason::DomainList, By::List(list)),
+            (None, None) => (Verdict::Trusted, clean, By::Nothing),
         };
         if (verdict, treatment) == (old.verdict, old.treatment) {
             return None;
