@@ -70,9 +70,9 @@ impl<T: Point> Known<T> {
         });
         let set = set.map_err(|reason| Invalid::Header { part: self.part, reason })?;
         let set = if set.is_all() { None } else { Some(Arc::new(set)) };
-        self.memory += set.as_ref().map_or(0, |set| {
-            SHARED + size_of::<Ranges<T>>() + set.intervals().len() * size_of::<(T, T)>()
-        });
+        self.memory += set
+            .as_ref()
+            .map_or(0, |set| SHARED + size_of::<Ranges<T>>() + size_of_val(set.intervals()));
         self.sets.insert(text.to_owned(), set.clone());
         Ok(set)
     }

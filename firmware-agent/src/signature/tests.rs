@@ -40,7 +40,7 @@ fn packets_match_the_rules_they_should() {
     let (signatures, _) = load();
     let mut matcher = Matcher::new(signatures, Limits::default(), 1);
     let packets = fs::read_to_string(data("packets.tsv")).unwrap();
-    let (mut wrong, mut matched) = (Vec::new(), Vec::new());
+    let (mut wrong, mut hits) = (Vec::new(), Vec::new());
     for row in packets.lines().skip(1) {
         let row: Vec<&str> = row.split('\t').collect();
         let [name, transport, source, source_port, destination, destination_port, rest @ ..] =
@@ -89,13 +89,13 @@ fn packets_match_the_rules_they_should() {
         if shown != *expected {
             wrong.push(format!("{name}: {shown}, not {expected}"));
         }
-        matched.extend(sids);
+        hits.extend(sids);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // Every rule in force has a packet that matches it.
-    matched.sort();
-    matched.dedup();
-    assert_eq!(matched.len(), matcher.signatures().len());
+    hits.sort();
+    hits.dedup();
+    assert_eq!(hits.len(), matcher.signatures().len());
 }
 
 #[test]
