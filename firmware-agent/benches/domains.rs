@@ -8,7 +8,7 @@
 use std::hint::black_box;
 
 use nix::time::{ClockId, clock_gettime};
-use sluice::inspect::domain_set::{Builder, DomainSet, Key, Room};
+use sluice::inspect::domain_set::{Counting, DomainSet, Key, Room};
 
 /// Rounds of each subject.
 const ROUNDS: usize = 15;
@@ -28,13 +28,10 @@ fn listed(number: u64) -> String {
 fn build() -> DomainSet {
     let room = Room::new(LISTED, 1, 0, u64::MAX).unwrap();
     let start = thread_ns();
-    let mut builder = Builder::new(Key::new([1, 2]), room);
-    for _ in 0..room.parts() {
-        for number in 0..u64::from(LISTED) {
-            builder.add(&listed(number), 0);
-        }
-        builder.end_part();
-    }
+    let mut counting = Counting::new(Key::new([1, 2]), room);
+    (0..u64::from(LISTED)).for_each(|number| counting.count(&listed(number)));
+    let mut builder = counting.done();
+    (0..u64::from(LISTED)).for_each(|number| builder.add(&listed(number), 0));
     let set = builder.finish();
     let ms = (thread_ns() - start) / 1_000_000;
     println!(

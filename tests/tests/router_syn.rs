@@ -97,6 +97,8 @@ fn a_destination_under_attack_is_found_and_strangers_are_held_back() {
         return;
     }
     let world = Router::new(Build::default()).unwrap();
+    // Takes the better rung away.
+    world.netns.sysctl("net/ipv4/tcp_timestamps", "0").unwrap();
     let _service =
         traffic::TcpService::echo(world.client(), world.client().v4.into(), 8080).unwrap();
     let setup = Setup::default().ddos("syn_validation", 1).ddos("attacked_syn_pps", 5);
@@ -107,7 +109,12 @@ fn a_destination_under_attack_is_found_and_strangers_are_held_back() {
             (status.ddos.known > 0).then_some(())
         })
         .unwrap();
-    assert_eq!(agent.status().unwrap().ddos.attacked, []);
+    let status = agent.status().unwrap();
+    assert_eq!(status.ddos.attacked, []);
+    let ladder = status.features.iter().find(|feature| feature.name == "syn validation").unwrap();
+    assert_eq!((ladder.rung.as_str(), ladder.state.as_str()), ("limit", "degraded"));
+    let is_why = |reason: &String| reason.contains("tcp_timestamps is 0");
+    assert!(ladder.reasons.iter().any(is_why), "{ladder:?}");
     let flood = Flood::start(&world.attacker, at(8080));
     let attacked = agent
         .wait_for_status("the attack was noticed", NOTICE, |status| {
@@ -237,7 +244,6 @@ fn under_attack(how: &'static str, address: IpAddr) {
     let _killed = agent.kill9().unwrap();
     assert_eq!(loose(world), "0");
     agent.start_again(world).unwrap();
-    agent.wait_until_active().unwrap();
     assert!(agent.log().contains("of an earlier agent are taken away"), "{}", agent.log());
     let _stopped = agent.stop().unwrap();
     assert_eq!(loose(world), before);

@@ -13,8 +13,8 @@ use crate::parse::{ACK, SYN, TCP};
 pub const OPTIONS_MAX: usize = OFFSET_MASK as usize + 9;
 /// Bits of an offset of an option. There are 40 bytes of them at most.
 pub const OFFSET_MASK: u32 = 63;
-/// Options that are looked at.
-const OPTIONS_READ: u32 = 16;
+/// Options that are looked at: clients send eight at most, padding included.
+const OPTIONS_READ: u32 = 10;
 /// Words of an IP header, at most.
 pub const IP_WORDS: usize = 10;
 /// Words of the TCP header of an answer, at most.

@@ -1,7 +1,6 @@
 //! The domain lists on their way into inspection, and what they did there.
 //!
-//! Files are read name by name, as often as the set is built in parts; nothing of them stays in
-//! memory but fingerprints. The set in force answers until the new one is whole.
+//! Files are read name by name, twice; nothing of them stays in memory but fingerprints. The set in force answers until the new one is whole.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +9,7 @@ use super::inspector::Inspector;
 use super::running::random;
 use crate::cli::chain;
 use crate::dataplane::bulk::default_cap_kib;
-use crate::inspect::domain_set::{Builder, DomainSet, Key, Room, TooLarge};
+use crate::inspect::domain_set::{Counting, DomainSet, Key, Room, TooLarge};
 use crate::plan::{DomainListPlan, Plan};
 use crate::sys::{clock, memory};
 
@@ -117,17 +116,22 @@ impl Inspector {
 
 fn build(lists: &[DomainListPlan], room: Room) -> Result<DomainSet, Refused> {
     // Another key for each set: what somebody learned about one says nothing about the next.
-    let mut builder = Builder::new(Key::new([random(), random()]), room);
-    for _ in 0..room.parts() {
-        for (number, list) in (0..).zip(lists) {
-            for file in &list.files {
-                file.entries(|name, _| builder.add(name, number))
-                    .map_err(|source| Refused::File { path: file.path.clone(), source })?;
-            }
-        }
-        builder.end_part();
-    }
+    let mut counting = Counting::new(Key::new([random(), random()]), room);
+    names(lists, |name, _| counting.count(name))?;
+    let mut builder = counting.done();
+    names(lists, |name, list| builder.add(name, list))?;
     Ok(builder.finish())
+}
+
+/// Reads all files and calls `each` with the names and the number of their list.
+fn names(lists: &[DomainListPlan], mut each: impl FnMut(&str, u32)) -> Result<(), Refused> {
+    for (number, list) in (0..).zip(lists) {
+        for file in &list.files {
+            file.entries(|name, _| each(name, number))
+                .map_err(|source| Refused::File { path: file.path.clone(), source })?;
+        }
+    }
+    Ok(())
 }
 
 /// KiB that domain lists may take in the agent.

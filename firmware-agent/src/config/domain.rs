@@ -124,14 +124,16 @@ fn names_of(
 
 /// The name on a line of a list.
 fn listed(text: &str) -> Result<&str, &'static str> {
+    // Nearly every line of millions is a name and nothing else.
+    if labels(text).is_some_and(|count| count > 1) && !ends_in_digit(text) {
+        return Ok(text);
+    }
     let mut words = text.split_ascii_whitespace();
     let name = match (words.next(), words.next(), words.next()) {
         (Some(name), None, _)
         | (Some("0.0.0.0" | "127.0.0.1" | "::" | "::1"), Some(name), None) => name,
         (_, Some(_), None) => {
-            return Err(
-                "is not a name behind 0.0.0.0 or 127.0.0.1, as lists in the form of a hosts file have it",
-            );
+            return Err("is not a name behind 0.0.0.0 or 127.0.0.1, as hosts files have it");
         }
         _ => return Err("has more than one name"),
     };
@@ -155,25 +157,38 @@ pub(super) fn plain(text: &str) -> Result<&str, &'static str> {
     if name.contains(['/', ':']) {
         return Err("is not a domain name: write the host alone, without scheme, port or path");
     }
-    let ends_in_digit = name.ends_with(|c: char| c.is_ascii_digit());
-    if ends_in_digit && name.parse::<std::net::Ipv4Addr>().is_ok() {
+    if ends_in_digit(name) && name.parse::<std::net::Ipv4Addr>().is_ok() {
         return Err("is an address: put it in a blocklist");
     }
     if name.is_empty() || name.len() > 253 {
         return Err("is not a domain name: it has 1 to 253 characters");
     }
-    let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    for label in name.split('.') {
-        if label.is_empty()
-            || label.len() > 63
-            || label.starts_with('-')
-            || label.ends_with('-')
-            || !label.bytes().all(fits)
-        {
-            return Err("is not a domain name: between dots are 1 to 63 letters, digits, - or _");
-        }
+    if labels(name).is_none() {
+        return Err("is not a domain name: between dots are 1 to 63 letters, digits, - or _");
     }
     Ok(name)
+}
+
+fn ends_in_digit(name: &str) -> bool {
+    name.as_bytes().last().is_some_and(u8::is_ascii_digit)
+}
+
+/// How many labels there are, if this is a domain name.
+fn labels(name: &str) -> Option<u32> {
+    let (mut count, mut len, mut last) = (0, 0, b'-');
+    for byte in name.bytes().chain([b'.']) {
+        match byte {
+            b'.' if (1..=63).contains(&len) && last != b'-' => {
+                count += 1;
+                len = 0;
+            }
+            b'-' if len == 0 => return None,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => len += 1,
+            _ => return None,
+        }
+        last = byte;
+    }
+    (name.len() <= 253).then_some(count)
 }
 
 #[cfg(test)]

@@ -193,13 +193,13 @@ fn read_lines(
             // What is skipped is no part of an entry.
             file.skip_until(b'\n')?;
         }
-        let text = line.split(|&b| b == b'#').next().unwrap_or_default().trim_ascii();
+        let comment = line.iter().position(|&b| b == b'#');
+        let text = line.get(..comment.unwrap_or(line.len())).unwrap_or_default().trim_ascii();
         if text.is_empty() {
             continue; // a long comment is a comment
         }
-        let has_comment = line.contains(&b'#');
         let read = match str::from_utf8(text) {
-            _ if !whole && !has_comment => Err("is too long".into()),
+            _ if !whole && comment.is_none() => Err("is too long".into()),
             Ok(text) => each(text, number),
             Err(_) => Err("is not UTF-8".into()),
         };

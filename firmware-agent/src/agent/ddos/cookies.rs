@@ -64,7 +64,7 @@ impl Cookies {
         }
         if let Err(error) = synproxy::probe() {
             missing.push(format!(
-                "nftables has no synproxy ({}); needs CONFIG_NFT_SYNPROXY",
+                "nftables cannot complete handshakes ({}); needs CONFIG_NFT_SYNPROXY and CONFIG_NFT_FIB_INET",
                 chain(&error).lines().next().unwrap_or_default()
             ));
         }

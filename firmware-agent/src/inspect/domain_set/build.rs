@@ -1,8 +1,8 @@
 //! Building a set within a bound of memory.
 //!
-//! Fingerprints are sorted before they are packed. Where there is no room to sort them all at once,
-//! the names are read several times, and each time those are taken whose fingerprints begin with the
-//! same few bits.
+//! Names are read twice: the first time they are counted by the upper bits of their fingerprints, the
+//! second time each goes where its count says, into the memory that the finished set will have. There
+//! each small heap is sorted and packed, in place because packed they are shorter.
 
 use super::DomainSet;
 use super::fingerprint::{Key, fingerprint};
@@ -11,27 +11,22 @@ use crate::config::DOMAINLISTS_MAX;
 
 /// Most lists in a set.
 const LISTS_MAX: u32 = DOMAINLISTS_MAX;
-/// Most parts that a set is built in.
-pub(super) const PARTS_MAX: u32 = 16;
-/// Memory for sorting that is taken even if there is more: a set and the image of the addresses are
-/// replaced one after the other, and neither should need more than the other.
-const SORT_MAX: u64 = 5 << 20;
-
-/// A fingerprint from its highest byte to its lowest, and the number of a list.
-type Raw = [u8; 9];
+/// Most upper bits that names are counted by: 256 KiB of counts.
+const HEAP_BITS_MAX: u32 = 16;
+/// Buckets of the finished set in a heap, as a power of two.
+const HEAP_BUCKETS_LOG: u32 = 4;
 
 /// What building a set takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Room {
-    pub(super) names: u32,
-    pub(super) lists: u32,
-    pub(super) parts: u32,
+    names: u32,
+    lists: u32,
 }
 
 /// Lists that need more memory than they may have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "the domain lists need {} for {} names and {} to sort a part of them beside {} in force, \
+    "the domain lists need {} for {} names and {} to sort them beside {} in force, \
      domain_memory_kib allows {}",
     Kib(*.set), grouped(*.names), Kib(*.sort), Kib(*.in_force), Kib(*.cap)
 )]
@@ -40,7 +35,7 @@ pub struct TooLarge {
     pub names: u32,
     /// Bytes of the new set.
     pub set: u64,
-    /// Bytes for sorting, in as many parts as there can be.
+    /// Bytes for sorting.
     pub sort: u64,
     /// Bytes of the set that stays in force until the new one is whole.
     pub in_force: u64,
@@ -50,33 +45,21 @@ pub struct TooLarge {
 
 impl Room {
     /// For at most `names` names of `lists` lists, next to a set of `in_force` bytes, within `cap`
-    /// bytes. The fewest parts that fit are chosen.
+    /// bytes.
     pub fn new(names: u32, lists: u32, in_force: u64, cap: u64) -> Result<Self, TooLarge> {
-        let mut room = Self { names, lists: lists.clamp(1, LISTS_MAX), parts: 1 };
-        let fits = |room: &Self| {
-            let all = room.set_bytes().saturating_add(in_force).saturating_add(room.sort_bytes());
-            all <= cap && room.sort_bytes() <= SORT_MAX.max(cap / 4)
-        };
+        let room = Self { names, lists: lists.clamp(1, LISTS_MAX) };
+        let (set, sort) = (room.set_bytes(), room.sort_bytes());
         // Without names there is nothing to make room for.
-        while names > 0 && !fits(&room) {
-            if room.parts == PARTS_MAX {
-                let (set, sort) = (room.set_bytes(), room.sort_bytes());
-                return Err(TooLarge { names, set, sort, in_force, cap });
-            }
-            room.parts *= 2;
+        if names == 0 || set.saturating_add(sort).saturating_add(in_force) <= cap {
+            Ok(room)
+        } else {
+            Err(TooLarge { names, set, sort, in_force, cap })
         }
-        Ok(room)
-    }
-
-    /// How often the names have to be read.
-    #[must_use]
-    pub const fn parts(&self) -> u32 {
-        self.parts
     }
 
     /// Bytes of the set, or less where names come twice.
     #[must_use]
-    pub fn set_bytes(&self) -> u64 {
+    pub fn set_bytes(self) -> u64 {
         if self.names == 0 {
             return 0;
         }
@@ -84,99 +67,123 @@ impl Room {
         Packed::bytes_for(self.names) + lists
     }
 
-    /// Bytes for sorting a part.
+    /// Bytes that are needed beside those while the set is built.
     #[must_use]
-    pub const fn sort_bytes(&self) -> u64 {
-        self.part_len() as u64 * size_of::<Raw>() as u64
+    pub fn sort_bytes(self) -> u64 {
+        let low_bits = 64 - Packed::bucket_bits(self.names);
+        let unpacked = Row::bytes_for(self.rest_bits(), self.names as usize);
+        let packed = Row::bytes_for(low_bits, self.names as usize);
+        (4 << self.heap_bits()) + unpacked - packed
     }
 
-    /// Names of a part. The keyed fingerprints spread them evenly: 3 % more than the mean of a part of
-    /// 100,000 is ten times the standard deviation, and small parts have the fixed surplus.
-    const fn part_len(&self) -> u32 {
-        let mean = self.names / self.parts;
-        let most = mean.saturating_add(mean / 32 + 1024);
-        if most < self.names { most } else { self.names }
+    /// Upper bits that names are counted by.
+    fn heap_bits(self) -> u32 {
+        (Packed::bucket_bits(self.names) - HEAP_BUCKETS_LOG).min(HEAP_BITS_MAX)
     }
 
-    const fn list_bits(&self) -> u32 {
+    /// What is left of a fingerprint behind those.
+    fn rest_bits(self) -> u32 {
+        64 - self.heap_bits()
+    }
+
+    const fn list_bits(self) -> u32 {
         if self.lists == 1 { 0 } else { (self.lists - 1).ilog2() + 1 }
     }
 }
 
-/// Builds a set: for each part, [`add`](Self::add) every name of every list, then
-/// [`end_part`](Self::end_part).
+/// The first reading: how many names go where.
+#[derive(Debug)]
+pub struct Counting {
+    key: Key,
+    room: Room,
+    heaps: Vec<u32>,
+}
+
+impl Counting {
+    /// Nothing is counted yet.
+    #[must_use]
+    pub fn new(key: Key, room: Room) -> Self {
+        Self { key, room, heaps: vec![0; 1 << room.heap_bits()] }
+    }
+
+    /// Counts a name.
+    pub fn count(&mut self, name: &str) {
+        let heap = fingerprint(self.key, name) >> self.room.rest_bits();
+        if let Some(count) = self.heaps.get_mut(heap as usize) {
+            *count += 1;
+        }
+    }
+
+    /// All names are counted.
+    #[must_use]
+    pub fn done(self) -> Builder {
+        let Self { key, room, mut heaps } = self;
+        // Where each heap begins; while it is filled, where its next name goes.
+        let mut place = 0;
+        for heap in &mut heaps {
+            place += std::mem::replace(heap, place);
+        }
+        let names = room.names as usize;
+        Builder {
+            key,
+            room,
+            heaps,
+            rests: Row::with_room(room.rest_bits(), names),
+            lists: Row::with_room(room.list_bits(), names),
+        }
+    }
+}
+
+/// The second reading: every name goes where it belongs.
+///
+/// With other names than those that were counted the set is worth nothing, and nothing worse comes of
+/// it.
 #[derive(Debug)]
 pub struct Builder {
     key: Key,
     room: Room,
-    part: u32,
-    pub(super) raw: Vec<Raw>,
-    names: Packed,
+    heaps: Vec<u32>,
+    rests: Row,
     lists: Row,
 }
 
 impl Builder {
-    /// Takes the room.
-    #[must_use]
-    pub fn new(key: Key, room: Room) -> Self {
-        let mut raw = Vec::new();
-        raw.reserve_exact(room.part_len() as usize);
-        Self {
-            key,
-            room,
-            part: 0,
-            raw,
-            names: Packed::with_capacity(room.names),
-            lists: Row::with_capacity(room.list_bits(), room.names as usize),
-        }
-    }
-
-    /// Adds a name of the list `list`, if it belongs to this part. Of several lists that have it, the
-    /// one with the lowest number counts.
+    /// Adds a name of the list `list`. Of several lists that have it, the one with the lowest number
+    /// counts.
     pub fn add(&mut self, name: &str, list: u32) {
         let fingerprint = fingerprint(self.key, name);
-        // One part has no bits in common.
-        let part = fingerprint.checked_shr(64 - self.room.parts.ilog2()).unwrap_or(0);
-        if part != u64::from(self.part) {
-            return;
-        }
-        if self.raw.len() == self.raw.capacity() {
-            // Names that come twice may have taken the room.
-            self.sort();
-            if self.raw.len() == self.raw.capacity() {
-                self.raw.reserve_exact(1024);
-            }
-        }
-        let mut raw = [0; 9];
-        raw[..8].copy_from_slice(&fingerprint.to_be_bytes());
-        raw[8] = list.min(LISTS_MAX - 1) as u8;
-        self.raw.push(raw);
-    }
-
-    /// Packs the names of this part.
-    pub fn end_part(&mut self) {
-        self.sort();
-        for [fingerprint @ .., list] in &self.raw {
-            self.names.push(u64::from_be_bytes(*fingerprint));
-            self.lists.push(u64::from(*list));
-        }
-        self.raw.clear();
-        self.part += 1;
+        let heap = fingerprint >> self.room.rest_bits();
+        let Some(place) = self.heaps.get_mut(heap as usize) else { return };
+        self.rests.set(*place as usize, fingerprint);
+        self.lists.set(*place as usize, u64::from(list));
+        *place += 1;
     }
 
     /// The set.
     #[must_use]
     pub fn finish(self) -> DomainSet {
-        let Self { key, mut names, mut lists, raw, .. } = self;
-        drop(raw);
+        let Self { key, room, heaps, rests, mut lists } = self;
+        let mut names = Packed::into_room(room.names, rests);
+        let mut sorted: Vec<(u64, u64)> = Vec::new();
+        let mut start = 0;
+        // A heap ends where the next one began.
+        for (heap, end) in (0..).zip(heaps) {
+            let places = start as usize..(end as usize).min(room.names as usize);
+            sorted.clear();
+            sorted.extend(
+                places.map(|place| (names.room(room.rest_bits(), place), lists.get(place))),
+            );
+            sorted.sort_unstable();
+            sorted.dedup_by_key(|(rest, _)| *rest);
+            for (rest, list) in &sorted {
+                names.push(heap << room.rest_bits() | rest);
+                lists.push(*list);
+            }
+            start = end;
+        }
         names.finish();
         lists.finish();
         DomainSet { key, names, lists }
-    }
-
-    fn sort(&mut self) {
-        self.raw.sort_unstable();
-        self.raw.dedup_by(|[later @ .., _], [first @ .., _]| later == first);
     }
 }
 

@@ -9,7 +9,7 @@ mod build;
 mod fingerprint;
 mod packed;
 
-pub use self::build::{Builder, Room, TooLarge};
+pub use self::build::{Builder, Counting, Room, TooLarge};
 pub use self::fingerprint::Key;
 use self::fingerprint::suffixes;
 use self::packed::{Packed, Row};
@@ -34,7 +34,11 @@ pub struct Found<'a> {
 
 impl Default for DomainSet {
     fn default() -> Self {
-        Self { key: Key::new([0, 0]), names: Packed::with_capacity(0), lists: Row::default() }
+        Self {
+            key: Key::new([0, 0]),
+            names: Packed::into_room(0, Row::default()),
+            lists: Row::default(),
+        }
     }
 }
 

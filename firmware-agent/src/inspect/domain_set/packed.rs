@@ -16,10 +16,8 @@ pub(super) struct Row {
 
 impl Row {
     /// Empty, with room for `len` numbers of `width` bits, which is less than 64.
-    pub(super) fn with_capacity(width: u32, len: usize) -> Self {
-        let mut words = Vec::new();
-        words.reserve_exact(Self::words(width, len));
-        Self { words, width, len: 0 }
+    pub(super) fn with_room(width: u32, len: usize) -> Self {
+        Self { words: vec![0; Self::words(width, len)], width, len: 0 }
     }
 
     /// Words that `len` numbers of `width` bits take.
@@ -39,42 +37,56 @@ impl Row {
 
     /// Gives back what was not needed.
     pub(super) fn finish(&mut self) {
+        self.words.truncate(Self::words(self.width, self.len));
         self.words.shrink_to_fit();
+    }
+
+    /// Writes the number at `index`, of which the lower bits count; nothing where there is no room.
+    pub(super) fn set(&mut self, index: usize, number: u64) {
+        let mask = mask(self.width);
+        let (word, bit) = place(self.width, index);
+        let number = number & mask;
+        if let Some(first) = self.words.get_mut(word) {
+            *first = *first & !(mask << bit) | number << bit;
+        }
+        if bit + self.width > 64
+            && let Some(second) = self.words.get_mut(word + 1)
+        {
+            let behind = 64 - bit;
+            *second = *second & !(mask >> behind) | number >> behind;
+        }
     }
 
     /// Appends a number, of which the lower bits count.
     pub(super) fn push(&mut self, number: u64) {
-        if self.width == 0 {
-            return;
-        }
-        let number = number & mask(self.width);
-        let at = self.len as u64 * u64::from(self.width);
-        let (word, bit) = ((at / 64) as usize, (at % 64) as u32);
-        if word == self.words.len() {
-            self.words.push(0);
-        }
-        self.words[word] |= number << bit;
-        if bit + self.width > 64 {
-            self.words.push(number >> (64 - bit));
-        }
+        self.set(self.len, number);
         self.len += 1;
     }
 
-    /// The number at `index`; 0 behind the end.
+    /// The number at `index`; 0 where there is none.
     #[inline(always)]
     pub(super) fn get(&self, index: usize) -> u64 {
-        if self.width == 0 {
-            return 0;
-        }
-        let at = index as u64 * u64::from(self.width);
-        let (word, bit) = ((at / 64) as usize, (at % 64) as u32);
-        let Some(first) = self.words.get(word) else { return 0 };
-        let mut number = first >> bit;
-        if bit + self.width > 64 {
-            number |= self.words.get(word + 1).copied().unwrap_or_default() << (64 - bit);
-        }
-        number & mask(self.width)
+        Self::at(&self.words, self.width, index)
     }
+
+    /// The number at `index` of words that hold numbers of `width` bits.
+    #[inline(always)]
+    fn at(words: &[u64], width: u32, index: usize) -> u64 {
+        let (word, bit) = place(width, index);
+        let Some(first) = words.get(word) else { return 0 };
+        let mut number = first >> bit;
+        if bit + width > 64 {
+            number |= words.get(word + 1).copied().unwrap_or_default() << (64 - bit);
+        }
+        number & mask(width)
+    }
+}
+
+/// The word and the bit where the number at `index` begins.
+#[inline(always)]
+const fn place(width: u32, index: usize) -> (usize, u32) {
+    let at = index as u64 * width as u64;
+    ((at / 64) as usize, (at % 64) as u32)
 }
 
 const fn mask(width: u32) -> u64 {
@@ -99,8 +111,9 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// Empty, for at most `len` fingerprints.
-    pub(super) fn with_capacity(len: u32) -> Self {
+    /// Empty, for at most `len` fingerprints, whose lower bits go to the front of `room`, bit by bit.
+    /// What lies there is kept where nothing was written yet.
+    pub(super) fn into_room(len: u32, room: Row) -> Self {
         let shape = Shape::of(len);
         let (mut upper, mut samples) = (Vec::new(), Vec::new());
         upper.reserve_exact(shape.upper_words);
@@ -109,13 +122,23 @@ impl Packed {
         samples.push(0);
         Self {
             low_bits: shape.low_bits,
-            low: Row::with_capacity(shape.low_bits, len as usize),
+            low: Row { words: room.words, width: shape.low_bits, len: 0 },
             upper,
             bits: 0,
             samples,
             bucket: 0,
             buckets: shape.buckets,
         }
+    }
+
+    /// What stood at `index` of the room, in numbers of `width` bits.
+    pub(super) fn room(&self, width: u32, index: usize) -> u64 {
+        Row::at(&self.low.words, width, index)
+    }
+
+    /// Bits of the number of a bucket, for `len` fingerprints.
+    pub(super) fn bucket_bits(len: u32) -> u32 {
+        64 - Shape::of(len).low_bits
     }
 
     /// Bytes that `len` fingerprints take at most.
@@ -237,7 +260,9 @@ mod tests {
     use super::*;
 
     fn packed(fingerprints: &[u64]) -> Packed {
-        let mut packed = Packed::with_capacity(fingerprints.len() as u32);
+        let len = fingerprints.len();
+        let room = Row::with_room(64 - Packed::bucket_bits(len as u32), len);
+        let mut packed = Packed::into_room(len as u32, room);
         for fingerprint in fingerprints {
             packed.push(*fingerprint);
         }
@@ -249,11 +274,17 @@ mod tests {
     fn numbers_of_every_width_come_back() {
         for width in 0..64 {
             let number = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) & mask(width);
-            let mut row = Row::with_capacity(width, 1000);
+            let mut row = Row::with_room(width, 1000);
             let room = row.words.capacity();
             (0..1000).for_each(|n| row.push(number(n)));
             assert!((0..1000).all(|n| row.get(n as usize) == number(n)), "{width}");
-            assert_eq!(row.words.capacity(), room, "{width}: the room was not enough");
+            row.finish();
+            assert_eq!(row.words.capacity(), room, "{width}: the room was not what it takes");
+            // What is written over is not seen any more, and its neighbours are.
+            row.set(500, !number(500));
+            assert!(
+                (0..1000).all(|n| (row.get(n) == number(n as u64)) == (n != 500 || width == 0))
+            );
         }
     }
 
@@ -271,7 +302,7 @@ mod tests {
                 assert_eq!(packed.find(near), all.binary_search(&near).ok(), "{near:#x}");
             }
         }
-        let none = Packed::with_capacity(0);
+        let none = Packed::into_room(0, Row::default());
         assert!([0, 1, u64::MAX].iter().all(|n| none.find(*n).is_none()));
     }
 

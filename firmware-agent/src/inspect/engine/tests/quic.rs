@@ -71,8 +71,10 @@ fn an_unfinished_hello_of_quic_extends_the_window() {
     let (last, others) = flight.split_last().unwrap();
     for datagram in others {
         assert_eq!(talk.sends(datagram).outcome, Outcome::Inspect);
-        // What the server says meanwhile takes nothing of it.
+        // What the server says meanwhile takes nothing of it, and nothing is kept of that.
+        let kept = talk.engine.kept;
         assert_eq!(talk.answers(&from_server(0xc0, 1, b"server")).outcome, Outcome::Inspect);
+        assert_eq!(talk.engine.kept, kept);
     }
     assert_eq!(reason(&talk.sends(last)), Some(Reason::DomainRule));
 
@@ -211,7 +213,7 @@ fn the_client_is_who_sends_what_can_be_read() {
 #[test]
 fn many_unfinished_flows_of_quic_stay_within_their_memory() {
     let limits = Limits { flows_max: 1024, bytes_max: 1 << 20, ..Limits::default() };
-    let mut engine = Engine::new(limits, DomainRules::default(), [3, 4]);
+    let mut engine = Engine::new(limits, Policy::default(), [3, 4]);
     let hello = Recipe::named("flood.test").padded(3000).message();
     let datagram = sender().datagram(&crypto(1500, &hello[1500..2600]));
     let server: SocketAddr = "198.51.100.1:443".parse().unwrap();

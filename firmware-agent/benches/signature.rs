@@ -1,0 +1,154 @@
+//! Cost of comparing a packet with many rules, in nanoseconds of thread CPU time, and memory.
+//!
+//! `cargo bench -p sluice --bench signature`. Rules and payloads come from a seed. Each figure is the
+//! least and the median of rounds.
+
+#![expect(clippy::print_stdout, reason = "a program for developers")]
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+
+use nix::time::{ClockId, clock_gettime};
+use sluice::signature::{Builder, Facts, Limits, Loader, Matcher, Transport, Variables};
+
+/// Rounds of each subject.
+const ROUNDS: usize = 15;
+/// Packets in a round.
+const CALLS: u32 = 400;
+/// Bytes of a packet.
+const PAYLOAD: usize = 1500;
+
+/// Numbers from a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+
+    /// A word of lower-case letters, as names and paths are made of.
+    fn word(&mut self) -> String {
+        (0..self.roll(8) + 2).map(|_| char::from(b'a' + self.roll(26) as u8)).collect()
+    }
+
+    /// A content of 8 to 30 bytes: a path, a name, a field of a header, or binary.
+    fn content(&mut self) -> String {
+        let [one, two, three] = [self.word(), self.word(), self.word()];
+        match self.roll(4) {
+            0 => format!("/{one}/{two}.php?{three}="),
+            1 => format!("{one}-{two}.{three}"),
+            2 => format!("X-{one}|3a 20|{two}{three}"),
+            _ => {
+                let mut text = "|".to_owned();
+                for _ in 0..self.roll(12) + 6 {
+                    let _ = write!(text, "{:02x} ", self.roll(256));
+                }
+                text + "|"
+            }
+        }
+    }
+}
+
+fn thread_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap_or_else(|_| unreachable!());
+    now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned()
+}
+
+/// A matcher with so many rules of two contents each.
+fn matcher(rules: u32) -> Matcher {
+    let mut dice = Dice(u64::from(rules));
+    let mut loader = Loader::new(Variables::default());
+    let mut builder = Builder::default();
+    loader.file("bench");
+    for sid in 1..=rules {
+        let [one, two] = [dice.content(), dice.content()];
+        let rule = format!(
+            "alert tcp any any -> any any (flow:established; content:\"{one}\"; nocase; \
+             content:\"{two}\"; distance:0; sid:{sid};)"
+        );
+        if let Some(parsed) = loader.line(rule.as_bytes()) {
+            builder.push(parsed);
+        }
+    }
+    assert_eq!(loader.report().rules, rules);
+    let signatures = builder.finish(loader.files(), loader.lists_memory(), usize::MAX);
+    Matcher::new(signatures.unwrap_or_else(|_| unreachable!()), Limits::default(), 1)
+}
+
+/// Payloads by name: what is encrypted, a text, and a text made of pieces of the rules.
+fn payloads(rules: u32) -> [(&'static str, Vec<u8>); 3] {
+    let mut dice = Dice(99);
+    let random = (0..PAYLOAD).map(|_| dice.roll(256) as u8).collect();
+    let mut text = String::from("GET /index.html HTTP/1.1\r\n");
+    while text.len() < PAYLOAD {
+        let [name, one, two] = [dice.word(), dice.word(), dice.word()];
+        let _ = write!(text, "X-{name}: {one}/{two}\r\n");
+    }
+    text.truncate(PAYLOAD);
+    let mut dice = Dice(u64::from(rules));
+    let mut pieces = String::new();
+    while pieces.len() < PAYLOAD {
+        let content = dice.content().replace("|3a 20|", ": ");
+        if !content.contains('|') {
+            pieces += content.get(..7).unwrap_or_default();
+        }
+    }
+    pieces.truncate(PAYLOAD);
+    [
+        ("random bytes", random),
+        ("text", text.into_bytes()),
+        ("starts of patterns", pieces.into_bytes()),
+    ]
+}
+
+fn main() {
+    for rules in [1_000, 10_000, 30_000] {
+        let start = thread_ns();
+        let mut matcher = matcher(rules);
+        let built_ms = (thread_ns() - start) / 1_000_000;
+        let memory = matcher.memory();
+        println!(
+            "{rules} rules: {} KiB, {} bytes a rule, read and built in {built_ms} ms",
+            memory >> 10,
+            memory / rules as usize
+        );
+        for (name, payload) in payloads(rules) {
+            let facts = Facts {
+                transport: Transport::Tcp,
+                source: [192, 0, 2, 1].into(),
+                source_port: 40_000,
+                destination: [192, 0, 2, 2].into(),
+                destination_port: 80,
+                to_server: true,
+                is_established: true,
+                tcp_flags: 0x18,
+                app: None,
+                payload: &payload,
+                stream: &[],
+                buffers: &[],
+            };
+            let before = matcher.stats();
+            let mut times: Vec<f64> = (0..ROUNDS)
+                .map(|_| {
+                    let start = thread_ns();
+                    for _ in 0..CALLS {
+                        black_box(matcher.inspect(black_box(&facts), 0));
+                    }
+                    (thread_ns() - start) as f64 / f64::from(CALLS)
+                })
+                .collect();
+            times.sort_by(f64::total_cmp);
+            let after = matcher.stats();
+            let packets = f64::from(after.packets - before.packets);
+            println!(
+                "  {name:20} {:7.0} ns least {:7.0} ns median, {:.1} rules compared, {} cut",
+                times.first().copied().unwrap_or_default(),
+                times.get(ROUNDS / 2).copied().unwrap_or_default(),
+                f64::from(after.compared - before.compared) / packets,
+                after.cut - before.cut,
+            );
+        }
+    }
+}
