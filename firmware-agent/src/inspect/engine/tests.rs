@@ -1,4 +1,5 @@
 mod openings;
+mod rules;
 
 use std::net::{IpAddr, SocketAddr};
 

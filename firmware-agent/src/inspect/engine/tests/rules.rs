@@ -68,7 +68,7 @@ fn a_hello_is_judged_by_its_fingerprints_and_its_protocol() {
         talk.open();
         talk.client(PSH_ACK, &wire)
     };
-    let seen = hello(&mut ruled(&[])).hello.unwrap();
+    let seen = hello(&mut ruled(&[])).hello().unwrap().clone();
     for (rule, entry) in [
         (format!("block ja3 {}", seen.ja3), seen.ja3.to_string()),
         (format!("block ja4 {}", seen.ja4), seen.ja4.to_string()),
@@ -127,8 +127,8 @@ fn a_device_is_known_by_what_it_sends() {
 fn a_protocol_is_known_to_rules_by_its_word() {
     use Protocol::*;
     let all = [
-        Tls, Quic, Http, Http2, Ssh, Dns, Mdns, Dhcp, Dtls, Stun, BitTorrent, WireGuard, OpenVpn, Rtp,
-        Ntp, Smtp, Imap, Pop3, Ftp, Sip, Rtsp, Ssdp, Mqtt, Smb, Rdp, Vnc,
+        Tls, Quic, Http, Http2, Ssh, Dns, Mdns, Dhcp, Dtls, Stun, BitTorrent, WireGuard, OpenVpn,
+        Rtp, Ntp, Smtp, Imap, Pop3, Ftp, Sip, Rtsp, Ssdp, Mqtt, Smb, Rdp, Vnc,
     ];
     assert_eq!(all.map(Protocol::name), crate::config::PROTOCOLS);
     let mut talk = ruled(&["block protocol ssh", "limit domain web.test protocol http at 9"]);
@@ -141,7 +141,7 @@ fn a_protocol_is_known_to_rules_by_its_word() {
     let step = talk.client(PSH_ACK, b"GET / HTTP/1.1\r\nHost: x.web.test\r\n\r\n");
     assert_eq!(decided(&step), Some((Verdict::Limited, Reason::DomainRule, Some(1))));
     let judge = |confidence| {
-        let judge = super::super::judge::Judge {
+        let judge = Judge {
             rules: talk.engine.rules(),
             lists: talk.engine.lists(),
             ends: step.ends.unwrap(),
