@@ -1,8 +1,8 @@
 //! R182: a million addresses, 100,000 prefixes and a million domains in one agent, kernel and user
 //! space together, at rest and while they are replaced.
 //!
-//! On a machine of 128 MiB that has nothing but this test and the agent, the kernel is asked as well
-//! what is left of its memory.
+//! Runs on this machine, and on one of 128 MiB that has nothing but this test and the agent
+//! (`small` in `tests/vm/kernels.toml`), where the kernel says what is left of its memory.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
