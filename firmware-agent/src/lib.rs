@@ -9,6 +9,7 @@ pub mod inspect;
 pub mod kernel;
 pub mod netfilter;
 pub mod plan;
+pub mod policy;
 pub mod replay;
 pub mod signature;
 pub mod sys;

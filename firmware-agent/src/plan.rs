@@ -13,8 +13,8 @@ use sluice_abi::profile;
 use sluice_abi::settings::Settings;
 
 use crate::config::{
-    self, Backend, Config, Counts, DOMAINLISTS_MAX, Ddos, DomainFile, ListFile, Main,
-    ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule, RuleAction,
+    self, Backend, Clock, Config, Counts, DOMAINLISTS_MAX, Ddos, DomainFile, Group, ListFile, Main,
+    ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule, RuleAction, Schedule,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -37,10 +37,8 @@ pub struct Plan {
     pub queue: (u16, u16),
     /// Bounds of inspection.
     pub limits: Limits,
-    /// Rules of domains: domain, action, number of the rule.
-    pub domains: Vec<(String, RuleAction, u32)>,
-    /// Names of the rules by number.
-    pub rules: Vec<Box<str>>,
+    /// The rules by number.
+    pub rules: Vec<Rule>,
     /// What flows that match a rule get, by number.
     pub treatments: Vec<Treatment>,
     /// When trusted flows are looked at once more.
@@ -81,6 +79,12 @@ pub struct Plan {
     pub domainlists: Vec<DomainListPlan>,
     /// Memory for domain lists in the agent; 0 is a part of the machine's.
     pub domain_memory_kib: u32,
+    /// Groups of devices that rules name.
+    pub groups: Vec<Group>,
+    /// Schedules that rules name.
+    pub schedules: Vec<Schedule>,
+    /// When the time of day is believed.
+    pub clock: Clock,
 }
 
 /// A domain list.
@@ -219,14 +223,7 @@ impl Plan {
                 bytes_max: main.inspect_memory_kib as usize * 1024,
                 ..Limits::default()
             },
-            domains: rules
-                .iter()
-                .zip(0..)
-                .flat_map(|(rule, number)| {
-                    rule.domains.iter().map(move |domain| (domain.clone(), rule.action, number))
-                })
-                .collect(),
-            rules: rules.iter().map(|rule| rule.name.as_str().into()).collect(),
+            rules: rules.into_iter().map(as_used).collect(),
             treatments,
             reinspection: Reinspection {
                 percent: main.reinspect_percent as u8,
@@ -255,6 +252,9 @@ impl Plan {
             own_offload: main.offload,
             domainlists: domainlists(config),
             domain_memory_kib: main.domain_memory_kib,
+            groups: config.groups.clone(),
+            schedules: config.schedules.clone(),
+            clock: main.clock,
         })
     }
 
@@ -269,7 +269,6 @@ impl Plan {
             backend,
             queue,
             limits,
-            domains,
             rules,
             treatments,
             reinspection,
@@ -291,6 +290,9 @@ impl Plan {
             own_offload,
             domainlists,
             domain_memory_kib,
+            groups,
+            schedules,
+            clock,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -301,7 +303,8 @@ impl Plan {
             || ruleset.marks() != self.ruleset.marks();
         let update = *settings != old.settings
             || *ruleset != self.ruleset
-            || (domains, rules) != (&self.domains, &self.rules)
+            || (rules, groups, schedules) != (&self.rules, &self.groups, &self.schedules)
+            || *clock != self.clock
             || (lists, allowed) != (&self.lists, &self.allowed)
             || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
@@ -397,6 +400,15 @@ fn flags(main: &Main, treatments: &[Treatment], profiles: &Profiles) -> u32 {
     flags
 }
 
+/// The rule without what its action has no use for.
+fn as_used(rule: &Rule) -> Rule {
+    let mut rule = rule.clone();
+    if matches!(rule.action, RuleAction::Block | RuleAction::Observe) {
+        (rule.kbit, rule.burst_kib, rule.profile) = (0, 0, None);
+    }
+    rule
+}
+
 /// What the programs know about profiles.
 fn profiles_of(profiles: &[Profile]) -> Profiles {
     let mut all = Profiles::default();
@@ -414,7 +426,7 @@ fn treatment(rule: &Rule, profiles: &[Profile]) -> Treatment {
     /// Longer than TCP waits at least before it repeats what was lost (200 ms): where the way is
     /// short, it lives from one such wait to the next, and what a full bucket spills is lost.
     const BURST_MS: u64 = 300;
-    if rule.action == RuleAction::Block {
+    if matches!(rule.action, RuleAction::Block | RuleAction::Observe) {
         return Treatment::default();
     }
     let number = profiles.iter().position(|profile| Some(&profile.name) == rule.profile.as_ref());

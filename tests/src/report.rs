@@ -46,6 +46,33 @@ pub struct Status {
     pub domain_lists: Vec<DomainList>,
     /// The set that they make.
     pub domain_set: DomainSet,
+    /// What rules did.
+    pub rules: Vec<RuleReport>,
+}
+
+/// What a rule did.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RuleReport {
+    /// Section.
+    pub name: String,
+    /// The rule as text.
+    pub text: String,
+    /// Whether it holds now.
+    pub in_force: bool,
+    /// Flows.
+    pub flows: u64,
+    /// Devices whose flows it would have blocked.
+    #[serde(default)]
+    pub devices: Vec<RuleDevice>,
+}
+
+/// What a rule would have done to a device.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RuleDevice {
+    /// Its address.
+    pub address: IpAddr,
+    /// Flows.
+    pub flows: u64,
 }
 
 /// A domain list.
@@ -278,6 +305,12 @@ pub struct Flow {
     /// Rule that decided.
     #[serde(default)]
     pub rule: Option<String>,
+    /// Entry of the rule.
+    #[serde(default)]
+    pub entry: Option<String>,
+    /// Rule that observes.
+    #[serde(default)]
+    pub observed: Option<String>,
     /// Domain list that decided.
     #[serde(default)]
     pub list: Option<String>,

@@ -71,17 +71,23 @@ pub enum Reason {
     DomainList = 5,
     /// A request of plain HTTP was read whole and no rule matched its host.
     RequestClean = 6,
+    /// A rule fits what is known of the flow beside a domain.
+    Rule = 7,
+    /// A rule allows what is known of the flow beside a domain.
+    RuleAllowed = 8,
 }
 
 impl Reason {
     /// Every reason, in the order of the numbers.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::WindowEnd,
         Self::HelloClean,
         Self::DomainRule,
         Self::DomainAllowed,
         Self::DomainList,
         Self::RequestClean,
+        Self::Rule,
+        Self::RuleAllowed,
     ];
 
     /// Reads the wire form.
@@ -94,6 +100,8 @@ impl Reason {
             4 => Some(Self::DomainAllowed),
             5 => Some(Self::DomainList),
             6 => Some(Self::RequestClean),
+            7 => Some(Self::Rule),
+            8 => Some(Self::RuleAllowed),
             _ => None,
         }
     }
@@ -114,6 +122,8 @@ impl Reason {
             Self::DomainAllowed => "domain_allowed",
             Self::DomainList => "domain_list",
             Self::RequestClean => "request_clean",
+            Self::Rule => "rule",
+            Self::RuleAllowed => "rule_allowed",
         }
     }
 }

@@ -11,13 +11,14 @@ use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{TCP, headers};
 
 use super::domains::Domains;
-use crate::config::{MarkMask, OnError, RuleAction};
+use super::rules::Ledger;
+use crate::config::{MarkMask, OnError};
 use crate::dataplane::flows::{Adopted, Flows};
 use crate::dataplane::table::{self, Action, FlowTable, Reinspection, Treatment};
-use crate::inspect::domains::DomainRules;
 use crate::inspect::engine::{self, Engine, News, Outcome};
 use crate::netfilter::conntrack::{Conntrack, Tuple};
 use crate::netfilter::nfqueue::{self, Packet};
+use crate::policy::{Ends, Zone};
 
 /// What becomes of flows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -85,6 +86,9 @@ pub(super) struct Inspector {
     /// Flows that are not trusted any more take the short way still.
     pub(super) has_stale_offload: bool,
     pub(super) domains: Domains,
+    pub(super) ledger: Ledger,
+    /// The interfaces of the configuration by index of their devices.
+    pub(super) zones: Vec<(u32, Zone)>,
 }
 
 impl Inspector {
@@ -100,6 +104,7 @@ impl Inspector {
     ) -> Self {
         let table = FlowTable::new(room.held, room.flows);
         let lot = Lot(seed | 1);
+        let ledger = Ledger::new(rules.len());
         Self {
             engine,
             table,
@@ -110,6 +115,8 @@ impl Inspector {
             lot,
             has_stale_offload: false,
             domains: Domains::default(),
+            ledger,
+            zones: Vec::new(),
         }
     }
 
@@ -120,7 +127,8 @@ impl Inspector {
         packet: &Packet<'_>,
         flows: Option<&mut Flows>,
     ) -> nfqueue::Verdict {
-        let step = self.engine.packet(now_ns / 1_000_000, packet.l3, packet.wire_len);
+        let path = self.path(packet);
+        let step = self.engine.packet_on(now_ns / 1_000_000, packet.l3, packet.wire_len, &path);
         let marks = self.policy.marks;
         if let Some((key, _)) = &step.flow
             && self.is_blocked(key, now_ns)
@@ -151,6 +159,8 @@ impl Inspector {
                     if is_known && is_nameless && self.is_limited(&key) {
                         verdict = Verdict::Limited;
                         self.renew(&key, flows);
+                    } else if is_known && self.is_limited_again(&key, &decision) {
+                        self.renew(&key, flows);
                     } else if is_known
                         && (step.is_repeated || is_nameless && self.table.confirm(&key, now_ns))
                     {
@@ -158,7 +168,8 @@ impl Inspector {
                         // again and has not changed.
                         self.renew(&key, flows);
                     } else {
-                        self.decide(now_ns, key, direction, &decision, step.news.as_ref(), flows);
+                        let news = (step.news.as_ref(), step.ends);
+                        self.decide(now_ns, key, direction, &decision, news, flows);
                     }
                 }
                 let mark = match verdict {
@@ -203,11 +214,12 @@ impl Inspector {
         key: FlowKey,
         direction: Direction,
         decision: &engine::Decision,
-        news: Option<&News>,
+        (news, ends): (Option<&News>, Option<Ends>),
         flows: Option<&mut Flows>,
     ) {
         let keys = self.keys(key, direction, decision.original);
         let (verdict, treatment) = self.verdict(decision);
+        let (entry, observed) = self.note(now_ns, decision, ends.as_ref());
         let expires_s = match verdict {
             Verdict::Blocked => self.deadline(now_ns),
             _ => 0,
@@ -230,6 +242,9 @@ impl Inspector {
                 confidence: confidence.name(),
             }),
             rule: self.name(now_ns, decision),
+            entry,
+            observed,
+            ends,
             inspected_packets: decision.packets,
             is_partial: keys.is_partial,
         };
@@ -278,7 +293,12 @@ impl Inspector {
     }
 
     /// Puts a decision into the table and the kernel.
-    fn record(&mut self, now_ns: u64, decision: table::Decision, mut flows: Option<&mut Flows>) {
+    pub(super) fn record(
+        &mut self,
+        now_ns: u64,
+        decision: table::Decision,
+        mut flows: Option<&mut Flows>,
+    ) {
         let mut keys: Vec<FlowKey> =
             std::iter::once(decision.key).chain(decision.nat_key).map(|(key, _)| key).collect();
         let (treatment, is_limited) = (decision.treatment, decision.verdict == Verdict::Limited);
@@ -383,87 +403,14 @@ impl Inspector {
                 hello: None,
                 spoken: None,
                 rule: None,
+                entry: None,
+                observed: None,
+                ends: None,
                 inspected_packets: 0,
                 is_partial: false,
             };
             self.record(now_ns, decision, flows.as_deref_mut());
         }
-    }
-
-    /// Puts other rules into force. Flows that are known by a name get at once what the rules say
-    /// about it; what was blocked stays so until its deadline.
-    pub(super) fn set_rules(
-        &mut self,
-        now_ns: u64,
-        domains: DomainRules,
-        rules: Vec<Rule>,
-        policy: Policy,
-        mut flows: Option<&mut Flows>,
-    ) {
-        self.rules = rules;
-        self.policy = policy;
-        let known = self.table.iter().filter(|r| r.decision.verdict != Verdict::Blocked);
-        let changed: Vec<(table::Decision, Option<u32>)> =
-            known.filter_map(|r| self.judged_anew(now_ns, &r.decision, &domains)).collect();
-        for (mut decision, list) in changed {
-            if let Some(list) = list {
-                decision.rule = self.domains.hit(list, now_ns).map(Box::from);
-            }
-            let (key, verdict) = (decision.key, decision.verdict);
-            self.record(now_ns, decision, flows.as_deref_mut());
-            let value = match verdict {
-                Verdict::Blocked => self.policy.marks.blocked(),
-                Verdict::Limited => self.policy.marks.undecided(),
-                _ => self.policy.marks.trusted(),
-            };
-            self.mark_connection(key, value);
-        }
-        self.engine.set_rules(domains);
-    }
-
-    /// What rules and lists say now about a flow that is known by a name, if that is something else,
-    /// and the list that says it.
-    fn judged_anew(
-        &self,
-        now_ns: u64,
-        old: &table::Decision,
-        domains: &DomainRules,
-    ) -> Option<(table::Decision, Option<u32>)> {
-        let name = old.hello.as_ref()?.name()?;
-        let found = domains.lookup(name);
-        let rule = found.and_then(|found| self.rule(Some(found.rule)));
-        let treatment = rule.map(|rule| rule.treatment).unwrap_or_default();
-        let mut list = None;
-        let (verdict, reason) = match found.map(|found| found.action) {
-            Some(RuleAction::Block) => (Verdict::Blocked, Reason::DomainRule),
-            Some(RuleAction::Limit) => (Verdict::Limited, Reason::DomainRule),
-            Some(RuleAction::Allow) if treatment.kbit != 0 => {
-                (Verdict::Limited, Reason::DomainAllowed)
-            }
-            Some(RuleAction::Allow) => (Verdict::Trusted, Reason::DomainAllowed),
-            None => {
-                list = self.engine.lists().lookup(name).map(|found| found.list);
-                match list {
-                    Some(_) => (Verdict::Blocked, Reason::DomainList),
-                    None if old.hello.as_ref().is_some_and(|hello| hello.host.is_some()) => {
-                        (Verdict::Trusted, Reason::RequestClean)
-                    }
-                    None => (Verdict::Trusted, Reason::HelloClean),
-                }
-            }
-        };
-        if (verdict, treatment) == (old.verdict, old.treatment) {
-            return None;
-        }
-        let decision = table::Decision {
-            verdict,
-            treatment,
-            reason,
-            rule: rule.map(|rule| rule.name.clone()),
-            expires_s: if verdict == Verdict::Blocked { self.deadline(now_ns) } else { 0 },
-            ..old.clone()
-        };
-        Some((decision, list))
     }
 
     /// Gives the connection of a flow another mark; where that does not work, what the programs do
@@ -477,7 +424,7 @@ impl Inspector {
         }
     }
 
-    const fn deadline(&self, now_ns: u64) -> u32 {
+    pub(super) const fn deadline(&self, now_ns: u64) -> u32 {
         ((now_ns / 1_000_000_000) as u32).saturating_add(self.policy.block.as_secs() as u32)
     }
 

@@ -13,6 +13,7 @@ mod lists;
 mod offload;
 mod reload;
 mod report;
+mod rules;
 mod running;
 mod signals;
 mod sweep;

@@ -1,7 +1,8 @@
 //! From the configuration in force to the next one.
 
 use super::around::Around;
-use super::running::{Anew, State, domain_rules, policy, rules};
+use super::rules::compiled;
+use super::running::{Anew, State, policy, rules};
 use crate::cli::chain;
 use crate::config::Config;
 use crate::plan::{Change, Plan};
@@ -49,12 +50,23 @@ impl State {
         {
             backend.apply(&plan.ruleset).map_err(|error| vec![chain(&error)])?;
         }
-        let domains = domain_rules(&plan);
+        self.plan.clock = plan.clock;
+        let time_of_day = self.time_of_day();
         let Self { inspector, dataplane, .. } = &mut *self;
         let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
         inspector.set_domain_lists(&plan);
-        inspector.set_rules(clock::monotonic_ns(), domains, rules(&plan), policy(&plan), flows);
+        inspector.set_rules(
+            clock::monotonic_ns(),
+            compiled(&plan),
+            time_of_day,
+            rules(&plan),
+            policy(&plan),
+            flows,
+        );
         self.plan = plan;
+        if let Some(around) = &around {
+            self.look_at_zones(&around.devices);
+        }
         if let Some(dataplane) = &mut self.dataplane {
             self.strangers.look_around(around.as_ref(), dataplane, &self.plan);
         }

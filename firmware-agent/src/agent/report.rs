@@ -76,6 +76,7 @@ impl State {
             list_image: self.list_image(),
             offload: self.offload(),
             domain_lists: self.domain_lists(now_ns),
+            rules: self.rules(),
             domain_set: self.domain_set(),
         }
     }
@@ -272,6 +273,8 @@ impl State {
             verdict: decision.verdict.name().to_owned(),
             reason: decision.reason.name().to_owned(),
             rule: text(decision.rule.as_ref().filter(|_| !is_list)),
+            entry: text(decision.entry.as_ref()),
+            observed: text(decision.observed.as_ref()),
             list: text(decision.rule.as_ref().filter(|_| is_list)),
             sni: text(hello.and_then(|hello| hello.sni.as_ref())),
             host: text(hello.and_then(|hello| hello.host.as_ref())),
@@ -379,18 +382,15 @@ impl State {
 
     /// What the rule that covers `name` does.
     fn rule_cause(&self, name: &str) -> Option<Cause> {
-        let found = self.inspector.engine.rules().lookup(name)?;
+        let rules = self.inspector.engine.rules();
+        let found = rules.of_name(name)?;
         let rule = self.inspector.rules.get(found.rule as usize);
-        let (action, is_block) = match found.action {
-            RuleAction::Allow => ("allow", false),
-            RuleAction::Block => ("block", true),
-            RuleAction::Limit => ("limit", false),
-        };
+        let is_block = found.action == RuleAction::Block;
         Some(Cause {
             hook: "inspect".to_owned(),
-            action: action.to_owned(),
+            action: found.action.name().to_owned(),
             by: format!("rule {}", rule.map(|rule| rule.name.to_string()).unwrap_or_default()),
-            entry: found.domain.to_owned(),
+            entry: rules.text(found.entry),
             packets: if is_block { self.blocked_packets(name, Reason::DomainRule) } else { 0 },
             last_s_ago: None,
         })
@@ -523,6 +523,6 @@ fn tuple(key: &FlowKey, direction: Direction) -> Tuple {
 }
 
 /// Seconds since `then_ns`; `None` when that is 0, which means never.
-fn ago(now_ns: u64, then_ns: u64) -> Option<u64> {
+pub(super) fn ago(now_ns: u64, then_ns: u64) -> Option<u64> {
     (then_ns != 0).then(|| now_ns.saturating_sub(then_ns) / 1_000_000_000)
 }

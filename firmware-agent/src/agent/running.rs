@@ -13,6 +13,7 @@ use super::around::Around;
 use super::ddos::Strangers;
 use super::inspector::{Inspector, Policy, Room, Rule};
 use super::lists::Lists;
+use super::rules::compiled;
 use super::signals::{Signals, Wish};
 use crate::cli::{Exit, Failed, chain};
 use crate::control::Request;
@@ -21,7 +22,6 @@ use crate::dataplane::flows::Flows;
 use crate::dataplane::object::Objects;
 use crate::dataplane::verify::Seen;
 use crate::dataplane::{Dataplane, Sizes};
-use crate::inspect::domains::DomainRules;
 use crate::inspect::engine::Engine;
 use crate::kernel::Report;
 use crate::netfilter::apply::Backend;
@@ -96,6 +96,8 @@ pub(super) struct State {
     pub(super) no_flowtable: Option<String>,
     /// The marks that it was last put in force for.
     pub(super) flowtable_marks: Option<crate::config::MarkMask>,
+    /// The time of day was believed once.
+    pub(super) knows_time: bool,
 }
 
 impl Running {
@@ -167,6 +169,7 @@ impl Running {
             offload: Guard::start(),
             no_flowtable: None,
             flowtable_marks: None,
+            knows_time: false,
         };
         let mut running = Self { state: RefCell::new(state), restart: smol::channel::bounded(1) };
         let state = running.state.get_mut();
@@ -197,6 +200,10 @@ impl Running {
         let state = running.state.get_mut();
         // Before the rules bring the first hello.
         state.inspector.set_domain_lists(&state.plan);
+        if let Ok(devices) = rtnetlink::devices() {
+            state.look_at_zones(&devices);
+        }
+        state.look_at_clock();
         if queues.is_some() {
             state.apply_rules();
         }
@@ -296,6 +303,7 @@ impl Running {
         loop {
             Timer::after(STRANGERS_PAUSE).await;
             let mut state = self.state.borrow_mut();
+            state.look_at_clock();
             let State { strangers, dataplane, plan, .. } = &mut *state;
             if let Some(dataplane) = dataplane
                 && plan.enabled
@@ -478,16 +486,12 @@ fn open_queues(plan: &Plan) -> Result<Queues, QueueError> {
 }
 
 fn engine(plan: &Plan) -> Engine {
-    Engine::new(plan.limits, domain_rules(plan), [random(), random()])
+    Engine::new(plan.limits, compiled(plan), [random(), random()])
 }
 
 /// 64 bits that nobody can guess.
 pub(super) fn random() -> u64 {
     std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8)
-}
-
-pub(super) fn domain_rules(plan: &Plan) -> DomainRules {
-    DomainRules::new(plan.domains.iter().cloned())
 }
 
 pub(super) const fn policy(plan: &Plan) -> Policy {
@@ -510,5 +514,7 @@ fn room(plan: &Plan, sizes: Option<&Sizes>) -> Room {
 
 pub(super) fn rules(plan: &Plan) -> Vec<Rule> {
     let pairs = plan.rules.iter().zip(&plan.treatments);
-    pairs.map(|(name, treatment)| Rule { name: name.clone(), treatment: *treatment }).collect()
+    pairs
+        .map(|(rule, treatment)| Rule { name: rule.name.as_str().into(), treatment: *treatment })
+        .collect()
 }

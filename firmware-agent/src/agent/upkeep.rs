@@ -92,9 +92,12 @@ impl State {
     /// Looks at the router's addresses again: the shield is told what they mean for strangers, and
     /// lists do without others when they have changed.
     pub(super) fn look_around(&mut self) {
-        let Some(dataplane) = &mut self.dataplane else { return };
         // Those of before are a better guess than none.
         let around = Around::look();
+        if let Some(around) = &around {
+            self.look_at_zones(&around.devices);
+        }
+        let Some(dataplane) = &mut self.dataplane else { return };
         if let Some(around) = &around
             && self.lists.spare(around.own(&self.plan.management))
             && !self.plan.lists.is_empty()

@@ -48,6 +48,17 @@ pub enum Backend {
 }
 words!(Backend, "auto" => Self::Auto, "nft" => Self::Nft, "iptables" => Self::Iptables);
 
+/// When the time of day is believed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Clock {
+    /// Once it comes from a network or from a clock with a battery.
+    #[default]
+    Auto,
+    /// Always.
+    Trust,
+}
+words!(Clock, "auto" => Self::Auto, "trust" => Self::Trust);
+
 /// What a crash of the agent leaves behind.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum OnCrash {
@@ -166,6 +177,8 @@ pub struct Main {
     pub domain_memory_kib: u32,
     /// Whether the shield hands packets to other processors.
     pub spread: SpreadWish,
+    /// When the time of day is believed.
+    pub clock: Clock,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -240,6 +253,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Memory for domain lists in the agent, in KiB, old and new ones together while they are replaced, and what sorting takes; 0 is an eighth of the machine's, from 2 to 64 MiB."),
         OptionSpec::new("spread", Kind::Word(&["off", "auto", "on"]), "off",
             "Whether the shield shares packets out to all processors, by flow: nowhere (off), behind devices with one receive queue and no packet steering (auto), or wherever it can work (on); status says where it does not and why."),
+        OptionSpec::new("clock", Kind::Word(&["auto", "trust"]), "auto",
+            "When schedules believe the time of day: once it comes from the network or from a clock with a battery (auto), or always (trust)."),
     ],
 };
 
@@ -277,6 +292,7 @@ impl Main {
             offload: uci.get("offload"),
             domain_memory_kib: uci.get("domain_memory_kib"),
             spread: uci.get("spread"),
+            clock: uci.get("clock"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
         if last > u32::from(u16::MAX) {

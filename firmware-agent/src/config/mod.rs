@@ -4,6 +4,7 @@
 //! a configuration without asking the kernel. What a device can do, and what has to change when the
 //! configuration does, is decided elsewhere.
 
+mod condition;
 mod ddos;
 mod domain;
 mod file;
@@ -17,6 +18,7 @@ mod profile;
 mod reader;
 mod remark;
 mod rule;
+mod schedule;
 mod schema;
 pub mod uci;
 
@@ -27,19 +29,22 @@ use std::path::Path;
 use sluice_abi::attach::{Attachment, Role};
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
 
+pub use self::condition::{Device, Fingerprint, Mac, Moment, Ports, date_of, days_of};
 pub use self::ddos::Ddos;
 pub use self::domain::{DOMAINLISTS_MAX, DomainFile, DomainList};
 pub use self::file::{Counts, ListFile};
 pub use self::interface::{Interface, XdpWish};
 pub use self::list::{Allowlist, Blocklist};
 pub use self::main::{
-    Backend, Main, ManageOffload, OnCrash, OnError, OwnOffload, Policy, SpreadWish,
+    Backend, Clock, Main, ManageOffload, OnCrash, OnError, OwnOffload, Policy, SpreadWish,
 };
 pub use self::mark::{MarkMask, MarkMaskError};
 pub use self::net::{Net, NetError};
 pub use self::profile::{Class, Profile};
 pub use self::remark::{Mistake, REMARKS_MAX, Remark, Warning};
-pub use self::rule::{Rule, RuleAction};
+pub use self::rule::{LISTED_MAX, PROTOCOLS, Rule, RuleAction};
+pub(crate) use self::rule::{domain, is_name};
+pub use self::schedule::{DAYS, Group, Schedule, Slot};
 pub use self::schema::{Fallback, Kind, OptionSpec, SECTIONS, SectionSpec};
 
 use self::list::Source;
@@ -71,6 +76,10 @@ pub struct Config {
     pub ddos: Ddos,
     /// Domain lists, in the order of the file.
     pub domainlists: Vec<DomainList>,
+    /// When rules hold, in the order of the file.
+    pub schedules: Vec<Schedule>,
+    /// Devices with a common name, in the order of the file.
+    pub groups: Vec<Group>,
 }
 
 /// Why a configuration is refused: every mistake in it.
@@ -188,6 +197,10 @@ impl Builder<'_> {
         }
         if with_files {
             builder.read_files();
+            builder.read_fingerprints(&package);
+        }
+        if !is_broken {
+            builder.check_names(&package);
         }
         builder.finish_lists();
         builder.config
@@ -239,6 +252,8 @@ impl Builder<'_> {
             }
             "rule" => self.config.rules.push(Rule::read(name, uci)),
             "profile" => self.config.profiles.push(Profile::read(name, uci)),
+            "schedule" => self.config.schedules.push(Schedule::read(name, uci)),
+            "group" => self.config.groups.push(Group::read(name, uci)),
             "ddos" => {
                 if let Some(line) = self.ddos {
                     self.only_one(section, kind, &name, line);
@@ -309,7 +324,20 @@ impl Builder<'_> {
     /// A domain that is both allowed and blocked is probably not what was meant.
     fn check_rules(&mut self, package: &Package) {
         let mut domains: Vec<(&str, RuleAction, &str)> = Vec::new();
-        for rule in self.config.rules.iter().filter(|rule| rule.enabled) {
+        let is_plain = |rule: &&Rule| {
+            let with_domains = Rule { domains: rule.domains.clone(), ..Rule::default() };
+            let conditions = Rule {
+                name: String::new(),
+                enabled: false,
+                action: RuleAction::default(),
+                kbit: 0,
+                burst_kib: 0,
+                profile: None,
+                ..(*rule).clone()
+            };
+            rule.enabled && conditions == with_domains
+        };
+        for rule in self.config.rules.iter().filter(is_plain) {
             domains
                 .extend(rule.domains.iter().map(|d| (d.as_str(), rule.action, rule.name.as_str())));
         }
@@ -351,6 +379,53 @@ impl Builder<'_> {
                 let reason = format!("the profile {name} has no rate, and option kbit is 0");
                 self.remarks.mistake(line_of(&rule.name), path, reason);
             }
+        }
+    }
+
+    /// Groups, zones and schedules that rules name exist.
+    fn check_names(&mut self, package: &Package) {
+        let Config { rules, groups, interfaces, schedules, .. } = &self.config;
+        for rule in rules {
+            for (option, named, known) in [
+                ("group", &rule.groups, groups.iter().map(|g| &g.name).collect::<Vec<_>>()),
+                ("zone", &rule.zones, interfaces.iter().map(|i| &i.name).collect()),
+                ("schedule", &rule.schedules, schedules.iter().map(|s| &s.name).collect()),
+            ] {
+                for name in named.iter().filter(|name| !known.contains(name)) {
+                    let section =
+                        package.sections.iter().find(|s| package.shown_name(s) == rule.name);
+                    let line = section.map_or(0, |section| section.line);
+                    let kind = if option == "zone" { "interface" } else { option };
+                    let reason = format!("there is no section {name} of type {kind}");
+                    self.remarks.mistake(line, format!("{PACKAGE}.{}.{option}", rule.name), reason);
+                }
+            }
+        }
+    }
+
+    /// Reads the files of fingerprints of rules that count.
+    fn read_fingerprints(&mut self, package: &Package) {
+        for rule in self.config.rules.iter_mut().filter(|rule| rule.enabled) {
+            for file in rule.fingerprint_files.clone() {
+                let reason = match read_bounded(&file).map(String::from_utf8) {
+                    Ok(Ok(text)) if text.len() > FILE_MAX => {
+                        format!("is larger than {FILE_MAX} bytes")
+                    }
+                    Ok(Ok(text)) => match rule.read_listed(&text) {
+                        Ok(()) => continue,
+                        Err((line, why)) => format!("line {line} {why}"),
+                    },
+                    Ok(Err(_)) => "is not UTF-8".to_owned(),
+                    Err(error) => format!("cannot be read: {error}"),
+                };
+                let section = package.sections.iter().find(|s| package.shown_name(s) == rule.name);
+                let line = section.map_or(0, |section| section.line);
+                let reason = format!("{}: {reason}", remark::shown(&file.to_string_lossy()));
+                let path = format!("{PACKAGE}.{}.fingerprint_file", rule.name);
+                self.remarks.mistake(line, path, reason);
+            }
+            rule.listed.sort_unstable();
+            rule.listed.dedup();
         }
     }
 

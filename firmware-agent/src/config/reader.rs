@@ -70,6 +70,11 @@ impl<'a> Reader<'a> {
         self.section.line
     }
 
+    /// Whether a line of the section could not be read.
+    pub(super) const fn is_broken(&self) -> bool {
+        self.section.is_broken
+    }
+
     /// Whether the option stands in the file.
     pub(super) fn has(&self, option: &str) -> bool {
         self.section.entry(option).is_some()

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{ddos, domain, interface, list, main, profile, rule};
+use super::{ddos, domain, interface, list, main, profile, rule, schedule};
 
 /// What an option may hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,6 +38,20 @@ pub enum Kind {
     Domain,
     /// Name of a profile.
     Profile,
+    /// Ports.
+    Ports,
+    /// JA3 fingerprint.
+    Ja3,
+    /// JA4 fingerprint.
+    Ja4,
+    /// Device of the household.
+    Host,
+    /// Name of a section.
+    Section,
+    /// Part of a day.
+    Slot,
+    /// Instant.
+    Moment,
 }
 
 impl Kind {
@@ -55,6 +69,13 @@ impl Kind {
             Self::Net => "prefix",
             Self::Domain => "domain",
             Self::Profile => "profile",
+            Self::Ports => "ports",
+            Self::Ja3 => "JA3",
+            Self::Ja4 => "JA4",
+            Self::Host => "host",
+            Self::Section => "section",
+            Self::Slot => "slot",
+            Self::Moment => "time",
         }
     }
 }
@@ -73,6 +94,13 @@ impl fmt::Display for Kind {
             Self::Net => f.write_str("IPv4 or IPv6 address or prefix"),
             Self::Domain => f.write_str("domain name"),
             Self::Profile => f.write_str("name of a profile"),
+            Self::Ports => f.write_str("port or range, with tcp/ or udp/ before it or not"),
+            Self::Ja3 => f.write_str("32 hexadecimal digits"),
+            Self::Ja4 => f.write_str("36 characters"),
+            Self::Host => f.write_str("hardware address, IP address or prefix"),
+            Self::Section => f.write_str("name of a section"),
+            Self::Slot => f.write_str("HH:MM-HH:MM"),
+            Self::Moment => f.write_str("YYYY-MM-DDTHH:MM:SSZ"),
         }
     }
 }
@@ -159,7 +187,7 @@ pub struct SectionSpec {
 }
 
 /// Every type of section, in the order of the default file.
-pub const SECTIONS: [&SectionSpec; 8] = [
+pub const SECTIONS: [&SectionSpec; 10] = [
     &main::SPEC,
     &interface::SPEC,
     &list::BLOCKLIST,
@@ -168,6 +196,8 @@ pub const SECTIONS: [&SectionSpec; 8] = [
     &profile::SPEC,
     &ddos::SPEC,
     &domain::SPEC,
+    &schedule::SCHEDULE,
+    &schedule::GROUP,
 ];
 
 /// Which of `known` was probably meant by `word`.

@@ -213,7 +213,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
                 option held_flows 65\noption reinspect_percent 21\noption reinspect_after_s 22\n\
                 option reinspect_mib 23\noption reinspect_age_s 24\noption manage_offload off\noption offload software\n\
                 option list_memory_kib 4096\noption domain_memory_kib 4097\nlist management 192.0.2.0/24\n\
-                option spread auto\n";
+                option spread auto\noption clock trust\n";
     let (config, warnings) = with(text).unwrap();
     assert_eq!(shown(&warnings), [""; 0]);
     assert_eq!(
@@ -250,6 +250,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
             offload: OwnOffload::Software,
             domain_memory_kib: 4097,
             spread: SpreadWish::Auto,
+            clock: Clock::Trust,
         }
     );
 }
@@ -431,8 +432,9 @@ fn what_is_odd_is_warned_about() {
     assert_eq!(
         mistakes("config rule\n\toption action deny\n"),
         [
-            "f:7: sluice.@rule[0].domain: is required",
-            "f:8: sluice.@rule[0].action: 'deny' is not one of allow, block, limit",
+            "f:7: sluice.@rule[0].domain: is required, or ip, port, ja3, ja4, fingerprint_file, \
+             protocol, device, group or zone",
+            "f:8: sluice.@rule[0].action: 'deny' is not one of allow, block, limit, observe",
         ]
     );
 }

@@ -209,6 +209,37 @@ pub struct Status {
     /// The set that they make.
     #[serde(default)]
     pub domain_set: DomainSet,
+    /// Rules that did something, that observe, or whose time comes and goes.
+    #[serde(default)]
+    pub rules: Vec<RuleReport>,
+}
+
+/// What a rule did.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RuleReport {
+    /// Name of the section.
+    pub name: String,
+    /// The rule as text.
+    pub text: String,
+    /// Whether it holds at this time.
+    pub in_force: bool,
+    /// Flows that it decided; of a rule that observes, flows that it would have blocked.
+    pub flows: u64,
+    /// Seconds since the last one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_s_ago: Option<u64>,
+    /// Devices whose flows a rule that observes would have blocked, those with the most first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub devices: Vec<RuleDevice>,
+}
+
+/// What a rule would have done to a device.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RuleDevice {
+    /// Its address.
+    pub address: IpAddr,
+    /// Flows.
+    pub flows: u64,
 }
 
 /// A domain list.
@@ -287,6 +318,12 @@ pub struct Flow {
     /// The domain list that decided, by name.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub list: Option<String>,
+    /// The entry of that rule that fits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub entry: Option<String>,
+    /// The rule that would have blocked it if it did more than observe.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub observed: Option<String>,
     /// Server name of the ClientHello.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sni: Option<String>,

@@ -10,6 +10,8 @@ use std::time::Duration;
 use sluice_abi::flow::{Direction, FlowCount, FlowKey};
 use sluice_abi::verdict::{Reason, Verdict};
 
+use crate::policy::Ends;
+
 /// How long a TCP flow may be silent once it was seen to close.
 const CLOSING: Duration = Duration::from_secs(10);
 
@@ -116,6 +118,12 @@ pub struct Decision {
     pub spoken: Option<Spoken>,
     /// The rule that decided.
     pub rule: Option<Box<str>>,
+    /// Its entry that fits.
+    pub entry: Option<Box<str>>,
+    /// The rule that would have blocked if it did more than observe.
+    pub observed: Option<Box<str>>,
+    /// Whose flow it is; `None` for one that an earlier agent decided.
+    pub ends: Option<Ends>,
     /// Packets that the queue saw.
     pub inspected_packets: u32,
     /// Whether conntrack did not know the connection yet, so that the other key may be missing.

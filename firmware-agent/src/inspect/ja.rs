@@ -186,6 +186,12 @@ impl Ja3 {
         ja3_text(hello, &mut text);
         Self(text.finish().into())
     }
+
+    /// The hash.
+    #[must_use]
+    pub const fn bytes(&self) -> [u8; 16] {
+        self.0
+    }
 }
 
 impl fmt::Display for Ja3 {

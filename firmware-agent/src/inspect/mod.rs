@@ -5,7 +5,6 @@
 //! Does not own the queue that packets come from, nor what is done about a decision.
 
 pub mod domain_set;
-pub mod domains;
 pub mod engine;
 pub mod http;
 pub mod ja;

@@ -20,6 +20,7 @@ mod nfqa {
     pub(super) const MARK: u16 = 3;
     pub(super) const INDEV: u16 = 5;
     pub(super) const OUTDEV: u16 = 6;
+    pub(super) const HWADDR: u16 = 9;
     pub(super) const PAYLOAD: u16 = 10;
     pub(super) const CAP_LEN: u16 = 13;
     pub(super) const SKB_INFO: u16 = 14;
@@ -55,6 +56,8 @@ pub struct Packet<'a> {
     pub indev: u32,
     /// Index of the interface it leaves by, 0 when there is none.
     pub outdev: u32,
+    /// Hardware address of its sender, on Ethernet.
+    pub mac: Option<[u8; 6]>,
 }
 
 impl Packet<'_> {
@@ -97,6 +100,7 @@ pub fn read<'a>(message: &Message<'a>) -> Arrival<'a> {
     let [_family, _version, high, low, ..] = *message.body else { return Arrival::Nameless };
     let queue = u16::from_be_bytes([high, low]);
     let (mut header, mut payload, mut cap_len) = (None, None, None);
+    let mut mac = None;
     let (mut mark, mut skb_info, mut indev, mut outdev) = (Some(0), Some(0), Some(0), Some(0));
     for attr in message.attrs(FAMILY_HEADER) {
         match attr.kind {
@@ -107,6 +111,7 @@ pub fn read<'a>(message: &Message<'a>) -> Arrival<'a> {
             nfqa::SKB_INFO => skb_info = attr.be32(),
             nfqa::INDEV => indev = attr.be32(),
             nfqa::OUTDEV => outdev = attr.be32(),
+            nfqa::HWADDR => mac = mac_of(attr.value),
             _ => {}
         }
     }
@@ -129,7 +134,14 @@ pub fn read<'a>(message: &Message<'a>) -> Arrival<'a> {
         checksum_missing: skb_info & SKB_CHECKSUM_MISSING != 0,
         indev,
         outdev,
+        mac,
     })
+}
+
+/// `struct nfqnl_msg_packet_hw`: length, padding, and room for eight bytes.
+fn mac_of(value: &[u8]) -> Option<[u8; 6]> {
+    let address = value.strip_prefix(&[0, 6])?.get(2..8)?;
+    address.try_into().ok()
 }
 
 /// `struct nfqnl_msg_packet_hdr`: number, Ethernet type, hook.
@@ -299,6 +311,7 @@ mod tests {
             builder.attr(nfqa::MARK, &0x0100_ff00_u32.to_be_bytes());
             builder.attr(nfqa::SKB_INFO, &(SKB_GSO | SKB_CHECKSUM_MISSING).to_be_bytes());
             builder.attr(nfqa::CAP_LEN, &9000_u32.to_be_bytes());
+            builder.attr(nfqa::HWADDR, &[0, 6, 0, 0, 2, 0, 0x5e, 0x10, 0, 1, 0, 0]);
         });
         let Arrival::Packet(packet) = read_all(&bytes) else { panic!("not a packet") };
         assert_eq!(
@@ -314,6 +327,7 @@ mod tests {
                 checksum_missing: true,
                 indev: 3,
                 outdev: 4,
+                mac: Some([2, 0, 0x5e, 0x10, 0, 1]),
             }
         );
         assert!(packet.is_cut());
@@ -325,6 +339,11 @@ mod tests {
         let Arrival::Packet(packet) = read_all(&bytes) else { panic!("not a packet") };
         assert_eq!((packet.mark, packet.wire_len, packet.gso), (0, 40, false));
         assert!(!packet.is_cut());
+        assert_eq!(packet.mac, None);
+        // InfiniBand has eight bytes, which are no address that a rule can have.
+        for hw in [&[0, 8, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8][..], &[0, 6, 0, 0, 1, 2, 3], &[]] {
+            assert_eq!(mac_of(hw), None);
+        }
     }
 
     #[test]

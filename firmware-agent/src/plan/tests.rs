@@ -33,6 +33,10 @@ config profile games
 	option kbit 1000
 config domainlist trackers
 	list file /f
+config schedule hours
+	list slot 08:00-09:00
+config group all
+	list device 192.0.2.1
 config ddos limits
 	option martians 1
 ";
@@ -91,6 +95,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "domain_memory_kib", "4096", Update),
         ("sluice", "management", "192.0.2.99", Update),
         ("sluice", "manage_offload", "off", Update),
+        ("sluice", "clock", "trust", Update),
         ("sluice", "offload", "software", Update),
         ("sluice", "spread", "on", Update),
         ("interface", "device", "eth9", Reattach),
@@ -110,6 +115,20 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("rule", "kbit", "9", None),
         ("rule", "burst_kib", "9", None),
         ("rule", "profile", "video", None),
+        ("rule", "ip", "192.0.2.9", Update),
+        ("rule", "port", "9", Update),
+        ("rule", "ja3", "e7d705a3286e19ea42f587b344ee6865", Update),
+        ("rule", "ja4", "t13d1516h2_8daaf6152771_e5627efa2ab1", Update),
+        ("rule", "fingerprint_file", "/f", Update),
+        ("rule", "protocol", "tls", Update),
+        ("rule", "device", "192.0.2.9", Update),
+        ("rule", "group", "all", Update),
+        ("rule", "zone", "lan", Update),
+        ("rule", "schedule", "hours", Update),
+        ("rule", "until", "2030-01-01T00:00:00Z", Update),
+        ("schedule", "day", "mon", Update),
+        ("schedule", "slot", "08:00-10:00", Update),
+        ("group", "device", "192.0.2.9", Update),
         ("profile", "class", "voice", Update),
         ("profile", "dscp", "ef", Update),
         ("profile", "priority", "3", Update),
@@ -334,15 +353,17 @@ fn rules_are_numbered_in_the_order_of_the_file_and_those_that_do_not_count_left_
          config rule work\noption action allow\nlist domain work.test\n"
     );
     let plan = plan(&text);
-    assert_eq!(plan.rules, ["ads".into(), "slow".into(), "work".into()]);
-    let domain = |name: &str, action, number| (name.to_owned(), action, number);
+    let rules: Vec<_> = plan
+        .rules
+        .iter()
+        .map(|rule| (rule.name.as_str(), rule.action, rule.domains.join(" ")))
+        .collect();
     assert_eq!(
-        plan.domains,
+        rules,
         [
-            domain("ads.test", RuleAction::Block, 0),
-            domain("tracker.test", RuleAction::Block, 0),
-            domain("slow.test", RuleAction::Limit, 1),
-            domain("work.test", RuleAction::Allow, 2),
+            ("ads", RuleAction::Block, "ads.test tracker.test".to_owned()),
+            ("slow", RuleAction::Limit, "slow.test".to_owned()),
+            ("work", RuleAction::Allow, "work.test".to_owned()),
         ]
     );
 }

@@ -17,8 +17,8 @@ use std::path::Path;
 pub use self::error::ReplayError;
 use self::line::{AnswerLine, HttpLine, QuicLine, TlsLine, VerdictLine};
 use self::source::Source;
-use crate::inspect::domains::DomainRules;
 use crate::inspect::engine::{Engine, Limits, News, Outcome, Stats};
+use crate::policy::Policy;
 
 /// Longest packet that is read, as with the tools that write captures.
 const PACKET_MAX: u32 = 256 * 1024;
@@ -26,8 +26,8 @@ const PACKET_MAX: u32 = 256 * 1024;
 /// How a capture is inspected.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Rules about names.
-    pub rules: DomainRules,
+    /// Rules; of schedules none holds.
+    pub rules: Policy,
     /// The engine's limits.
     pub limits: Limits,
     /// Key of the engine's table. The lines do not depend on it.

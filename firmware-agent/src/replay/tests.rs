@@ -10,6 +10,7 @@ use super::source::Order;
 use super::*;
 use crate::config::RuleAction;
 use crate::inspect::tls::tests::Recipe;
+use crate::policy::of_domains;
 
 /// Writes numbers in the order of a file.
 struct Pen {
@@ -130,7 +131,7 @@ fn names(file: &[u8]) -> Vec<(Option<f64>, String)> {
 #[test]
 fn a_hello_is_one_line_and_its_verdict_another() {
     let rules = [("ads.test".to_owned(), RuleAction::Block, 7)];
-    let options = Options { rules: DomainRules::new(rules), ..Options::default() };
+    let options = Options { rules: of_domains(rules), ..Options::default() };
     let file = plain(101, &[packet("www.Ads.test", 1000), packet("www.Ads.test", 1000)]);
     let (lines, result) = replay(&file, options);
     let [tls, verdict] = &lines[..] else { panic!("{lines:?}") };

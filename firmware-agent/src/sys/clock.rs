@@ -35,6 +35,27 @@ pub fn tick() -> u32 {
     ((tick << 16) / 1_000_000) as u32
 }
 
+/// Whether the system's clock was set: from a network, as the kernel knows it, or at the start from
+/// a clock with a battery.
+#[must_use]
+pub fn is_set() -> bool {
+    // SAFETY: zeroes are a value of this plain structure, and mean that nothing is to be changed.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a structure that lives through the call.
+    let answer = unsafe { libc::adjtimex(&raw mut state) };
+    let is_synchronised = answer >= 0 && answer != libc::TIME_ERROR;
+    is_synchronised
+        || std::fs::read_to_string("/sys/class/rtc/rtc0/hctosys")
+            .is_ok_and(|text| text.trim_end() == "1")
+}
+
+/// Seconds since 1970 by the system's clock, which may be wrong and jump.
+#[must_use]
+pub fn unix_s() -> Option<i64> {
+    let passed = wall_clock().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    i64::try_from(passed.as_secs()).ok()
+}
+
 /// The date, for people: never for a comparison.
 #[must_use]
 pub fn wall_clock() -> SystemTime {

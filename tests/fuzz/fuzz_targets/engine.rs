@@ -5,13 +5,13 @@ use std::collections::HashMap;
 
 use libfuzzer_sys::fuzz_target;
 use sluice::config::RuleAction;
-use sluice::inspect::domains::DomainRules;
+use sluice::policy::of_domains;
 use sluice::inspect::engine::{Engine, Limits, Outcome};
 
 fuzz_target!(|data: &[u8]| {
     let limits = Limits { flows_max: 64, bytes_max: 256 << 10, ..Limits::default() };
     let rules = [("a.test".to_owned(), RuleAction::Block, 1)];
-    let mut engine = Engine::new(limits, DomainRules::new(rules), [1, 2]);
+    let mut engine = Engine::new(limits, of_domains(rules), [1, 2]);
     let mut answered = HashMap::new();
     let mut rest = data;
     let mut now_ms = 0;

@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use sluice_tests::agent::mount_bpffs;
-use sluice_tests::router::{Build, Router};
+use sluice_tests::router::{Build, Lan, Router};
 use sluice_tests::throughput::paired::{Share, median};
 use sluice_tests::throughput::{Dress, Duel, Stand, Way, measure};
 use sluice_tests::{Error, Result, skip};
@@ -109,7 +109,10 @@ fn duels(group: &Group) -> Vec<Duel> {
 fn run(group: &Group, options: &Options) -> Result<()> {
     let (rounds, slice) = (options.rounds, Duration::from_millis(options.slice_ms));
     say(&format!("\n{} ({}), {rounds} rounds of {slice:?}", group.name, group.about));
-    let world = Router::new(Build { super_packets: group.super_packets, ..Build::default() })?;
+    // A flowtable takes packets at the ports of a bridge, before the programs on the bridge count them.
+    let lan = if group.offloads { Lan::Plain } else { Lan::Bridge };
+    let build = Build { lan, super_packets: group.super_packets, ..Build::default() };
+    let world = Router::new(build)?;
     let mut stand = Stand::new(&world, None, true);
     if group.offloads {
         stand.offload()?;

@@ -2,7 +2,7 @@ use super::*;
 use crate::config::schema::SECTIONS;
 use crate::config::uci::Package;
 use crate::config::{
-    Allowlist, Blocklist, Ddos, DomainList, Interface, Main, Policy, Profile, Rule,
+    Allowlist, Blocklist, Ddos, DomainList, Group, Interface, Main, Policy, Profile, Rule, Schedule,
 };
 
 /// Reads `options` as a section of the type, and returns what was said.
@@ -22,6 +22,8 @@ fn remarks_of(spec: &'static SectionSpec, options: &str) -> (Vec<String>, Vec<St
         "profile" => drop(Profile::read(name, uci)),
         "ddos" => drop(Ddos::read(uci)),
         "domainlist" => drop(DomainList::read(name, uci)),
+        "schedule" => drop(Schedule::read(name, uci)),
+        "group" => drop(Group::read(name, uci)),
         kind => panic!("{kind}"),
     }
     let (mistakes, warnings) = remarks.finish();
@@ -109,6 +111,8 @@ fn every_option_of_the_table_is_read_and_no_other() {
             "profile" => drop(Profile::read(String::new(), uci)),
             "ddos" => drop(Ddos::read(uci)),
             "domainlist" => drop(DomainList::read(String::new(), uci)),
+            "schedule" => drop(Schedule::read(String::new(), uci)),
+            "group" => drop(Group::read(String::new(), uci)),
             kind => panic!("{kind}"),
         }
         let mut asked = ASKED.take();

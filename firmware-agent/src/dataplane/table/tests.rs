@@ -74,6 +74,9 @@ fn trusted(port: u16) -> Decision {
         hello: None,
         spoken: None,
         rule: None,
+        entry: None,
+        observed: None,
+        ends: None,
         inspected_packets: 4,
         is_partial: false,
     }

@@ -1,11 +1,10 @@
 //! The state of one flow under inspection.
 
 use sluice_abi::flow::{Direction, FlowKey};
-use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{ACK, SYN, TCP};
 
 use super::answer::Answering;
-use super::judge::{Judge, Judgement, with_doubt};
+use super::judge::{Judge, Judgement, Sentence, with_doubt};
 use super::opening::{Opening, protocol};
 use super::outcome::{Cause, Decision, News, Outcome};
 use super::quic::Quic;
@@ -14,6 +13,7 @@ use super::{Limits, PIECES_MAX};
 use crate::inspect::protocol::{Confidence, Seen, of_datagram};
 use crate::inspect::stream::{Caps, Fault, Stream};
 use crate::inspect::tls::{Finder, Joined};
+use crate::policy::{Ends, Path};
 
 /// Packets behind the window that may come between two that bring bytes of an unfinished
 /// ClientHello: acknowledgements and repetitions.
@@ -41,6 +41,9 @@ pub(super) struct Flow {
     /// What it speaks, as far as is known.
     protocol: Option<Seen>,
     sides: [Side; 2],
+    pub(super) ends: Ends,
+    /// Whether rules have not been asked since something was learned about its ends.
+    has_news: bool,
 }
 
 #[derive(Debug, Default)]
@@ -73,18 +76,38 @@ enum Search {
 
 impl Flow {
     /// The flow of a first packet with these TCP flags (0 for UDP), seen in `direction`.
-    pub(super) fn new(direction: Direction, tcp_flags: u8, now_ms: u64) -> Self {
+    pub(super) fn new(
+        key: &FlowKey,
+        direction: Direction,
+        tcp_flags: u8,
+        now_ms: u64,
+        path: &Path,
+    ) -> Self {
         let is_answer = tcp_flags & (SYN | ACK) == SYN | ACK;
+        let original = if is_answer { direction.reversed() } else { direction };
+        let is_origin_known = tcp_flags & SYN != 0;
+        let mut ends = Ends::new(key, direction, original, path);
+        if key.proto() == TCP && !is_origin_known {
+            // Clients take high ports.
+            ends.port = key.source(direction).1.min(key.destination(direction).1);
+        }
         Self {
             last_ms: now_ms,
             since_ms: None,
             packets: 0,
-            original: if is_answer { direction.reversed() } else { direction },
-            is_origin_known: tcp_flags & SYN != 0,
+            original,
+            is_origin_known,
             stalled: 0,
             protocol: None,
             sides: Default::default(),
+            ends,
+            has_news: true,
         }
+    }
+
+    /// Learns where a packet comes from.
+    pub(super) fn follow(&mut self, key: &FlowKey, direction: Direction, path: &Path) {
+        self.has_news |= self.ends.learn(key, direction, path);
     }
 
     /// Awaits what the server answers to the ClientHello that travelled in `direction`.
@@ -125,6 +148,11 @@ impl Flow {
     ) -> (Outcome, Option<News>) {
         self.last_ms = context.now_ms;
         self.packets = self.packets.saturating_add(1);
+        if std::mem::take(&mut self.has_news)
+            && let Some(sentence) = context.judge.first()
+        {
+            return (self.conclude(Ok(sentence)), None);
+        }
         if key.proto() != TCP {
             return self.datagram(key, direction, segment, context);
         }
@@ -194,7 +222,7 @@ impl Flow {
         }
     }
 
-    const fn tell(&mut self, news: News, judgement: Judgement) -> (Outcome, Option<News>) {
+    fn tell(&mut self, news: News, judgement: Judgement) -> (Outcome, Option<News>) {
         // Also of a protocol that went over to TLS.
         self.protocol = Some((news.protocol(), Confidence::Certain));
         (self.conclude(judgement), Some(news))
@@ -208,7 +236,7 @@ impl Flow {
             return if self.sides.iter().any(|side| side.is_ended(context.limits)) {
                 match self.sides.iter().find_map(|side| side.quic.pending()) {
                     Some(cause) => Outcome::Undecided(cause),
-                    None => self.conclude(Ok((Verdict::Trusted, Reason::WindowEnd, None))),
+                    None => self.conclude(Ok(context.judge.end(self.protocol))),
                 }
             } else {
                 Outcome::Inspect
@@ -232,22 +260,19 @@ impl Flow {
         Outcome::Inspect
     }
 
-    const fn conclude(&self, judgement: Judgement) -> Outcome {
+    fn conclude(&self, judgement: Judgement) -> Outcome {
         match judgement {
-            Ok((verdict, reason, by)) => {
-                let is_list = matches!(reason, Reason::DomainList);
-                let (rule, list) = if is_list { (None, by) } else { (by, None) };
-                let (original, packets) = (self.original, self.packets);
-                Outcome::Decided(Decision {
-                    verdict,
-                    reason,
-                    rule,
-                    original,
-                    packets,
-                    list,
-                    protocol: self.protocol,
-                })
-            }
+            Ok(Sentence { verdict, reason, rule, list, observed }) => Outcome::Decided(Decision {
+                verdict,
+                reason,
+                rule: rule.map(|found| found.rule),
+                original: self.original,
+                packets: self.packets,
+                list,
+                protocol: self.protocol,
+                entry: rule.map(|found| found.entry),
+                observed,
+            }),
             Err(cause) => Outcome::Undecided(cause),
         }
     }

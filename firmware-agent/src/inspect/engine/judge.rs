@@ -1,16 +1,28 @@
-//! What a named server means for its flow.
+//! What rules and lists say about a flow: before its payload, by a message that names its server, and
+//! when its window has ended.
+//!
+//! Rules come before lists. A flow that no rule is about waits for its payload, because a list may
+//! have the name in it.
 
 use sluice_abi::verdict::{Reason, Verdict};
 
-use super::outcome::Cause;
-use crate::config::RuleAction;
+use super::outcome::{Cause, Hello, Request};
+use crate::config::{Fingerprint, RuleAction};
 use crate::inspect::domain_set::DomainSet;
-use crate::inspect::domains::DomainRules;
-use crate::inspect::http::{Host, Request};
-use crate::inspect::tls::{ClientHello, HostName, NAME_MAX, Sni};
+use crate::inspect::ja::Transport;
+use crate::inspect::protocol::{Confidence, Protocol, Seen as Spoken};
+use crate::policy::{Answer, Ends, Entry, Facts, Judgement as Rules, Match, Policy, Seen};
 
-/// The verdict about a flow, why, and the number of the rule or list that says so.
-pub(super) type Sentence = (Verdict, Reason, Option<u32>);
+/// What becomes of a flow, and by what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sentence {
+    pub(super) verdict: Verdict,
+    pub(super) reason: Reason,
+    pub(super) rule: Option<Match>,
+    pub(super) list: Option<u32>,
+    /// The rule that would have blocked if it did more than observe.
+    pub(super) observed: Option<Match>,
+}
 
 /// A sentence, or why there can be none.
 pub(super) type Judgement = Result<Sentence, Cause>;
@@ -18,52 +30,114 @@ pub(super) type Judgement = Result<Sentence, Cause>;
 /// What decides.
 #[derive(Clone, Copy)]
 pub(super) struct Judge<'a> {
-    pub(super) rules: &'a DomainRules,
+    pub(super) rules: &'a Policy,
     pub(super) lists: &'a DomainSet,
+    /// The flow's ends.
+    pub(super) ends: Ends,
+}
+
+impl Sentence {
+    /// What the rules say; `clean` is the reason when they say nothing.
+    fn new(rules: Rules, clean: Reason) -> Self {
+        let (verdict, reason) =
+            rules.decides.as_ref().map_or((Verdict::Trusted, clean), verdict_of);
+        Self { verdict, reason, rule: rules.decides, list: None, observed: rules.observes }
+    }
+}
+
+/// What a rule does to a flow, and under which reason.
+pub(crate) const fn verdict_of(found: &Match) -> (Verdict, Reason) {
+    let by_domain = matches!(found.entry, Entry::Domain(_));
+    let (allowed, other) = if by_domain {
+        (Reason::DomainAllowed, Reason::DomainRule)
+    } else {
+        (Reason::RuleAllowed, Reason::Rule)
+    };
+    match found.action {
+        RuleAction::Allow | RuleAction::Observe => (Verdict::Trusted, allowed),
+        RuleAction::Block => (Verdict::Blocked, other),
+        RuleAction::Limit => (Verdict::Limited, other),
+    }
 }
 
 impl Judge<'_> {
-    /// What a ClientHello means.
-    pub(super) fn hello(self, hello: &ClientHello<'_>) -> Judgement {
-        match hello.sni {
-            Sni::Absent => Ok((Verdict::Trusted, Reason::HelloClean, None)),
-            Sni::Malformed => Err(Cause::MalformedName),
-            Sni::Name(name) => Ok(self.name(name, Reason::HelloClean)),
+    /// What rules say before any payload; `None` when they have to wait for it.
+    pub(super) fn first(self) -> Option<Sentence> {
+        match self.rules.decide(&Facts { ends: self.ends, seen: None }) {
+            Answer::Final(rules) => Some(Sentence::new(rules, Reason::WindowEnd)),
+            Answer::Open => None,
         }
+    }
+
+    /// What rules say about a flow that named no server and seems to speak this.
+    pub(super) fn end(self, spoken: Option<Spoken>) -> Sentence {
+        // What is only guessed decides nothing.
+        let sure = spoken.filter(|(_, confidence)| *confidence > Confidence::Guess);
+        let protocol = sure.map(|(protocol, _)| protocol.name());
+        Sentence::new(self.decided(Seen { protocol, ..Seen::default() }), Reason::WindowEnd)
+    }
+
+    /// What a ClientHello means.
+    pub(super) fn hello(mut self, hello: &Hello) -> Judgement {
+        self.ends.port = hello.key.destination(hello.direction).1;
+        let ja3 = Fingerprint::Ja3(hello.ja3.bytes());
+        let both = Fingerprint::ja4(hello.ja4.as_str()).map(|ja4| [ja3, ja4]);
+        let is_quic = hello.transport == Transport::Quic;
+        let protocol = if is_quic { Protocol::Quic } else { Protocol::Tls };
+        let name = hello.sni.as_deref();
+        let seen = Seen {
+            names: name.as_slice(),
+            fingerprints: both.as_ref().map_or(std::slice::from_ref(&ja3), |both| &both[..]),
+            protocol: Some(protocol.name()),
+        };
+        let sentence = self.message(seen, Reason::HelloClean);
+        if hello.is_sni_malformed && sentence.verdict != Verdict::Blocked {
+            return Err(Cause::MalformedName);
+        }
+        Ok(sentence)
     }
 
     /// What a request of plain HTTP means.
-    pub(super) fn request(self, request: &Request<'_>) -> Sentence {
-        match request.host {
-            Host::Name(name) => self.name(name, Reason::RequestClean),
-            Host::Absent | Host::Address(_) => (Verdict::Trusted, Reason::RequestClean, None),
-        }
+    pub(super) fn request(mut self, request: &Request) -> Sentence {
+        self.ends.port = request.key.destination(request.direction).1;
+        let protocol = Some(Protocol::Http.name());
+        let is_name = |host: &&str| host.parse::<std::net::IpAddr>().is_err();
+        let names = request.host.as_deref().filter(is_name);
+        self.message(
+            Seen { names: names.as_slice(), protocol, ..Seen::default() },
+            Reason::RequestClean,
+        )
     }
 
-    /// What a name means; `clean` is the reason when nothing speaks about it.
-    fn name(self, name: HostName<'_>, clean: Reason) -> Sentence {
-        let mut room = [0; NAME_MAX];
-        let name = name.to_lower(&mut room);
-        match self.rules.lookup(name) {
-            None => match self.lists.lookup(name) {
-                None => (Verdict::Trusted, clean, None),
-                Some(found) => (Verdict::Blocked, Reason::DomainList, Some(found.list)),
-            },
-            Some(found) => match found.action {
-                RuleAction::Allow => (Verdict::Trusted, Reason::DomainAllowed, Some(found.rule)),
-                RuleAction::Block => (Verdict::Blocked, Reason::DomainRule, Some(found.rule)),
-                RuleAction::Limit => (Verdict::Limited, Reason::DomainRule, Some(found.rule)),
-            },
+    /// What a message means; `clean` is the reason when nothing speaks about it.
+    fn message(self, seen: Seen<'_>, clean: Reason) -> Sentence {
+        let mut sentence = Sentence::new(self.decided(seen), clean);
+        if sentence.rule.is_none()
+            && let Some(found) = seen.names.iter().find_map(|name| self.lists.lookup(name))
+        {
+            sentence.verdict = Verdict::Blocked;
+            sentence.reason = Reason::DomainList;
+            sentence.list = Some(found.list);
+        }
+        sentence
+    }
+
+    fn decided(self, seen: Seen<'_>) -> Rules {
+        match self.rules.decide(&Facts { ends: self.ends, seen: Some(seen) }) {
+            Answer::Final(rules) => rules,
+            // With all facts there is nothing to wait for.
+            Answer::Open => Rules::default(),
         }
     }
 }
 
 /// What is left of a judgement when the server may have taken another copy of the bytes.
-pub(super) const fn with_doubt(judgement: Judgement, has_conflict: bool) -> Judgement {
-    match judgement {
-        Ok((verdict, ..)) if has_conflict && !matches!(verdict, Verdict::Blocked) => {
+pub(super) fn with_doubt(judgement: Judgement, has_conflict: bool) -> Judgement {
+    judgement.and_then(|sentence| {
+        if has_conflict && sentence.verdict != Verdict::Blocked {
             Err(Cause::Conflict)
+        } else {
+            Ok(sentence)
         }
-        judgement => judgement,
-    }
+    })
 }

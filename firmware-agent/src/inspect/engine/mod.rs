@@ -26,6 +26,7 @@ use sluice_datapath::parse::{FIN, Headers, RST, SYN, TCP, headers};
 use self::answer::{Answering, Told};
 use self::flow::{Context, Flow};
 use self::judge::Judge;
+pub(crate) use self::judge::verdict_of;
 pub use self::outcome::{
     ALPN_MAX, Answer, Cause, Decision, Hello, JA3_STRING_MAX, News, Outcome, Request, Step,
     TEXT_MAX,
@@ -33,9 +34,9 @@ pub use self::outcome::{
 use self::segment::Segment;
 pub use self::stats::Stats;
 use super::domain_set::DomainSet;
-use super::domains::DomainRules;
 use super::table::Table;
 use super::tls::Joined;
+use crate::policy::{Path, Policy};
 
 /// Pieces of one stream that may wait behind gaps.
 const PIECES_MAX: usize = 32;
@@ -93,7 +94,7 @@ enum Past {
 #[derive(Debug)]
 pub struct Engine {
     limits: Limits,
-    rules: DomainRules,
+    rules: Policy,
     flows: Table<Flow>,
     past: Table<Past>,
     answers: Table<Answering>,
@@ -113,7 +114,7 @@ impl Engine {
     /// An engine. `seed` must be random and secret: it keeps strangers from choosing flows that
     /// are slow to look up.
     #[must_use]
-    pub fn new(limits: Limits, rules: DomainRules, seed: [u64; 2]) -> Self {
+    pub fn new(limits: Limits, rules: Policy, seed: [u64; 2]) -> Self {
         let limits = Limits {
             window_packets: limits.window_packets.max(1),
             window_bytes: limits.window_bytes.clamp(1024, 1 << 20),
@@ -177,7 +178,7 @@ impl Engine {
 
     /// The rules in force.
     #[must_use]
-    pub const fn rules(&self) -> &DomainRules {
+    pub const fn rules(&self) -> &Policy {
         &self.rules
     }
 
@@ -188,8 +189,13 @@ impl Engine {
     }
 
     /// Replaces the rules. Flows that are decided stay so.
-    pub fn set_rules(&mut self, rules: DomainRules) {
+    pub fn set_rules(&mut self, rules: Policy) {
         self.rules = rules;
+    }
+
+    /// The rules in force, to tell them the time.
+    pub const fn rules_mut(&mut self) -> &mut Policy {
+        &mut self.rules
     }
 
     /// The domain lists in force.
@@ -206,6 +212,11 @@ impl Engine {
     /// Takes a packet that starts with its IP header. `original_len` is its length on the wire:
     /// more than `l3` has when the copy was cut. `now_ms` is monotonic.
     pub fn packet(&mut self, now_ms: u64, l3: &[u8], original_len: usize) -> Step {
+        self.packet_on(now_ms, l3, original_len, &Path::default())
+    }
+
+    /// The same with what is known of the packet's path.
+    pub fn packet_on(&mut self, now_ms: u64, l3: &[u8], original_len: usize, path: &Path) -> Step {
         self.stats.packets += 1;
         self.stats.truncated += u64::from(original_len > l3.len());
         self.sweep(now_ms, SWEEP);
@@ -215,7 +226,7 @@ impl Engine {
             return Step { flow: None, ..Step::from(Outcome::NotAFlow) };
         };
         let step = if let Some(segment) = Segment::read(l3, &headers, original_len) {
-            self.segment(now_ms, flow, &headers, segment)
+            self.segment(now_ms, flow, &headers, segment, path)
         } else {
             self.stats.malformed += 1;
             Outcome::Inspect.into()
@@ -230,6 +241,7 @@ impl Engine {
         (key, direction): (FlowKey, Direction),
         headers: &Headers,
         segment: Segment<'_>,
+        path: &Path,
     ) -> Step {
         let flags = headers.tcp_flags;
         if headers.is_syn() {
@@ -252,7 +264,7 @@ impl Engine {
                 return Outcome::Inspect.into();
             }
             self.stats.flows += 1;
-            let evicted = self.flows.insert(key, Flow::new(direction, flags, now_ms));
+            let evicted = self.flows.insert(key, Flow::new(&key, direction, flags, now_ms, path));
             self.forget(now_ms, evicted, Cause::Memory);
         }
         let (limits, rules, joined) = (&self.limits, &self.rules, &mut self.joined);
@@ -263,12 +275,14 @@ impl Engine {
             (Outcome::Inspect, None)
         } else {
             let before = flow.memory();
-            let mut context = Context { now_ms, limits, judge: Judge { rules, lists }, joined };
+            flow.follow(&key, direction, path);
+            let judge = Judge { rules, lists, ends: flow.ends };
+            let mut context = Context { now_ms, limits, judge, joined };
             let answer = flow.packet(key, direction, flags, segment, &mut context);
             self.kept = self.kept + flow.memory() - before;
             answer
         };
-        let original = Some(flow.original);
+        let (original, ends) = (Some(flow.original), Some(flow.ends));
         self.stats.take(news.as_ref());
         self.stats.count(outcome);
         if outcome != Outcome::Inspect {
@@ -286,7 +300,7 @@ impl Engine {
             let evicted = self.flows.pop_oldest();
             self.forget(now_ms, evicted, Cause::Memory);
         }
-        Step { news, original, ..outcome.into() }
+        Step { news, original, ends, ..outcome.into() }
     }
 
     /// Awaits the answer of the server of a flow that a ClientHello has decided.

@@ -58,12 +58,14 @@ impl<'a> Opening<'a> {
     ) -> Option<(News, Judgement)> {
         match self {
             Self::Hello(hello) => {
-                let owned = Hello::new(hello, key, direction, Transport::Tcp);
-                Some((News::Hello(Box::new(owned)), judge.hello(hello)))
+                let owned = Box::new(Hello::new(hello, key, direction, Transport::Tcp));
+                let judgement = judge.hello(&owned);
+                Some((News::Hello(owned), judgement))
             }
             Self::Request(request) => {
-                let owned = Request::new(request, key, direction);
-                Some((News::Request(Box::new(owned)), Ok(judge.request(request))))
+                let owned = Box::new(Request::new(request, key, direction));
+                let sentence = judge.request(&owned);
+                Some((News::Request(owned), Ok(sentence)))
             }
             _ => None,
         }

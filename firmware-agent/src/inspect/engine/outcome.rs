@@ -11,6 +11,7 @@ use crate::inspect::tls::{
     Certificate, CertificateHash, ClientHello, Malformed, NAME_MAX, ServerHello, Sni,
 };
 use crate::inspect::{http, quic};
+use crate::policy::{Ends, Entry, Match};
 
 /// Longest JA3 text that is kept; its length is the choice of the client.
 pub const JA3_STRING_MAX: usize = 4096;
@@ -31,6 +32,8 @@ pub struct Step {
     pub original: Option<Direction>,
     /// Whether the outcome was reached by an earlier packet: nothing new to report.
     pub is_repeated: bool,
+    /// The ends of a flow that is inspected.
+    pub ends: Option<Ends>,
 }
 
 impl From<Outcome> for Step {
@@ -40,7 +43,7 @@ impl From<Outcome> for Step {
             Outcome::Decided(decision) => Some(decision.original),
             _ => None,
         };
-        Self { flow: None, outcome, news: None, original, is_repeated: false }
+        Self { flow: None, outcome, news: None, original, is_repeated: false, ends: None }
     }
 }
 
@@ -108,6 +111,10 @@ pub struct Decision {
     pub list: Option<u32>,
     /// What the flow speaks, as far as is known.
     pub protocol: Option<Seen>,
+    /// The entry of the rule that fits.
+    pub entry: Option<Entry>,
+    /// The rule that would have blocked if it did more than observe.
+    pub observed: Option<Match>,
 }
 
 /// Why a flow cannot be decided. Append only: indices and names are in statistics.

@@ -71,6 +71,7 @@ impl Quic {
             bytes: context.limits.window_bytes.min(HELLO_MAX as u32 + 4),
             pieces: PIECES_MAX,
         };
+        let judge = context.judge;
         let room = context.joined.room();
         let found = match client.datagram(segment.payload, segment.len, room, limits) {
             Answer::Nothing => return (Found::Nothing, false),
@@ -80,9 +81,9 @@ impl Quic {
             Answer::Pieces => Found::Failed(Cause::Pieces),
             Answer::Cut => Found::Failed(Cause::Truncated),
             Answer::Hello(hello, connection) => {
-                let judgement = context.judge.hello(&hello);
                 let mut hello = Box::new(Hello::new(&hello, key, direction, Transport::Quic));
                 hello.quic = Some(connection);
+                let judgement = judge.hello(&hello);
                 Found::News(News::Hello(hello), with_doubt(judgement, client.has_conflict()))
             }
         };

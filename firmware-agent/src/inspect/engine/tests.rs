@@ -1,4 +1,5 @@
 mod openings;
+mod rules;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,6 +12,7 @@ use crate::inspect::domain_set::{Counting, Key, Room};
 use crate::inspect::http;
 use crate::inspect::protocol::{Confidence, Protocol};
 use crate::inspect::tls::tests::Recipe;
+use crate::policy::of_domains;
 
 const PSH_ACK: u8 = 0x18;
 const SYN_ACK: u8 = SYN | ACK;
@@ -75,7 +77,7 @@ impl Talk {
         ];
         let rules = rules.into_iter().zip(10..).map(|((d, a), n)| (d.to_owned(), a, n));
         Self {
-            engine: Engine::new(limits, DomainRules::new(rules), [1, 2]),
+            engine: Engine::new(limits, of_domains(rules), [1, 2]),
             client: "192.0.2.9:40000".parse().unwrap(),
             server: "198.51.100.1:443".parse().unwrap(),
             client_seq: u32::MAX - 20,
@@ -153,7 +155,20 @@ fn a_hello_decides_by_its_name() {
         let (key, direction) = step.flow.unwrap();
         let protocol = Some((Protocol::Tls, Confidence::Certain));
         let (original, list) = (direction, None);
-        let expected = Decision { verdict, reason, rule, original, packets: 4, list, protocol };
+        let Outcome::Decided(found) = step.outcome else { panic!("{name}: {step:?}") };
+        let (entry, observed) = (found.entry, None);
+        assert_eq!(entry.is_some(), rule.is_some());
+        let expected = Decision {
+            verdict,
+            reason,
+            rule,
+            original,
+            packets: 4,
+            list,
+            protocol,
+            entry,
+            observed,
+        };
         assert_eq!(step.outcome, Outcome::Decided(expected), "{name}");
         let hello = step.hello().unwrap();
         assert_eq!(hello.sni.as_deref(), Some(&*name.to_lowercase().replace("test.", "test")));
@@ -706,7 +721,7 @@ fn an_unfinished_hello_that_had_to_make_place_stays_undecided() {
 #[test]
 fn a_million_flows_stay_within_their_memory() {
     let limits = Limits { flows_max: 4096, bytes_max: 2 << 20, ..Limits::default() };
-    let mut engine = Engine::new(limits, DomainRules::default(), [3, 4]);
+    let mut engine = Engine::new(limits, Policy::default(), [3, 4]);
     assert!(engine.memory_max() <= limits.bytes_max, "{}", engine.memory_max());
     let server: SocketAddr = "198.51.100.1:443".parse().unwrap();
     let wire = Recipe::named("flood.test").padded(1000).wire();

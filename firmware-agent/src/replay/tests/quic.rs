@@ -21,7 +21,7 @@ fn datagram(sport: u16, payload: &[u8]) -> Vec<u8> {
 #[test]
 fn a_connection_of_quic_is_one_line_and_its_hello_and_verdict_others() {
     let rules = [("example.com".to_owned(), RuleAction::Block, 7)];
-    let options = Options { rules: DomainRules::new(rules), ..Options::default() };
+    let options = Options { rules: of_domains(rules), ..Options::default() };
     let file = plain(101, &[datagram(1000, &sample_v1()), datagram(2000, &sample_v2())]);
     let (lines, result) = replay(&file, options);
     let [quic, tls, verdict, second, ..] = &lines[..] else { panic!("{lines:?}") };

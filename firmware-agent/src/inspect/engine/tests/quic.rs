@@ -213,7 +213,7 @@ fn the_client_is_who_sends_what_can_be_read() {
 #[test]
 fn many_unfinished_flows_of_quic_stay_within_their_memory() {
     let limits = Limits { flows_max: 1024, bytes_max: 1 << 20, ..Limits::default() };
-    let mut engine = Engine::new(limits, DomainRules::default(), [3, 4]);
+    let mut engine = Engine::new(limits, Policy::default(), [3, 4]);
     let hello = Recipe::named("flood.test").padded(3000).message();
     let datagram = sender().datagram(&crypto(1500, &hello[1500..2600]));
     let server: SocketAddr = "198.51.100.1:443".parse().unwrap();

@@ -1,0 +1,311 @@
+//! The rules among the parts: where their facts come from, what they did, and what happens to flows
+//! that are decided when other rules come into force.
+
+use std::collections::HashMap;
+
+use sluice_abi::attach::Role;
+use sluice_abi::flow::{Addr, FlowKey};
+use sluice_abi::verdict::{Reason, Verdict};
+
+use super::inspector::{Inspector, Policy, Rule};
+use super::running::State;
+use crate::config::{Clock, Fingerprint, Mac, RuleAction};
+use crate::control::report::{RuleDevice, RuleReport};
+use crate::dataplane::flows::Flows;
+use crate::dataplane::table;
+use crate::inspect::engine::{self, verdict_of};
+use crate::inspect::protocol::Confidence;
+use crate::netfilter::nfqueue::Packet;
+use crate::plan::Plan;
+use crate::policy::{
+    self, Answer, Ends, Facts, Match, Path, Seen, Surroundings, TimeZone, Zone, grammar,
+};
+use crate::sys::{clock, rtnetlink};
+
+/// Devices that are told apart under rules that observe.
+const DEVICES_MAX: usize = 1024;
+
+/// Where OpenWrt keeps the time zone, the first that is there.
+const TIME_ZONES: [&str; 2] = ["/etc/TZ", "/etc/config/system"];
+
+/// What the rules did, by number.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    rules: Vec<Hits>,
+    /// Flows of a device that a rule would have blocked.
+    devices: HashMap<(u32, Addr), u64>,
+}
+
+/// What a rule did.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hits {
+    flows: u64,
+    last_ns: u64,
+}
+
+impl Ledger {
+    /// Nothing yet, of so many rules.
+    pub(super) fn new(rules: usize) -> Self {
+        Self { rules: vec![Hits::default(); rules], devices: HashMap::new() }
+    }
+
+    fn hit(&mut self, found: Option<Match>, ends: Option<&Ends>, now_ns: u64) {
+        let Some(found) = found else { return };
+        if let Some(hits) = self.rules.get_mut(found.rule as usize) {
+            hits.flows += 1;
+            hits.last_ns = now_ns;
+        }
+        let Some(ends) = ends.filter(|_| found.action == RuleAction::Observe) else { return };
+        let key = (found.rule, ends.device);
+        if self.devices.len() < DEVICES_MAX || self.devices.contains_key(&key) {
+            *self.devices.entry(key).or_default() += 1;
+        }
+    }
+
+    /// Keeps what rules did that have the same name among the new ones.
+    fn renumber(&mut self, old: &[Rule], new: &[Rule]) {
+        let place = |name: &str| new.iter().position(|rule| *rule.name == *name);
+        let mut rules = vec![Hits::default(); new.len()];
+        let mut numbers = HashMap::new();
+        for ((number, rule), hits) in (0..).zip(old).zip(&self.rules) {
+            if let Some(place) = place(&rule.name)
+                && let Some(slot) = rules.get_mut(place)
+            {
+                *slot = *hits;
+                numbers.insert(number, place as u32);
+            }
+        }
+        let devices = std::mem::take(&mut self.devices).into_iter();
+        self.devices = devices
+            .filter_map(|((number, device), flows)| Some(((*numbers.get(&number)?, device), flows)))
+            .collect();
+        self.rules = rules;
+    }
+}
+
+impl Inspector {
+    /// Where a queued packet comes from and goes.
+    pub(super) fn path(&self, packet: &Packet<'_>) -> Path {
+        let zone = |ifindex: u32| {
+            let found = self.zones.iter().find(|(known, _)| *known == ifindex);
+            found.map(|(_, zone)| *zone)
+        };
+        Path { mac: packet.mac.map(Mac), from: zone(packet.indev), to: zone(packet.outdev) }
+    }
+
+    /// Counts the rules of a decision. The second value is the entry of the rule that decided, the
+    /// third the name of one that observes.
+    pub(super) fn note(
+        &mut self,
+        now_ns: u64,
+        decision: &engine::Decision,
+        ends: Option<&Ends>,
+    ) -> (Option<Box<str>>, Option<Box<str>>) {
+        let rules = self.engine.rules();
+        let decided = decision.rule.zip(decision.entry);
+        let entry = decided.map(|(_, entry)| rules.text(entry).into());
+        let decided = decided.map(|(rule, entry)| Match { rule, action: RuleAction::Block, entry });
+        self.ledger.hit(decided, None, now_ns);
+        self.ledger.hit(decision.observed, ends, now_ns);
+        let observed = decision.observed.and_then(|found| self.rules.get(found.rule as usize));
+        (entry, observed.map(|rule| rule.name.clone()))
+    }
+
+    /// Puts other rules into force. Flows that are known get at once what the rules say about them;
+    /// what was blocked stays so until its deadline.
+    pub(super) fn set_rules(
+        &mut self,
+        now_ns: u64,
+        mut compiled: policy::Policy,
+        time_of_day: Option<i64>,
+        rules: Vec<Rule>,
+        policy: Policy,
+        flows: Option<&mut Flows>,
+    ) {
+        compiled.inherit(self.engine.rules());
+        compiled.update(time_of_day);
+        self.ledger.renumber(&self.rules, &rules);
+        self.rules = rules;
+        self.policy = policy;
+        self.engine.set_rules(compiled);
+        self.judge_anew(now_ns, flows);
+    }
+
+    /// Gives flows that are decided what rules and lists say about them now.
+    fn judge_anew(&mut self, now_ns: u64, mut flows: Option<&mut Flows>) {
+        let known = self.table.iter().filter(|r| r.decision.verdict != Verdict::Blocked);
+        let changed: Vec<_> = known.filter_map(|r| self.judged_anew(now_ns, &r.decision)).collect();
+        for (mut decision, by) in changed {
+            match by {
+                By::List(list) => decision.rule = self.domains.hit(list, now_ns).map(Box::from),
+                By::Rule(found) => self.ledger.hit(Some(found), decision.ends.as_ref(), now_ns),
+                By::Nothing => {}
+            }
+            let (key, verdict) = (decision.key, decision.verdict);
+            self.record(now_ns, decision, flows.as_deref_mut());
+            let value = match verdict {
+                Verdict::Blocked => self.policy.marks.blocked(),
+                Verdict::Limited => self.policy.marks.undecided(),
+                _ => self.policy.marks.trusted(),
+            };
+            self.mark_connection(key, value);
+        }
+    }
+
+    /// What rules and lists say now about a flow, if that is something else, and what says it.
+    fn judged_anew(&self, now_ns: u64, old: &table::Decision) -> Option<(table::Decision, By)> {
+        let ends = old.ends?;
+        let rules = self.engine.rules();
+        let hello = old.hello.as_ref();
+        let name = hello.and_then(table::Hello::name);
+        let read = |text: Option<&Box<str>>,
+                    read: fn(&str) -> Result<Fingerprint, &'static str>| {
+            text.and_then(|text| read(text).ok())
+        };
+        let ja3 = read(hello.and_then(|hello| hello.ja3.as_ref()), Fingerprint::ja3);
+        let ja4 = read(hello.and_then(|hello| hello.ja4.as_ref()), Fingerprint::ja4);
+        let fingerprints: Vec<Fingerprint> = ja3.into_iter().chain(ja4).collect();
+        let sure = old.spoken.filter(|spoken| spoken.confidence != Confidence::Guess.name());
+        let protocol = sure.map(|spoken| spoken.protocol);
+        let seen = Seen { names: name.as_slice(), fingerprints: &fingerprints, protocol };
+        let Answer::Final(judgement) = rules.decide(&Facts { ends, seen: Some(seen) }) else {
+            return None;
+        };
+        let found = judgement.decides;
+        let rule = found.and_then(|found| self.rules.get(found.rule as usize));
+        let treatment = rule.map(|rule| rule.treatment).unwrap_or_default();
+        let list = name.and_then(|name| self.engine.lists().lookup(name)).map(|found| found.list);
+        let clean = match hello {
+            None => Reason::WindowEnd,
+            Some(hello) if hello.host.is_some() => Reason::RequestClean,
+            Some(_) => Reason::HelloClean,
+        };
+        let (verdict, reason, by) = match (found, list) {
+            (Some(found), _) => {
+                let (verdict, reason) = verdict_of(&found);
+                let is_limited = verdict == Verdict::Trusted && treatment.kbit != 0;
+                let verdict = if is_limited { Verdict::Limited } else { verdict };
+                (verdict, reason, By::Rule(found))
+            }
+            (None, Some(list)) => (Verdict::Blocked, Reason::DomainList, By::List(list)),
+            (None, None) => (Verdict::Trusted, clean, By::Nothing),
+        };
+        if (verdict, treatment) == (old.verdict, old.treatment) {
+            return None;
+        }
+        let decision = table::Decision {
+            verdict,
+            treatment,
+            reason,
+            rule: rule.map(|rule| rule.name.clone()),
+            entry: found.map(|found| rules.text(found.entry).into()),
+            expires_s: if verdict == Verdict::Blocked { self.deadline(now_ns) } else { 0 },
+            ..old.clone()
+        };
+        Some((decision, by))
+    }
+
+    /// Whether a decision repeats what holds for a limited flow: its bucket must not be filled anew.
+    pub(super) fn is_limited_again(&self, key: &FlowKey, decision: &engine::Decision) -> bool {
+        decision.verdict == Verdict::Limited
+            && self.table.get(key).is_some_and(|record| {
+                let name = self.rules.get(decision.rule.unwrap_or(u32::MAX) as usize);
+                record.decision.verdict == Verdict::Limited
+                    && record.decision.rule.as_ref() == name.map(|rule| &rule.name)
+            })
+    }
+}
+
+/// What says something about a flow.
+enum By {
+    Rule(Match),
+    List(u32),
+    Nothing,
+}
+
+impl State {
+    /// Seconds since 1970, once that can be believed: a router without a battery starts with the
+    /// date of its youngest file.
+    pub(super) fn time_of_day(&mut self) -> Option<i64> {
+        self.knows_time |= self.plan.clock == Clock::Trust || clock::is_set();
+        if self.knows_time { clock::unix_s() } else { None }
+    }
+
+    /// Brings the rules to where the time of day has them.
+    pub(super) fn look_at_clock(&mut self) {
+        let now_s = self.time_of_day();
+        let Self { inspector, dataplane, .. } = self;
+        if inspector.engine.rules_mut().update(now_s) {
+            let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
+            inspector.judge_anew(clock::monotonic_ns(), flows);
+        }
+    }
+
+    /// Finds out which devices the interfaces are.
+    pub(super) fn look_at_zones(&mut self, devices: &[rtnetlink::Device]) {
+        let plans = (0..).zip(&self.plan.dataplane.interfaces);
+        self.inspector.zones = plans
+            .filter_map(|(number, plan)| {
+                let device = devices.iter().find(|device| device.name == plan.device)?;
+                Some((device.ifindex, Zone { number, is_lan: plan.role == Role::Lan }))
+            })
+            .collect();
+    }
+
+    /// Rules that did something, that observe, or whose time comes and goes.
+    pub(super) fn rules(&self) -> Vec<RuleReport> {
+        let now_ns = clock::monotonic_ns();
+        let ledger = &self.inspector.ledger;
+        let rules = (0..).zip(&self.plan.rules);
+        rules
+            .filter_map(|(number, rule)| {
+                let hits = ledger.rules.get(number as usize).copied().unwrap_or_default();
+                let comes_and_goes = rule.until.is_some() || !rule.schedules.is_empty();
+                if hits.flows == 0 && !comes_and_goes && rule.action != RuleAction::Observe {
+                    return None;
+                }
+                let devices = ledger.devices.iter().filter(|((of, _), _)| *of == number);
+                let mut devices: Vec<RuleDevice> = devices
+                    .map(|((_, device), flows)| RuleDevice {
+                        address: (*device).into(),
+                        flows: *flows,
+                    })
+                    .collect();
+                devices.sort_unstable_by_key(|device| {
+                    (std::cmp::Reverse(device.flows), device.address)
+                });
+                Some(RuleReport {
+                    name: rule.name.clone(),
+                    text: grammar::print(rule),
+                    in_force: self.inspector.engine.rules().is_in_force(number),
+                    flows: hits.flows,
+                    last_s_ago: super::report::ago(now_ns, hits.last_ns),
+                    devices,
+                })
+            })
+            .collect()
+    }
+}
+
+/// The rules of a plan, in the form in which they are looked up.
+pub(super) fn compiled(plan: &Plan) -> policy::Policy {
+    let interfaces = plan.dataplane.interfaces.iter();
+    policy::Policy::new(
+        &plan.rules,
+        &Surroundings {
+            zones: interfaces.map(|interface| interface.name.as_str()).collect(),
+            groups: &plan.groups,
+            schedules: &plan.schedules,
+            time_zone: if plan.schedules.is_empty() { TimeZone::UTC } else { time_zone() },
+        },
+    )
+}
+
+/// The time zone of this router; universal time where it has none that can be read.
+fn time_zone() -> TimeZone {
+    let mut texts = TIME_ZONES.into_iter().filter_map(|file| std::fs::read_to_string(file).ok());
+    texts.find_map(|text| TimeZone::of_system(&text)).unwrap_or_else(|| {
+        log::warn!("no time zone in {}: schedules are in universal time", TIME_ZONES.join(", "));
+        TimeZone::UTC
+    })
+}
