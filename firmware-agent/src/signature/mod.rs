@@ -1,4 +1,4 @@
-//! A subset of the rule language of Suricata: reading rules, compiling them, matching packets.
+//! A subset of the rule language that intrusion detection has in common: reading, compiling, matching.
 //!
 //! Owns the text of the rules, one automaton for each kind of buffer, and the counts behind
 //! `threshold`. Pure: no files, no clock, bounded memory and bounded work for each packet. Does not

@@ -74,7 +74,7 @@ impl Buffer {
         Self::UserAgent,
     ];
 
-    /// The sticky buffer of this keyword. The names before Suricata 5 stand for the same where
+    /// The sticky buffer of this keyword. Older names, with an underscore, stand for the same where
     /// they were sticky too.
     pub(super) fn from_keyword(keyword: &str) -> Option<Self> {
         Some(match keyword {
