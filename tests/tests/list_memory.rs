@@ -1,16 +1,17 @@
 //! R182: a million addresses, 100,000 prefixes and a million domains in one agent, kernel and user
 //! space together, at rest and while they are replaced.
 //!
-//! On a machine of 128 MiB that has nothing but this test and the agent, the kernel is asked as well
-//! what is left of its memory.
+//! Runs on this machine, and on one of 128 MiB that has nothing but this test and the agent
+//! (`small` in `tests/vm/kernels.toml`), where the kernel says what is left of its memory.
 
+#![expect(clippy::print_stdout, reason = "what was measured")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::fs::{self, OpenOptions};
 use std::io::{BufWriter, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -96,18 +97,18 @@ impl World {
     fn reload(&mut self, wanted: impl Fn(&Status) -> bool) -> (Status, u64) {
         // The peak of the process is counted anew from here on.
         fs::write(format!("/proc/{}/clear_refs", self.daemon.pid()), "5").unwrap();
-        let (is_over, least) = (AtomicBool::new(false), AtomicU64::new(available()));
+        let (is_over, least) = (AtomicBool::new(false), AtomicUsize::new(available() as usize));
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
-                    least.fetch_min(available(), Ordering::Relaxed);
+                    least.fetch_min(available() as usize, Ordering::Relaxed);
                     wait::pause(Duration::from_millis(2));
                 }
             });
             self.daemon.signal(Signal::SIGHUP).unwrap();
             let status = self.status(wanted);
             is_over.store(true, Ordering::Relaxed);
-            (status, least.load(Ordering::Relaxed))
+            (status, least.load(Ordering::Relaxed) as u64)
         })
     }
 }

@@ -632,6 +632,9 @@ fn twice_the_capacity_goes_in_and_evictions_are_counted() {
             hello: None,
             spoken: None,
             rule: None,
+            entry: None,
+            observed: None,
+            ends: None,
             inspected_packets: 10,
             is_partial: false,
         };
@@ -677,6 +680,9 @@ fn a_flow_lives_as_long_as_the_kernel_sees_packets_of_it() {
         hello: None,
         spoken: None,
         rule: None,
+        entry: None,
+        observed: None,
+        ends: None,
         inspected_packets: 3,
         is_partial: false,
     };

@@ -251,7 +251,7 @@ fn a_rule_begins_and_ends_by_itself() {
         return;
     }
     let seconds = |more: u64| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let now = sluice::sys::clock::wall_clock().duration_since(std::time::UNIX_EPOCH).unwrap();
         format!("@{}", now.as_secs() + more)
     };
     let date = |when: &str, form: &str| {

@@ -27,7 +27,7 @@ pub(crate) struct Cell {
     /// Where its kernel comes from.
     #[serde(flatten)]
     pub(crate) kernel: Source,
-    /// Test programs of this cell, behind those that every cell has; on a foreign machine these alone.
+    /// Test programs of this cell, behind those that every cell has; on a foreign or bare machine these alone.
     #[serde(default)]
     pub(crate) guests: Vec<String>,
     /// Guests of every cell that this one does without.
@@ -38,6 +38,9 @@ pub(crate) struct Cell {
     /// Memory in MiB.
     #[serde(default = "memory")]
     pub(crate) memory_mib: u32,
+    /// Has nothing of the host: static guests and the agent as a router has it, as on a foreign machine.
+    #[serde(default)]
+    pub(crate) bare: bool,
 }
 
 /// Where a kernel comes from.
@@ -100,12 +103,17 @@ impl Cell {
             Source::Router(machine) => machine,
         }
     }
+
+    /// The target of `cross/targets.toml` whose programs it runs, unless those of the host.
+    pub(crate) const fn target(&self) -> Option<&'static str> {
+        if self.bare { Some(self.machine().name()) } else { self.machine().target() }
+    }
 }
 
 impl Matrix {
     /// The guests of a cell, in their order.
     pub(crate) fn guests<'a>(&'a self, cell: &'a Cell) -> impl Iterator<Item = &'a String> {
-        let common: &[String] = if cell.machine().target().is_none() { &self.guests } else { &[] };
+        let common: &[String] = if cell.target().is_none() { &self.guests } else { &[] };
         common.iter().filter(|guest| !cell.without.contains(guest)).chain(&cell.guests)
     }
 
@@ -143,6 +151,8 @@ mod tests {
         let guests = |name| matrix.guests(cell(name)).cloned().collect::<Vec<_>>();
         assert!(guests("router-mips").iter().all(|guest| guest.starts_with("cargo:")));
         assert!(guests("debian-6.12").contains(&"tests/vm/guest.sh".to_owned()));
+        assert_eq!(guests("small"), ["cargo:list_memory"]);
+        assert_eq!((cell("small").target(), cell("small").memory_mib), (Some("x86_64"), 128));
         assert_eq!(cell("router-mips").machine(), Machine::Mips);
         assert_eq!(cell("debian-6.12").machine(), Machine::X86_64);
     }

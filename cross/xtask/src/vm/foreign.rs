@@ -1,4 +1,4 @@
-//! The initial RAM disk of a machine that cannot run the host's programs: a PID 1 of the workspace and tests,
+//! The initial RAM disk of a machine that cannot run the host's programs, or shall not: a PID 1 of the workspace and tests,
 //! all static and cross-built, with the agent's code inside. There is no shell and no `ip`.
 
 use std::ffi::OsString;
@@ -10,15 +10,24 @@ use super::initramfs::Tree;
 use super::{LIBTEST, push_args, without_debug};
 use crate::targets::{self, Target};
 use crate::toolchain::Toolchain;
-use crate::{ebpf, run};
+use crate::{agent, ebpf, run};
 
-/// The RAM disk with `guests`, each `cargo:NAME`, for a target of `cross/targets.toml`.
-pub(crate) fn archive(target: &str, guests: &[&String], args: &[OsString]) -> Result<Vec<u8>> {
+/// The RAM disk with `guests`, each `cargo:NAME`, for a target of `cross/targets.toml`; with the agent's program
+/// beside them on demand.
+pub(crate) fn archive(
+    target: &str,
+    with_agent: bool,
+    guests: &[&String],
+    args: &[OsString],
+) -> Result<Vec<u8>> {
     let targets = targets::read()?;
     let of = targets.get(target).with_context(|| format!("no target {target}"))?;
     let mut tree = Tree::bare();
     let init = built(of, &["build", "--bin", "init"], |name| name == "init")?;
     tree.file("/init", 0o755, without_debug(&init)?);
+    if with_agent {
+        tree.file("/guests/sluice", 0o755, std::fs::read(agent::cross(target, of)?)?);
+    }
     let mut start = String::new();
     for guest in guests {
         let Some(test) = guest.strip_prefix("cargo:") else {

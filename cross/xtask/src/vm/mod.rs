@@ -86,8 +86,8 @@ fn boot(options: &Options, tally: &mut Tally) -> Result<()> {
         };
         let kernel = kernel::get(&cell.kernel)?;
         println!("vm: {}: {}", cell.name, kernel.label());
-        let archive = if let Some(target) = cell.machine().target() {
-            foreign::archive(target, &guests, &options.args)?
+        let archive = if let Some(target) = cell.target() {
+            foreign::archive(target, cell.bare, &guests, &options.args)?
         } else {
             let guests =
                 guests.into_iter().map(|guest| resolve(guest)).collect::<Result<Vec<_>>>()?;
