@@ -36,6 +36,16 @@ impl Site {
         Self { _web: web, _dns: dns, agent, world }
     }
 
+    /// Puts other rules into force.
+    fn reload(&mut self, setup: &Setup) {
+        let before = self.agent.status().unwrap().generation;
+        self.agent.reload(setup).unwrap();
+        let is_new = |generation: u32| (generation > before).then_some(());
+        self.agent
+            .wait_for_status("it is in force", LIMIT, |status| is_new(status.generation))
+            .unwrap();
+    }
+
     fn fetch(&self, client: usize, name: &str, limit: Duration) -> Fetched {
         fetch(&self.world.clients[client], Family::V4, &format!("https://{name}/"), limit).unwrap()
     }
@@ -165,14 +175,14 @@ fn a_fingerprint_blocks_whatever_the_name_is() {
     }
     let mut site = Site::new(&[]);
     let ja4 = site.works(0, "plain.test").ja4.unwrap();
-    site.agent.reload(&setup(&[&[("rule", "client"), ("ja4", &ja4)]])).unwrap();
+    site.reload(&setup(&[&[("rule", "client"), ("ja4", &ja4)]]));
     assert_eq!(by(&site.fails(0, "plain.test")), ("blocked", Some("client"), Some(ja4.as_str())));
     let file = site.world.directory.path().join("fingerprints.csv");
     let text =
         format!("# fingerprint,why\n{ja4},a client\n00000000000000000000000000000000,none\n");
     std::fs::write(&file, text).unwrap();
     let file = file.display().to_string();
-    site.agent.reload(&setup(&[&[("rule", "listed"), ("fingerprint_file", &file)]])).unwrap();
+    site.reload(&setup(&[&[("rule", "listed"), ("fingerprint_file", &file)]]));
     assert_eq!(
         by(&site.fails(0, "good.ads.test")),
         ("blocked", Some("listed"), Some(ja4.as_str()))
@@ -195,7 +205,7 @@ fn a_rule_for_a_device_leaves_the_others_alone() {
             &[("rule", "mine"), ("domain", "plain.test"), who],
             &[("group", "some"), ("device", &mac)],
         ]);
-        site.agent.reload(&rules).unwrap();
+        site.reload(&rules);
         let flow = site.fails(0, "plain.test");
         assert_eq!(by(&flow), ("blocked", Some("mine"), Some("plain.test")), "{who:?}");
         assert_eq!(by(&site.works(1, "plain.test")), ("trusted", None, None), "{who:?}");
@@ -204,7 +214,7 @@ fn a_rule_for_a_device_leaves_the_others_alone() {
         &[("rule", "all"), ("port", "443"), ("zone", "lan")],
         &[("rule", "mine"), ("action", "allow"), ("domain", "plain.test"), ("device", &other)],
     ]);
-    site.agent.reload(&rules).unwrap();
+    site.reload(&rules);
     assert_eq!(by(&site.fails(0, "plain.test")).1, Some("all"));
     assert_eq!(by(&site.works(1, "plain.test")).1, Some("mine"));
     assert_eq!(by(&site.fails(1, "ads.test")).1, Some("all"));
@@ -248,7 +258,6 @@ fn a_rule_begins_and_ends_by_itself() {
         let output = std::process::Command::new("date").args(["-u", "-d", when, form]).output();
         String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
     };
-    let until = date(&seconds(8), "+%Y-%m-%dT%H:%M:%SZ");
     let mut site = Site::new(&[]);
     // A live connection, and one of another device.
     let echo = TcpService::echo(&site.world.server, site.world.server.v4.into(), 7777).unwrap();
@@ -262,8 +271,9 @@ fn a_rule_begins_and_ends_by_itself() {
     };
     let mut streams = site.world.clients.iter().map(open).collect::<Vec<_>>();
     let paused = site.world.clients[0].v4.to_string();
+    let until = date(&seconds(15), "+%Y-%m-%dT%H:%M:%SZ");
     let rules = setup(&[&[("rule", "pause"), ("device", &paused), ("until", &until)]]);
-    site.agent.reload(&rules).unwrap();
+    site.reload(&rules);
     assert!(round_trip(&mut streams[0], b"hello", 5).is_err(), "it goes on");
     assert!(round_trip(&mut streams[1], b"hello", 5).is_ok());
     assert!(site.rule("pause").in_force);
@@ -279,7 +289,7 @@ fn a_rule_begins_and_ends_by_itself() {
             &[("rule", "night"), ("domain", "plain.test"), ("schedule", "hours")],
             &[("schedule", "hours"), ("slot", &slot)],
         ]);
-        site.agent.reload(&rules).unwrap();
+        site.reload(&rules);
         assert_eq!(site.rule("night").in_force, is_blocked, "{slot}");
         if is_blocked {
             assert_eq!(by(&site.fails(0, "plain.test")).1, Some("night"));
@@ -287,4 +297,36 @@ fn a_rule_begins_and_ends_by_itself() {
             site.works(0, "plain.test");
         }
     }
+}
+
+/// R24: a flow that its name allowed is not judged by less when it is looked at again without one.
+#[test]
+fn a_second_look_without_a_name_takes_nothing_back() {
+    if without_root() {
+        return;
+    }
+    let world = Router::new(Build::default()).unwrap();
+    let rules = setup(&[
+        &[("rule", "others"), ("port", "443")],
+        &[("rule", "bank"), ("action", "allow"), ("domain", "bank.test")],
+    ]);
+    let agent = Agent::start(&world, rules.main("reinspect_age_s", 1).main("sweep_s", 1)).unwrap();
+    let echo = TcpService::echo(&world.server, world.server.v4.into(), 443).unwrap();
+    let mut stream = connect(world.client(), echo.address()).unwrap();
+    let hello = sluice_tests::hello::client_hello("bank.test", 0);
+    assert_eq!(round_trip(&mut stream, &hello, hello.len()).unwrap(), hello);
+    let port = stream.local_addr().unwrap().port();
+    let decided = || agent.wait_for_flow("decided", |flow| flow.sport == port).unwrap();
+    assert_eq!(by(&decided()), ("trusted", Some("bank"), Some("bank.test")));
+    let looked =
+        |status: sluice_tests::report::Status| (status.flows.reinspected > 0).then_some(());
+    let limit = Duration::from_secs(40);
+    agent
+        .wait_for_status("it was looked at again", limit, |status| looked(status.clone()))
+        .unwrap();
+    // More than a window.
+    for _ in 0..20 {
+        assert_eq!(round_trip(&mut stream, b"hello", 5).unwrap(), b"hello");
+    }
+    assert_eq!(by(&decided()), ("trusted", Some("bank"), Some("bank.test")));
 }

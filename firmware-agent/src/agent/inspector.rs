@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use sluice_abi::flow::{Direction, FlowCount, FlowKey, FlowLimit, FlowState};
-use sluice_abi::verdict::{Reason, Verdict};
+use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::{TCP, headers};
 
 use super::domains::Domains;
@@ -45,6 +45,9 @@ pub(super) struct Rule {
     /// What flows that match it get.
     pub(super) treatment: Treatment,
 }
+
+/// Seconds for which a flow is remembered that its first packet blocks.
+const FIRST_BLOCK_S: u32 = 30;
 
 /// Room for decisions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -154,8 +157,9 @@ impl Inspector {
                 let mut verdict = self.verdict(&decision).0;
                 if let Some((key, direction)) = step.flow {
                     let is_known = self.table.get(&key).is_some();
-                    // Without a hello nothing new was learned about it.
-                    let is_nameless = decision.reason == Reason::WindowEnd;
+                    // Without a message nothing new was learned about it, also where a rule is about
+                    // less than was known before; a SYN is another connection.
+                    let is_nameless = step.news.is_none() && !is_syn(packet.l3);
                     if is_known && is_nameless && self.is_limited(&key) {
                         verdict = Verdict::Limited;
                         self.renew(&key, flows);
@@ -221,6 +225,10 @@ impl Inspector {
         let (verdict, treatment) = self.verdict(decision);
         let (entry, observed) = self.note(now_ns, decision, ends.as_ref());
         let expires_s = match verdict {
+            // Its rule needs no more than the next packet, and others need the room.
+            Verdict::Blocked if decision.packets == 1 => {
+                self.deadline(now_ns).min((now_ns / 1_000_000_000) as u32 + FIRST_BLOCK_S)
+            }
             Verdict::Blocked => self.deadline(now_ns),
             _ => 0,
         };

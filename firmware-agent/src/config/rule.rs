@@ -75,6 +75,20 @@ pub const PROTOCOLS: &[&str] = &[
     "vnc",
 ];
 
+/// Options of which a rule needs one.
+const CONDITIONS: [&str; 10] = [
+    "domain",
+    "ip",
+    "port",
+    "ja3",
+    "ja4",
+    "fingerprint_file",
+    "protocol",
+    "device",
+    "group",
+    "zone",
+];
+
 /// Most fingerprints in the files of a rule.
 pub const LISTED_MAX: usize = 65_536;
 
@@ -328,7 +342,8 @@ impl Rule {
             schedules: names(&mut uci, "schedule"),
             until: uci.find("until"),
         };
-        if !rule.is_complete() && !uci.is_broken() {
+        // One that is there and wrong is not also called missing.
+        if !rule.is_complete() && !uci.is_broken() && !CONDITIONS.iter().any(|one| uci.has(one)) {
             uci.reject(
                 uci.line(),
                 "domain",

@@ -594,3 +594,52 @@ fn each_option_of_a_profile_lands_in_its_field_and_the_default_stays() {
         ["f:17: sluice.p10: there are 16 profiles at most, six of them always"]
     );
 }
+
+#[test]
+fn a_rule_names_what_exists() {
+    assert_eq!(
+        mistakes(
+            "config rule a\n\tlist group g\n\tlist zone dmz\n\tlist schedule s\n\
+             config rule b\n\tlist zone lan\n\tlist device 192.0.2.1\n"
+        ),
+        [
+            "f:7: sluice.a.group: there is no section g of type group",
+            "f:7: sluice.a.zone: there is no section dmz of type interface",
+            "f:7: sluice.a.schedule: there is no section s of type schedule",
+        ]
+    );
+    let text =
+        "config rule\n\tlist device laptop\n\tlist port 0x1\n\tlist ja4 x\n\toption until now\n";
+    assert_eq!(mistakes(text).len(), 4, "{:?}", mistakes(text));
+}
+
+/// R43: files of fingerprints, also as SSLBL has them; one line that is wrong refuses the file.
+#[test]
+fn fingerprints_are_read_from_files() {
+    let dir = Dir::new("fingerprints");
+    let load = |text: &[u8]| {
+        let file = dir.write("list.csv", text);
+        let text =
+            format!("{INTERFACES}config rule r\n\tlist fingerprint_file {}\n", file.display());
+        Config::load(&dir.write("sluice", text)).map(|(config, _)| config.rules[0].listed.clone())
+    };
+    let ja4 = "t13d1516h2_8daaf6152771_e5627efa2ab1";
+    let csv = format!(
+        "# ja3_md5,Firstseen,Lastseen,Listingreason\r\nb386946a5a44d1ddcc843bc75336dfce,2017-07-14 \
+         18:08:15,2019-07-27 20:42:54,Dridex\r\n\n{ja4} # twice\n{ja4}\n"
+    );
+    let expected = [
+        Fingerprint::ja3("b386946a5a44d1ddcc843bc75336dfce").unwrap(),
+        Fingerprint::ja4(ja4).unwrap(),
+    ];
+    assert_eq!(load(csv.as_bytes()).unwrap(), expected);
+    for (text, why) in [
+        (b"# a\nnone\n".to_vec(), "line 2 is neither"),
+        (b"\xff\n".to_vec(), "is not UTF-8"),
+        (vec![b'#'; 1 << 21], "is larger"),
+        (format!("{ja4}\n").repeat(LISTED_MAX / 2).into_bytes(), "is larger"),
+    ] {
+        let mistakes = shown(&load(&text).unwrap_err().mistakes);
+        assert!(mistakes.len() == 1 && mistakes[0].contains(why), "{mistakes:?}");
+    }
+}
