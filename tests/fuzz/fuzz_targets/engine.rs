@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use libfuzzer_sys::fuzz_target;
 use sluice::config::RuleAction;
-use sluice::policy::of_domains;
 use sluice::inspect::engine::{Engine, Limits, Outcome};
+use sluice::policy::of_domains;
 
 fuzz_target!(|data: &[u8]| {
     let limits = Limits { flows_max: 64, bytes_max: 256 << 10, ..Limits::default() };
