@@ -142,7 +142,7 @@ pub(super) const BURST_KIB_MAX: u32 = FlowLimit::BURST_MAX / 8192;
 pub(super) const SPEC: SectionSpec = SectionSpec {
     kind: "rule",
     example: "tracker",
-    about: "What happens to flows. Everything that a rule names has to hold, of several values of one option one; without device, group and zone it is for everyone. Of rules that hold for a flow, the one for the most particular of device, group, zone and everyone counts; then one that allows; then the most particular of longest domain, fingerprint, address, longest prefix, port and protocol; then the first.",
+    about: "What happens to flows. Everything that a rule names has to hold, of several values of one option one; without device, group and zone it is for everyone. Of rules that hold for a flow, the one for the most particular of device, group, zone and everyone counts; then the most particular of longest domain, fingerprint, address, longest prefix, port and protocol; then one that allows; then the first.",
     #[rustfmt::skip]
     options: &[
         OptionSpec::new("enabled", Kind::Flag, "1",

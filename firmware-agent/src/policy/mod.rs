@@ -2,10 +2,10 @@
 //!
 //! Owns the text of rules, the time at which they hold, and the choice among them. A rule holds when
 //! all its conditions do: of the target, of whose flow it is, and of the time. Of those that hold,
-//! the one for the most particular of device, group, zone and everyone counts; then one that allows;
-//! then the one with the most particular target (longest domain, fingerprint, address, longer
-//! prefix, one port, range of ports, protocol, anything); then the one that stands first. A rule that
-//! only observes is told when it would have counted, and lets the others decide.
+//! the one for the most particular of device, group, zone and everyone counts; then the one with the
+//! most particular target (longest domain, fingerprint, address, longer prefix, one port, range of
+//! ports, protocol, anything); then one that allows; then the one that stands first. A rule that only
+//! observes is told when it would have counted, and lets the others decide.
 //!
 //! Pure: facts and time are arguments. Does not own what is done about a decision.
 
@@ -141,7 +141,7 @@ struct Hit {
 /// Where a rule stands among others, but for who it is for: higher counts.
 const fn rank(action: RuleAction, kind: u8, len: u8, rule: u32) -> u64 {
     let allows = matches!(action, RuleAction::Allow) as u64;
-    allows << 43 | (kind as u64) << 40 | (len as u64) << 32 | (u32::MAX - rule) as u64
+    (kind as u64) << 41 | (len as u64) << 33 | allows << 32 | (u32::MAX - rule) as u64
 }
 
 /// The same with who it is for.

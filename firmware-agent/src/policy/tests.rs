@@ -138,19 +138,20 @@ fn the_most_particular_rule_counts() {
     let ja4 = [Fingerprint::ja4(JA4).unwrap()];
     let full = Seen { names: &["x.a.test"], fingerprints: &ja4, protocol: Some("tls") };
     let order = [
-        "allow port 443 for device 192.0.2.7",
         "block domain x.a.test for device 192.0.2.7",
+        "allow port 443 for device 192.0.2.7",
         "block port 443 for device 192.0.2.7",
         "block domain a.test for group children",
         "block domain a.test for zone lan",
-        "allow domain a.test",
-        "allow port 443",
+        "allow domain x.a.test",
         "block domain x.a.test",
+        "allow domain a.test",
         "limit domain a.test at 9",
         "block ja4 t13d1516h2_8daaf6152771_e5627efa2ab1",
         "block ip 198.51.100.1",
         "block ip 198.51.100.0/25",
         "block ip 198.51.100.0/24",
+        "allow port 443",
         "limit port 443 at 9",
         "block port 443",
         "block port 400-500",
@@ -179,7 +180,7 @@ fn a_rule_that_observes_is_told_and_decides_nothing() {
     let found = judged(&policy(&["block domain test", "observe domain ads.test"]), &facts);
     assert_eq!((found.decides.unwrap().rule, found.observes.unwrap().rule), (0, 1));
     // Where another rule counts first, it would not have blocked.
-    let found = judged(&policy(&["allow domain test", "observe domain ads.test"]), &facts);
+    let found = judged(&policy(&["allow domain ads.test", "observe domain test"]), &facts);
     assert_eq!((found.decides.unwrap().rule, found.observes), (0, None));
 }
 
@@ -194,7 +195,7 @@ fn a_first_packet_decides_when_nothing_above_waits() {
         (&["block port 443", "block domain a.test"], None),
         (&["block port 443", "block protocol tls"], Some(0)),
         (&["block port 400-450", "block protocol tls port 443"], None),
-        (&["allow port 443", "block domain a.test"], Some(0)),
+        (&["allow port 443", "block domain a.test"], None),
         (&["block any for device 192.0.2.7", "allow domain a.test"], Some(0)),
         (&["block any for device 192.0.2.7", "allow domain a.test for zone lan"], Some(0)),
         (&["block any for device 192.0.2.7", "allow domain a.test for device 192.0.2.8"], Some(0)),
@@ -271,7 +272,7 @@ fn naive(texts: &[String], facts: &Facts<'_>) -> Option<usize> {
         let target =
             domain.map(|len| (7, len)).or(net).or(ports.map(|len| (2, len))).unwrap_or_default();
         let is_allow = rule.action == RuleAction::Allow;
-        Some((is_device, is_allow, target, std::cmp::Reverse(number)))
+        Some((is_device, target, is_allow, std::cmp::Reverse(number)))
     };
     let rules = rules(&texts.iter().map(String::as_str).collect::<Vec<_>>());
     let best = rules.iter().enumerate().filter_map(|(number, rule)| order(rule, number)).max();
