@@ -12,15 +12,35 @@ use crate::inspect::engine::{Answer, Hello, Outcome, Request};
 use crate::inspect::quic::Connection;
 use crate::inspect::tls::version_name;
 
-/// A ClientHello.
+/// An object: what every one has, then what it is about.
 #[derive(Serialize)]
-pub(super) struct TlsLine<'a> {
+pub(super) struct Line<B> {
     r#type: &'static str,
     time: Option<f64>,
     src: IpAddr,
     sport: u16,
     dst: IpAddr,
     dport: u16,
+    #[serde(flatten)]
+    body: B,
+}
+
+impl<B: Serialize> Line<B> {
+    /// A line about the flow `key`, from the end whose packets travel in `direction`.
+    fn new(
+        kind: &'static str,
+        time: Option<f64>,
+        key: &FlowKey,
+        direction: Direction,
+        body: B,
+    ) -> Self {
+        let ((src, sport), (dst, dport)) = (key.source(direction), key.destination(direction));
+        Self { r#type: kind, time, src: src.into(), sport, dst: dst.into(), dport, body }
+    }
+}
+
+#[derive(Serialize)]
+struct Tls<'a> {
     transport: &'static str,
     sni: Option<&'a str>,
     sni_malformed: bool,
@@ -31,37 +51,23 @@ pub(super) struct TlsLine<'a> {
     ja4: &'a str,
 }
 
-impl<'a> TlsLine<'a> {
-    pub(super) fn new(time: Option<f64>, hello: &'a Hello) -> Self {
-        let ((src, sport), (dst, dport)) = (hello.source(), hello.destination());
-        Self {
-            r#type: "tls",
-            time,
-            src,
-            sport,
-            dst,
-            dport,
-            transport: hello.transport.name(),
-            sni: hello.sni.as_deref(),
-            sni_malformed: hello.is_sni_malformed,
-            alpn: &hello.alpn,
-            version: version_name(hello.version),
-            ja3: hello.ja3.to_string(),
-            ja3_string: hello.ja3_string.as_deref(),
-            ja4: hello.ja4.as_str(),
-        }
-    }
+/// A ClientHello.
+pub(super) fn tls(time: Option<f64>, hello: &Hello) -> Line<impl Serialize> {
+    let body = Tls {
+        transport: hello.transport.name(),
+        sni: hello.sni.as_deref(),
+        sni_malformed: hello.is_sni_malformed,
+        alpn: &hello.alpn,
+        version: version_name(hello.version),
+        ja3: hello.ja3.to_string(),
+        ja3_string: hello.ja3_string.as_deref(),
+        ja4: hello.ja4.as_str(),
+    };
+    Line::new("tls", time, &hello.key, hello.direction, body)
 }
 
-/// A connection of QUIC whose ClientHello was read.
 #[derive(Serialize)]
-pub(super) struct QuicLine<'a> {
-    r#type: &'static str,
-    time: Option<f64>,
-    src: IpAddr,
-    sport: u16,
-    dst: IpAddr,
-    dport: u16,
+struct Quic<'a> {
     version: &'static str,
     dcid: String,
     scid: String,
@@ -72,71 +78,46 @@ pub(super) struct QuicLine<'a> {
     ja4: &'a str,
 }
 
-impl<'a> QuicLine<'a> {
-    pub(super) fn new(time: Option<f64>, hello: &'a Hello, connection: &Connection) -> Self {
-        let ((src, sport), (dst, dport)) = (hello.source(), hello.destination());
-        Self {
-            r#type: "quic",
-            time,
-            src,
-            sport,
-            dst,
-            dport,
-            version: connection.version.name(),
-            dcid: connection.destination_id.to_string(),
-            scid: connection.source_id.to_string(),
-            retry: connection.is_retried,
-            token: connection.has_token,
-            sni: hello.sni.as_deref(),
-            alpn: &hello.alpn,
-            ja4: hello.ja4.as_str(),
-        }
-    }
+/// A connection of QUIC whose ClientHello was read.
+pub(super) fn quic(
+    time: Option<f64>,
+    hello: &Hello,
+    connection: &Connection,
+) -> Line<impl Serialize> {
+    let body = Quic {
+        version: connection.version.name(),
+        dcid: connection.destination_id.to_string(),
+        scid: connection.source_id.to_string(),
+        retry: connection.is_retried,
+        token: connection.has_token,
+        sni: hello.sni.as_deref(),
+        alpn: &hello.alpn,
+        ja4: hello.ja4.as_str(),
+    };
+    Line::new("quic", time, &hello.key, hello.direction, body)
 }
 
-/// What a TLS server answered. Source and destination are those of the connection.
 #[derive(Serialize)]
-pub(super) struct AnswerLine {
-    r#type: &'static str,
-    time: Option<f64>,
-    src: IpAddr,
-    sport: u16,
-    dst: IpAddr,
-    dport: u16,
+struct TlsAnswer {
     version: Option<&'static str>,
     cipher: u16,
     ja3s: String,
     certificate_sha1: Option<String>,
 }
 
-impl AnswerLine {
-    pub(super) fn new(time: Option<f64>, answer: &Answer) -> Self {
-        let (src, sport) = answer.key.destination(answer.direction);
-        let (dst, dport) = answer.key.source(answer.direction);
-        Self {
-            r#type: "tls_answer",
-            time,
-            src: src.into(),
-            sport,
-            dst: dst.into(),
-            dport,
-            version: version_name(answer.version),
-            cipher: answer.cipher,
-            ja3s: answer.ja3s.to_string(),
-            certificate_sha1: answer.certificate.map(|hash| hash.to_string()),
-        }
-    }
+/// What a TLS server answered. Source and destination are those of the connection.
+pub(super) fn tls_answer(time: Option<f64>, answer: &Answer) -> Line<impl Serialize> {
+    let body = TlsAnswer {
+        version: version_name(answer.version),
+        cipher: answer.cipher,
+        ja3s: answer.ja3s.to_string(),
+        certificate_sha1: answer.certificate.map(|hash| hash.to_string()),
+    };
+    Line::new("tls_answer", time, &answer.key, answer.direction.reversed(), body)
 }
 
-/// A request of plain HTTP.
 #[derive(Serialize)]
-pub(super) struct HttpLine<'a> {
-    r#type: &'static str,
-    time: Option<f64>,
-    src: IpAddr,
-    sport: u16,
-    dst: IpAddr,
-    dport: u16,
+struct Http<'a> {
     method: &'a str,
     host: Option<&'a str>,
     target: &'a str,
@@ -144,35 +125,20 @@ pub(super) struct HttpLine<'a> {
     version: String,
 }
 
-impl<'a> HttpLine<'a> {
-    pub(super) fn new(time: Option<f64>, request: &'a Request) -> Self {
-        let (src, sport) = request.key.source(request.direction);
-        let (dst, dport) = request.key.destination(request.direction);
-        Self {
-            r#type: "http",
-            time,
-            src: src.into(),
-            sport,
-            dst: dst.into(),
-            dport,
-            method: &request.method,
-            host: request.host.as_deref(),
-            target: &request.target,
-            user_agent: request.user_agent.as_deref(),
-            version: format!("1.{}", request.minor),
-        }
-    }
+/// A request of plain HTTP.
+pub(super) fn http(time: Option<f64>, request: &Request) -> Line<impl Serialize> {
+    let body = Http {
+        method: &request.method,
+        host: request.host.as_deref(),
+        target: &request.target,
+        user_agent: request.user_agent.as_deref(),
+        version: format!("1.{}", request.minor),
+    };
+    Line::new("http", time, &request.key, request.direction, body)
 }
 
-/// The outcome of a flow. Source and destination are those of its first packet.
 #[derive(Serialize)]
-pub(super) struct VerdictLine {
-    r#type: &'static str,
-    time: Option<f64>,
-    src: IpAddr,
-    sport: u16,
-    dst: IpAddr,
-    dport: u16,
+struct Concluded {
     transport: &'static str,
     verdict: &'static str,
     reason: &'static str,
@@ -188,46 +154,43 @@ pub(super) struct VerdictLine {
     confidence: Option<&'static str>,
 }
 
-impl VerdictLine {
-    pub(super) fn new(
-        time: Option<f64>,
-        key: &FlowKey,
-        original: Direction,
-        outcome: Outcome,
-    ) -> Self {
-        let ((src, sport), (dst, dport)) = (key.source(original), key.destination(original));
-        let (verdict, reason, detail, rule, packets) = match outcome {
-            Outcome::Decided(decision) => (
-                decision.verdict.name(),
-                decision.reason.name(),
-                None,
-                decision.rule,
-                Some(decision.packets),
-            ),
-            Outcome::Undecided(cause) => ("undecided", cause.name(), cause.detail(), None, None),
-            Outcome::NotAFlow | Outcome::Inspect => ("inspect", "inspect", None, None, None),
-        };
-        let protocol = match outcome {
-            Outcome::Decided(decision) => decision.protocol,
-            _ => None,
-        };
-        Self {
-            r#type: "verdict",
-            time,
-            src: src.into(),
-            sport,
-            dst: dst.into(),
-            dport,
-            transport: if key.proto() == TCP { "tcp" } else { "udp" },
-            verdict,
-            reason,
-            detail,
-            rule,
-            packets,
-            protocol: protocol.map(|(protocol, _)| protocol.name()),
-            confidence: protocol.map(|(_, confidence)| confidence.name()),
-        }
-    }
+/// The outcome of a flow. Source and destination are those of its first packet.
+pub(super) fn verdict(
+    time: Option<f64>,
+    key: &FlowKey,
+    original: Direction,
+    outcome: Outcome,
+) -> Line<impl Serialize> {
+    let transport = if key.proto() == TCP { "tcp" } else { "udp" };
+    let nothing = Concluded {
+        transport,
+        verdict: "inspect",
+        reason: "inspect",
+        detail: None,
+        rule: None,
+        packets: None,
+        protocol: None,
+        confidence: None,
+    };
+    let body = match outcome {
+        Outcome::Decided(decision) => Concluded {
+            verdict: decision.verdict.name(),
+            reason: decision.reason.name(),
+            rule: decision.rule,
+            packets: Some(decision.packets),
+            protocol: decision.protocol.map(|(protocol, _)| protocol.name()),
+            confidence: decision.protocol.map(|(_, confidence)| confidence.name()),
+            ..nothing
+        },
+        Outcome::Undecided(cause) => Concluded {
+            verdict: "undecided",
+            reason: cause.name(),
+            detail: cause.detail(),
+            ..nothing
+        },
+        Outcome::NotAFlow | Outcome::Inspect => nothing,
+    };
+    Line::new("verdict", time, key, original, body)
 }
 
 /// Seconds with microseconds: as much as the number keeps exactly for dates of this century.

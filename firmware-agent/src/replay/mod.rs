@@ -15,7 +15,6 @@ use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
 pub use self::error::ReplayError;
-use self::line::{AnswerLine, HttpLine, QuicLine, TlsLine, VerdictLine};
 use self::source::Source;
 use crate::inspect::engine::{Engine, Limits, News, Outcome, Stats};
 use crate::policy::Policy;
@@ -158,18 +157,18 @@ fn inspect(
         match &step.news {
             Some(News::Hello(hello)) => {
                 if let Some(connection) = &hello.quic {
-                    line::write(out, &QuicLine::new(time, hello, connection))?;
+                    line::write(out, &line::quic(time, hello, connection))?;
                     summary.quic_lines += 1;
                 }
-                line::write(out, &TlsLine::new(time, hello))?;
+                line::write(out, &line::tls(time, hello))?;
                 summary.tls_lines += 1;
             }
             Some(News::Request(request)) => {
-                line::write(out, &HttpLine::new(time, request))?;
+                line::write(out, &line::http(time, request))?;
                 summary.http_lines += 1;
             }
             Some(News::Answer(answer)) => {
-                line::write(out, &AnswerLine::new(time, answer))?;
+                line::write(out, &line::tls_answer(time, answer))?;
                 summary.answer_lines += 1;
             }
             None => {}
@@ -178,7 +177,7 @@ fn inspect(
             && matches!(step.outcome, Outcome::Decided(_) | Outcome::Undecided(_));
         if is_new {
             let original = step.original.unwrap_or(direction);
-            line::write(out, &VerdictLine::new(time, &key, original, step.outcome))?;
+            line::write(out, &line::verdict(time, &key, original, step.outcome))?;
             summary.verdict_lines += 1;
         }
     }
