@@ -214,7 +214,7 @@ fn throughput(out: &mut String, rates: &Rates) {
     let rounds = rates.sluice.first().map_or(0, Vec::len);
     let _infallible = writeln!(
         out,
-        "  {} of each, in turns with the plain router; they ranged {} plain, {} with Sluice, {} queued.",
+        "  {} of each, in turns with the plain router.\n  They ranged {} plain, {} with Sluice, {} queued.",
         plural(rounds as u64, "run"),
         range(0, &all),
         range(1, &[&rates.sluice]),
@@ -315,14 +315,16 @@ mod tests {
     }
 
     fn facts() -> Facts {
-        let status = r#"{"pid":7,"state":"active","ready_ms":80,"generation":1,"config_errors":[],
+        let status = r#"{"pid":7,"state":"active","ready_ms":80,"generation":1,"config_errors":[],"config_warnings":[],
             "features":[],"lists":[{"name":"known_bad","entries":3,"packets":12}],
             "interfaces":[{"name":"wan","device":"wan","counters":{
                 "xdp_drop_listed":12,"xdp_drop_syn_rate":9400,"xdp_pass":1}}],
             "netfilter":{"backend":"nft","applied":true,"reapplied":0,"counters":{}},
             "queue":{"first":5,"count":1,"engine":{},"kernel":{},"inspecting":0},
             "flows":{"entries":1,"expired":0,"held":0,"held_refused":0,"reinspected":0},
-            "drops":[],"ddos":{"victims":[],"offenders":[],"blocked":[],"scanners":[],"known":0},
+            "drops":[],"ddos":{"victims":[],"offenders":[],"blocked":[],"scanners":[],"known":0,
+                "attacked":[]},
+            "domain_lists":[],"domain_set":{"names":0,"kib":0,"cap_kib":0,"load_ms":0},"rules":[],
             "offload":{"mode":"none","guarded":false,"guards":0,"blind":[]}}"#;
         let fetched = Fetched { exit: 0, status: 200, bytes: 1, port: 4000, error: String::new() };
         let visit = Visit {
