@@ -533,6 +533,7 @@ fn said(news: &News) -> Option<table::Hello> {
     Some(match news {
         News::Hello(hello) => table::Hello {
             sni: hello.sni.clone(),
+            ech: hello.has_ech,
             ja4: Some(hello.ja4.as_str().into()),
             ja3: Some(hello.ja3.to_string().into()),
             alpn: hello.alpn.clone().into(),

@@ -277,6 +277,7 @@ impl State {
             observed: text(decision.observed.as_ref()),
             list: text(decision.rule.as_ref().filter(|_| is_list)),
             sni: text(hello.and_then(|hello| hello.sni.as_ref())),
+            ech: hello.is_some_and(|hello| hello.ech),
             host: text(hello.and_then(|hello| hello.host.as_ref())),
             protocol: decision.spoken.map(|spoken| spoken.protocol.to_owned()),
             confidence: decision.spoken.map(|spoken| spoken.confidence.to_owned()),

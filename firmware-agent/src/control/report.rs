@@ -327,6 +327,9 @@ pub struct Flow {
     /// Server name of the ClientHello.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sni: Option<String>,
+    /// Whether that may be an outer name: another ClientHello is hidden behind it, or seems to be.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub ech: bool,
     /// Host of the request, when it is plain HTTP.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub host: Option<String>,

@@ -56,6 +56,8 @@ impl Slots {
 pub struct Hello {
     /// Server name of the ClientHello.
     pub sni: Option<Box<str>>,
+    /// Whether that may be an outer name, with another ClientHello hidden behind it.
+    pub ech: bool,
     /// Host of the request.
     pub host: Option<Box<str>>,
     /// JA4 fingerprint.

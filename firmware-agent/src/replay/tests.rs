@@ -139,7 +139,7 @@ fn a_hello_is_one_line_and_its_verdict_another() {
     assert_eq!(*tls, serde_json::json!({
         "type": "tls", "time": 1_700_000_000.123_456, "transport": "tcp",
         "src": "192.0.2.1", "sport": 1000, "dst": "198.51.100.1", "dport": 443,
-        "sni": "www.ads.test", "sni_malformed": false, "alpn": ["h2"], "version": "1.2",
+        "sni": "www.ads.test", "sni_malformed": false, "ech": false, "alpn": ["h2"], "version": "1.2",
         "ja3": "335e6addd498f73d2dd9f87e9ae01695", "ja3_string": "771,4865-4866,0-16,,",
         "ja4": "t12d0202h2_62ed6f6ca7ad_000000000000",
     }));
@@ -542,4 +542,18 @@ fn recorded_servers_give_the_fingerprints_that_another_program_found() {
         compared += 1;
     }
     assert_eq!(compared, 13);
+}
+
+/// R38: Chromium offers an encrypted ClientHello, `curl` does not.
+#[test]
+fn an_outer_name_is_told_as_one() {
+    for (capture, expected) in [("quic/chromium.pcap", true), ("tls/curl-h2-tls13.pcap", false)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data").join(capture);
+        let mut out = Vec::new();
+        run(&path, &mut out, Options::default()).unwrap();
+        let lines = out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let lines: Vec<Value> = lines.map(|line| serde_json::from_slice(line).unwrap()).collect();
+        let tls = lines.iter().find(|line| line["type"] == "tls").unwrap();
+        assert_eq!(tls["ech"], expected, "{capture}");
+    }
 }

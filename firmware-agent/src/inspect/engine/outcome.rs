@@ -220,6 +220,8 @@ pub struct Hello {
     pub sni: Option<Box<str>>,
     /// Whether there was a server name that is no host name.
     pub is_sni_malformed: bool,
+    /// Whether the server name may be an outer one, with another ClientHello hidden behind it.
+    pub has_ech: bool,
     /// The first [`ALPN_MAX`] application protocols; bytes that are not printable ASCII, quotes and
     /// backslashes are escaped as in Rust.
     pub alpn: Vec<Box<str>>,
@@ -257,6 +259,7 @@ impl Hello {
             transport,
             sni,
             is_sni_malformed: hello.sni == Sni::Malformed,
+            has_ech: hello.has_ech,
             alpn: hello.alpn.iter().take(ALPN_MAX).map(escape).collect(),
             ja3: Ja3::new(hello),
             ja3_string: ja::ja3_string(hello, JA3_STRING_MAX),

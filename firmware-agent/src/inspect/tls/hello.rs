@@ -8,6 +8,9 @@ const POINT_FORMATS: u16 = 11;
 const SIGNATURE_ALGORITHMS: u16 = 13;
 const ALPN: u16 = 16;
 const SUPPORTED_VERSIONS: u16 = 43;
+const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
+/// The form of that extension in a ClientHello that hides another one (draft-ietf-tls-esni, section 5).
+const OUTER: u8 = 0;
 
 /// Bytes that are taken from the front.
 #[derive(Clone, Copy)]
@@ -145,6 +148,9 @@ pub struct ClientHello<'a> {
     pub point_formats: &'a [u8],
     /// Signature algorithms.
     pub signature_algorithms: U16List<'a>,
+    /// Whether another ClientHello is hidden in it, or seems to be: the server name is the outer one
+    /// then. Clients offer it for show too, with the true name outside, and only the server can tell.
+    pub has_ech: bool,
 }
 
 impl<'a> ClientHello<'a> {
@@ -174,6 +180,7 @@ impl<'a> ClientHello<'a> {
             groups: U16List::default(),
             point_formats: &[],
             signature_algorithms: U16List::default(),
+            has_ech: false,
         })?;
         hello.read_extensions(Reader(extensions))?;
         Ok(hello)
@@ -202,6 +209,13 @@ impl<'a> ClientHello<'a> {
                     self.point_formats = content.finish(formats)?;
                 }
                 ALPN => self.alpn = alpn(content)?,
+                ENCRYPTED_CLIENT_HELLO if self.has_ech => {
+                    return Err(Malformed::DuplicateExtension);
+                }
+                ENCRYPTED_CLIENT_HELLO => {
+                    self.has_ech = content.u8()? == OUTER;
+                    continue;
+                }
                 _ => continue,
             }
             // The types above are all below 64.

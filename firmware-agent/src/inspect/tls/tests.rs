@@ -238,6 +238,7 @@ fn contradictions_are_refused_each_by_its_name() {
         ("too_many_extensions", many(101).wire()),
         ("duplicate_extension", twice(0, &long(&[&[0][..], &long(b"a.test")].concat()))),
         ("duplicate_extension", twice(16, &[0, 0])),
+        ("duplicate_extension", twice(0xfe0d, &[0])),
         ("duplicate_extension", twice(43, &[0])),
         ("duplicate_extension", twice(10, &[0, 0])),
         ("duplicate_extension", twice(11, &[0])),
@@ -321,4 +322,13 @@ fn reserved_values_are_the_sixteen_of_the_standard() {
     let reserved: Vec<u16> = (0..=u16::MAX).filter(|value| is_grease(*value)).collect();
     let expected: Vec<u16> = (0..16).map(|n| n * 0x1010 + 0x0a0a).collect();
     assert_eq!(reserved, expected);
+}
+
+/// R38: the outer form alone hides a name; the inner one is never sent in the clear.
+#[test]
+fn a_hidden_hello_is_told_by_its_outer_form() {
+    let has_ech = |recipe: Recipe| ClientHello::parse(&recipe.body()).unwrap().has_ech;
+    assert!(has_ech(Recipe::named("outer.test").with(0xfe0d, vec![0, 0, 1, 0, 1, 7])));
+    assert!(!has_ech(Recipe::named("outer.test").with(0xfe0d, vec![1])));
+    assert!(!has_ech(Recipe::named("outer.test")));
 }
