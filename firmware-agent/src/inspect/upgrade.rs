@@ -23,7 +23,7 @@ pub fn look(bytes: &[u8]) -> Upgrade {
     let mut start = 0;
     while let Some(length) = bytes[start..].iter().position(|byte| *byte == b'\n') {
         let line = bytes[start..start + length].trim_ascii_end();
-        if !is_text(line) || start > LINES_MAX {
+        if !is_text(line) || length > LINE_MAX || start + length >= LINES_MAX {
             return Upgrade::Never;
         }
         start += length + 1;

@@ -173,9 +173,8 @@ fn may_become_request(start: &[u8]) -> bool {
     match rest {
         [] => true,
         [b'\r'] => method.is_empty(),
-        [b' ', target @ ..] => {
-            !method.is_empty() && !target.iter().any(|b| b.is_ascii_control() && *b != b'\r')
-        }
+        // A control character in the target makes the whole line malformed, not another protocol.
+        [b' ', ..] => !method.is_empty(),
         _ => false,
     }
 }

@@ -1,0 +1,44 @@
+//! What a stream may open with, but for ClientHellos: any bytes give an answer, the answer about a
+//! whole message does not depend on what follows, and names are host names.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sluice::inspect::http::{Answer, HEAD_MAX, Host, request};
+use sluice::inspect::protocol::{of_datagram, of_stream};
+use sluice::inspect::tls::{Certificate, ServerAnswer, server_hello};
+use sluice::inspect::upgrade::{Upgrade, look};
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&[high, low, cut], bytes)) = data.split_first_chunk() else { return };
+    let ports = [u16::from_be_bytes([high, low]), 40_000];
+    let _ = (of_stream(bytes, ports), of_datagram(bytes, ports));
+    let shorter = &bytes[..bytes.len() * usize::from(cut) / 256];
+
+    if let Answer::Request(whole) = request(bytes) {
+        assert!(whole.len <= bytes.len().min(HEAD_MAX));
+        assert_eq!(request(&bytes[..whole.len]), Answer::Request(whole));
+        if let Host::Name(name) = whole.host {
+            assert!(name.as_written().bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)));
+        }
+    }
+    // What has been said about fewer bytes holds for more.
+    match request(shorter) {
+        Answer::NeedMore => {}
+        answer @ (Answer::NotHttp | Answer::Malformed(_) | Answer::Request(_)) => {
+            assert_eq!(request(bytes), answer);
+        }
+    }
+    match look(shorter) {
+        Upgrade::Lines => {}
+        answer => assert_eq!(look(bytes), answer),
+    }
+    match server_hello(shorter) {
+        ServerAnswer::NeedMore => {}
+        ServerAnswer::Hello(hello, Certificate::NeedMore) => match server_hello(bytes) {
+            ServerAnswer::Hello(same, _) => assert_eq!(same, hello),
+            ServerAnswer::Malformed(_) => {}
+            other => panic!("{other:?}"),
+        },
+        answer => assert_eq!(server_hello(bytes), answer),
+    }
+});
