@@ -22,7 +22,8 @@ pub enum Upgrade {
 pub fn look(bytes: &[u8]) -> Upgrade {
     let mut start = 0;
     while let Some(length) = bytes[start..].iter().position(|byte| *byte == b'\n') {
-        let line = bytes[start..start + length].trim_ascii_end();
+        let line = &bytes[start..start + length];
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         if !is_text(line) || length > LINE_MAX || start + length >= LINES_MAX {
             return Upgrade::Never;
         }
@@ -88,7 +89,8 @@ mod tests {
         {
             assert_eq!(look(text.as_bytes()), Upgrade::Lines, "{text:?}");
         }
-        for bytes in [&b"\x00"[..], b"EHLO \xff\r\nSTARTTLS\r\n", b"a\x16\x03\r\n"] {
+        for bytes in [&b"\x00"[..], b"EHLO \xff\r\nSTARTTLS\r\n", b"a\x16\x03\r\n", b"NOOP\x0c\r\n"]
+        {
             assert_eq!(look(bytes), Upgrade::Never, "{bytes:?}");
         }
         assert_eq!(look(&[b'a'; LINE_MAX + 1]), Upgrade::Never);
