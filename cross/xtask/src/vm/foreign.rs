@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 
 use super::initramfs::Tree;
-use super::{LIBTEST, push_args, without_debug};
+use super::{LIBTEST, push_args, without_symbols};
 use crate::targets::{self, Target};
 use crate::toolchain::Toolchain;
 use crate::{agent, ebpf, run};
@@ -24,7 +24,7 @@ pub(crate) fn archive(
     let of = targets.get(target).with_context(|| format!("no target {target}"))?;
     let mut tree = Tree::bare();
     let init = built(of, &["build", "--bin", "init"], |name| name == "init")?;
-    tree.file("/init", 0o755, without_debug(&init)?);
+    tree.file("/init", 0o755, without_symbols(&init)?);
     if with_agent {
         tree.file("/guests/sluice", 0o755, std::fs::read(agent::cross(target, of)?)?);
     }
@@ -37,7 +37,7 @@ pub(crate) fn archive(
         let path =
             built(of, &["test", "--no-run", "--test", test], |name| name.starts_with(&prefix))?;
         let place = format!("/guests/{test}");
-        tree.file(&place, 0o755, without_debug(&path)?);
+        tree.file(&place, 0o755, without_symbols(&path)?);
         for part in [test, " / ", &place, LIBTEST] {
             start.push_str(part);
         }

@@ -226,9 +226,18 @@ fn resolve(guest: &str) -> Result<Guest> {
 
 /// A program without its debug information, which is ten times its size and would lie in the guest's memory.
 fn without_debug(path: &Path) -> Result<Vec<u8>> {
+    stripped(path, "--strip-debug")
+}
+
+/// The same without the names of functions too: for a machine whose memory is small.
+fn without_symbols(path: &Path) -> Result<Vec<u8>> {
+    stripped(path, "--strip-all")
+}
+
+fn stripped(path: &Path, how: &str) -> Result<Vec<u8>> {
     let scratch = path.with_extension("stripped");
     let mut strip = Command::new(toolchain::llvm_strip()?);
-    run::run(strip.args(["--strip-debug", "-o"]).args([&scratch, path]))?;
+    run::run(strip.args([how, "-o"]).args([&scratch, path]))?;
     let program = std::fs::read(&scratch)?;
     std::fs::remove_file(&scratch)?;
     Ok(program)
