@@ -35,7 +35,7 @@ const REST_KIB: u64 = 12 << 10;
 const SWAP_KIB: u64 = 24 << 10;
 /// By how much what the whole machine has left differs from one boot to the next: page tables, pages of
 /// each processor, what the kernel frees later.
-const NOISE_KIB: u64 = 1 << 10;
+const NOISE_KIB: u64 = 3 << 10;
 /// What either kind of list may take while it is replaced: a little less than an eighth of 128 MiB.
 const CAP_KIB: u64 = 14_000;
 const DOMAINS: u32 = 1_000_000;
