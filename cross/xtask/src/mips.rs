@@ -7,7 +7,7 @@ use crate::tally::Tally;
 use crate::targets;
 use crate::toolchain::Toolchain;
 
-/// What runs there: what needs no kernel of its own. qemu-user has no bpf(2) and no netfilter netlink, and takes minutes
+/// What runs there: what needs no kernel of its own. qemu-user has no bpf(2), no ethtool and no netfilter or generic netlink, and takes minutes
 /// for tests that hold a bound by going far beyond it.
 const TESTS: [&[&str]; 3] = [
     &["--package", "sluice-abi", "--package", "sluice-datapath", "--lib"],
@@ -18,6 +18,10 @@ const TESTS: [&[&str]; 3] = [
         "--",
         "--skip",
         "sys::netlink",
+        "--skip",
+        "sys::genetlink",
+        "--skip",
+        "sys::ethtool",
         "--skip",
         "nothing_is_found_where_nothing_is",
         "--skip",
