@@ -11,7 +11,7 @@ use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::{TCP, headers};
 
 use super::domains::Domains;
-use super::rules::Ledger;
+use super::rules::{Ledger, treated};
 use crate::config::{MarkMask, OnError};
 use crate::dataplane::flows::{Adopted, Flows};
 use crate::dataplane::table::{self, Action, FlowTable, Reinspection, Treatment};
@@ -35,6 +35,18 @@ pub(super) struct Policy {
     pub(super) block: Duration,
     /// When trusted flows are looked at once more.
     pub(super) reinspection: Reinspection,
+}
+
+impl Policy {
+    /// The mark of connections with this verdict.
+    pub(super) const fn mark(&self, verdict: Verdict) -> u32 {
+        match verdict {
+            Verdict::Blocked => self.marks.blocked(),
+            // Leaves the queue and is never given to a flowtable, where nothing limits it.
+            Verdict::Limited => self.marks.undecided(),
+            _ => self.marks.trusted(),
+        }
+    }
 }
 
 /// A rule as it is applied.
@@ -176,13 +188,7 @@ impl Inspector {
                         self.decide(now_ns, key, direction, &decision, news, flows);
                     }
                 }
-                let mark = match verdict {
-                    Verdict::Blocked => marks.blocked(),
-                    // Leaves the queue and is never given to a flowtable, where nothing limits it.
-                    Verdict::Limited => marks.undecided(),
-                    _ => marks.trusted(),
-                };
-                nfqueue::Verdict::Accept { mark: Some(mark) }
+                nfqueue::Verdict::Accept { mark: Some(self.policy.mark(verdict)) }
             }
             Outcome::Undecided(cause) => {
                 if let Some((key, _)) = &step.flow
@@ -273,17 +279,13 @@ impl Inspector {
         }
     }
 
-    fn rule(&self, number: Option<u32>) -> Option<&Rule> {
+    pub(super) fn rule(&self, number: Option<u32>) -> Option<&Rule> {
         self.rules.get(number? as usize)
     }
 
-    /// What a decision of the engine means: the profile of an allowed flow may have a rate.
+    /// What a decision of the engine means.
     fn verdict(&self, decision: &engine::Decision) -> (Verdict, Treatment) {
-        let treatment = self.rule(decision.rule).map(|rule| rule.treatment).unwrap_or_default();
-        match decision.verdict {
-            Verdict::Trusted if treatment.kbit != 0 => (Verdict::Limited, treatment),
-            verdict => (verdict, treatment),
-        }
+        treated(decision.verdict, self.rule(decision.rule))
     }
 
     fn is_blocked(&self, key: &FlowKey, now_ns: u64) -> bool {

@@ -224,7 +224,11 @@ impl State {
 
     fn list_image(&self) -> ListImage {
         let (bytes, load_ms) = self.lists.image();
-        ListImage { kib: bytes / 1024, cap_kib: super::lists::cap_kib(&self.plan).into(), load_ms }
+        ListImage {
+            kib: bytes / 1024,
+            cap_kib: super::lists::cap_kib(self.plan.list_memory_kib).into(),
+            load_ms,
+        }
     }
 
     fn domain_lists(&self, now_ns: u64) -> Vec<DomainList> {
@@ -244,7 +248,7 @@ impl State {
         DomainSet {
             names: set.len() as u64,
             kib: if set.is_empty() { 0 } else { set.bytes().div_ceil(1024) },
-            cap_kib: super::domains::cap_kib(&self.plan).into(),
+            cap_kib: super::lists::cap_kib(self.plan.domain_memory_kib).into(),
             load_ms: self.inspector.domains.load_ms(),
         }
     }
