@@ -18,6 +18,7 @@ use crate::dataplane::table::{self, Action, FlowTable, Reinspection, Treatment};
 use crate::inspect::engine::{self, Engine, News, Outcome};
 use crate::netfilter::conntrack::{Conntrack, Tuple};
 use crate::netfilter::nfqueue::{self, Packet};
+use crate::netfilter::reject;
 use crate::policy::{Ends, Zone};
 
 /// What becomes of flows.
@@ -56,6 +57,8 @@ pub(super) struct Rule {
     pub(super) name: Box<str>,
     /// What flows that match it get.
     pub(super) treatment: Treatment,
+    /// Whether the ends of a flow that it blocks are told.
+    pub(super) rejects: bool,
 }
 
 /// Seconds for which a flow is remembered that its first packet blocks.
@@ -104,6 +107,8 @@ pub(super) struct Inspector {
     pub(super) ledger: Ledger,
     /// The interfaces of the configuration by index of their devices.
     pub(super) zones: Vec<(u32, Zone)>,
+    /// Tells the ends of rejected flows.
+    pub(super) rejects: reject::socket::Sender,
 }
 
 impl Inspector {
@@ -132,6 +137,7 @@ impl Inspector {
             domains: Domains::default(),
             ledger,
             zones: Vec::new(),
+            rejects: reject::socket::Sender::new(policy.marks.trusted()),
         }
     }
 
@@ -184,6 +190,7 @@ impl Inspector {
                         // again and has not changed.
                         self.renew(&key, flows);
                     } else {
+                        self.tell(now_ns, packet, &path, &decision, step.news.as_ref());
                         let news = (step.news.as_ref(), step.ends);
                         self.decide(now_ns, key, direction, &decision, news, flows);
                     }

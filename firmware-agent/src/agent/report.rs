@@ -11,7 +11,7 @@ use sluice_datapath::parse::TCP;
 
 use super::running::State;
 use crate::cli::chain;
-use crate::config::{Net, RuleAction};
+use crate::config::Net;
 use crate::control::report::{
     Cause, DomainList, DomainSet, Feature, Flow, FlowMap, Interface, List, ListImage, Netfilter,
     Queue, State as Health, Status, Tuple, Why,
@@ -196,6 +196,14 @@ impl State {
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
         engine.insert("without connection".to_owned(), self.inspector.totals.without_connection);
+        let told = self.inspector.rejects.totals();
+        for (name, value) in [
+            ("rejects told", told.sent),
+            ("rejects held back", told.held_back),
+            ("rejects failed", told.failed),
+        ] {
+            engine.insert(name.to_owned(), value);
+        }
         Queue {
             first: self.plan.queue.0,
             count: self.plan.queue.1,
@@ -390,7 +398,7 @@ impl State {
         let rules = self.inspector.engine.rules();
         let found = rules.of_name(name)?;
         let rule = self.inspector.rules.get(found.rule as usize);
-        let is_block = found.action == RuleAction::Block;
+        let is_block = found.action.is_blocking();
         Some(Cause {
             hook: "inspect".to_owned(),
             action: found.action.name().to_owned(),

@@ -13,9 +13,10 @@ use crate::config::{Clock, Fingerprint, Mac, RuleAction};
 use crate::control::report::{RuleDevice, RuleReport};
 use crate::dataplane::flows::Flows;
 use crate::dataplane::table::{self, Treatment};
-use crate::inspect::engine::{self, Sentence};
+use crate::inspect::engine::{self, News, Sentence};
 use crate::inspect::protocol::Confidence;
 use crate::netfilter::nfqueue::Packet;
+use crate::netfilter::reject;
 use crate::plan::Plan;
 use crate::policy::{self, Ends, Path, Seen, Surroundings, TimeZone, Zone, grammar};
 use crate::sys::{clock, rtnetlink};
@@ -121,6 +122,27 @@ impl Inspector {
         }
         let observed = decision.observed.and_then(|found| self.rules.get(found.rule as usize));
         (entry, observed.map(|rule| rule.name.clone()))
+    }
+
+    /// Tells the ends of a flow that a rule rejects. Before the decision is in the kernel, where it
+    /// would stop that too.
+    pub(super) fn tell(
+        &mut self,
+        now_ns: u64,
+        packet: &Packet<'_>,
+        path: &Path,
+        decision: &engine::Decision,
+        news: Option<&News>,
+    ) {
+        if decision.verdict != Verdict::Blocked
+            || !self.rule(decision.rule).is_some_and(|rule| rule.rejects)
+        {
+            return;
+        }
+        let is_hello = matches!(news, Some(News::Hello(hello)) if hello.quic.is_none());
+        let is_from_home = path.from.is_some_and(|zone| zone.is_lan);
+        let told = reject::Told { is_from_home, is_hello };
+        self.rejects.send(now_ns, &reject::answers(packet.l3, packet.wire_len, told));
     }
 
     /// Puts other rules into force. Flows that are known get at once what the rules say about them;

@@ -515,6 +515,10 @@ fn room(plan: &Plan, sizes: Option<&Sizes>) -> Room {
 pub(super) fn rules(plan: &Plan) -> Vec<Rule> {
     let pairs = plan.rules.iter().zip(&plan.treatments);
     pairs
-        .map(|(rule, treatment)| Rule { name: rule.name.as_str().into(), treatment: *treatment })
+        .map(|(rule, treatment)| Rule {
+            name: rule.name.as_str().into(),
+            treatment: *treatment,
+            rejects: rule.action == crate::config::RuleAction::Reject,
+        })
         .collect()
 }

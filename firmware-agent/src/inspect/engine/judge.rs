@@ -55,8 +55,8 @@ const fn verdict_of(found: &Match) -> (Verdict, Reason) {
         (Reason::RuleAllowed, Reason::Rule)
     };
     match found.action {
-        RuleAction::Allow | RuleAction::Observe => (Verdict::Trusted, allowed),
-        RuleAction::Block => (Verdict::Blocked, other),
+        RuleAction::Allow | RuleAction::Mark | RuleAction::Observe => (Verdict::Trusted, allowed),
+        RuleAction::Block | RuleAction::Reject => (Verdict::Blocked, other),
         RuleAction::Limit => (Verdict::Limited, other),
     }
 }
