@@ -13,8 +13,8 @@ use sluice_abi::profile;
 use sluice_abi::settings::Settings;
 
 use crate::config::{
-    self, Backend, Clock, Config, Counts, DOMAINLISTS_MAX, Ddos, DomainFile, Group, ListFile, Main,
-    ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule, RuleAction, Schedule,
+    self, Apps, Backend, Clock, Config, Counts, DOMAINLISTS_MAX, Ddos, DomainFile, Group, ListFile,
+    Main, ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule, RuleAction, Schedule,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -85,6 +85,8 @@ pub struct Plan {
     pub schedules: Vec<Schedule>,
     /// When the time of day is believed.
     pub clock: Clock,
+    /// Classes of applications that rules name.
+    pub apps: Apps,
 }
 
 /// A domain list.
@@ -255,6 +257,7 @@ impl Plan {
             groups: config.groups.clone(),
             schedules: config.schedules.clone(),
             clock: main.clock,
+            apps: config.apps.clone(),
         })
     }
 
@@ -293,6 +296,7 @@ impl Plan {
             groups,
             schedules,
             clock,
+            apps,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -304,7 +308,7 @@ impl Plan {
         let update = *settings != old.settings
             || *ruleset != self.ruleset
             || (rules, groups, schedules) != (&self.rules, &self.groups, &self.schedules)
-            || *clock != self.clock
+            || (*clock, apps) != (self.clock, &self.apps)
             || (lists, allowed) != (&self.lists, &self.allowed)
             || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)

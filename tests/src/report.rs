@@ -314,6 +314,9 @@ pub struct Flow {
     /// Domain list that decided.
     #[serde(default)]
     pub list: Option<String>,
+    /// Class of applications.
+    #[serde(default)]
+    pub app: Option<String>,
     /// Name in the hello.
     #[serde(default)]
     pub sni: Option<String>,

@@ -179,6 +179,8 @@ pub struct Main {
     pub spread: SpreadWish,
     /// When the time of day is believed.
     pub clock: Clock,
+    /// File of classes of applications.
+    pub app_file: Option<PathBuf>,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -255,6 +257,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Whether the shield shares packets out to all processors, by flow: nowhere (off), behind devices with one receive queue and no packet steering (auto), or wherever it can work (on); status says where it does not and why."),
         OptionSpec::new("clock", Kind::Word(&["auto", "trust"]), "auto",
             "When schedules believe the time of day: once it comes from the network or from a clock with a battery (auto), or always (trust)."),
+        OptionSpec::optional("app_file", Kind::Path,
+            "File of classes of applications that rules can name, each line a class, a colon and domains, comments behind #; a domain covers what is below it, and the longest counts."),
     ],
 };
 
@@ -293,6 +297,7 @@ impl Main {
             domain_memory_kib: uci.get("domain_memory_kib"),
             spread: uci.get("spread"),
             clock: uci.get("clock"),
+            app_file: uci.find("app_file"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
         if last > u32::from(u16::MAX) {
