@@ -8,6 +8,7 @@ use sha1::{Digest as _, Sha1};
 
 use super::record::{HANDSHAKE, RECORD_HEADER, RECORD_MAX};
 use super::{EXTENSIONS_MAX, HANDSHAKE_MAX, Malformed};
+use crate::text::write_hex;
 
 const SERVER_HELLO: u8 = 2;
 const CERTIFICATE: u8 = 11;
@@ -45,7 +46,7 @@ pub struct CertificateHash(pub [u8; 20]);
 
 impl core::fmt::Display for CertificateHash {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex(f, &self.0, "")
     }
 }
 
