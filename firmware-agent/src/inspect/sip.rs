@@ -3,7 +3,9 @@
 /// The hash of whole words, little-endian as they lie in memory.
 pub(super) fn of_words<const N: usize>(key: [u64; 2], words: [u64; N]) -> u64 {
     let mut sip = Sip::new(key);
-    words.into_iter().for_each(|word| sip.word(u64::from_le(word)));
+    for word in words {
+        sip.word(u64::from_le(word));
+    }
     // The last word holds the length and what does not fill a word: here nothing.
     sip.finish((size_of::<[u64; N]>() as u64) << 56)
 }
