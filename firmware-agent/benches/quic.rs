@@ -3,7 +3,7 @@
 //! `cargo bench -p sluice --bench quic`. Each figure is the least and the median of interleaved
 //! rounds.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for developers")]
+#![expect(clippy::print_stdout, reason = "a program for developers")]
 
 mod common;
 

@@ -25,6 +25,7 @@ pub mod raw;
 pub mod report;
 pub mod router;
 pub mod service;
+pub mod site;
 pub mod skip;
 pub mod testrun;
 pub mod throughput;
