@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod bare;
+pub mod capture;
 pub mod demo;
 pub mod directory;
 pub mod dns;
