@@ -323,6 +323,15 @@ pub struct Flow {
     /// Fingerprint.
     #[serde(default)]
     pub ja4: Option<String>,
+    /// The older fingerprint.
+    #[serde(default)]
+    pub ja3: Option<String>,
+    /// Host of a request in plain HTTP.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// What it speaks.
+    #[serde(default)]
+    pub protocol: Option<String>,
     /// Packets through the queue before the decision.
     pub inspected_packets: u32,
     /// Packets on the fast path.
