@@ -10,7 +10,6 @@ const INT_32: u32 = 0x2000_0000;
 const BLOB_8: u32 = 0x8000_0000;
 const BLOB_16: u32 = 0x9000_0000;
 const BLOB_32: u32 = 0xa000_0000;
-const ARRAY: u32 = 0xd000_0000;
 const OBJECT: u32 = 0xe000_0000;
 /// What a word can hold besides its type.
 const VALUE: u32 = 0x0fff_ffff;
@@ -62,23 +61,14 @@ impl Tree {
         self.append(kind, &bytes, align)
     }
 
-    /// Fields, the first with number 1.
-    pub(super) fn object(&mut self, fields: &[Value]) -> Result<Value> {
-        self.slots(OBJECT, fields)
-    }
-
-    /// Values of one kind.
-    pub(super) fn array(&mut self, items: &[Value]) -> Result<Value> {
-        self.slots(ARRAY, items)
-    }
-
     /// The tree under `root`.
     pub(super) fn finish(mut self, root: Value) -> Vec<u8> {
         self.bytes.splice(4..8, root.0.to_le_bytes());
         self.bytes
     }
 
-    fn slots(&mut self, kind: u32, values: &[Value]) -> Result<Value> {
+    /// Fields, the first with number 1, or items: apk-tools has a type of its own for lists, and does not use it.
+    pub(super) fn object(&mut self, values: &[Value]) -> Result<Value> {
         let used =
             values.iter().rposition(|value| *value != Value::NONE).map_or(0, |last| last + 1);
         let Some(values) = values.get(..used).filter(|values| !values.is_empty()) else {
@@ -87,7 +77,7 @@ impl Tree {
         // Their number counts itself.
         let mut bytes = u32::try_from(values.len() + 1)?.to_le_bytes().to_vec();
         bytes.extend(values.iter().flat_map(|value| value.0.to_le_bytes()));
-        self.keep(kind, &bytes, 4)
+        self.keep(OBJECT, &bytes, 4)
     }
 
     fn keep(&mut self, kind: u32, content: &[u8], align: usize) -> Result<Value> {

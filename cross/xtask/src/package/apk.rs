@@ -99,7 +99,8 @@ fn lists(package: &Package) -> Vec<File> {
     vec![conffiles, list("conffiles_static", sums), files, rusers]
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -120,13 +121,12 @@ fn tree(package: &Package, arch: &str, directories: &[Directory]) -> Result<Vec<
         let name = text(&mut tree, dependency)?;
         depends.push(tree.object(&[name])?);
     }
-    let depends = tree.array(&depends)?;
+    let depends = tree.object(&depends)?;
 
     let mut paths = Vec::new();
     for directory in directories {
         paths.push(entry(&mut tree, directory, package.time)?);
     }
-    let paths = tree.object(&paths)?;
     let size: usize = directories.iter().flat_map(|d| &d.files).map(|f| f.content.len()).sum();
     let size = tree.number(u32::try_from(size)?)?;
     let identity = tree.own_blob(&[0; IDENTITY])?;
@@ -139,6 +139,7 @@ fn tree(package: &Package, arch: &str, directories: &[Directory]) -> Result<Vec<
         none, none, // size of the file, priority as a provider
         depends,
     ])?;
+    let paths = tree.object(&paths)?;
     let scripts = scripts(&mut tree, package)?;
     let root = tree.object(&[info, paths, scripts])?;
     let mut bytes = tree.finish(root);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use super::deflate::gzip;
-use super::recipe::Package;
+use super::recipe::{File, Package};
 use super::tar::{Tar, parents};
 
 /// The file that opkg installs.
@@ -25,18 +25,16 @@ pub(super) fn name(package: &Package, arch: &str) -> String {
 fn data(package: &Package) -> Result<Vec<u8>> {
     let mut tar = Tar::new(package.time);
     tar.directory(".", 0o755)?;
-    let mut entries: Vec<(String, Option<(u32, &[u8])>)> =
-        parents(package.files.iter().map(|file| file.path.as_str()))
-            .into_iter()
-            .map(|path| (path, None))
-            .collect();
-    entries.extend(package.files.iter().map(|f| (f.path.clone(), Some((f.mode, &*f.content)))));
-    entries.sort_unstable();
+    let directories = parents(package.files.iter().map(|file| file.path.as_str()));
+    let mut entries: Vec<(&str, Option<&File>)> =
+        directories.iter().map(|path| (path.as_str(), None)).collect();
+    entries.extend(package.files.iter().map(|file| (file.path.as_str(), Some(file))));
+    entries.sort_unstable_by_key(|(path, _)| *path);
     for (path, file) in entries {
         let path = format!(".{path}");
         match file {
             None => tar.directory(&path, 0o755)?,
-            Some((mode, content)) => tar.file(&path, mode, content)?,
+            Some(file) => tar.file(&path, file.mode, &file.content)?,
         }
     }
     Ok(tar.finish())

@@ -67,12 +67,12 @@ struct Recipe {
     depends: Vec<String>,
     conffiles: Vec<String>,
     postrm: Option<PathBuf>,
-    file: Vec<Source>,
+    file: Vec<Entry>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Source {
+struct Entry {
     path: String,
     /// From the directory of the recipe.
     source: Option<PathBuf>,
@@ -89,7 +89,7 @@ pub(super) fn read(agent: &[u8], time: u32) -> Result<Package> {
     let text = std::fs::read_to_string(directory.join("package.toml"))?;
     let recipe: Recipe = toml::from_str(&text).context("package.toml is wrong")?;
     let mut files = Vec::new();
-    for Source { path, source, mode } in recipe.file {
+    for Entry { path, source, mode } in recipe.file {
         let mode = u32::from_str_radix(&mode, 8).with_context(|| format!("{path}: mode {mode}"))?;
         let content = match source {
             Some(source) => content(&source)?,

@@ -5,7 +5,10 @@ mod router;
 
 use std::path::PathBuf;
 
-use super::recipe::{self, Package};
+use sha2::{Digest as _, Sha256};
+
+use super::apk::hex;
+use super::recipe::{self, File, Package};
 use super::{apk, ipk};
 use crate::{run, targets};
 
@@ -201,4 +204,32 @@ fn architectures_are_those_of_openwrt() {
     let targets = targets::read().unwrap();
     let names: Vec<&str> = targets.values().map(|target| target.openwrt.as_str()).collect();
     assert_eq!(names, ["aarch64_cortex-a53", "mips_24kc", "mipsel_24kc", "x86_64"]);
+}
+
+/// What `apk mkpkg --compression none --no-xattrs` of apk-tools 3.0.6 writes for the same fields, scripts and files has
+/// this digest.
+#[test]
+fn an_apk_has_the_bytes_that_apk_tools_write() {
+    let file = |path: &str, mode, content: &str| File {
+        path: path.to_owned(),
+        mode,
+        content: content.as_bytes().to_vec(),
+    };
+    let package = Package {
+        name: "example".to_owned(),
+        version: "1.2.3-r4".to_owned(),
+        description: "An example".to_owned(),
+        depends: vec!["one".to_owned(), "two".to_owned()],
+        conffiles: vec!["/etc/config/example".to_owned()],
+        postrm: Some(b"#!/bin/sh\nexit 0\n".to_vec()),
+        files: vec![
+            file("/etc/config/example", 0o600, "config example\n"),
+            file("/usr/bin/one", 0o755, &"1".repeat(300)),
+            file("/usr/bin/two", 0o755, &"2".repeat(70_000)),
+        ],
+        ..package()
+    };
+    let plain = apk::plain(&package, ARCH).unwrap();
+    let digest = "b9557c9b0fd488d2063c00b4cac78502be648979b3676ae85da2d28fc1bc032e";
+    assert_eq!(hex(&Sha256::digest(plain)), digest);
 }

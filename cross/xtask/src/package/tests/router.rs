@@ -36,6 +36,7 @@ sluice.lan.role=lan
 const STARTED: &str = "open_service sluice
 open_instance
 command /usr/sbin/sluice run
+file /usr/sbin/sluice
 respawn 60 5 0
 term_timeout 15
 stdout 1

@@ -28,7 +28,7 @@ procd_close_instance() {
 procd_set_param() {
 	[ "$instance" = open ] || wrong "$1 outside of an instance"
 	case "$1" in
-	command | respawn | term_timeout | stdout | stderr) ;;
+	command | file | respawn | term_timeout | stdout | stderr) ;;
 	capabilities | no_new_privs) [ -n "$jail" ] || wrong "$1 means nothing without a jail" ;;
 	*) wrong "parameter $1" ;;
 	esac
