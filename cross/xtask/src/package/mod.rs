@@ -21,11 +21,13 @@ use lexopt::ValueExt as _;
 use crate::targets::{self, Target};
 use crate::{agent, ebpf, run};
 
-/// `package [--target T]…`.
+/// `package [--source | --target T…]`.
 pub(crate) fn main(mut parser: lexopt::Parser) -> Result<()> {
     let mut names = Vec::new();
+    let mut is_source = false;
     while let Some(arg) = parser.next()? {
         match arg {
+            Long("source") => is_source = true,
             Long("target") => names.push(parser.value()?.string()?),
             other => return Err(other.unexpected().into()),
         }
@@ -35,6 +37,9 @@ pub(crate) fn main(mut parser: lexopt::Parser) -> Result<()> {
         names = targets.keys().cloned().collect();
     }
     ebpf::build()?;
+    if is_source {
+        return source();
+    }
     for name in names {
         let target = targets.get(&name).with_context(|| format!("no target {name}"))?;
         let agent = std::fs::read(agent::cross(&name, target)?)?;
@@ -59,6 +64,32 @@ pub(crate) fn build(target: &Target, agent: &[u8]) -> Result<()> {
             bail!("allowed are {}", target.max_package);
         }
     }
+    Ok(())
+}
+
+/// The archive that the feed's Makefile builds from: what is committed, and the objects.
+fn source() -> Result<()> {
+    let name = concat!("sluice-", env!("CARGO_PKG_VERSION"));
+    let directory = run::root().join("target/package");
+    std::fs::create_dir_all(&directory)?;
+    let tar = directory.join(name).with_extension("tar");
+    let mut git = Command::new("git");
+    git.current_dir(run::root()).args(["archive", "--format", "tar"]);
+    for endianness in ["bpfel", "bpfeb"] {
+        git.arg(format!("--prefix={name}/prebuilt/{endianness}/"));
+        let objects = std::fs::read_dir(ebpf::directory().join(endianness))?;
+        let mut objects = objects.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        objects.sort_unstable();
+        for object in objects {
+            git.arg(format!("--add-file={}", object.display()));
+        }
+    }
+    run::run(git.arg(format!("--prefix={name}/")).arg("--output").arg(&tar).arg("HEAD"))?;
+    let bytes = deflate::gzip(&std::fs::read(&tar)?);
+    std::fs::remove_file(&tar)?;
+    let path = directory.join(format!("{name}.tar.gz"));
+    write(&path, &bytes)?;
+    println!("package: {} {} bytes", run::relative(&path), bytes.len());
     Ok(())
 }
 
