@@ -2,8 +2,9 @@
 
 mod reader;
 mod router;
+mod scripts;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
@@ -61,6 +62,10 @@ impl Directory {
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
 }
 
 impl Drop for Directory {
@@ -82,14 +87,14 @@ fn two_builds_have_the_same_bytes_and_another_agent_has_others() {
 #[test]
 fn an_ipk_has_the_files_modes_owner_and_time_that_a_router_must_find() {
     let directory = Directory::new("ipk");
-    reader::unpack_ipk(&ipk::build(&package(), ARCH).unwrap(), &directory.0);
-    let outer = reader::tar(&directory.0, &["-tzf", "package"]);
+    reader::unpack_ipk(&ipk::build(&package(), ARCH).unwrap(), directory.path());
+    let outer = reader::tar(directory.path(), &["-tzf", "package"]);
     assert_eq!(
         outer, "./debian-binary\n./data.tar.gz\n./control.tar.gz\n",
         "opkg needs this order"
     );
     let list =
-        reader::tar(&directory.0, &["-tvzf", "data.tar.gz", "--numeric-owner", "--full-time"]);
+        reader::tar(directory.path(), &["-tvzf", "data.tar.gz", "--numeric-owner", "--full-time"]);
     let mut found = Vec::new();
     for line in list.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -109,7 +114,7 @@ fn an_ipk_has_the_files_modes_owner_and_time_that_a_router_must_find() {
     }
     found.sort_unstable();
     assert_eq!(found, FILES);
-    let scripts = reader::tar(&directory.0, &["-tvzf", "control.tar.gz"]);
+    let scripts = reader::tar(directory.path(), &["-tvzf", "control.tar.gz"]);
     for script in ["postinst", "prerm", "postrm"] {
         let line = scripts.lines().find(|line| line.ends_with(&format!("./{script}"))).unwrap();
         assert!(line.starts_with("-rwxr-xr-x"), "{line}");
@@ -119,9 +124,9 @@ fn an_ipk_has_the_files_modes_owner_and_time_that_a_router_must_find() {
 #[test]
 fn an_ipk_says_what_it_is_and_needs() {
     let directory = Directory::new("control");
-    reader::unpack_ipk(&ipk::build(&package(), ARCH).unwrap(), &directory.0);
+    reader::unpack_ipk(&ipk::build(&package(), ARCH).unwrap(), directory.path());
     let read =
-        |name: &str| std::fs::read_to_string(directory.0.join("control").join(name)).unwrap();
+        |name: &str| std::fs::read_to_string(directory.path().join("control").join(name)).unwrap();
     let control = read("control");
     let field = |name: &str| {
         control.lines().find_map(|line| line.strip_prefix(&format!("{name}: "))).unwrap_or("none")
@@ -194,6 +199,7 @@ fn the_makefile_of_the_feed_says_what_the_recipe_says() {
             assert_eq!(content.unwrap(), file.content, "{line}");
         }
     }
+    assert!(makefile.contains(" mips mipsel,$(ARCH)),--cfg fix_y2038)"), "timers never fire");
     for path in &package.conffiles {
         assert!(makefile.contains(&format!("/conffiles\n{path}\nendef")), "{path}");
     }
