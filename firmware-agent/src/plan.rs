@@ -404,7 +404,7 @@ fn flags(main: &Main, treatments: &[Treatment], profiles: &Profiles) -> u32 {
 /// The rule without what its action has no use for.
 fn as_used(rule: &Rule) -> Rule {
     let mut rule = rule.clone();
-    if matches!(rule.action, RuleAction::Block | RuleAction::Observe) {
+    if !rule.action.has_profile() {
         (rule.kbit, rule.burst_kib, rule.profile) = (0, 0, None);
     }
     rule
@@ -427,7 +427,7 @@ fn treatment(rule: &Rule, profiles: &[Profile]) -> Treatment {
     /// Longer than TCP waits at least before it repeats what was lost (200 ms): where the way is
     /// short, it lives from one such wait to the next, and what a full bucket spills is lost.
     const BURST_MS: u64 = 300;
-    if matches!(rule.action, RuleAction::Block | RuleAction::Observe) {
+    if !rule.action.has_profile() {
         return Treatment::default();
     }
     let number = profiles.iter().position(|profile| Some(&profile.name) == rule.profile.as_ref());

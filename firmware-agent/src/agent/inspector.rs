@@ -11,13 +11,14 @@ use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::{TCP, headers};
 
 use super::domains::Domains;
-use super::rules::Ledger;
+use super::rules::{Ledger, treated};
 use crate::config::{MarkMask, OnError};
 use crate::dataplane::flows::{Adopted, Flows};
 use crate::dataplane::table::{self, Action, FlowTable, Reinspection, Treatment};
 use crate::inspect::engine::{self, Engine, News, Outcome};
 use crate::netfilter::conntrack::{Conntrack, Tuple};
 use crate::netfilter::nfqueue::{self, Packet};
+use crate::netfilter::reject;
 use crate::policy::{Ends, Zone};
 
 /// What becomes of flows.
@@ -37,6 +38,18 @@ pub(super) struct Policy {
     pub(super) reinspection: Reinspection,
 }
 
+impl Policy {
+    /// The mark of connections with this verdict.
+    pub(super) const fn mark(&self, verdict: Verdict) -> u32 {
+        match verdict {
+            Verdict::Blocked => self.marks.blocked(),
+            // Leaves the queue and is never given to a flowtable, where nothing limits it.
+            Verdict::Limited => self.marks.undecided(),
+            _ => self.marks.trusted(),
+        }
+    }
+}
+
 /// A rule as it is applied.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rule {
@@ -44,6 +57,8 @@ pub(super) struct Rule {
     pub(super) name: Box<str>,
     /// What flows that match it get.
     pub(super) treatment: Treatment,
+    /// Whether the ends of a flow that it blocks are told.
+    pub(super) rejects: bool,
 }
 
 /// Seconds for which a flow is remembered that its first packet blocks.
@@ -92,6 +107,8 @@ pub(super) struct Inspector {
     pub(super) ledger: Ledger,
     /// The interfaces of the configuration by index of their devices.
     pub(super) zones: Vec<(u32, Zone)>,
+    /// Tells the ends of rejected flows.
+    pub(super) rejects: reject::socket::Sender,
 }
 
 impl Inspector {
@@ -120,6 +137,7 @@ impl Inspector {
             domains: Domains::default(),
             ledger,
             zones: Vec::new(),
+            rejects: reject::socket::Sender::new(policy.marks.trusted()),
         }
     }
 
@@ -172,17 +190,12 @@ impl Inspector {
                         // again and has not changed.
                         self.renew(&key, flows);
                     } else {
+                        self.tell(now_ns, packet, &path, &decision, step.news.as_ref());
                         let news = (step.news.as_ref(), step.ends);
                         self.decide(now_ns, key, direction, &decision, news, flows);
                     }
                 }
-                let mark = match verdict {
-                    Verdict::Blocked => marks.blocked(),
-                    // Leaves the queue and is never given to a flowtable, where nothing limits it.
-                    Verdict::Limited => marks.undecided(),
-                    _ => marks.trusted(),
-                };
-                nfqueue::Verdict::Accept { mark: Some(mark) }
+                nfqueue::Verdict::Accept { mark: Some(self.policy.mark(verdict)) }
             }
             Outcome::Undecided(cause) => {
                 if let Some((key, _)) = &step.flow
@@ -273,17 +286,13 @@ impl Inspector {
         }
     }
 
-    fn rule(&self, number: Option<u32>) -> Option<&Rule> {
+    pub(super) fn rule(&self, number: Option<u32>) -> Option<&Rule> {
         self.rules.get(number? as usize)
     }
 
-    /// What a decision of the engine means: the profile of an allowed flow may have a rate.
+    /// What a decision of the engine means.
     fn verdict(&self, decision: &engine::Decision) -> (Verdict, Treatment) {
-        let treatment = self.rule(decision.rule).map(|rule| rule.treatment).unwrap_or_default();
-        match decision.verdict {
-            Verdict::Trusted if treatment.kbit != 0 => (Verdict::Limited, treatment),
-            verdict => (verdict, treatment),
-        }
+        treated(decision.verdict, self.rule(decision.rule))
     }
 
     fn is_blocked(&self, key: &FlowKey, now_ns: u64) -> bool {

@@ -180,8 +180,8 @@ impl Running {
             }
             Err(error) => log::warn!("{error}"),
         }
+        let around = Around::look();
         if let Some(mut dataplane) = dataplane {
-            let around = Around::look();
             if let Some(around) = &around {
                 state.lists.spare(around.own(&state.plan.management));
             }
@@ -200,8 +200,8 @@ impl Running {
         let state = running.state.get_mut();
         // Before the rules bring the first hello.
         state.inspector.set_domain_lists(&state.plan);
-        if let Ok(devices) = rtnetlink::devices() {
-            state.look_at_zones(&devices);
+        if let Some(around) = &around {
+            state.look_at_zones(&around.devices);
         }
         state.look_at_clock();
         if queues.is_some() {
@@ -515,6 +515,10 @@ fn room(plan: &Plan, sizes: Option<&Sizes>) -> Room {
 pub(super) fn rules(plan: &Plan) -> Vec<Rule> {
     let pairs = plan.rules.iter().zip(&plan.treatments);
     pairs
-        .map(|(rule, treatment)| Rule { name: rule.name.as_str().into(), treatment: *treatment })
+        .map(|(rule, treatment)| Rule {
+            name: rule.name.as_str().into(),
+            treatment: *treatment,
+            rejects: rule.action == crate::config::RuleAction::Reject,
+        })
         .collect()
 }

@@ -411,6 +411,21 @@ fn entries_are_kept_once_and_host_bits_are_cleared_with_a_warning() {
 }
 
 #[test]
+fn a_rule_that_marks_needs_a_profile_that_does() {
+    let rule = "config rule r\n\tlist domain a.test\n\toption action mark\n";
+    assert_eq!(mistakes(rule), ["f:9: sluice.r.profile: is required with action mark"]);
+    let plain = format!("{rule}\toption profile slow\nconfig profile slow\n\toption kbit 9\n");
+    assert_eq!(
+        mistakes(&plain),
+        ["f:7: sluice.r.profile: the profile slow has neither code point nor priority"]
+    );
+    for of in ["option priority 3", "option dscp cs0"] {
+        let text = format!("{rule}\toption profile own\nconfig profile own\n\t{of}\n");
+        assert_eq!(with(&text).unwrap().0.rules[0].action, RuleAction::Mark);
+    }
+}
+
+#[test]
 fn what_is_odd_is_warned_about() {
     assert_eq!(
         warnings("config interfaces x\n\toption a 1\nconfig colour\n"),
@@ -435,7 +450,8 @@ fn what_is_odd_is_warned_about() {
         [
             "f:7: sluice.@rule[0].domain: is required, or ip, port, ja3, ja4, fingerprint_file, \
              protocol, device, group or zone",
-            "f:8: sluice.@rule[0].action: 'deny' is not one of allow, block, limit, observe",
+            "f:8: sluice.@rule[0].action: 'deny' is not one of allow, block, reject, limit, \
+             mark, observe",
         ]
     );
 }
