@@ -45,7 +45,7 @@ impl Settings {
     /// Packets that should be inspected are marked while the agent's heart does not beat.
     pub const WATCHED: u32 = 1 << 6;
     /// [`Settings::beat`]s after which the agent is taken for gone: two seconds.
-    pub const SILENCE_MAX: i32 = (2_000_000_000_u64 >> Self::BEAT_SHIFT) as i32;
+    pub const SILENCE_MAX: i32 = (2_000_000_000_u32 >> Self::BEAT_SHIFT).cast_signed();
 
     const BEAT_SHIFT: u32 = 20;
 
@@ -63,7 +63,7 @@ impl Settings {
     #[inline(always)]
     #[must_use]
     pub const fn is_unattended(&self, now_ns: u64) -> bool {
-        Self::beat(now_ns).wrapping_sub(self.heartbeat) as i32 > Self::SILENCE_MAX
+        Self::beat(now_ns).wrapping_sub(self.heartbeat).cast_signed() > Self::SILENCE_MAX
     }
 
     /// Whether programs do their work.
