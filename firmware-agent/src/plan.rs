@@ -385,6 +385,8 @@ fn settings(main: &Main, ddos: &Ddos, hash_key: u32) -> Settings {
         mark_trusted: main.mark_mask.trusted(),
         hash_key,
         limits: ddos.limits(),
+        heartbeat: 0,
+        mark_unattended: main.mark_mask.undecided(),
     }
 }
 
@@ -397,6 +399,9 @@ fn flags(main: &Main, treatments: &[Treatment], profiles: &Profiles) -> u32 {
     let mut flags = if main.enabled { Settings::ENABLED } else { 0 };
     if treatments.iter().any(changes) {
         flags |= Settings::PROFILES;
+    }
+    if main.policy == Policy::Open {
+        flags |= Settings::WATCHED;
     }
     flags
 }

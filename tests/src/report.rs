@@ -254,6 +254,21 @@ pub struct Queue {
     pub kernel: BTreeMap<String, u64>,
     /// Flows under inspection.
     pub inspecting: u64,
+    /// Times when nobody inspected.
+    pub unattended: Unattended,
+}
+
+/// Times when nobody inspected.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Unattended {
+    /// How often.
+    pub times: u64,
+    /// How long together.
+    pub seconds: u64,
+    /// Packets that passed.
+    pub packets: u64,
+    /// Flows that were not trusted for that.
+    pub flows: u64,
 }
 
 /// Flow map.

@@ -12,6 +12,7 @@ use sluice_datapath::parse::{TCP, headers};
 
 use super::domains::Domains;
 use super::rules::{Ledger, treated};
+use super::unattended::Unseen;
 use crate::config::{MarkMask, OnError};
 use crate::dataplane::flows::{Adopted, Flows};
 use crate::dataplane::table::{self, Action, FlowTable, Reinspection, Treatment};
@@ -88,6 +89,9 @@ pub(super) struct Totals {
     pub(super) reinspected: u64,
     /// Packets of undecided flows that `on_error` dropped.
     pub(super) dropped_undecided: u64,
+    /// Flows that nothing objects to and that are not trusted, because part of them passed while
+    /// nobody inspected.
+    pub(super) unseen: u64,
 }
 
 /// Owns everything between queue and flow map.
@@ -109,6 +113,8 @@ pub(super) struct Inspector {
     pub(super) zones: Vec<(u32, Zone)>,
     /// Tells the ends of rejected flows.
     pub(super) rejects: reject::socket::Sender,
+    /// Connections of which packets may have passed while nobody inspected.
+    pub(super) unseen: Unseen,
 }
 
 impl Inspector {
@@ -138,6 +144,7 @@ impl Inspector {
             ledger,
             zones: Vec::new(),
             rejects: reject::socket::Sender::new(policy.marks.trusted()),
+            unseen: Unseen::default(),
         }
     }
 
@@ -173,6 +180,14 @@ impl Inspector {
             }
             Outcome::Decided(decision) => {
                 let mut verdict = self.verdict(&decision).0;
+                if verdict == Verdict::Trusted
+                    && let Some((key, direction)) = step.flow
+                    && self.is_unseen(&key, direction)
+                {
+                    self.totals.unseen += 1;
+                    self.forget(&key, flows);
+                    return self.undecided("passed while nobody inspected", step.flow);
+                }
                 if let Some((key, direction)) = step.flow {
                     let is_known = self.table.get(&key).is_some();
                     // Without a message nothing new was learned about it, also where a rule is about
@@ -203,25 +218,35 @@ impl Inspector {
                 {
                     self.forget(key, flows);
                 }
-                match self.policy.on_error {
-                    OnError::Drop => {
-                        self.totals.dropped_undecided += 1;
-                        return nfqueue::Verdict::Drop;
-                    }
-                    OnError::Alert => {
-                        log::warn!("passed uninspected: {}: {}", cause.name(), describe(step.flow));
-                    }
-                    OnError::Pass => {
-                        log::debug!(
-                            "passed uninspected: {}: {}",
-                            cause.name(),
-                            describe(step.flow)
-                        );
-                    }
-                }
-                nfqueue::Verdict::Accept { mark: Some(self.policy.marks.undecided()) }
+                self.undecided(cause.name(), step.flow)
             }
         }
+    }
+
+    /// The verdict about a packet of a flow that cannot be decided.
+    fn undecided(&mut self, cause: &str, flow: Option<(FlowKey, Direction)>) -> nfqueue::Verdict {
+        match self.policy.on_error {
+            OnError::Drop => {
+                self.totals.dropped_undecided += 1;
+                return nfqueue::Verdict::Drop;
+            }
+            OnError::Alert => log::warn!("passed uninspected: {cause}: {}", describe(flow)),
+            OnError::Pass => log::debug!("passed uninspected: {cause}: {}", describe(flow)),
+        }
+        nfqueue::Verdict::Accept { mark: Some(self.policy.marks.undecided()) }
+    }
+
+    /// Whether part of the connection that a packet belongs to may have passed while nobody
+    /// inspected. Another one between the same ends is not meant.
+    fn is_unseen(&mut self, key: &FlowKey, direction: Direction) -> bool {
+        let Some(id) = self.unseen.get(key) else { return false };
+        let Some(conntrack) = &mut self.conntrack else { return true };
+        let found = conntrack.lookup(&Tuple::of_flow(key, direction));
+        let is_it = found.map_or(true, |found| found.is_some_and(|now| now.id == id));
+        if !is_it {
+            self.unseen.forget(key);
+        }
+        is_it
     }
 
     /// Writes a decision under every key of the connection and remembers it.

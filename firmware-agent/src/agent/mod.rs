@@ -17,6 +17,7 @@ mod rules;
 mod running;
 mod signals;
 mod sweep;
+mod unattended;
 mod upkeep;
 
 use std::path::Path;

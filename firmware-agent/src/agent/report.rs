@@ -14,7 +14,7 @@ use crate::cli::chain;
 use crate::config::Net;
 use crate::control::report::{
     Cause, DomainList, DomainSet, Feature, Flow, FlowMap, Interface, List, ListImage, Netfilter,
-    Queue, State as Health, Status, Tuple, Why,
+    Queue, State as Health, Status, Tuple, Unattended, Why,
 };
 use crate::dataplane::table::{self, Record};
 use crate::dataplane::{Counts, Dataplane, FeatureState, Hook, State as HookState};
@@ -210,6 +210,10 @@ impl State {
             engine,
             kernel: kernel.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             inspecting: self.inspector.engine.inspecting() as u64,
+            unattended: Unattended {
+                flows: self.inspector.totals.unseen,
+                ..self.attendance.report(clock::monotonic_ns())
+            },
         }
     }
 

@@ -15,6 +15,7 @@ use super::inspector::{Inspector, Policy, Room, Rule};
 use super::lists::Lists;
 use super::rules::compiled;
 use super::signals::{Signals, Wish};
+use super::unattended::{Attendance, BEAT};
 use crate::cli::{Exit, Failed, chain};
 use crate::control::Request;
 use crate::control::server::{Methods, Server};
@@ -98,6 +99,8 @@ pub(super) struct State {
     pub(super) flowtable_marks: Option<crate::config::MarkMask>,
     /// The time of day was believed once.
     pub(super) knows_time: bool,
+    /// Whether the agent was there to inspect.
+    pub(super) attendance: Attendance,
 }
 
 impl Running {
@@ -170,6 +173,7 @@ impl Running {
             no_flowtable: None,
             flowtable_marks: None,
             knows_time: false,
+            attendance: Attendance::default(),
         };
         let mut running = Self { state: RefCell::new(state), restart: smol::channel::bounded(1) };
         let state = running.state.get_mut();
@@ -263,6 +267,7 @@ impl Running {
         let anew = async { self.restart.1.recv().await.map_or(Next::Stop, Next::Restart) };
         let watch = self.watch_strangers();
         let sweep = future::or(self.sweep(), watch);
+        let sweep = future::or(self.beat(), sweep);
         future::or(
             future::or(future::or(outside, anew), future::or(queue, control)),
             future::or(future::or(rules, links), sweep),
@@ -296,6 +301,15 @@ impl Running {
             state.restore_rules();
             state.look_after_offload();
             state.look_after_flowtable();
+        }
+    }
+
+    /// Tells the programs that packets of the queue are answered: while others keep this thread busy
+    /// they are not, and nothing is told.
+    async fn beat(&self) -> Next {
+        loop {
+            self.state.borrow_mut().beat();
+            Timer::after(BEAT).await;
         }
     }
 

@@ -71,6 +71,17 @@ pub(super) fn status(status: &Status) -> String {
         table.row([&name, counter, &value.to_string()]);
     }
     table.row([&name, "flows under inspection", &queue.inspecting.to_string()]);
+    if queue.unattended.times > 0 {
+        let away = &queue.unattended;
+        for (what, value) in [
+            ("times without the agent", away.times),
+            ("seconds without the agent", away.seconds),
+            ("packets passed uninspected then", away.packets),
+            ("flows not trusted for that", away.flows),
+        ] {
+            table.row([&name, what, &value.to_string()]);
+        }
+    }
     let flows = &status.flows;
     for (counter, value) in [
         ("decided", flows.entries),

@@ -268,8 +268,9 @@ fn programs_are_told_a_burst_whenever_they_are_told_a_rate() {
     assert_eq!(both.limits.source_syn, Rate { per_second: 30, burst: 60 });
     let mask = MarkMask::default();
     assert_eq!((both.mark_mask, both.mark_trusted), (mask.bits(), mask.trusted()));
-    assert_eq!((both.flags, both.hash_key), (Settings::ENABLED, 7));
-    assert_eq!(settings("option enabled 0\n").flags, 0);
+    assert_eq!((both.flags, both.hash_key), (Settings::ENABLED | Settings::WATCHED, 7));
+    assert_eq!(settings("option policy closed\n").flags, Settings::ENABLED);
+    assert_eq!(settings("option enabled 0\n").flags & Settings::ENABLED, 0);
 }
 
 #[test]
