@@ -11,6 +11,7 @@ use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::{TCP, headers};
 
 use super::domains::Domains;
+use super::names::Resolutions;
 use super::rules::Ledger;
 use crate::config::{MarkMask, OnError};
 use crate::dataplane::flows::{Adopted, Flows};
@@ -92,6 +93,7 @@ pub(super) struct Inspector {
     pub(super) ledger: Ledger,
     /// The interfaces of the configuration by index of their devices.
     pub(super) zones: Vec<(u32, Zone)>,
+    pub(super) resolutions: Resolutions,
 }
 
 impl Inspector {
@@ -103,6 +105,7 @@ impl Inspector {
         rules: Vec<Rule>,
         policy: Policy,
         conntrack: Option<Conntrack>,
+        resolutions: Resolutions,
         seed: u64,
     ) -> Self {
         let table = FlowTable::new(room.held, room.flows);
@@ -120,6 +123,7 @@ impl Inspector {
             domains: Domains::default(),
             ledger,
             zones: Vec::new(),
+            resolutions,
         }
     }
 
@@ -131,6 +135,7 @@ impl Inspector {
         flows: Option<&mut Flows>,
     ) -> nfqueue::Verdict {
         let path = self.path(packet);
+        self.resolutions.queued(now_ns / 1_000_000, packet.l3, packet.wire_len, &path);
         let step = self.engine.packet_on(now_ns / 1_000_000, packet.l3, packet.wire_len, &path);
         let marks = self.policy.marks;
         if let Some((key, _)) = &step.flow
@@ -252,6 +257,7 @@ impl Inspector {
             rule: self.name(now_ns, decision),
             entry,
             observed,
+            learned: self.learned(now_ns, ends.as_ref(), (&key, decision.original)),
             ends,
             inspected_packets: decision.packets,
             is_partial: keys.is_partial,
@@ -413,6 +419,7 @@ impl Inspector {
                 rule: None,
                 entry: None,
                 observed: None,
+                learned: None,
                 ends: None,
                 inspected_packets: 0,
                 is_partial: false,
