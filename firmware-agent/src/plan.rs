@@ -85,6 +85,8 @@ pub struct Plan {
     pub schedules: Vec<Schedule>,
     /// When the time of day is believed.
     pub clock: Clock,
+    /// Pairs of a device and an address whose names are remembered.
+    pub names: usize,
 }
 
 /// A domain list.
@@ -256,6 +258,7 @@ impl Plan {
             groups: config.groups.clone(),
             schedules: config.schedules.clone(),
             clock: main.clock,
+            names: main.dns_names as usize,
         })
     }
 
@@ -294,6 +297,7 @@ impl Plan {
             groups,
             schedules,
             clock,
+            names,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -305,7 +309,7 @@ impl Plan {
         let update = *settings != old.settings
             || *ruleset != self.ruleset
             || (rules, groups, schedules) != (&self.rules, &self.groups, &self.schedules)
-            || *clock != self.clock
+            || (*clock, *names) != (self.clock, self.names)
             || (lists, allowed) != (&self.lists, &self.allowed)
             || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)

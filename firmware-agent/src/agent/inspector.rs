@@ -11,6 +11,7 @@ use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::{TCP, headers};
 
 use super::domains::Domains;
+use super::names::Resolutions;
 use super::rules::{Ledger, treated};
 use super::unattended::Unseen;
 use crate::config::{MarkMask, OnError};
@@ -115,6 +116,7 @@ pub(super) struct Inspector {
     pub(super) rejects: reject::socket::Sender,
     /// Connections of which packets may have passed while nobody inspected.
     pub(super) unseen: Unseen,
+    pub(super) resolutions: Resolutions,
 }
 
 impl Inspector {
@@ -126,6 +128,7 @@ impl Inspector {
         rules: Vec<Rule>,
         policy: Policy,
         conntrack: Option<Conntrack>,
+        resolutions: Resolutions,
         seed: u64,
     ) -> Self {
         let table = FlowTable::new(room.held, room.flows);
@@ -145,6 +148,7 @@ impl Inspector {
             zones: Vec::new(),
             rejects: reject::socket::Sender::new(policy.marks.trusted()),
             unseen: Unseen::default(),
+            resolutions,
         }
     }
 
@@ -156,6 +160,7 @@ impl Inspector {
         flows: Option<&mut Flows>,
     ) -> nfqueue::Verdict {
         let path = self.path(packet);
+        self.resolutions.queued(now_ns / 1_000_000, packet.l3, packet.wire_len, &path);
         let step = self.engine.packet_on(now_ns / 1_000_000, packet.l3, packet.wire_len, &path);
         let marks = self.policy.marks;
         if let Some((key, _)) = &step.flow
@@ -290,6 +295,7 @@ impl Inspector {
             rule: self.name(now_ns, decision),
             entry,
             observed,
+            learned: self.learned(now_ns, ends.as_ref(), (&key, decision.original)),
             ends,
             inspected_packets: decision.packets,
             is_partial: keys.is_partial,
@@ -447,6 +453,7 @@ impl Inspector {
                 rule: None,
                 entry: None,
                 observed: None,
+                learned: None,
                 ends: None,
                 inspected_packets: 0,
                 is_partial: false,

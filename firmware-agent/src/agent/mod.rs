@@ -10,6 +10,7 @@ mod domains;
 mod drops;
 mod inspector;
 mod lists;
+mod names;
 mod offload;
 mod reload;
 mod report;

@@ -77,6 +77,7 @@ impl State {
             offload: self.offload(),
             domain_lists: self.domain_lists(now_ns),
             rules: self.rules(),
+            names: self.inspector.resolutions.report(),
             domain_set: self.domain_set(),
         }
     }
@@ -124,6 +125,7 @@ impl State {
             reasons: self.inspection_notes.clone(),
         });
         features.push(self.offload_feature());
+        features.push(self.names_feature());
         features
     }
 
@@ -282,6 +284,7 @@ impl State {
         let hello = decision.hello.as_ref();
         let text = |part: Option<&Box<str>>| part.map(ToString::to_string);
         let is_list = decision.reason == Reason::DomainList;
+        let named = decision.name();
         Flow {
             tuple: tuple(&key, original),
             transport: if key.proto() == TCP { "tcp" } else { "udp" }.to_owned(),
@@ -292,6 +295,8 @@ impl State {
             entry: text(decision.entry.as_ref()),
             observed: text(decision.observed.as_ref()),
             list: text(decision.rule.as_ref().filter(|_| is_list)),
+            name: named.map(|(name, _)| name.to_owned()),
+            name_source: named.map(|(_, source)| source.to_owned()),
             sni: text(hello.and_then(|hello| hello.sni.as_ref())),
             ech: hello.is_some_and(|hello| hello.ech),
             host: text(hello.and_then(|hello| hello.host.as_ref())),

@@ -13,6 +13,7 @@ use super::around::Around;
 use super::ddos::Strangers;
 use super::inspector::{Inspector, Policy, Room, Rule};
 use super::lists::Lists;
+use super::names::Resolutions;
 use super::rules::compiled;
 use super::signals::{Signals, Wish};
 use super::unattended::{Attendance, BEAT};
@@ -146,8 +147,10 @@ impl Running {
             .map_err(|error| inspection_notes.push(format!("conntrack netlink: {error}")))
             .ok();
         let room = room(&plan, dataplane.as_ref().map(Dataplane::sizes));
+        let resolutions = Resolutions::new(plan.names, [random(), random()]);
+        let (rules, policy) = (rules(&plan), policy(&plan));
         let inspector =
-            Inspector::new(engine(&plan), room, rules(&plan), policy(&plan), conntrack, random());
+            Inspector::new(engine(&plan), room, rules, policy, conntrack, resolutions, random());
         let strangers = Strangers::new(&plan);
         let state = State {
             plan,
@@ -266,7 +269,7 @@ impl Running {
         };
         let anew = async { self.restart.1.recv().await.map_or(Next::Stop, Next::Restart) };
         let watch = self.watch_strangers();
-        let sweep = future::or(self.sweep(), watch);
+        let sweep = future::or(future::or(self.sweep(), watch), self.follow_names());
         let sweep = future::or(self.beat(), sweep);
         future::or(
             future::or(future::or(outside, anew), future::or(queue, control)),
@@ -455,6 +458,8 @@ impl State {
     /// Answers the packets that are there.
     fn receive(&mut self, queues: &mut Queues) -> Result<(), QueueError> {
         let now_ns = clock::monotonic_ns();
+        // What a device was told before it sent these packets.
+        self.inspector.resolutions.hear(now_ns / 1_000_000);
         let mut flows = self.dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
         let inspector = &mut self.inspector;
         let received =

@@ -181,6 +181,8 @@ pub struct Main {
     pub spread: SpreadWish,
     /// When the time of day is believed.
     pub clock: Clock,
+    /// Pairs of a device and an address whose names from DNS are remembered.
+    pub dns_names: u32,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -259,6 +261,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Whether the shield shares packets out to all processors, by flow: nowhere (off), behind devices with one receive queue and no packet steering (auto), or wherever it can work (on); status says where it does not and why."),
         OptionSpec::new("clock", Kind::Word(&["auto", "trust"]), "auto",
             "When schedules believe the time of day: once it comes from the network or from a clock with a battery (auto), or always (trust)."),
+        OptionSpec::new("dns_names", number(0, 65_536), "2048",
+            "Pairs of a device and an address whose names from DNS are remembered for ten minutes, to show flows that name no server, a quarter of them for one device at most; 0 is off."),
     ],
 };
 
@@ -298,6 +302,7 @@ impl Main {
             domain_memory_kib: uci.get("domain_memory_kib"),
             spread: uci.get("spread"),
             clock: uci.get("clock"),
+            dns_names: uci.get("dns_names"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
         if last > u32::from(u16::MAX) {

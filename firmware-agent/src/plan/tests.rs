@@ -97,6 +97,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "management", "192.0.2.99", Update),
         ("sluice", "manage_offload", "off", Update),
         ("sluice", "clock", "trust", Update),
+        ("sluice", "dns_names", "0", Update),
         ("sluice", "offload", "software", Update),
         ("sluice", "spread", "on", Update),
         ("interface", "device", "eth9", Reattach),

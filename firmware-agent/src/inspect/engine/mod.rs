@@ -15,7 +15,7 @@ mod opening;
 mod outcome;
 #[cfg_attr(not(feature = "quic"), path = "no_quic.rs")]
 mod quic;
-mod segment;
+pub(super) mod segment;
 mod stats;
 
 use sluice_abi::attach::Link;
