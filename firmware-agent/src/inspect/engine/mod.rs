@@ -122,7 +122,8 @@ impl Engine {
         };
         // The tables get half of the memory at most, streams the rest.
         let mut flows_max = limits.flows_max.clamp(Self::FLOWS_MIN, 1 << 20);
-        while Self::tables(flows_max) > limits.bytes_max / 2 && flows_max > Self::FLOWS_MIN {
+        let tables = |flows_max| Self::tables(flows_max, Self::answers_max(flows_max, &limits));
+        while tables(flows_max) > limits.bytes_max / 2 && flows_max > Self::FLOWS_MIN {
             flows_max -= flows_max.div_ceil(8).min(flows_max - Self::FLOWS_MIN);
         }
         // A stream whose buffer grew by doubling, while it is copied, needs three times its bytes.
@@ -132,10 +133,10 @@ impl Engine {
             rules,
             flows: Table::new(flows_max, seed),
             past: Table::new(Self::past_max(flows_max), seed),
-            answers: Table::new(Self::past_max(flows_max), seed),
+            answers: Table::new(Self::answers_max(flows_max, &limits), seed),
             joined: Joined::default(),
             kept: 0,
-            kept_max: limits.bytes_max.saturating_sub(Self::tables(flows_max)).max(kept_min),
+            kept_max: limits.bytes_max.saturating_sub(tables(flows_max)).max(kept_min),
             stats: Stats::default(),
             lists: DomainSet::default(),
         }
@@ -145,17 +146,23 @@ impl Engine {
         (flows_max / 4).clamp(Self::FLOWS_MIN, 4096)
     }
 
-    fn tables(flows_max: u32) -> usize {
+    /// Connections whose server's answer is awaited at most: none, but for a place that stays empty,
+    /// where answers are not read.
+    fn answers_max(flows_max: u32, limits: &Limits) -> u32 {
+        if limits.reads_answers { Self::past_max(flows_max) } else { 1 }
+    }
+
+    fn tables(flows_max: u32, answers_max: u32) -> usize {
         Table::<Flow>::memory_max(flows_max)
             + Table::<Past>::memory_max(Self::past_max(flows_max))
-            + Table::<Answering>::memory_max(Self::past_max(flows_max))
+            + Table::<Answering>::memory_max(answers_max)
             + Joined::SIZE
     }
 
     /// Most bytes this engine will ever use, rules and lists not counted.
     #[must_use]
     pub fn memory_max(&self) -> usize {
-        Self::tables(self.flows.max()) + self.kept_max
+        Self::tables(self.flows.max(), self.answers.max()) + self.kept_max
     }
 
     /// Bytes in use, rules and lists not counted.
