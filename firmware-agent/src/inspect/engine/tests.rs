@@ -753,7 +753,7 @@ fn answers_that_are_not_read_take_no_memory() {
     let engine =
         |reads_answers| Engine::new(Limits { reads_answers, ..limits }, Policy::default(), [1, 2]);
     let (live, replay) = (engine(false), engine(true));
-    assert_eq!((live.answers.max(), replay.answers.max() > 1000), (1, true));
+    assert_eq!(live.answers.max(), 1);
     assert!(live.flows.max() > replay.flows.max());
     assert!(live.memory_max() <= limits.bytes_max && replay.memory_max() <= limits.bytes_max);
 }
