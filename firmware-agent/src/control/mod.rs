@@ -6,6 +6,7 @@ pub mod client;
 pub mod ddos;
 pub mod report;
 pub mod server;
+pub mod signatures;
 mod socket;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +32,8 @@ pub enum Request {
     Status {},
     /// A list of [`report::Flow`].
     Flows {},
+    /// A list of [`signatures::Alert`](self::signatures::Alert), the last first.
+    Alerts {},
     /// A [`report::Why`] about an address or a domain.
     Why {
         /// The address or domain.

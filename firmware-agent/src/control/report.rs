@@ -212,6 +212,9 @@ pub struct Status {
     /// Rules that did something, that observe, or whose time comes and goes.
     #[serde(default)]
     pub rules: Vec<RuleReport>,
+    /// Rulesets.
+    #[serde(default)]
+    pub signatures: super::signatures::Signatures,
 }
 
 /// What a rule did.

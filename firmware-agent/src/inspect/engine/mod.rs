@@ -17,10 +17,11 @@ mod outcome;
 mod quic;
 mod segment;
 mod stats;
+mod watch;
 
 use sluice_abi::attach::Link;
 use sluice_abi::flow::{Direction, FlowKey};
-use sluice_abi::verdict::Verdict;
+use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{FIN, Headers, RST, SYN, TCP, headers};
 
 use self::answer::{Answering, Told};
@@ -33,6 +34,8 @@ pub use self::outcome::{
 };
 use self::segment::Segment;
 pub use self::stats::Stats;
+use self::watch::Taken;
+pub use self::watch::Watch;
 use super::domain_set::DomainSet;
 use super::table::Table;
 use super::tls::Joined;
@@ -105,6 +108,8 @@ pub struct Engine {
     stats: Stats,
     /// What is asked about names that no rule covers.
     lists: DomainSet,
+    /// Rulesets, where there are any.
+    watch: Option<Box<Watch>>,
 }
 
 impl Engine {
@@ -139,6 +144,7 @@ impl Engine {
             kept_max: limits.bytes_max.saturating_sub(tables(flows_max)).max(kept_min),
             stats: Stats::default(),
             lists: DomainSet::default(),
+            watch: None,
         }
     }
 
@@ -216,6 +222,20 @@ impl Engine {
         self.lists = lists;
     }
 
+    /// The rulesets in force.
+    #[must_use]
+    pub fn watch(&self) -> Option<&Watch> {
+        self.watch.as_deref()
+    }
+
+    /// Replaces the rulesets. Flows that are decided stay so.
+    pub fn set_watch(&mut self, mut watch: Option<Box<Watch>>) {
+        if let (Some(watch), Some(before)) = (&mut watch, &self.watch) {
+            watch.inherit(before);
+        }
+        self.watch = watch;
+    }
+
     /// Takes a packet that starts with its IP header. `original_len` is its length on the wire:
     /// more than `l3` has when the copy was cut. `now_ms` is monotonic.
     pub fn packet(&mut self, now_ms: u64, l3: &[u8], original_len: usize) -> Step {
@@ -275,20 +295,31 @@ impl Engine {
             self.forget(now_ms, evicted, Cause::Memory);
         }
         let (limits, rules, joined) = (&self.limits, &self.rules, &mut self.joined);
-        let lists = &self.lists;
+        let (lists, watch) = (&self.lists, &mut self.watch);
         let Some(flow) = self.flows.get(&key) else { return Outcome::Inspect.into() };
+        let before = (flow.memory(), flow.head(direction).0.len());
         // The payload of a reset is not part of the stream (RFC 9293, section 3.5.2).
-        let (outcome, news) = if flags & RST != 0 {
+        let (mut outcome, news) = if flags & RST != 0 {
             (Outcome::Inspect, None)
         } else {
-            let before = flow.memory();
             flow.follow(&key, direction, path);
             let judge = Judge { rules, lists, ends: flow.ends };
-            let mut context = Context { now_ms, limits, judge, joined };
-            let answer = flow.packet(key, direction, flags, segment, &mut context);
-            self.kept = self.kept + flow.memory() - before;
-            answer
+            let is_watched = watch.is_some();
+            let mut context = Context { now_ms, limits, judge, joined, is_watched };
+            flow.packet(key, direction, flags, segment, &mut context)
         };
+        let mut alerts = Vec::new();
+        if let Some(watch) = watch {
+            let (news, before) = (news.as_ref(), before.1);
+            let tcp_flags = flags;
+            let key = &key;
+            let taken = Taken { key, direction, tcp_flags, segment, before, outcome, news };
+            alerts = watch.look(now_ms, flow, &taken);
+            if alerts.iter().any(|alert| alert.blocks) {
+                outcome = flow.block(Reason::Signature);
+            }
+        }
+        self.kept = self.kept + flow.memory() - before.0;
         let (original, ends) = (Some(flow.original), Some(flow.ends));
         self.stats.take(news.as_ref());
         self.stats.count(outcome);
@@ -307,7 +338,7 @@ impl Engine {
             let evicted = self.flows.pop_oldest();
             self.forget(now_ms, evicted, Cause::Memory);
         }
-        Step { news, original, ends, ..outcome.into() }
+        Step { news, original, ends, alerts, ..outcome.into() }
     }
 
     /// Awaits the answer of the server of a flow that a ClientHello has decided.

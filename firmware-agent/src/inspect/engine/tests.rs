@@ -1,5 +1,6 @@
 mod openings;
 mod rules;
+mod watch;
 
 use std::net::{IpAddr, SocketAddr};
 
