@@ -207,6 +207,7 @@ impl Running {
         let state = running.state.get_mut();
         // Before the rules bring the first hello.
         state.inspector.set_domain_lists(&state.plan);
+        state.inspector.start_rulesets(&state.plan);
         if let Some(around) = &around {
             state.look_at_zones(&around.devices);
         }
@@ -438,6 +439,7 @@ impl Methods for Running {
         let json = |value: Result<_, serde_json::Error>| value.map_err(|error| error.to_string());
         match request {
             Request::Status {} => json(serde_json::to_value(self.state.borrow().status())),
+            Request::Alerts {} => json(serde_json::to_value(self.state.borrow().alerts())),
             Request::Flows {} => json(serde_json::to_value(self.state.borrow().flows())),
             Request::Why { subject } => {
                 json(serde_json::to_value(self.state.borrow().why(&subject)?))
