@@ -14,7 +14,8 @@ use sluice_abi::settings::Settings;
 
 use crate::config::{
     self, Apps, Backend, Clock, Config, Counts, DOMAINLISTS_MAX, Ddos, DomainFile, Group, ListFile,
-    Main, ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule, RuleAction, Schedule,
+    Main, ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule, RuleAction,
+    RulesetSection, Schedule,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -87,6 +88,12 @@ pub struct Plan {
     pub clock: Clock,
     /// Classes of applications that rules name.
     pub apps: Apps,
+    /// Pairs of a device and an address whose names are remembered.
+    pub names: usize,
+    /// Rulesets by number.
+    pub rulesets: Vec<RulesetSection>,
+    /// Memory for them in the agent; 0 is a part of the machine's.
+    pub signature_memory_kib: u32,
 }
 
 /// A domain list.
@@ -232,6 +239,7 @@ impl Plan {
                 after: Duration::from_secs(main.reinspect_after_s.into()),
                 bytes: u64::from(main.reinspect_mib) << 20,
                 age: Duration::from_secs(main.reinspect_age_s.into()),
+                turn_bytes: u64::from(main.reinspect_turn_mib) << 20,
             },
             lists,
             allowed,
@@ -258,6 +266,9 @@ impl Plan {
             schedules: config.schedules.clone(),
             clock: main.clock,
             apps: config.apps.clone(),
+            names: main.dns_names as usize,
+            rulesets: config.rulesets.iter().filter(|one| one.enabled).cloned().collect(),
+            signature_memory_kib: main.signature_memory_kib,
         })
     }
 
@@ -297,6 +308,9 @@ impl Plan {
             schedules,
             clock,
             apps,
+            names,
+            rulesets,
+            signature_memory_kib,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -308,7 +322,9 @@ impl Plan {
         let update = *settings != old.settings
             || *ruleset != self.ruleset
             || (rules, groups, schedules) != (&self.rules, &self.groups, &self.schedules)
-            || (*clock, apps) != (self.clock, &self.apps)
+            || *apps != self.apps
+            || (*clock, *names) != (self.clock, self.names)
+            || (rulesets, *signature_memory_kib) != (&self.rulesets, self.signature_memory_kib)
             || (lists, allowed) != (&self.lists, &self.allowed)
             || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
@@ -388,6 +404,8 @@ fn settings(main: &Main, ddos: &Ddos, hash_key: u32) -> Settings {
         mark_trusted: main.mark_mask.trusted(),
         hash_key,
         limits: ddos.limits(),
+        heartbeat: 0,
+        mark_unattended: main.mark_mask.undecided(),
     }
 }
 
@@ -400,6 +418,9 @@ fn flags(main: &Main, treatments: &[Treatment], profiles: &Profiles) -> u32 {
     let mut flags = if main.enabled { Settings::ENABLED } else { 0 };
     if treatments.iter().any(changes) {
         flags |= Settings::PROFILES;
+    }
+    if main.policy == Policy::Open {
+        flags |= Settings::WATCHED;
     }
     flags
 }

@@ -14,7 +14,7 @@ use crate::cli::chain;
 use crate::config::Net;
 use crate::control::report::{
     Cause, DomainList, DomainSet, Feature, Flow, FlowMap, Interface, List, ListImage, Netfilter,
-    Queue, State as Health, Status, Tuple, Why,
+    Queue, State as Health, Status, Tuple, Unattended, Why,
 };
 use crate::dataplane::table::{self, Record};
 use crate::dataplane::{Counts, Dataplane, FeatureState, Hook, State as HookState};
@@ -53,6 +53,7 @@ impl State {
                 .iter()
                 .chain(self.lists.warnings())
                 .chain(self.inspector.domains.refused())
+                .chain(self.inspector.alarms.refused())
                 .cloned()
                 .collect(),
             features,
@@ -77,7 +78,9 @@ impl State {
             offload: self.offload(),
             domain_lists: self.domain_lists(now_ns),
             rules: self.rules(),
+            names: self.inspector.resolutions.report(),
             domain_set: self.domain_set(),
+            signatures: self.signatures(),
         }
     }
 
@@ -124,6 +127,7 @@ impl State {
             reasons: self.inspection_notes.clone(),
         });
         features.push(self.offload_feature());
+        features.push(self.names_feature());
         features
     }
 
@@ -210,6 +214,10 @@ impl State {
             engine,
             kernel: kernel.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             inspecting: self.inspector.engine.inspecting() as u64,
+            unattended: Unattended {
+                flows: self.inspector.totals.unseen,
+                ..self.attendance.report(clock::monotonic_ns())
+            },
         }
     }
 
@@ -278,6 +286,7 @@ impl State {
         let hello = decision.hello.as_ref();
         let text = |part: Option<&Box<str>>| part.map(ToString::to_string);
         let is_list = decision.reason == Reason::DomainList;
+        let named = decision.name();
         Flow {
             tuple: tuple(&key, original),
             transport: if key.proto() == TCP { "tcp" } else { "udp" }.to_owned(),
@@ -288,6 +297,8 @@ impl State {
             entry: text(decision.entry.as_ref()),
             observed: text(decision.observed.as_ref()),
             list: text(decision.rule.as_ref().filter(|_| is_list)),
+            name: named.map(|(name, _)| name.to_owned()),
+            name_source: named.map(|(_, source)| source.to_owned()),
             sni: text(hello.and_then(|hello| hello.sni.as_ref())),
             ech: hello.is_some_and(|hello| hello.ech),
             host: text(hello.and_then(|hello| hello.host.as_ref())),
@@ -533,7 +544,7 @@ fn spreading(dataplane: &Dataplane) -> impl Iterator<Item = Feature> {
 }
 
 /// The ends of a packet of `key` that travels in `direction`.
-fn tuple(key: &FlowKey, direction: Direction) -> Tuple {
+pub(super) fn tuple(key: &FlowKey, direction: Direction) -> Tuple {
     let (src, sport) = key.source(direction);
     let (dst, dport) = key.destination(direction);
     Tuple { src: src.into(), sport, dst: dst.into(), dport }

@@ -272,6 +272,7 @@ impl State {
                 Some((device.ifindex, Zone { number, is_lan: plan.role == Role::Lan }))
             })
             .collect();
+        self.look_at_resolutions();
     }
 
     /// Rules that did something, that observe, or whose time comes and goes.
