@@ -102,6 +102,9 @@ pub struct DomainList {
     pub names: u64,
     /// Flows it blocked.
     pub flows: u64,
+    /// Devices whose flows it would have blocked.
+    #[serde(default)]
+    pub devices: Vec<RuleDevice>,
 }
 
 /// The set of the domains of all lists.

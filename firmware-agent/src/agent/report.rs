@@ -248,12 +248,14 @@ impl State {
     }
 
     fn domain_lists(&self, now_ns: u64) -> Vec<DomainList> {
-        let lists = self.inspector.domains.iter();
+        let lists = (0..).zip(self.inspector.domains.iter());
         lists
-            .map(|(list, hits)| DomainList {
+            .map(|(number, (list, hits))| DomainList {
                 name: list.name.to_string(),
                 names: list.names().into(),
+                observes: list.observes,
                 flows: hits.flows,
+                devices: self.inspector.domains.devices(number),
                 last_s_ago: ago(now_ns, hits.last_ns),
             })
             .collect()
@@ -432,7 +434,7 @@ impl State {
         let place = places.find_map(|file| Some((&file.path, file.find(found.domain)?)));
         Some(Cause {
             hook: "inspect".to_owned(),
-            action: "block".to_owned(),
+            action: if list.observes { "observe" } else { "block" }.to_owned(),
             by: format!("domainlist {}", list.name),
             entry: match place {
                 Some((path, line)) => format!("{}, {}:{line}", found.domain, path.display()),

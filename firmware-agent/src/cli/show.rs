@@ -140,10 +140,11 @@ fn memory(status: &Status) -> String {
 
 /// Lists of domains and what they did.
 fn domain_lists(status: &Status) -> Table {
-    let mut table = Table::new(&["domain list", "names", "flows blocked", "last"]);
+    let mut table = Table::new(&["domain list", "action", "names", "flows", "last"]);
     for list in &status.domain_lists {
         table.row([
             list.name.clone(),
+            if list.observes { "observe" } else { "block" }.to_owned(),
             list.names.to_string(),
             list.flows.to_string(),
             ago(list.last_s_ago),

@@ -274,8 +274,14 @@ pub struct DomainList {
     pub name: String,
     /// Names in force, counted as written.
     pub names: u64,
-    /// Flows it blocked.
+    /// Whether it only observes.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub observes: bool,
+    /// Flows it blocked, or would have blocked if it did more than observe.
     pub flows: u64,
+    /// Devices whose flows it would have blocked, those with the most first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub devices: Vec<RuleDevice>,
     /// Seconds since the last one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_s_ago: Option<u64>,
@@ -346,7 +352,7 @@ pub struct Flow {
     /// The entry of that rule that fits.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub entry: Option<String>,
-    /// The rule that would have blocked it if it did more than observe.
+    /// The rule that would have blocked it if it did more than observe, or the list: `domainlist ads`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub observed: Option<String>,
     /// The name of its server that counts most.

@@ -169,6 +169,7 @@ fn a_hello_decides_by_its_name() {
             protocol,
             entry,
             observed,
+            watched: None,
         };
         assert_eq!(step.outcome, Outcome::Decided(expected), "{name}");
         let hello = step.hello().unwrap();
@@ -213,6 +214,31 @@ fn a_domain_list_blocks_what_no_rule_covers() {
         let Outcome::Decided(decision) = step.outcome else { panic!("{step:?}") };
         assert_eq!((decision.verdict, decision.reason), (verdict, reason), "{name}");
         assert_eq!((decision.rule, decision.list), by, "{name}");
+    }
+}
+
+/// R173: a list that observes lets a flow pass and is told with the decision, where no rule decides.
+#[test]
+fn a_domain_list_that_observes_is_told_and_decides_nothing() {
+    let names = [("trackers.test", 0), ("bank.test", 0)];
+    let mut counting = Counting::new(Key::new([1, 2]), Room::new(2, 1, 0, 1 << 20).unwrap());
+    names.iter().for_each(|(name, _)| counting.count(name));
+    let mut builder = counting.done();
+    names.iter().for_each(|(name, list)| builder.add(name, *list));
+    let mut talk = Talk::new(Limits::default());
+    talk.engine.set_lists(builder.finish().observing_from(0));
+    let cases = [
+        ("x.trackers.test", Reason::HelloClean, Some(0)),
+        ("nottrackers.test", Reason::HelloClean, None),
+        ("bank.test", Reason::DomainAllowed, None),
+    ];
+    for (port, (name, reason, watched)) in (50_000..).zip(cases) {
+        talk.client.set_port(port);
+        talk.open();
+        let step = talk.client(PSH_ACK, &Recipe::named(name).wire());
+        let Outcome::Decided(decision) = step.outcome else { panic!("{step:?}") };
+        assert_eq!((decision.verdict, decision.reason), (Verdict::Trusted, reason), "{name}");
+        assert_eq!((decision.list, decision.watched), (None, watched), "{name}");
     }
 }
 
