@@ -10,6 +10,7 @@ mod domains;
 mod drops;
 mod inspector;
 mod lists;
+mod names;
 mod offload;
 mod reload;
 mod report;
@@ -18,6 +19,7 @@ mod running;
 mod signals;
 mod signatures;
 mod sweep;
+mod unattended;
 mod upkeep;
 
 use std::path::Path;
