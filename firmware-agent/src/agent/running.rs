@@ -205,9 +205,7 @@ impl Running {
             }
         }
         let state = running.state.get_mut();
-        // Before the rules bring the first hello.
-        state.inspector.set_domain_lists(&state.plan);
-        state.inspector.start_rulesets(&state.plan);
+        state.load();
         if let Some(around) = &around {
             state.look_at_zones(&around.devices);
         }

@@ -1,3 +1,4 @@
+mod alerts;
 mod flows;
 #[cfg(feature = "quic")]
 mod quic;
