@@ -207,12 +207,6 @@ pub(super) fn cap_kib(plan: &Plan) -> u32 {
 }
 
 impl State {
-    /// Loads what packets are compared with, before the rules bring the first.
-    pub(super) fn load(&mut self) {
-        self.inspector.set_domain_lists(&self.plan);
-        self.inspector.start_rulesets(&self.plan);
-    }
-
     /// The last alerts.
     pub(super) fn alerts(&self) -> Vec<report::Alert> {
         let now_ns = clock::monotonic_ns();
