@@ -48,6 +48,8 @@ pub enum Kind {
     Host,
     /// Name of a section.
     Section,
+    /// Name of a class of applications.
+    Class,
     /// Part of a day.
     Slot,
     /// Instant.
@@ -74,6 +76,7 @@ impl Kind {
             Self::Ja4 => "JA4",
             Self::Host => "host",
             Self::Section => "section",
+            Self::Class => "class",
             Self::Slot => "slot",
             Self::Moment => "time",
         }
@@ -99,6 +102,7 @@ impl fmt::Display for Kind {
             Self::Ja4 => f.write_str("36 characters"),
             Self::Host => f.write_str("hardware address, IP address or prefix"),
             Self::Section => f.write_str("name of a section"),
+            Self::Class => f.write_str("name of a class"),
             Self::Slot => f.write_str("HH:MM-HH:MM"),
             Self::Moment => f.write_str("YYYY-MM-DDTHH:MM:SSZ"),
         }

@@ -10,6 +10,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/");
 /// One section of each kind.
 const SAMPLE: &str = "\
 config sluice main
+	option app_file /apps
 config interface wan
 	option device eth0
 	option role wan
@@ -100,6 +101,8 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "management", "192.0.2.99", Update),
         ("sluice", "manage_offload", "off", Update),
         ("sluice", "clock", "trust", Update),
+        // What is in it counts.
+        ("sluice", "app_file", "/f", None),
         ("sluice", "dns_names", "0", Update),
         ("sluice", "offload", "software", Update),
         ("sluice", "spread", "on", Update),
@@ -130,6 +133,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("rule", "group", "all", Update),
         ("rule", "zone", "lan", Update),
         ("rule", "schedule", "hours", Update),
+        ("rule", "app", "video", Update),
         ("rule", "until", "2030-01-01T00:00:00Z", Update),
         ("schedule", "day", "mon", Update),
         ("schedule", "slot", "08:00-10:00", Update),
