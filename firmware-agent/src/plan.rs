@@ -230,6 +230,7 @@ impl Plan {
                 after: Duration::from_secs(main.reinspect_after_s.into()),
                 bytes: u64::from(main.reinspect_mib) << 20,
                 age: Duration::from_secs(main.reinspect_age_s.into()),
+                turn_bytes: u64::from(main.reinspect_turn_mib) << 20,
             },
             lists,
             allowed,

@@ -388,6 +388,74 @@ fn a_large_flow_is_looked_at_again_and_keeps_its_name() {
     assert!((1..=4).contains(&again), "looked at {again} times");
 }
 
+/// R24: a connection that brought data and now takes data away is looked at again. The first packets
+/// against the old way are queued, and nothing is lost.
+#[test]
+fn a_download_that_becomes_an_upload_is_looked_at_again() {
+    const CHUNK: usize = 64 << 10;
+    const MIB: usize = (1 << 20) / CHUNK;
+    if without_root() {
+        return;
+    }
+    let world = Router::new(Build::default()).unwrap();
+    let setup = Setup::default().main("reinspect_turn_mib", 1).main("sweep_s", 1);
+    let agent = Agent::start(&world, setup.main("reinspect_percent", 0)).unwrap();
+    // Says what it was told to, in chunks, then takes whatever comes and says how much that was.
+    let depot = TcpService::start(&world.server, world.server.v4.into(), 9000, |mut stream| {
+        let (mut order, mut chunk) = ([0], vec![7; CHUNK]);
+        while stream.read_exact(&mut order).is_ok() {
+            let chunks = order[0] & 0x7f;
+            for _ in 0..chunks {
+                let moved = if order[0] & 0x80 == 0 {
+                    stream.write_all(&chunk)
+                } else {
+                    stream.read_exact(&mut chunk)
+                };
+                if moved.is_err() {
+                    return;
+                }
+            }
+            if stream.write_all(&order).is_err() {
+                return;
+            }
+        }
+    })
+    .unwrap();
+    let mut stream = connect(world.client(), depot.address()).unwrap();
+    let port = stream.local_addr().unwrap().port();
+    let mut chunk = vec![7; CHUNK];
+    let mut transfer = |is_upload: bool, chunks: usize| {
+        let order = [chunks as u8 | if is_upload { 0x80 } else { 0 }];
+        stream.write_all(&order).unwrap();
+        for _ in 0..chunks {
+            if is_upload { stream.write_all(&chunk) } else { stream.read_exact(&mut chunk) }
+                .unwrap();
+        }
+        let mut answer = [0];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, order);
+    };
+    transfer(false, 4 * MIB);
+    let is_trusted = |flow: &Flow| flow.sport == port && flow.verdict == "trusted";
+    agent.wait_for_flow("trusted", is_trusted).unwrap();
+    // Longer than the engine repeats itself: the download alone is no reason to look again.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(12) {
+        transfer(false, MIB);
+        wait::pause(Duration::from_millis(500));
+    }
+    assert_eq!(agent.status().unwrap().flows.reinspected, 0);
+    let queued = observe::queued(&world.netns).unwrap();
+    transfer(true, 2 * MIB);
+    wait::until_true("it was looked at again", LIMIT, || {
+        agent.status().unwrap().flows.reinspected == 1
+    })
+    .unwrap();
+    transfer(true, MIB);
+    assert!(observe::queued(&world.netns).unwrap() >= queued + 10, "a window of packets");
+    agent.wait_for_flow("trusted again", is_trusted).unwrap();
+}
+
 /// R14: a flow that its first packet decides has one key then, because conntrack does not know the
 /// connection yet; soon it has both.
 #[test]

@@ -147,6 +147,8 @@ pub struct Main {
     pub reinspect_mib: u32,
     /// Seconds after which every flow is looked at again; 0 for never.
     pub reinspect_age_s: u32,
+    /// MiB against the bulk of a flow after which it is looked at again; 0 for never.
+    pub reinspect_turn_mib: u32,
     /// Seconds without a packet after which a TCP flow is forgotten.
     pub idle_tcp_s: u32,
     /// Seconds without a packet after which a UDP flow is forgotten.
@@ -225,6 +227,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "MiB after which any trusted flow is inspected once more; 0 is never."),
         OptionSpec::new("reinspect_age_s", number(0, 432_000), "3600",
             "Seconds after which any trusted flow is inspected once more; 0 is never."),
+        OptionSpec::new("reinspect_turn_mib", number(0, 1_048_576), "4",
+            "MiB that a trusted flow sends against the way of its bulk, as when a download becomes an upload, after which it is inspected once more; 0 is never."),
         OptionSpec::new("idle_tcp_s", number(1, 432_000), "7440",
             "Seconds without a packet after which a TCP flow is forgotten."),
         OptionSpec::new("idle_udp_s", number(1, 86_400), "180",
@@ -278,6 +282,7 @@ impl Main {
             reinspect_after_s: uci.get("reinspect_after_s"),
             reinspect_mib: uci.get("reinspect_mib"),
             reinspect_age_s: uci.get("reinspect_age_s"),
+            reinspect_turn_mib: uci.get("reinspect_turn_mib"),
             idle_tcp_s: uci.get("idle_tcp_s"),
             idle_udp_s: uci.get("idle_udp_s"),
             block_s: uci.get("block_s"),

@@ -211,7 +211,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
                 option idle_udp_s 13\noption block_s 20\noption sweep_s 14\noption on_crash detach\n\
                 option pin_dir /p\noption run_dir /r\noption log_level debug\n\
                 option held_flows 65\noption reinspect_percent 21\noption reinspect_after_s 22\n\
-                option reinspect_mib 23\noption reinspect_age_s 24\noption manage_offload off\noption offload software\n\
+                option reinspect_mib 23\noption reinspect_age_s 24\noption reinspect_turn_mib 25\noption manage_offload off\noption offload software\n\
                 option list_memory_kib 4096\noption domain_memory_kib 4097\nlist management 192.0.2.0/24\n\
                 option spread auto\noption clock trust\n";
     let (config, warnings) = with(text).unwrap();
@@ -236,6 +236,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
             reinspect_after_s: 22,
             reinspect_mib: 23,
             reinspect_age_s: 24,
+            reinspect_turn_mib: 25,
             idle_tcp_s: 12,
             idle_udp_s: 13,
             block_s: 20,
