@@ -31,6 +31,10 @@ impl Commands for Sluice {
             .map(drop)
             .map_err(|error| Failed::new(Exit::Failure, &error))
     }
+
+    fn watchdog(&self, kind: &str, marks: &str) -> Result<(), Failed> {
+        agent::watchdog(kind, marks)
+    }
 }
 
 fn main() -> ExitCode {

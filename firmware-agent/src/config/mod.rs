@@ -8,6 +8,7 @@ mod condition;
 mod ddos;
 mod domain;
 mod file;
+mod ignore;
 mod interface;
 mod lexer;
 mod list;
@@ -33,7 +34,8 @@ pub use self::condition::{Device, Fingerprint, Mac, Moment, Ports, date_of, days
 pub use self::ddos::Ddos;
 pub use self::domain::{DOMAINLISTS_MAX, DomainFile, DomainList};
 pub use self::file::{Counts, ListFile};
-pub use self::interface::{Interface, XdpWish};
+pub use self::ignore::Ignore;
+pub use self::interface::{Interface, XdpWish, ZonePolicy};
 pub use self::list::{Allowlist, Blocklist};
 pub use self::main::{
     Backend, Clock, Main, ManageOffload, OnCrash, OnError, OwnOffload, Policy, SpreadWish,
@@ -80,6 +82,8 @@ pub struct Config {
     pub schedules: Vec<Schedule>,
     /// Devices with a common name, in the order of the file.
     pub groups: Vec<Group>,
+    /// What is never inspected.
+    pub ignores: Vec<Ignore>,
 }
 
 /// Why a configuration is refused: every mistake in it.
@@ -254,6 +258,7 @@ impl Builder<'_> {
             "profile" => self.config.profiles.push(Profile::read(name, uci)),
             "schedule" => self.config.schedules.push(Schedule::read(name, uci)),
             "group" => self.config.groups.push(Group::read(name, uci)),
+            "ignore" => self.config.ignores.push(Ignore::read(uci)),
             "ddos" => {
                 if let Some(line) = self.ddos {
                     self.only_one(section, kind, &name, line);

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{ddos, domain, interface, list, main, profile, rule, schedule};
+use super::{ddos, domain, ignore, interface, list, main, profile, rule, schedule};
 
 /// What an option may hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -46,6 +46,8 @@ pub enum Kind {
     Ja4,
     /// Device of the household.
     Host,
+    /// Hardware address.
+    Hardware,
     /// Name of a section.
     Section,
     /// Part of a day.
@@ -73,6 +75,7 @@ impl Kind {
             Self::Ja3 => "JA3",
             Self::Ja4 => "JA4",
             Self::Host => "host",
+            Self::Hardware => "hardware address",
             Self::Section => "section",
             Self::Slot => "slot",
             Self::Moment => "time",
@@ -98,6 +101,7 @@ impl fmt::Display for Kind {
             Self::Ja3 => f.write_str("32 hexadecimal digits"),
             Self::Ja4 => f.write_str("36 characters"),
             Self::Host => f.write_str("hardware address, IP address or prefix"),
+            Self::Hardware => f.write_str("six bytes, such as 02:00:5e:10:00:01"),
             Self::Section => f.write_str("name of a section"),
             Self::Slot => f.write_str("HH:MM-HH:MM"),
             Self::Moment => f.write_str("YYYY-MM-DDTHH:MM:SSZ"),
@@ -187,7 +191,7 @@ pub struct SectionSpec {
 }
 
 /// Every type of section, in the order of the default file.
-pub const SECTIONS: [&SectionSpec; 10] = [
+pub const SECTIONS: [&SectionSpec; 11] = [
     &main::SPEC,
     &interface::SPEC,
     &list::BLOCKLIST,
@@ -198,6 +202,7 @@ pub const SECTIONS: [&SectionSpec; 10] = [
     &domain::SPEC,
     &schedule::SCHEDULE,
     &schedule::GROUP,
+    &ignore::SPEC,
 ];
 
 /// Which of `known` was probably meant by `word`.
