@@ -15,7 +15,7 @@ use sluice_abi::settings::Settings;
 use crate::config::{
     self, Apps, Backend, Clock, Config, Counts, DOMAINLISTS_MAX, Ddos, DomainFile, Group, ListFile,
     Main, ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule, RuleAction,
-    RulesetSection, Schedule,
+    RulesetSection, Schedule, ZonePolicy,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -185,7 +185,9 @@ impl Plan {
             main.queues,
             main.policy == Policy::Open,
         )?
-        .freeing_others(main.manage_offload == ManageOffload::Guard);
+        .freeing_others(main.manage_offload == ManageOffload::Guard)
+        .closing(|device| is_closed(config, device))?
+        .ignoring(&config.ignores);
         let lists: Vec<ListPlan> = config
             .blocklists
             .iter()
@@ -215,14 +217,13 @@ impl Plan {
                 interfaces: config.interfaces.iter().zip(0..).map(interface).collect(),
                 sizes: sizes(main, &config.ddos, &lists, &allowed),
                 settings: Settings {
-                    flags: flags(main, &treatments, &profiles_of(&profiles)),
+                    flags: flags(main, ruleset.policy_open(), &treatments, &profiles_of(&profiles)),
                     ..settings(main, &config.ddos, hash_key)
                 },
                 on_crash: main.on_crash,
                 profiles: profiles_of(&profiles),
                 spread: main.spread,
             },
-            ruleset,
             backend: main.netfilter,
             queue: (main.queue, main.queues),
             limits: Limits {
@@ -246,7 +247,7 @@ impl Plan {
             flows: main.flows,
             held: main.held_flows,
             on_error: main.on_error,
-            policy_open: main.policy == Policy::Open,
+            policy_open: ruleset.policy_open(),
             idle: (
                 Duration::from_secs(main.idle_tcp_s.into()),
                 Duration::from_secs(main.idle_udp_s.into()),
@@ -269,6 +270,7 @@ impl Plan {
             names: main.dns_names as usize,
             rulesets: config.rulesets.iter().filter(|one| one.enabled).cloned().collect(),
             signature_memory_kib: main.signature_memory_kib,
+            ruleset,
         })
     }
 
@@ -318,6 +320,7 @@ impl Plan {
             || (*backend, *queue, *limits) != (self.backend, self.queue, self.limits)
             || (*flows, *policy_open, run_dir) != (self.flows, self.policy_open, &self.run_dir)
             || (*enabled, *held) != (self.enabled, self.held)
+            || ruleset.closed_queues() != self.ruleset.closed_queues()
             || ruleset.marks() != self.ruleset.marks();
         let update = *settings != old.settings
             || *ruleset != self.ruleset
@@ -352,6 +355,16 @@ fn domainlists(config: &Config) -> Vec<DomainListPlan> {
         .take(DOMAINLISTS_MAX as usize)
         .map(|list| DomainListPlan { name: list.name.as_str().into(), files: list.sources.clone() })
         .collect()
+}
+
+/// Whether packets from and to a device are dropped while nobody inspects.
+fn is_closed(config: &Config, device: &str) -> bool {
+    let interface = config.interfaces.iter().find(|interface| interface.device == device);
+    match interface.map(|interface| interface.policy).unwrap_or_default() {
+        ZonePolicy::Main => config.main.policy == Policy::Closed,
+        ZonePolicy::Open => false,
+        ZonePolicy::Closed => true,
+    }
 }
 
 fn interface((interface, slot): (&config::Interface, u32)) -> InterfacePlan {
@@ -410,7 +423,7 @@ fn settings(main: &Main, ddos: &Ddos, hash_key: u32) -> Settings {
 }
 
 /// The kill switch, and whether packets have to be looked at for their profile.
-fn flags(main: &Main, treatments: &[Treatment], profiles: &Profiles) -> u32 {
+fn flags(main: &Main, policy_open: bool, treatments: &[Treatment], profiles: &Profiles) -> u32 {
     let changes = |treatment: &Treatment| {
         let profile = profiles.get(usize::from(treatment.profile));
         profile.is_some_and(|profile| *profile != profile::Profile::default())
@@ -419,7 +432,7 @@ fn flags(main: &Main, treatments: &[Treatment], profiles: &Profiles) -> u32 {
     if treatments.iter().any(changes) {
         flags |= Settings::PROFILES;
     }
-    if main.policy == Policy::Open {
+    if policy_open {
         flags |= Settings::WATCHED;
     }
     flags
