@@ -1,3 +1,4 @@
+mod events;
 #[cfg(feature = "quic")]
 mod quic;
 
