@@ -272,6 +272,21 @@ pub struct Queue {
     pub kernel: BTreeMap<String, u64>,
     /// Flows under inspection.
     pub inspecting: u64,
+    /// Times when nobody inspected.
+    pub unattended: Unattended,
+}
+
+/// Times when nobody inspected.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Unattended {
+    /// How often.
+    pub times: u64,
+    /// How long together.
+    pub seconds: u64,
+    /// Packets that passed.
+    pub packets: u64,
+    /// Flows that were not trusted for that.
+    pub flows: u64,
 }
 
 /// Flow map.
@@ -347,6 +362,15 @@ pub struct Flow {
     /// Fingerprint.
     #[serde(default)]
     pub ja4: Option<String>,
+    /// The older fingerprint.
+    #[serde(default)]
+    pub ja3: Option<String>,
+    /// Host of a request in plain HTTP.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// What it speaks.
+    #[serde(default)]
+    pub protocol: Option<String>,
     /// Packets through the queue before the decision.
     pub inspected_packets: u32,
     /// Packets on the fast path.

@@ -147,6 +147,8 @@ pub struct Main {
     pub reinspect_mib: u32,
     /// Seconds after which every flow is looked at again; 0 for never.
     pub reinspect_age_s: u32,
+    /// MiB against the bulk of a flow after which it is looked at again; 0 for never.
+    pub reinspect_turn_mib: u32,
     /// Seconds without a packet after which a TCP flow is forgotten.
     pub idle_tcp_s: u32,
     /// Seconds without a packet after which a UDP flow is forgotten.
@@ -175,6 +177,8 @@ pub struct Main {
     /// Memory for domain lists in the agent, while they are replaced too; 0 is an eighth of the
     /// machine's.
     pub domain_memory_kib: u32,
+    /// Memory for rulesets in the agent; 0 is an eighth of the machine's.
+    pub signature_memory_kib: u32,
     /// Whether the shield hands packets to other processors.
     pub spread: SpreadWish,
     /// When the time of day is believed.
@@ -227,6 +231,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "MiB after which any trusted flow is inspected once more; 0 is never."),
         OptionSpec::new("reinspect_age_s", number(0, 432_000), "3600",
             "Seconds after which any trusted flow is inspected once more; 0 is never."),
+        OptionSpec::new("reinspect_turn_mib", number(0, 1_048_576), "4",
+            "MiB that a trusted flow sends against the way of its bulk, as when a download becomes an upload, after which it is inspected once more; 0 is never."),
         OptionSpec::new("idle_tcp_s", number(1, 432_000), "7440",
             "Seconds without a packet after which a TCP flow is forgotten."),
         OptionSpec::new("idle_udp_s", number(1, 86_400), "180",
@@ -253,6 +259,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Offload of trusted flows where the firewall has none of its own: none, or a flowtable of Sluice's."),
         OptionSpec::new("domain_memory_kib", number(0, 1 << 20), "0",
             "Memory for domain lists in the agent, in KiB, old and new ones together while they are replaced, and what sorting takes; 0 is an eighth of the machine's, from 2 to 64 MiB."),
+        OptionSpec::new("signature_memory_kib", number(0, 1 << 20), "0",
+            "Memory for the rulesets in force in the agent, in KiB; while they are replaced, old and new ones are there, so twice as much. 0 is an eighth of the machine's, from 2 to 64 MiB. Rulesets that need more are refused, and those before stay."),
         OptionSpec::new("spread", Kind::Word(&["off", "auto", "on"]), "off",
             "Whether the shield shares packets out to all processors, by flow: nowhere (off), behind devices with one receive queue and no packet steering (auto), or wherever it can work (on); status says where it does not and why."),
         OptionSpec::new("clock", Kind::Word(&["auto", "trust"]), "auto",
@@ -282,6 +290,7 @@ impl Main {
             reinspect_after_s: uci.get("reinspect_after_s"),
             reinspect_mib: uci.get("reinspect_mib"),
             reinspect_age_s: uci.get("reinspect_age_s"),
+            reinspect_turn_mib: uci.get("reinspect_turn_mib"),
             idle_tcp_s: uci.get("idle_tcp_s"),
             idle_udp_s: uci.get("idle_udp_s"),
             block_s: uci.get("block_s"),
@@ -295,6 +304,7 @@ impl Main {
             manage_offload: uci.get("manage_offload"),
             offload: uci.get("offload"),
             domain_memory_kib: uci.get("domain_memory_kib"),
+            signature_memory_kib: uci.get("signature_memory_kib"),
             spread: uci.get("spread"),
             clock: uci.get("clock"),
             dns_names: uci.get("dns_names"),

@@ -87,6 +87,25 @@ pub struct Queue {
     pub kernel: BTreeMap<String, u64>,
     /// Flows under inspection.
     pub inspecting: u64,
+    /// Times when nobody inspected.
+    #[serde(default)]
+    pub unattended: Unattended,
+}
+
+/// Times when the agent did not inspect and policy let packets pass.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Unattended {
+    /// How often.
+    pub times: u64,
+    /// How long together.
+    pub seconds: u64,
+    /// Packets that passed uninspected, as far as the rules counted them.
+    pub packets: u64,
+    /// Flows that nothing objected to later and that are not trusted, because part of them had passed.
+    pub flows: u64,
+    /// Seconds since the last time ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_s_ago: Option<u64>,
 }
 
 /// The flow map.
@@ -215,6 +234,9 @@ pub struct Status {
     /// Names from DNS.
     #[serde(default)]
     pub names: super::names::Report,
+    /// Rulesets.
+    #[serde(default)]
+    pub signatures: super::signatures::Signatures,
 }
 
 /// What a rule did.

@@ -11,6 +11,7 @@ pub mod http;
 pub mod ja;
 pub mod protocol;
 pub mod quic;
+mod sip;
 pub mod stream;
 mod table;
 pub mod tls;

@@ -22,10 +22,6 @@ fn udp(is_answer: bool, message: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn of_type<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
-    lines.iter().filter(|line| line["type"] == kind).collect()
-}
-
 /// R184: a question and its answer are a line each, before the verdict of their flow.
 #[test]
 fn questions_and_answers_of_dns_are_lines() {
@@ -148,7 +144,10 @@ fn events_and_their_document_have_the_same_fields() {
     let frames =
         [packet("ads.test", 1), bad, request, udp(true, &answer), udp(true, &answer[..30])];
     let rules = of_domains([("ads.test".to_owned(), RuleAction::Block, 7)]);
-    let mut lines = replay(&plain(101, &frames), Options { rules, ..Options::default() }).0;
+    let rule = r#"alert tcp any any -> any any (msg:"x"; content:"GET"; sid:1; rev:1;)"#;
+    let rulesets = vec![Ruleset::of_text("local", false, rule).unwrap()];
+    let options = Options { rules, rulesets, ..Options::default() };
+    let mut lines = replay(&plain(101, &frames), options).0;
     for folder in ["tls", "quic"] {
         let folder = format!("{}/../tests/data/{folder}", env!("CARGO_MANIFEST_DIR"));
         let mut files: Vec<_> =
