@@ -82,6 +82,9 @@ pub(super) fn status(status: &Status) -> String {
             table.row([&name, what, &value.to_string()]);
         }
     }
+    for (counter, value) in status.names.rows().filter(|(_, value)| *value > 0) {
+        table.row(["names from DNS", counter, &value.to_string()]);
+    }
     let flows = &status.flows;
     for (counter, value) in [
         ("decided", flows.entries),

@@ -369,3 +369,40 @@ fn what_a_client_says_in_the_place_of_a_server_is_no_answer() {
     let question = framed(Pen::new(0x0100, 1, 0).question("a.test", kind::A).0);
     assert_eq!(tapped(&mut tap, &tcp(true, 100, 0x18, &question)), ["odd"]);
 }
+
+/// What a real server answered says what the server was told to answer.
+#[test]
+fn answers_of_dnsmasq_say_what_it_was_configured_to() {
+    let table = include_str!("../../../../tests/data/dns/dnsmasq.tsv");
+    let mut rows = table.lines().filter(|row| !row.starts_with('#'));
+    for (what, rcode, answers, asked) in [
+        ("a", 0, "192.0.2.7", "www.example.test"),
+        ("aaaa_edns", 0, "2001:db8::7", "www.example.test"),
+        ("cname", 0, "192.0.2.7", "alias.example.test"),
+        ("ptr", 0, "192.0.2.7 is www.example.test", "7.2.0.192.in-addr.arpa"),
+        ("ptr6", 0, "2001:db8::7 is www.example.test", "7.0.0"),
+        ("https", 0, "192.0.2.7 2001:db8::7", "www.example.test"),
+        ("nxdomain", 3, "", "gone.example.test"),
+        ("refused", 5, "", "elsewhere.invalid.example"),
+        ("many", 0, "16 of 60", "many.example.test"),
+        ("cut", 0, "16 of 29", "many.example.test"),
+    ] {
+        let (named, hex) = rows.next().unwrap().split_once('\t').unwrap();
+        assert_eq!(named, what);
+        let bytes: Vec<u8> = (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect();
+        let message = Message::parse(&bytes).unwrap();
+        assert_eq!((message.id(), message.is_response()), (0x1234, true), "{what}");
+        assert_eq!((message.rcode(), message.is_truncated()), (rcode, what == "cut"), "{what}");
+        assert!(message.question().unwrap().name.to_string().starts_with(asked), "{what}");
+        let mut found = addresses(&bytes);
+        message.reverse(|address, name| found.push(format!("{address} is {name}")));
+        if found.len() == ADDRESSES_MAX {
+            found = vec![format!("16 of {}", message.answers().count())];
+        }
+        assert_eq!(found.join(" "), answers, "{what}");
+    }
+    assert!(rows.next().is_none());
+}
