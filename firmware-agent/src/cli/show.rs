@@ -54,6 +54,50 @@ pub(super) fn status(status: &Status) -> String {
     }
     section(&mut text, &table);
 
+    section(&mut text, &counters(status));
+
+    let mut table = Table::new(&["list", "entries", "packets", "bytes", "last"]);
+    for list in &status.lists {
+        table.row([
+            list.name.clone(),
+            list.entries.to_string(),
+            list.packets.to_string(),
+            list.bytes.to_string(),
+            ago(list.last_s_ago),
+        ]);
+    }
+    section(&mut text, &table);
+    section(&mut text, &domain_lists(status));
+    section(&mut text, &strangers(&status.ddos));
+    text.push_str(&super::signatures::rulesets(&status.signatures));
+    text.push_str(&memory(status));
+    text
+}
+
+/// What lists take.
+fn memory(status: &Status) -> String {
+    let mut text = String::new();
+    if !status.lists.is_empty() {
+        let image = &status.list_image;
+        let _ = writeln!(
+            text,
+            "lists take {} KiB of {} KiB, loaded in {} ms",
+            image.kib, image.cap_kib, image.load_ms
+        );
+    }
+    if !status.domain_lists.is_empty() {
+        let set = &status.domain_set;
+        let _ = writeln!(
+            text,
+            "domain lists take {} KiB of {} KiB for {} names, loaded in {} ms",
+            set.kib, set.cap_kib, set.names, set.load_ms
+        );
+    }
+    text
+}
+
+/// What rules, queue, flow map and names counted.
+fn counters(status: &Status) -> Table {
     let mut table = Table::new(&["where", "counter", "value"]);
     let netfilter = &status.netfilter;
     for (name, value) in &netfilter.counters {
@@ -99,46 +143,7 @@ pub(super) fn status(status: &Status) -> String {
     ] {
         table.row(["flow map", counter, &value.to_string()]);
     }
-    section(&mut text, &table);
-
-    let mut table = Table::new(&["list", "entries", "packets", "bytes", "last"]);
-    for list in &status.lists {
-        table.row([
-            list.name.clone(),
-            list.entries.to_string(),
-            list.packets.to_string(),
-            list.bytes.to_string(),
-            ago(list.last_s_ago),
-        ]);
-    }
-    section(&mut text, &table);
-    section(&mut text, &domain_lists(status));
-    section(&mut text, &strangers(&status.ddos));
-    text.push_str(&super::signatures::rulesets(&status.signatures));
-    text.push_str(&memory(status));
-    text
-}
-
-/// What lists take.
-fn memory(status: &Status) -> String {
-    let mut text = String::new();
-    if !status.lists.is_empty() {
-        let image = &status.list_image;
-        let _ = writeln!(
-            text,
-            "lists take {} KiB of {} KiB, loaded in {} ms",
-            image.kib, image.cap_kib, image.load_ms
-        );
-    }
-    if !status.domain_lists.is_empty() {
-        let set = &status.domain_set;
-        let _ = writeln!(
-            text,
-            "domain lists take {} KiB of {} KiB for {} names, loaded in {} ms",
-            set.kib, set.cap_kib, set.names, set.load_ms
-        );
-    }
-    text
+    table
 }
 
 /// Lists of domains and what they did.
