@@ -10,13 +10,16 @@ mod domains;
 mod drops;
 mod inspector;
 mod lists;
+mod names;
 mod offload;
 mod reload;
 mod report;
 mod rules;
 mod running;
 mod signals;
+mod signatures;
 mod sweep;
+mod unattended;
 mod upkeep;
 
 use std::path::Path;
@@ -25,6 +28,7 @@ use std::rc::Rc;
 use smol::{LocalExecutor, future};
 
 use self::running::{Next, Running};
+pub use self::signatures::{Refused, rulesets};
 use crate::cli::{Exit, Failed};
 use crate::config::{Config, OnCrash};
 use crate::control::report::Feature;

@@ -37,6 +37,8 @@ config schedule hours
 	list slot 08:00-09:00
 config group all
 	list device 192.0.2.1
+config ruleset feed
+	list file /s
 config ddos limits
 	option martians 1
 ";
@@ -94,9 +96,11 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "log_level", "debug", None),
         ("sluice", "list_memory_kib", "4096", Update),
         ("sluice", "domain_memory_kib", "4096", Update),
+        ("sluice", "signature_memory_kib", "4096", Update),
         ("sluice", "management", "192.0.2.99", Update),
         ("sluice", "manage_offload", "off", Update),
         ("sluice", "clock", "trust", Update),
+        ("sluice", "dns_names", "0", Update),
         ("sluice", "offload", "software", Update),
         ("sluice", "spread", "on", Update),
         ("interface", "device", "eth9", Reattach),
@@ -169,6 +173,10 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         // Have done their work when the configuration is read.
         ("domainlist", "file", "/g", None),
         ("domainlist", "max_entries", "9", None),
+        ("ruleset", "enabled", "0", Update),
+        ("ruleset", "enforce", "1", Update),
+        ("ruleset", "home_net", "192.0.2.0/24", Update),
+        ("ruleset", "file", "/g", Update),
         ("blocklist", "file", "/f", None),
         ("blocklist", "max_entries", "9", None),
         ("allowlist", "file", "/f", None),
@@ -268,8 +276,9 @@ fn programs_are_told_a_burst_whenever_they_are_told_a_rate() {
     assert_eq!(both.limits.source_syn, Rate { per_second: 30, burst: 60 });
     let mask = MarkMask::default();
     assert_eq!((both.mark_mask, both.mark_trusted), (mask.bits(), mask.trusted()));
-    assert_eq!((both.flags, both.hash_key), (Settings::ENABLED, 7));
-    assert_eq!(settings("option enabled 0\n").flags, 0);
+    assert_eq!((both.flags, both.hash_key), (Settings::ENABLED | Settings::WATCHED, 7));
+    assert_eq!(settings("option policy closed\n").flags, Settings::ENABLED);
+    assert_eq!(settings("option enabled 0\n").flags & Settings::ENABLED, 0);
 }
 
 #[test]
