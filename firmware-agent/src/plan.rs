@@ -85,6 +85,8 @@ pub struct Plan {
     pub schedules: Vec<Schedule>,
     /// When the time of day is believed.
     pub clock: Clock,
+    /// Pairs of a device and an address whose names are remembered.
+    pub names: usize,
 }
 
 /// A domain list.
@@ -230,6 +232,7 @@ impl Plan {
                 after: Duration::from_secs(main.reinspect_after_s.into()),
                 bytes: u64::from(main.reinspect_mib) << 20,
                 age: Duration::from_secs(main.reinspect_age_s.into()),
+                turn_bytes: u64::from(main.reinspect_turn_mib) << 20,
             },
             lists,
             allowed,
@@ -255,6 +258,7 @@ impl Plan {
             groups: config.groups.clone(),
             schedules: config.schedules.clone(),
             clock: main.clock,
+            names: main.dns_names as usize,
         })
     }
 
@@ -293,6 +297,7 @@ impl Plan {
             groups,
             schedules,
             clock,
+            names,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -304,7 +309,7 @@ impl Plan {
         let update = *settings != old.settings
             || *ruleset != self.ruleset
             || (rules, groups, schedules) != (&self.rules, &self.groups, &self.schedules)
-            || *clock != self.clock
+            || (*clock, *names) != (self.clock, self.names)
             || (lists, allowed) != (&self.lists, &self.allowed)
             || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
@@ -384,6 +389,8 @@ fn settings(main: &Main, ddos: &Ddos, hash_key: u32) -> Settings {
         mark_trusted: main.mark_mask.trusted(),
         hash_key,
         limits: ddos.limits(),
+        heartbeat: 0,
+        mark_unattended: main.mark_mask.undecided(),
     }
 }
 
@@ -397,13 +404,16 @@ fn flags(main: &Main, treatments: &[Treatment], profiles: &Profiles) -> u32 {
     if treatments.iter().any(changes) {
         flags |= Settings::PROFILES;
     }
+    if main.policy == Policy::Open {
+        flags |= Settings::WATCHED;
+    }
     flags
 }
 
 /// The rule without what its action has no use for.
 fn as_used(rule: &Rule) -> Rule {
     let mut rule = rule.clone();
-    if matches!(rule.action, RuleAction::Block | RuleAction::Observe) {
+    if !rule.action.has_profile() {
         (rule.kbit, rule.burst_kib, rule.profile) = (0, 0, None);
     }
     rule
@@ -426,7 +436,7 @@ fn treatment(rule: &Rule, profiles: &[Profile]) -> Treatment {
     /// Longer than TCP waits at least before it repeats what was lost (200 ms): where the way is
     /// short, it lives from one such wait to the next, and what a full bucket spills is lost.
     const BURST_MS: u64 = 300;
-    if matches!(rule.action, RuleAction::Block | RuleAction::Observe) {
+    if !rule.action.has_profile() {
         return Treatment::default();
     }
     let number = profiles.iter().position(|profile| Some(&profile.name) == rule.profile.as_ref());

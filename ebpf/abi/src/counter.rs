@@ -86,6 +86,8 @@ pub enum Counter {
     XdpDropAttackedSyn = 37,
     /// XDP: a TCP SYN of a stranger to a service of this router under attack: answered with a cookie.
     XdpSynAnswered = 38,
+    /// TC: to be inspected while the agent's heart does not beat: marked, so that it goes past the queue.
+    TcUnattended = 39,
 }
 
 impl Counter {
@@ -94,13 +96,13 @@ impl Counter {
 
     /// Every counter, in the order of the numbers.
     #[rustfmt::skip]
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::XdpPass, Self::XdpInert, Self::XdpNotIp, Self::XdpTruncated, Self::XdpMalformed,
         Self::XdpDropHost, Self::XdpDropPrefix, Self::XdpDropSourceRate, Self::XdpDropSynRate,
         Self::XdpAllowed, Self::SourceNew, Self::SourceEvicted, Self::TcNoFlow, Self::TcUnknown,
         Self::TcInspect, Self::TcTrusted, Self::TcDropBlocked, Self::TcNewSyn,
         Self::TcInert, Self::TcOutPass, Self::TcOutDropBlocked, Self::TcOutInert,
-        Self::XdpDropListed, Self::XdpDropBogon, Self::XdpDropPrivate, Self::XdpDropMartian, Self::XdpDropTcpFlags, Self::XdpDropIcmpRate, Self::XdpDropAmplification, Self::XdpDropDestinationRate, Self::XdpDropDestinationSyn, Self::XdpDropConnectionRate, Self::DestinationNew, Self::DestinationEvicted, Self::TcDropLimited, Self::TcLimited, Self::TcOutDscp, Self::XdpDropAttackedSyn, Self::XdpSynAnswered,
+        Self::XdpDropListed, Self::XdpDropBogon, Self::XdpDropPrivate, Self::XdpDropMartian, Self::XdpDropTcpFlags, Self::XdpDropIcmpRate, Self::XdpDropAmplification, Self::XdpDropDestinationRate, Self::XdpDropDestinationSyn, Self::XdpDropConnectionRate, Self::DestinationNew, Self::DestinationEvicted, Self::TcDropLimited, Self::TcLimited, Self::TcOutDscp, Self::XdpDropAttackedSyn, Self::XdpSynAnswered, Self::TcUnattended,
     ];
 
     /// Where this counter lies in `TOTALS` for the interface in `slot`.
@@ -153,6 +155,7 @@ impl Counter {
             Self::TcOutDscp => "tc_out_dscp",
             Self::XdpDropAttackedSyn => "xdp_drop_attacked_syn",
             Self::XdpSynAnswered => "xdp_syn_answered",
+            Self::TcUnattended => "tc_unattended",
         }
     }
 

@@ -22,8 +22,12 @@ pub struct Settings {
     pub hash_key: u32,
     /// What sources and destinations may do on WAN interfaces.
     pub limits: Limits,
+    /// [`Settings::beat`] of the moment when the agent was last seen alive.
+    pub heartbeat: u32,
+    /// Value under the mask that a packet gets while nobody inspects.
+    pub mark_unattended: u32,
 }
-abi_type!(Settings, size = 184, align = 4, flags @ 8, hash_key @ 20, limits @ 24);
+abi_type!(Settings, size = 192, align = 4, flags @ 8, hash_key @ 20, limits @ 24, heartbeat @ 184);
 
 impl Settings {
     /// The kill switch: without this flag every program passes every packet untouched.
@@ -38,6 +42,29 @@ impl Settings {
     pub const BULK_V6: u32 = 1 << 4;
     /// Some flows have a profile that changes their packets.
     pub const PROFILES: u32 = 1 << 5;
+    /// Packets that should be inspected are marked while the agent's heart does not beat.
+    pub const WATCHED: u32 = 1 << 6;
+    /// [`Settings::beat`]s after which the agent is taken for gone: two seconds.
+    pub const SILENCE_MAX: i32 = (2_000_000_000_u32 >> Self::BEAT_SHIFT).cast_signed();
+
+    const BEAT_SHIFT: u32 = 20;
+
+    /// Monotonic time in units of about a millisecond, by a shift: a division of 64 bits is dear
+    /// where the processor has 32. Wraps after 52 days.
+    #[inline(always)]
+    #[must_use]
+    pub const fn beat(now_ns: u64) -> u32 {
+        (now_ns >> Self::BEAT_SHIFT) as u32
+    }
+
+    /// Whether nobody has inspected for so long that packets go past inspection.
+    ///
+    /// The programs' clock is that of the last tick, so the heartbeat may be ahead of it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_unattended(&self, now_ns: u64) -> bool {
+        Self::beat(now_ns).wrapping_sub(self.heartbeat).cast_signed() > Self::SILENCE_MAX
+    }
 
     /// Whether programs do their work.
     #[inline(always)]
@@ -59,5 +86,23 @@ mod tests {
         assert!(settings.is_enabled());
         settings.abi += 1;
         assert!(!settings.is_enabled());
+    }
+
+    #[test]
+    fn an_agent_is_gone_after_two_seconds_and_never_before_its_time() {
+        const SECOND: u64 = 1_000_000_000;
+        // Also where the unit wraps.
+        for start in [5 * SECOND, (u64::from(u32::MAX) << Settings::BEAT_SHIFT) - SECOND] {
+            let settings = Settings { heartbeat: Settings::beat(start), ..Settings::default() };
+            for (now, gone) in [
+                (start - SECOND, false),
+                (start, false),
+                (start + 19 * SECOND / 10, false),
+                (start + 21 * SECOND / 10, true),
+                (start + 86_400 * SECOND, true),
+            ] {
+                assert_eq!(settings.is_unattended(now), gone, "{start} {now}");
+            }
+        }
     }
 }

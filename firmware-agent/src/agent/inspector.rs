@@ -11,13 +11,16 @@ use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::{TCP, headers};
 
 use super::domains::Domains;
-use super::rules::Ledger;
+use super::names::Resolutions;
+use super::rules::{Ledger, treated};
+use super::unattended::Unseen;
 use crate::config::{MarkMask, OnError};
 use crate::dataplane::flows::{Adopted, Flows};
 use crate::dataplane::table::{self, Action, FlowTable, Reinspection, Treatment};
 use crate::inspect::engine::{self, Engine, News, Outcome};
 use crate::netfilter::conntrack::{Conntrack, Tuple};
 use crate::netfilter::nfqueue::{self, Packet};
+use crate::netfilter::reject;
 use crate::policy::{Ends, Zone};
 
 /// What becomes of flows.
@@ -37,6 +40,18 @@ pub(super) struct Policy {
     pub(super) reinspection: Reinspection,
 }
 
+impl Policy {
+    /// The mark of connections with this verdict.
+    pub(super) const fn mark(&self, verdict: Verdict) -> u32 {
+        match verdict {
+            Verdict::Blocked => self.marks.blocked(),
+            // Leaves the queue and is never given to a flowtable, where nothing limits it.
+            Verdict::Limited => self.marks.undecided(),
+            _ => self.marks.trusted(),
+        }
+    }
+}
+
 /// A rule as it is applied.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rule {
@@ -44,6 +59,8 @@ pub(super) struct Rule {
     pub(super) name: Box<str>,
     /// What flows that match it get.
     pub(super) treatment: Treatment,
+    /// Whether the ends of a flow that it blocks are told.
+    pub(super) rejects: bool,
 }
 
 /// Seconds for which a flow is remembered that its first packet blocks.
@@ -73,6 +90,9 @@ pub(super) struct Totals {
     pub(super) reinspected: u64,
     /// Packets of undecided flows that `on_error` dropped.
     pub(super) dropped_undecided: u64,
+    /// Flows that nothing objects to and that are not trusted, because part of them passed while
+    /// nobody inspected.
+    pub(super) unseen: u64,
 }
 
 /// Owns everything between queue and flow map.
@@ -92,6 +112,11 @@ pub(super) struct Inspector {
     pub(super) ledger: Ledger,
     /// The interfaces of the configuration by index of their devices.
     pub(super) zones: Vec<(u32, Zone)>,
+    /// Tells the ends of rejected flows.
+    pub(super) rejects: reject::socket::Sender,
+    /// Connections of which packets may have passed while nobody inspected.
+    pub(super) unseen: Unseen,
+    pub(super) resolutions: Resolutions,
 }
 
 impl Inspector {
@@ -103,6 +128,7 @@ impl Inspector {
         rules: Vec<Rule>,
         policy: Policy,
         conntrack: Option<Conntrack>,
+        resolutions: Resolutions,
         seed: u64,
     ) -> Self {
         let table = FlowTable::new(room.held, room.flows);
@@ -120,6 +146,9 @@ impl Inspector {
             domains: Domains::default(),
             ledger,
             zones: Vec::new(),
+            rejects: reject::socket::Sender::new(policy.marks.trusted()),
+            unseen: Unseen::default(),
+            resolutions,
         }
     }
 
@@ -131,6 +160,7 @@ impl Inspector {
         flows: Option<&mut Flows>,
     ) -> nfqueue::Verdict {
         let path = self.path(packet);
+        self.resolutions.queued(now_ns / 1_000_000, packet.l3, packet.wire_len, &path);
         let step = self.engine.packet_on(now_ns / 1_000_000, packet.l3, packet.wire_len, &path);
         let marks = self.policy.marks;
         if let Some((key, _)) = &step.flow
@@ -155,6 +185,14 @@ impl Inspector {
             }
             Outcome::Decided(decision) => {
                 let mut verdict = self.verdict(&decision).0;
+                if verdict == Verdict::Trusted
+                    && let Some((key, direction)) = step.flow
+                    && self.is_unseen(&key, direction)
+                {
+                    self.totals.unseen += 1;
+                    self.forget(&key, flows);
+                    return self.undecided("passed while nobody inspected", step.flow);
+                }
                 if let Some((key, direction)) = step.flow {
                     let is_known = self.table.get(&key).is_some();
                     // Without a message nothing new was learned about it, also where a rule is about
@@ -172,17 +210,12 @@ impl Inspector {
                         // again and has not changed.
                         self.renew(&key, flows);
                     } else {
+                        self.tell(now_ns, packet, &path, &decision, step.news.as_ref());
                         let news = (step.news.as_ref(), step.ends);
                         self.decide(now_ns, key, direction, &decision, news, flows);
                     }
                 }
-                let mark = match verdict {
-                    Verdict::Blocked => marks.blocked(),
-                    // Leaves the queue and is never given to a flowtable, where nothing limits it.
-                    Verdict::Limited => marks.undecided(),
-                    _ => marks.trusted(),
-                };
-                nfqueue::Verdict::Accept { mark: Some(mark) }
+                nfqueue::Verdict::Accept { mark: Some(self.policy.mark(verdict)) }
             }
             Outcome::Undecided(cause) => {
                 if let Some((key, _)) = &step.flow
@@ -190,25 +223,35 @@ impl Inspector {
                 {
                     self.forget(key, flows);
                 }
-                match self.policy.on_error {
-                    OnError::Drop => {
-                        self.totals.dropped_undecided += 1;
-                        return nfqueue::Verdict::Drop;
-                    }
-                    OnError::Alert => {
-                        log::warn!("passed uninspected: {}: {}", cause.name(), describe(step.flow));
-                    }
-                    OnError::Pass => {
-                        log::debug!(
-                            "passed uninspected: {}: {}",
-                            cause.name(),
-                            describe(step.flow)
-                        );
-                    }
-                }
-                nfqueue::Verdict::Accept { mark: Some(self.policy.marks.undecided()) }
+                self.undecided(cause.name(), step.flow)
             }
         }
+    }
+
+    /// The verdict about a packet of a flow that cannot be decided.
+    fn undecided(&mut self, cause: &str, flow: Option<(FlowKey, Direction)>) -> nfqueue::Verdict {
+        match self.policy.on_error {
+            OnError::Drop => {
+                self.totals.dropped_undecided += 1;
+                return nfqueue::Verdict::Drop;
+            }
+            OnError::Alert => log::warn!("passed uninspected: {cause}: {}", describe(flow)),
+            OnError::Pass => log::debug!("passed uninspected: {cause}: {}", describe(flow)),
+        }
+        nfqueue::Verdict::Accept { mark: Some(self.policy.marks.undecided()) }
+    }
+
+    /// Whether part of the connection that a packet belongs to may have passed while nobody
+    /// inspected. Another one between the same ends is not meant.
+    fn is_unseen(&mut self, key: &FlowKey, direction: Direction) -> bool {
+        let Some(id) = self.unseen.get(key) else { return false };
+        let Some(conntrack) = &mut self.conntrack else { return true };
+        let found = conntrack.lookup(&Tuple::of_flow(key, direction));
+        let is_it = found.map_or(true, |found| found.is_some_and(|now| now.id == id));
+        if !is_it {
+            self.unseen.forget(key);
+        }
+        is_it
     }
 
     /// Writes a decision under every key of the connection and remembers it.
@@ -252,6 +295,7 @@ impl Inspector {
             rule: self.name(now_ns, decision),
             entry,
             observed,
+            learned: self.learned(now_ns, ends.as_ref(), (&key, decision.original)),
             ends,
             inspected_packets: decision.packets,
             is_partial: keys.is_partial,
@@ -273,17 +317,13 @@ impl Inspector {
         }
     }
 
-    fn rule(&self, number: Option<u32>) -> Option<&Rule> {
+    pub(super) fn rule(&self, number: Option<u32>) -> Option<&Rule> {
         self.rules.get(number? as usize)
     }
 
-    /// What a decision of the engine means: the profile of an allowed flow may have a rate.
+    /// What a decision of the engine means.
     fn verdict(&self, decision: &engine::Decision) -> (Verdict, Treatment) {
-        let treatment = self.rule(decision.rule).map(|rule| rule.treatment).unwrap_or_default();
-        match decision.verdict {
-            Verdict::Trusted if treatment.kbit != 0 => (Verdict::Limited, treatment),
-            verdict => (verdict, treatment),
-        }
+        treated(decision.verdict, self.rule(decision.rule))
     }
 
     fn is_blocked(&self, key: &FlowKey, now_ns: u64) -> bool {
@@ -413,6 +453,7 @@ impl Inspector {
                 rule: None,
                 entry: None,
                 observed: None,
+                learned: None,
                 ends: None,
                 inspected_packets: 0,
                 is_partial: false,

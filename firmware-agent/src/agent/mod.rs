@@ -10,6 +10,7 @@ mod domains;
 mod drops;
 mod inspector;
 mod lists;
+mod names;
 mod offload;
 mod reload;
 mod report;
@@ -17,6 +18,7 @@ mod rules;
 mod running;
 mod signals;
 mod sweep;
+mod unattended;
 mod upkeep;
 
 use std::path::Path;

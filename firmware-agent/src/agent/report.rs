@@ -11,10 +11,10 @@ use sluice_datapath::parse::TCP;
 
 use super::running::State;
 use crate::cli::chain;
-use crate::config::{Net, RuleAction};
+use crate::config::Net;
 use crate::control::report::{
     Cause, DomainList, DomainSet, Feature, Flow, FlowMap, Interface, List, ListImage, Netfilter,
-    Queue, State as Health, Status, Tuple, Why,
+    Queue, State as Health, Status, Tuple, Unattended, Why,
 };
 use crate::dataplane::table::{self, Record};
 use crate::dataplane::{Counts, Dataplane, FeatureState, Hook, State as HookState};
@@ -77,6 +77,7 @@ impl State {
             offload: self.offload(),
             domain_lists: self.domain_lists(now_ns),
             rules: self.rules(),
+            names: self.inspector.resolutions.report(),
             domain_set: self.domain_set(),
         }
     }
@@ -124,6 +125,7 @@ impl State {
             reasons: self.inspection_notes.clone(),
         });
         features.push(self.offload_feature());
+        features.push(self.names_feature());
         features
     }
 
@@ -196,12 +198,24 @@ impl State {
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
         engine.insert("without connection".to_owned(), self.inspector.totals.without_connection);
+        let told = self.inspector.rejects.totals();
+        for (name, value) in [
+            ("rejects told", told.sent),
+            ("rejects held back", told.held_back),
+            ("rejects failed", told.failed),
+        ] {
+            engine.insert(name.to_owned(), value);
+        }
         Queue {
             first: self.plan.queue.0,
             count: self.plan.queue.1,
             engine,
             kernel: kernel.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             inspecting: self.inspector.engine.inspecting() as u64,
+            unattended: Unattended {
+                flows: self.inspector.totals.unseen,
+                ..self.attendance.report(clock::monotonic_ns())
+            },
         }
     }
 
@@ -224,7 +238,11 @@ impl State {
 
     fn list_image(&self) -> ListImage {
         let (bytes, load_ms) = self.lists.image();
-        ListImage { kib: bytes / 1024, cap_kib: super::lists::cap_kib(&self.plan).into(), load_ms }
+        ListImage {
+            kib: bytes / 1024,
+            cap_kib: super::lists::cap_kib(self.plan.list_memory_kib).into(),
+            load_ms,
+        }
     }
 
     fn domain_lists(&self, now_ns: u64) -> Vec<DomainList> {
@@ -244,7 +262,7 @@ impl State {
         DomainSet {
             names: set.len() as u64,
             kib: if set.is_empty() { 0 } else { set.bytes().div_ceil(1024) },
-            cap_kib: super::domains::cap_kib(&self.plan).into(),
+            cap_kib: super::lists::cap_kib(self.plan.domain_memory_kib).into(),
             load_ms: self.inspector.domains.load_ms(),
         }
     }
@@ -266,6 +284,7 @@ impl State {
         let hello = decision.hello.as_ref();
         let text = |part: Option<&Box<str>>| part.map(ToString::to_string);
         let is_list = decision.reason == Reason::DomainList;
+        let named = decision.name();
         Flow {
             tuple: tuple(&key, original),
             transport: if key.proto() == TCP { "tcp" } else { "udp" }.to_owned(),
@@ -276,6 +295,8 @@ impl State {
             entry: text(decision.entry.as_ref()),
             observed: text(decision.observed.as_ref()),
             list: text(decision.rule.as_ref().filter(|_| is_list)),
+            name: named.map(|(name, _)| name.to_owned()),
+            name_source: named.map(|(_, source)| source.to_owned()),
             sni: text(hello.and_then(|hello| hello.sni.as_ref())),
             ech: hello.is_some_and(|hello| hello.ech),
             host: text(hello.and_then(|hello| hello.host.as_ref())),
@@ -386,7 +407,7 @@ impl State {
         let rules = self.inspector.engine.rules();
         let found = rules.of_name(name)?;
         let rule = self.inspector.rules.get(found.rule as usize);
-        let is_block = found.action == RuleAction::Block;
+        let is_block = found.action.is_blocking();
         Some(Cause {
             hook: "inspect".to_owned(),
             action: found.action.name().to_owned(),

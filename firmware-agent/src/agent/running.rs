@@ -13,8 +13,10 @@ use super::around::Around;
 use super::ddos::Strangers;
 use super::inspector::{Inspector, Policy, Room, Rule};
 use super::lists::Lists;
+use super::names::Resolutions;
 use super::rules::compiled;
 use super::signals::{Signals, Wish};
+use super::unattended::{Attendance, BEAT};
 use crate::cli::{Exit, Failed, chain};
 use crate::control::Request;
 use crate::control::server::{Methods, Server};
@@ -98,6 +100,8 @@ pub(super) struct State {
     pub(super) flowtable_marks: Option<crate::config::MarkMask>,
     /// The time of day was believed once.
     pub(super) knows_time: bool,
+    /// Whether the agent was there to inspect.
+    pub(super) attendance: Attendance,
 }
 
 impl Running {
@@ -143,8 +147,10 @@ impl Running {
             .map_err(|error| inspection_notes.push(format!("conntrack netlink: {error}")))
             .ok();
         let room = room(&plan, dataplane.as_ref().map(Dataplane::sizes));
+        let resolutions = Resolutions::new(plan.names, [random(), random()]);
+        let (rules, policy) = (rules(&plan), policy(&plan));
         let inspector =
-            Inspector::new(engine(&plan), room, rules(&plan), policy(&plan), conntrack, random());
+            Inspector::new(engine(&plan), room, rules, policy, conntrack, resolutions, random());
         let strangers = Strangers::new(&plan);
         let state = State {
             plan,
@@ -170,6 +176,7 @@ impl Running {
             no_flowtable: None,
             flowtable_marks: None,
             knows_time: false,
+            attendance: Attendance::default(),
         };
         let mut running = Self { state: RefCell::new(state), restart: smol::channel::bounded(1) };
         let state = running.state.get_mut();
@@ -180,8 +187,8 @@ impl Running {
             }
             Err(error) => log::warn!("{error}"),
         }
+        let around = Around::look();
         if let Some(mut dataplane) = dataplane {
-            let around = Around::look();
             if let Some(around) = &around {
                 state.lists.spare(around.own(&state.plan.management));
             }
@@ -200,8 +207,8 @@ impl Running {
         let state = running.state.get_mut();
         // Before the rules bring the first hello.
         state.inspector.set_domain_lists(&state.plan);
-        if let Ok(devices) = rtnetlink::devices() {
-            state.look_at_zones(&devices);
+        if let Some(around) = &around {
+            state.look_at_zones(&around.devices);
         }
         state.look_at_clock();
         if queues.is_some() {
@@ -262,7 +269,8 @@ impl Running {
         };
         let anew = async { self.restart.1.recv().await.map_or(Next::Stop, Next::Restart) };
         let watch = self.watch_strangers();
-        let sweep = future::or(self.sweep(), watch);
+        let sweep = future::or(future::or(self.sweep(), watch), self.follow_names());
+        let sweep = future::or(self.beat(), sweep);
         future::or(
             future::or(future::or(outside, anew), future::or(queue, control)),
             future::or(future::or(rules, links), sweep),
@@ -296,6 +304,15 @@ impl Running {
             state.restore_rules();
             state.look_after_offload();
             state.look_after_flowtable();
+        }
+    }
+
+    /// Tells the programs that packets of the queue are answered: while others keep this thread busy
+    /// they are not, and nothing is told.
+    async fn beat(&self) -> Next {
+        loop {
+            self.state.borrow_mut().beat();
+            Timer::after(BEAT).await;
         }
     }
 
@@ -441,6 +458,8 @@ impl State {
     /// Answers the packets that are there.
     fn receive(&mut self, queues: &mut Queues) -> Result<(), QueueError> {
         let now_ns = clock::monotonic_ns();
+        // What a device was told before it sent these packets.
+        self.inspector.resolutions.hear(now_ns / 1_000_000);
         let mut flows = self.dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
         let inspector = &mut self.inspector;
         let received =
@@ -515,6 +534,10 @@ fn room(plan: &Plan, sizes: Option<&Sizes>) -> Room {
 pub(super) fn rules(plan: &Plan) -> Vec<Rule> {
     let pairs = plan.rules.iter().zip(&plan.treatments);
     pairs
-        .map(|(rule, treatment)| Rule { name: rule.name.as_str().into(), treatment: *treatment })
+        .map(|(rule, treatment)| Rule {
+            name: rule.name.as_str().into(),
+            treatment: *treatment,
+            rejects: rule.action == crate::config::RuleAction::Reject,
+        })
         .collect()
 }

@@ -24,6 +24,7 @@ impl State {
             }
         };
         self.inspection_notes.extend(reasons);
+        self.look_back(&*backend);
         match backend.apply(&self.plan.ruleset) {
             Ok(()) => self.backend = Some(backend),
             Err(error) => {

@@ -63,6 +63,16 @@ pub(super) fn metrics(status: &Status) -> String {
     }
     text.family("sluice_flows_inspecting", "gauge", "Flows under inspection.");
     text.sample("sluice_flows_inspecting", &[], status.queue.inspecting);
+    let away = &status.queue.unattended;
+    text.family("sluice_unattended", "counter", "What passed while the agent did not inspect.");
+    for (what, value) in [
+        ("times", away.times),
+        ("seconds", away.seconds),
+        ("packets", away.packets),
+        ("flows", away.flows),
+    ] {
+        text.sample("sluice_unattended", &[("what", what)], value);
+    }
     text.family("sluice_flows", "gauge", "Decided flows that are remembered.");
     text.sample("sluice_flows", &[], status.flows.entries);
     text.family("sluice_flows_ended_total", "counter", "Decided flows that were forgotten.");

@@ -71,6 +71,17 @@ pub(super) fn status(status: &Status) -> String {
         table.row([&name, counter, &value.to_string()]);
     }
     table.row([&name, "flows under inspection", &queue.inspecting.to_string()]);
+    if queue.unattended.times > 0 {
+        let away = &queue.unattended;
+        for (what, value) in [
+            ("times without the agent", away.times),
+            ("seconds without the agent", away.seconds),
+            ("packets passed uninspected then", away.packets),
+            ("flows not trusted for that", away.flows),
+        ] {
+            table.row([&name, what, &value.to_string()]);
+        }
+    }
     let flows = &status.flows;
     for (counter, value) in [
         ("decided", flows.entries),
@@ -219,6 +230,7 @@ pub(super) fn flows(flows: &[Flow]) -> String {
         "verdict",
         "reason",
         "name",
+        "source",
         "ja4",
         "inspected",
         "packets",
@@ -235,6 +247,7 @@ pub(super) fn flows(flows: &[Flow]) -> String {
             flow.verdict.clone(),
             reason,
             flow.name().or(flow.protocol.as_deref()).unwrap_or_default().to_owned(),
+            flow.name_source.clone().unwrap_or_default(),
             flow.ja4.clone().unwrap_or_default(),
             flow.inspected_packets.to_string(),
             format!("{}+{}", flow.original_packets, flow.reply_packets),

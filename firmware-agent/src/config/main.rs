@@ -147,6 +147,8 @@ pub struct Main {
     pub reinspect_mib: u32,
     /// Seconds after which every flow is looked at again; 0 for never.
     pub reinspect_age_s: u32,
+    /// MiB against the bulk of a flow after which it is looked at again; 0 for never.
+    pub reinspect_turn_mib: u32,
     /// Seconds without a packet after which a TCP flow is forgotten.
     pub idle_tcp_s: u32,
     /// Seconds without a packet after which a UDP flow is forgotten.
@@ -179,6 +181,8 @@ pub struct Main {
     pub spread: SpreadWish,
     /// When the time of day is believed.
     pub clock: Clock,
+    /// Pairs of a device and an address whose names from DNS are remembered.
+    pub dns_names: u32,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -225,6 +229,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "MiB after which any trusted flow is inspected once more; 0 is never."),
         OptionSpec::new("reinspect_age_s", number(0, 432_000), "3600",
             "Seconds after which any trusted flow is inspected once more; 0 is never."),
+        OptionSpec::new("reinspect_turn_mib", number(0, 1_048_576), "4",
+            "MiB that a trusted flow sends against the way of its bulk, as when a download becomes an upload, after which it is inspected once more; 0 is never."),
         OptionSpec::new("idle_tcp_s", number(1, 432_000), "7440",
             "Seconds without a packet after which a TCP flow is forgotten."),
         OptionSpec::new("idle_udp_s", number(1, 86_400), "180",
@@ -255,6 +261,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Whether the shield shares packets out to all processors, by flow: nowhere (off), behind devices with one receive queue and no packet steering (auto), or wherever it can work (on); status says where it does not and why."),
         OptionSpec::new("clock", Kind::Word(&["auto", "trust"]), "auto",
             "When schedules believe the time of day: once it comes from the network or from a clock with a battery (auto), or always (trust)."),
+        OptionSpec::new("dns_names", number(0, 65_536), "2048",
+            "Pairs of a device and an address whose names from DNS are remembered for ten minutes, to show flows that name no server, a quarter of them for one device at most; 0 is off."),
     ],
 };
 
@@ -278,6 +286,7 @@ impl Main {
             reinspect_after_s: uci.get("reinspect_after_s"),
             reinspect_mib: uci.get("reinspect_mib"),
             reinspect_age_s: uci.get("reinspect_age_s"),
+            reinspect_turn_mib: uci.get("reinspect_turn_mib"),
             idle_tcp_s: uci.get("idle_tcp_s"),
             idle_udp_s: uci.get("idle_udp_s"),
             block_s: uci.get("block_s"),
@@ -293,6 +302,7 @@ impl Main {
             domain_memory_kib: uci.get("domain_memory_kib"),
             spread: uci.get("spread"),
             clock: uci.get("clock"),
+            dns_names: uci.get("dns_names"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
         if last > u32::from(u16::MAX) {

@@ -4,6 +4,7 @@
 //! a configuration without asking the kernel. What a device can do, and what has to change when the
 //! configuration does, is decided elsewhere.
 
+mod action;
 mod condition;
 mod ddos;
 mod domain;
@@ -21,6 +22,7 @@ mod rule;
 mod schedule;
 mod schema;
 pub mod uci;
+mod values;
 
 use std::fmt;
 use std::io::Read as _;
@@ -29,6 +31,7 @@ use std::path::Path;
 use sluice_abi::attach::{Attachment, Role};
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
 
+pub use self::action::RuleAction;
 pub use self::condition::{Device, Fingerprint, Mac, Moment, Ports, date_of, days_of};
 pub use self::ddos::Ddos;
 pub use self::domain::{DOMAINLISTS_MAX, DomainFile, DomainList};
@@ -42,10 +45,10 @@ pub use self::mark::{MarkMask, MarkMaskError};
 pub use self::net::{Net, NetError};
 pub use self::profile::{Class, Profile};
 pub use self::remark::{Mistake, REMARKS_MAX, Remark, Warning};
-pub use self::rule::{LISTED_MAX, PROTOCOLS, Rule, RuleAction};
-pub(crate) use self::rule::{domain, is_name};
+pub use self::rule::{LISTED_MAX, PROTOCOLS, Rule};
 pub use self::schedule::{DAYS, Group, Schedule, Slot};
 pub use self::schema::{Fallback, Kind, OptionSpec, SECTIONS, SectionSpec};
+pub(crate) use self::values::{domain, is_name};
 
 use self::list::Source;
 use self::reader::Reader;
@@ -377,6 +380,9 @@ impl Builder<'_> {
             };
             if rule.action == RuleAction::Limit && rule.kbit == 0 && profile.kbit == 0 {
                 let reason = format!("the profile {name} has no rate, and option kbit is 0");
+                self.remarks.mistake(line_of(&rule.name), path, reason);
+            } else if rule.action == RuleAction::Mark && !profile.marks() {
+                let reason = format!("the profile {name} has neither code point nor priority");
                 self.remarks.mistake(line_of(&rule.name), path, reason);
             }
         }

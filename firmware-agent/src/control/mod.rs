@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod ddos;
+pub mod names;
 pub mod report;
 pub mod server;
 mod socket;

@@ -87,6 +87,25 @@ pub struct Queue {
     pub kernel: BTreeMap<String, u64>,
     /// Flows under inspection.
     pub inspecting: u64,
+    /// Times when nobody inspected.
+    #[serde(default)]
+    pub unattended: Unattended,
+}
+
+/// Times when the agent did not inspect and policy let packets pass.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Unattended {
+    /// How often.
+    pub times: u64,
+    /// How long together.
+    pub seconds: u64,
+    /// Packets that passed uninspected, as far as the rules counted them.
+    pub packets: u64,
+    /// Flows that nothing objected to later and that are not trusted, because part of them had passed.
+    pub flows: u64,
+    /// Seconds since the last time ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_s_ago: Option<u64>,
 }
 
 /// The flow map.
@@ -212,6 +231,9 @@ pub struct Status {
     /// Rules that did something, that observe, or whose time comes and goes.
     #[serde(default)]
     pub rules: Vec<RuleReport>,
+    /// Names from DNS.
+    #[serde(default)]
+    pub names: super::names::Report,
 }
 
 /// What a rule did.
@@ -324,6 +346,13 @@ pub struct Flow {
     /// The rule that would have blocked it if it did more than observe.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub observed: Option<String>,
+    /// The name of its server that counts most.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
+    /// What said that name: `tls`, `quic`, `http`, and where the flow itself says none, `dns` or `ptr`:
+    /// an answer that its device got lately.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name_source: Option<String>,
     /// Server name of the ClientHello.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sni: Option<String>,
@@ -368,7 +397,7 @@ impl Flow {
     /// The name of its server, whatever said it.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.sni.as_deref().or(self.host.as_deref())
+        self.name.as_deref()
     }
 }
 

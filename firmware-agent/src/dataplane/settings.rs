@@ -1,5 +1,7 @@
 //! `SETTINGS`: what running programs are told. Only the agent writes it.
 
+use std::time::Duration;
+
 use aya::maps::{Array, Map, MapData};
 use sluice_abi::limits::{Limits, OWN_WORDS};
 use sluice_abi::settings::Settings;
@@ -19,6 +21,8 @@ pub struct SettingsMap {
     added: u32,
     /// Maximum segment size and window scale of answers with cookies.
     offer: (u32, u32),
+    /// What an earlier agent left.
+    found: Settings,
 }
 
 impl SettingsMap {
@@ -33,6 +37,7 @@ impl SettingsMap {
             withheld: 0,
             added: 0,
             offer: (0, 0),
+            found: current,
         })
     }
 
@@ -104,6 +109,23 @@ impl SettingsMap {
         if settings == self.current { Ok(()) } else { self.write(settings) }
     }
 
+    /// Tells the programs that the agent is alive.
+    pub fn beat(&mut self) -> Result<(), Error> {
+        self.current.heartbeat = Settings::beat(clock::monotonic_ns());
+        self.map.set(0, self.current, 0).map_err(Error::map(names::SETTINGS, "write"))
+    }
+
+    /// How long the agent before this one was gone, as the programs saw it; `None` when there was
+    /// none that they watched, or it ended as it should.
+    #[must_use]
+    pub fn absence(&self, now_ns: u64) -> Option<Duration> {
+        let found = &self.found;
+        let was_watched = found.is_enabled() && found.flags & Settings::WATCHED != 0;
+        let beats = Settings::beat(now_ns).wrapping_sub(found.heartbeat);
+        (was_watched && found.is_unattended(now_ns))
+            .then(|| Duration::from_nanos(u64::from(beats) << 20))
+    }
+
     const LISTS: u32 =
         Settings::BLOCK_HOSTS | Settings::BLOCK_NETS | Settings::BULK_V4 | Settings::BULK_V6;
 
@@ -117,6 +139,7 @@ impl SettingsMap {
     fn write(&mut self, settings: Settings) -> Result<(), Error> {
         let mut settings = self.completed(settings);
         settings.abi = ABI_VERSION;
+        settings.heartbeat = Settings::beat(clock::monotonic_ns());
         settings.generation = self.current.generation.wrapping_add(1);
         self.map.set(0, settings, 0).map_err(Error::map(names::SETTINGS, "write"))?;
         self.current = settings;

@@ -9,47 +9,22 @@ use std::time::Duration;
 
 use sluice_abi::flow::{Direction, FlowCount, FlowKey};
 use sluice_abi::verdict::{Reason, Verdict};
+use sluice_datapath::parse::TCP;
 
+use self::turn::Turn;
+use crate::names::Source;
 use crate::policy::Ends;
+
+pub use self::slots::Slots;
+
+mod slots;
+mod turn;
 
 /// How long a TCP flow may be silent once it was seen to close.
 const CLOSING: Duration = Duration::from_secs(10);
 
 /// Least time from a decision to the next look: the engine answers for that long what it said before.
 const REOPEN_PAUSE: Duration = Duration::from_secs(11);
-
-/// Numbers of a range, each given out once at a time.
-#[derive(Debug)]
-pub struct Slots {
-    free: Vec<u32>,
-    fresh: u32,
-    bound: u32,
-}
-
-impl Slots {
-    /// All numbers from `first` on and below `bound` are free.
-    #[must_use]
-    pub const fn new(first: u32, bound: u32) -> Self {
-        Self { free: Vec::new(), fresh: first, bound }
-    }
-
-    /// A free number, if there is one.
-    pub fn take(&mut self) -> Option<u32> {
-        self.free.pop().or_else(|| {
-            let slot = self.fresh;
-            (slot < self.bound).then(|| {
-                self.fresh += 1;
-                slot
-            })
-        })
-    }
-
-    /// Gives a number back that was taken.
-    pub fn give(&mut self, slot: u32) {
-        debug_assert!(slot < self.fresh && !self.free.contains(&slot), "slot {slot} was not taken");
-        self.free.push(slot);
-    }
-}
 
 /// What the first message of a client said: a ClientHello, or a request of plain HTTP.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -83,6 +58,15 @@ pub struct Spoken {
     pub protocol: &'static str,
     /// How sure.
     pub confidence: &'static str,
+}
+
+/// The name that its device was told for the address of a flow's server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Learned {
+    /// The name.
+    pub name: Box<str>,
+    /// What said it, in the words of reports.
+    pub source: &'static str,
 }
 
 /// What a decided flow gets beside its verdict.
@@ -124,6 +108,8 @@ pub struct Decision {
     pub entry: Option<Box<str>>,
     /// The rule that would have blocked if it did more than observe.
     pub observed: Option<Box<str>>,
+    /// What DNS said about its server: shown where its client says no name, and nothing else.
+    pub learned: Option<Learned>,
     /// Whose flow it is; `None` for one that an earlier agent decided.
     pub ends: Option<Ends>,
     /// Packets that the queue saw.
@@ -138,6 +124,18 @@ impl Decision {
     pub const fn is_held(&self) -> bool {
         matches!(self.verdict, Verdict::Blocked | Verdict::Limited)
     }
+
+    /// The name of the server that counts most, and what said it.
+    #[must_use]
+    pub fn name(&self) -> Option<(&str, &'static str)> {
+        let hello = self.hello.as_ref();
+        let sni = hello.and_then(|hello| hello.sni.as_deref());
+        let host = hello.and_then(|hello| hello.host.as_deref());
+        let tls = if self.key.0.proto() == TCP { Source::Tls } else { Source::Quic };
+        sni.map(|name| (name, tls.name()))
+            .or_else(|| host.map(|name| (name, Source::Http.name())))
+            .or_else(|| self.learned.as_ref().map(|learned| (&*learned.name, learned.source)))
+    }
 }
 
 /// When trusted flows are looked at once more.
@@ -151,6 +149,8 @@ pub struct Reinspection {
     pub bytes: u64,
     /// A flow is looked at again whenever it is so old; zero for never.
     pub age: Duration,
+    /// A flow is looked at again when so many bytes go against the way of those before; 0 for never.
+    pub turn_bytes: u64,
 }
 
 /// A decision in force.
@@ -166,8 +166,10 @@ pub struct Record {
     pub active_ns: u64,
     /// What the slot had counted for others.
     baseline: FlowCount,
-    /// Bytes that it had sent at the last sweep.
-    bytes: u64,
+    /// Bytes that each side had sent at the last sweep, who opened the connection first.
+    sides: [u64; 2],
+    /// Which way most of them went.
+    turn: Turn,
     /// When it was last seen to close; 0 for never.
     closing_ns: u64,
     /// When it is to be looked at again by lot; 0 for never.
@@ -236,11 +238,19 @@ impl Record {
         let since = Duration::from_nanos(now_ns.saturating_sub(checked_ns));
         let is_old = !policy.age.is_zero() && since >= policy.age;
         let is_large =
-            policy.bytes != 0 && self.bytes.saturating_sub(checked_bytes) >= policy.bytes;
+            policy.bytes != 0 && self.bytes().saturating_sub(checked_bytes) >= policy.bytes;
         self.decision.verdict == Verdict::Trusted
             && !self.is_closing()
             && since >= REOPEN_PAUSE
-            && (is_old || is_large || self.drawn_ns != 0 && now_ns >= self.drawn_ns)
+            && (is_old
+                || is_large
+                || self.turn.has_turned()
+                || self.drawn_ns != 0 && now_ns >= self.drawn_ns)
+    }
+
+    /// Bytes that both sides had sent at the last sweep.
+    const fn bytes(&self) -> u64 {
+        self.sides[0].wrapping_add(self.sides[1])
     }
 }
 
@@ -357,7 +367,8 @@ impl FlowTable {
             decided_ns: now_ns,
             active_ns: now_ns,
             baseline: count(slot),
-            bytes: 0,
+            sides: [0; 2],
+            turn: Turn::default(),
             closing_ns: 0,
             drawn_ns: 0,
             checked: (now_ns, 0),
@@ -377,10 +388,10 @@ impl FlowTable {
     /// Flows that are to be looked at again, `most` at most: forget their decisions in the kernel.
     /// Each is named once, and ends like any other when no packet of it comes.
     pub fn reopen(&mut self, now_ns: u64, policy: &Reinspection, most: usize) -> Vec<FlowKey> {
-        let due = self
-            .records
-            .values_mut()
-            .filter(|record| !record.is_reopened() && record.is_due(now_ns, policy));
+        let due = self.records.values_mut().filter_map(|record| {
+            record.turn.look(record.sides, policy.turn_bytes);
+            (!record.is_reopened() && record.is_due(now_ns, policy)).then_some(record)
+        });
         due.take(most)
             .map(|record| {
                 record.reopened_ns = now_ns;
@@ -396,7 +407,8 @@ impl FlowTable {
         let Some(record) = reopened else { return false };
         record.reopened_ns = 0;
         record.drawn_ns = 0;
-        record.checked = (now_ns, record.bytes);
+        record.turn.confirm();
+        record.checked = (now_ns, record.bytes());
         // The kernel has not counted meanwhile, and this is its answer to a packet.
         if self.by_activity.remove(&(record.active_ns, slot)) {
             self.by_activity.insert((now_ns, slot));
@@ -451,7 +463,7 @@ impl FlowTable {
             }
             record.closing_ns = count.closing_ns;
             let sent = record.sent(&count);
-            record.bytes = sent.original_bytes.wrapping_add(sent.reply_bytes);
+            record.sides = [sent.original_bytes, sent.reply_bytes];
             if record.is_over(now_ns) {
                 over.push((*slot, Cause::Expired));
             } else if !record.is_reopened() && !record.keys().all(&present) {

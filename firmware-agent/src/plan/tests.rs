@@ -82,6 +82,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "reinspect_after_s", "22", Update),
         ("sluice", "reinspect_mib", "23", Update),
         ("sluice", "reinspect_age_s", "24", Update),
+        ("sluice", "reinspect_turn_mib", "25", Update),
         ("sluice", "idle_tcp_s", "12", Update),
         ("sluice", "idle_udp_s", "13", Update),
         ("sluice", "block_s", "20", Update),
@@ -96,6 +97,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "management", "192.0.2.99", Update),
         ("sluice", "manage_offload", "off", Update),
         ("sluice", "clock", "trust", Update),
+        ("sluice", "dns_names", "0", Update),
         ("sluice", "offload", "software", Update),
         ("sluice", "spread", "on", Update),
         ("interface", "device", "eth9", Reattach),
@@ -267,8 +269,9 @@ fn programs_are_told_a_burst_whenever_they_are_told_a_rate() {
     assert_eq!(both.limits.source_syn, Rate { per_second: 30, burst: 60 });
     let mask = MarkMask::default();
     assert_eq!((both.mark_mask, both.mark_trusted), (mask.bits(), mask.trusted()));
-    assert_eq!((both.flags, both.hash_key), (Settings::ENABLED, 7));
-    assert_eq!(settings("option enabled 0\n").flags, 0);
+    assert_eq!((both.flags, both.hash_key), (Settings::ENABLED | Settings::WATCHED, 7));
+    assert_eq!(settings("option policy closed\n").flags, Settings::ENABLED);
+    assert_eq!(settings("option enabled 0\n").flags & Settings::ENABLED, 0);
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(super) struct Line<B> {
 
 impl<B: Serialize> Line<B> {
     /// A line about the flow `key`, from the end whose packets travel in `direction`.
-    fn new(
+    pub(super) fn new(
         kind: &'static str,
         time: Option<f64>,
         key: &FlowKey,

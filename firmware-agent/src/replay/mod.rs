@@ -4,6 +4,7 @@
 //! packets is the engine's alone. The same file and options give the same lines.
 
 mod error;
+mod flows;
 mod line;
 mod link;
 mod pcap;
@@ -14,7 +15,11 @@ use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
+use sluice_abi::attach;
+use sluice_datapath::parse::headers;
+
 pub use self::error::ReplayError;
+use self::flows::Flows;
 use self::source::Source;
 use crate::inspect::engine::{Engine, Limits, News, Outcome, Stats};
 use crate::policy::Policy;
@@ -52,6 +57,8 @@ pub struct Summary {
     pub http_lines: u64,
     /// Lines of type `verdict`.
     pub verdict_lines: u64,
+    /// Lines of type `flow`: one for each, when the capture has ended.
+    pub flow_lines: u64,
     /// Flows that were still under inspection at the end.
     pub open_flows: u64,
     /// What the engine counted.
@@ -119,8 +126,14 @@ pub fn run_reader(
     let limits = Limits { reads_answers: true, ..options.limits };
     let mut engine = Engine::new(limits, options.rules, options.seed);
     let mut summary = Summary::default();
+    let mut flows = Flows::default();
     let result = Capture::open(reader)
-        .and_then(|mut capture| inspect(&mut capture, &mut engine, out, &mut summary));
+        .and_then(|mut capture| inspect(&mut capture, &mut engine, &mut flows, out, &mut summary));
+    let told = flows.finish().try_for_each(|flow| {
+        summary.flow_lines += 1;
+        line::write(out, &flow)
+    });
+    let result = result.and(told);
     let flushed = out.flush().map_err(ReplayError::Write);
     result.and(flushed)?;
     summary.open_flows = engine.flows() as u64;
@@ -131,6 +144,7 @@ pub fn run_reader(
 fn inspect(
     capture: &mut Capture<impl Read>,
     engine: &mut Engine,
+    flows: &mut Flows,
     out: &mut (impl Write + ?Sized),
     summary: &mut Summary,
 ) -> Result<(), ReplayError> {
@@ -179,6 +193,12 @@ fn inspect(
             let original = step.original.unwrap_or(direction);
             line::write(out, &line::verdict(time, &key, original, step.outcome))?;
             summary.verdict_lines += 1;
+        }
+        if let Ok(headers) = headers(l3, attach::Link::Ip)
+            && let Some(over) = flows.packet(time, &headers, original_len, &step)
+        {
+            line::write(out, &over)?;
+            summary.flow_lines += 1;
         }
     }
     Ok(())

@@ -76,6 +76,22 @@ fn decide(ctx: &TcContext, attachment: Attachment) -> Counter {
     let Some(settings) = settings() else {
         return Counter::TcInert;
     };
+    let outcome = judge(ctx, attachment, settings);
+    let is_for_the_queue =
+        matches!(outcome, Counter::TcUnknown | Counter::TcInspect | Counter::TcNewSyn);
+    if is_for_the_queue && settings.flags & Settings::WATCHED != 0 {
+        // SAFETY: the helper has no preconditions. The time of the last tick is fine enough.
+        let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+        if settings.is_unattended(now_ns) {
+            mark(ctx, settings, settings.mark_unattended);
+            return Counter::TcUnattended;
+        }
+    }
+    outcome
+}
+
+#[inline(always)]
+fn judge(ctx: &TcContext, attachment: Attachment, settings: &Settings) -> Counter {
     let Ok(headers) = headers(&Linear::of_buffer(ctx, attachment.link()), attachment.link()) else {
         return Counter::TcNoFlow;
     };
@@ -116,7 +132,7 @@ fn decide(ctx: &TcContext, attachment: Attachment) -> Counter {
         Verdict::Trusted => {
             let closes = headers.tcp_flags & (FIN | RST) != 0;
             observe(Sent::new(ctx, &headers), &state, direction, now_ns, closes);
-            mark(ctx, settings);
+            mark(ctx, settings, settings.mark_trusted);
             Counter::TcTrusted
         }
     }
@@ -268,10 +284,10 @@ fn is_marked(ctx: &TcContext, settings: &Settings) -> bool {
 
 /// Sets the claimed bits of the mark; other packages own the rest (R22).
 #[inline(always)]
-fn mark(ctx: &TcContext, settings: &Settings) {
+fn mark(ctx: &TcContext, settings: &Settings, value: u32) {
     // SAFETY: the context is valid while the program runs.
     let mark = unsafe { (*ctx.skb.skb).mark };
-    ctx.set_mark((mark & !settings.mark_mask) | (settings.mark_trusted & settings.mark_mask));
+    ctx.set_mark((mark & !settings.mark_mask) | (value & settings.mark_mask));
 }
 
 #[unsafe(link_section = "license")]

@@ -76,6 +76,7 @@ fn trusted(port: u16) -> Decision {
         rule: None,
         entry: None,
         observed: None,
+        learned: None,
         ends: None,
         inspected_packets: 4,
         is_partial: false,
@@ -289,8 +290,13 @@ fn an_end_before_the_decision_does_not_count() {
     assert_eq!(causes(&kernel.sweep(&mut table, 66 * SECOND)), [Cause::Expired]);
 }
 
-const NEVER: Reinspection =
-    Reinspection { percent: 0, after: Duration::ZERO, bytes: 0, age: Duration::ZERO };
+const NEVER: Reinspection = Reinspection {
+    percent: 0,
+    after: Duration::ZERO,
+    bytes: 0,
+    age: Duration::ZERO,
+    turn_bytes: 0,
+};
 
 /// R24.
 #[test]
@@ -312,6 +318,33 @@ fn trusted_flows_are_looked_at_again_by_lot_by_bytes_and_by_age() {
     for verdict in [Verdict::Blocked, Verdict::Limited] {
         assert!(!due(&Reinspection { bytes: 1, ..by_age(1) }, held(verdict, 1), 2, 10));
     }
+}
+
+/// R24: and when a download becomes an upload.
+#[test]
+fn a_trusted_flow_whose_bulk_turns_is_looked_at_again() {
+    let (kernel, mut table) = (Kernel::default(), FlowTable::new(4, 8));
+    let slot = kernel.insert(&mut table, trusted(1), SECOND).slot.unwrap();
+    let policy = Reinspection { turn_bytes: 1000, ..NEVER };
+    let mut is_due = |[original, reply]: [u64; 2], second| {
+        let mut counts = kernel.counts.borrow_mut();
+        let count = counts.entry(slot).or_default();
+        (count.original_bytes, count.reply_bytes) = (original, reply);
+        count.last_seen_ns = second * SECOND;
+        drop(counts);
+        kernel.sweep(&mut table, second * SECOND);
+        let due = !table.reopen(second * SECOND, &policy, 10).is_empty();
+        assert!(!due || table.confirm(&key(1).0, second * SECOND));
+        due
+    };
+    assert!(!is_due([50, 5000], 15));
+    assert!(!is_due([90, 9000], 20), "the download goes on");
+    assert!(is_due([1090, 9000], 25));
+    assert!(!is_due([5000, 9000], 40), "the upload goes on");
+    // Soon after the last look the engine would only repeat itself; the turn is not forgotten.
+    assert!(!is_due([5000, 9999], 50), "too little");
+    assert!(is_due([5000, 10_000], 51));
+    assert!(!is_due([6000, 10_000], 61) && is_due([6000, 10_000], 62));
 }
 
 /// R24: what is looked at again has no decision in the kernel meanwhile; then it has, and the count

@@ -15,18 +15,18 @@ mod opening;
 mod outcome;
 #[cfg_attr(not(feature = "quic"), path = "no_quic.rs")]
 mod quic;
-mod segment;
+pub(super) mod segment;
 mod stats;
 
 use sluice_abi::attach::Link;
 use sluice_abi::flow::{Direction, FlowKey};
-use sluice_abi::verdict::Verdict;
+use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{FIN, Headers, RST, SYN, TCP, headers};
 
 use self::answer::{Answering, Told};
 use self::flow::{Context, Flow};
 use self::judge::Judge;
-pub(crate) use self::judge::verdict_of;
+pub(crate) use self::judge::Sentence;
 pub use self::outcome::{
     ALPN_MAX, Answer, Cause, Decision, Hello, JA3_STRING_MAX, News, Outcome, Request, Step,
     TEXT_MAX,
@@ -36,7 +36,7 @@ pub use self::stats::Stats;
 use super::domain_set::DomainSet;
 use super::table::Table;
 use super::tls::Joined;
-use crate::policy::{Path, Policy};
+use crate::policy::{Ends, Path, Policy, Seen};
 
 /// Pieces of one stream that may wait behind gaps.
 const PIECES_MAX: usize = 32;
@@ -202,6 +202,12 @@ impl Engine {
     #[must_use]
     pub const fn lists(&self) -> &DomainSet {
         &self.lists
+    }
+
+    /// What rules and lists say about a flow that showed this; `clean` is the reason when they say
+    /// nothing.
+    pub(crate) fn judge(&self, ends: Ends, seen: Seen<'_>, clean: Reason) -> Sentence {
+        Judge { rules: &self.rules, lists: &self.lists, ends }.message(seen, clean)
     }
 
     /// Replaces the domain lists. Flows that are decided stay so.

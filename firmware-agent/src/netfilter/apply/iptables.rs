@@ -156,6 +156,7 @@ fn count(line: &str) -> Option<Count> {
         (_, "NFQUEUE") => Counted::Queued,
         ("INSPECT", "DROP") => Counted::DroppedBlocked,
         ("BLOCK", "DROP") => Counted::DroppedVerdict,
+        ("FLOW" | "OPENING", "RETURN") if matches.contains("-m mark ") => Counted::Unattended,
         ("INSPECT" | "FLOW", "RETURN") => passed(matches)?,
         _ => return None,
     };
@@ -192,6 +193,8 @@ mod tests {
 -A SLUICE_INSPECT -p tcp -m mark --mark 0x1000000/0x3000000 -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -c 9 90 -j RETURN
 -A SLUICE_FLOW -m connmark --mark 0x1000000/0x3000000 -c 2 20 -j RETURN
 -A SLUICE_FLOW -m connmark --mark 0x3000000/0x3000000 -c 3 30 -j RETURN
+-A SLUICE_FLOW -m mark --mark 0x3000000/0x3000000 -c 5 50 -j RETURN
+-A SLUICE_OPENING -m mark --mark 0x3000000/0x3000000 -c 1 10 -j RETURN
 -A SLUICE_FLOW -p udp -c 4 40 -j NFQUEUE --queue-balance 5:8 --queue-bypass
 -A SLUICE_OPENING -c 8 80 -j CONNMARK --set-xmark 0x0/0x3000000
 -A SLUICE_OPENING -c 6 60 -j NFQUEUE --queue-num 5
@@ -206,6 +209,8 @@ mod tests {
                 count(Counted::PassedTrusted, 9),
                 count(Counted::PassedTrusted, 2),
                 count(Counted::PassedUndecided, 3),
+                count(Counted::Unattended, 5),
+                count(Counted::Unattended, 1),
                 count(Counted::Queued, 4),
                 count(Counted::Queued, 6),
                 count(Counted::DroppedVerdict, 7)

@@ -46,6 +46,7 @@ impl Ruleset {
         let (trusted, blocked, undecided) =
             (self.marks.trusted(), self.marks.blocked(), self.marks.undecided());
         let queue = self.iptables_queue();
+        let unattended = format!("-m mark --mark {undecided:#x}/{mask:#x}");
         start(text, "mangle", CHAINS[0].1);
         // As in the other language: most packets meet one rule, and no first packet of a
         // connection is among them, whoever marked it.
@@ -62,7 +63,7 @@ impl Ruleset {
             );
         }
         for device in &self.devices {
-            let _ = writeln!(text, "-A {INSPECT} -i {device} -g {BETWEEN}");
+            let _ = writeln!(text, "-A {INSPECT} -i {device} -j {BETWEEN}");
         }
         for device in &self.devices {
             let _ = writeln!(text, "-A {BETWEEN} -o {device} -g {FLOW}");
@@ -71,11 +72,29 @@ impl Ruleset {
             text,
             "-A {FLOW} -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -g {OPENING}\n\
              -A {FLOW} -m connmark --mark {trusted:#x}/{mask:#x} -j RETURN\n\
-             -A {FLOW} -m connmark --mark {undecided:#x}/{mask:#x} -j RETURN\n\
-             -A {FLOW} -p tcp {queue}\n\
+             -A {FLOW} -m connmark --mark {undecided:#x}/{mask:#x} -j RETURN"
+        );
+        if self.policy_open {
+            let _ = writeln!(text, "-A {FLOW} {unattended} -j RETURN");
+        }
+        let _ = writeln!(
+            text,
+            "-A {FLOW} -p tcp {queue}\n\
              -A {FLOW} -p udp {queue}\n\
-             -A {OPENING} -j CONNMARK --set-xmark 0x0/{mask:#x}\n\
-             -A {OPENING} -j MARK --set-xmark 0x0/{mask:#x}\n\
+             -A {OPENING} -j CONNMARK --set-xmark 0x0/{mask:#x}"
+        );
+        if self.policy_open {
+            // Nothing of it is remembered: the mark goes, or it would be copied to the connection,
+            // which nobody would see again.
+            let _ = writeln!(
+                text,
+                "-A {OPENING} {unattended} -j RETURN\n\
+                 -A {INSPECT} {unattended} -j MARK --set-xmark 0x0/{mask:#x}"
+            );
+        }
+        let _ = writeln!(
+            text,
+            "-A {OPENING} -j MARK --set-xmark 0x0/{mask:#x}\n\
              -A {OPENING} {queue}"
         );
         finish(text, INSPECT, present);
@@ -159,16 +178,19 @@ mod tests {
 -A SLUICE_INSPECT -p udp -m mark --mark 0x1000000/0x3000000 -j RETURN
 -A SLUICE_INSPECT -p tcp -m connmark --mark 0x2000000/0x3000000 -j DROP
 -A SLUICE_INSPECT -p udp -m connmark --mark 0x2000000/0x3000000 -j DROP
--A SLUICE_INSPECT -i br-lan -g SLUICE_BETWEEN
--A SLUICE_INSPECT -i wan -g SLUICE_BETWEEN
+-A SLUICE_INSPECT -i br-lan -j SLUICE_BETWEEN
+-A SLUICE_INSPECT -i wan -j SLUICE_BETWEEN
 -A SLUICE_BETWEEN -o br-lan -g SLUICE_FLOW
 -A SLUICE_BETWEEN -o wan -g SLUICE_FLOW
 -A SLUICE_FLOW -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -g SLUICE_OPENING
 -A SLUICE_FLOW -m connmark --mark 0x1000000/0x3000000 -j RETURN
 -A SLUICE_FLOW -m connmark --mark 0x3000000/0x3000000 -j RETURN
+-A SLUICE_FLOW -m mark --mark 0x3000000/0x3000000 -j RETURN
 -A SLUICE_FLOW -p tcp -j NFQUEUE --queue-balance 5:8 --queue-bypass
 -A SLUICE_FLOW -p udp -j NFQUEUE --queue-balance 5:8 --queue-bypass
 -A SLUICE_OPENING -j CONNMARK --set-xmark 0x0/0x3000000
+-A SLUICE_OPENING -m mark --mark 0x3000000/0x3000000 -j RETURN
+-A SLUICE_INSPECT -m mark --mark 0x3000000/0x3000000 -j MARK --set-xmark 0x0/0x3000000
 -A SLUICE_OPENING -j MARK --set-xmark 0x0/0x3000000
 -A SLUICE_OPENING -j NFQUEUE --queue-balance 5:8 --queue-bypass
 -I FORWARD 1 -j SLUICE_INSPECT

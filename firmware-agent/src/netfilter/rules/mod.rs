@@ -35,16 +35,19 @@ pub enum Counted {
     DroppedBlocked,
     /// Dropped: the packet's own verdict was blocked.
     DroppedVerdict,
+    /// Let pass uninspected: the agent's heart did not beat.
+    Unattended,
 }
 
 impl Counted {
     /// Every counter.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Queued,
         Self::PassedTrusted,
         Self::PassedUndecided,
         Self::DroppedBlocked,
         Self::DroppedVerdict,
+        Self::Unattended,
     ];
 
     /// The word used in the rules, status and metrics.
@@ -56,6 +59,7 @@ impl Counted {
             Self::PassedUndecided => "passed_undecided",
             Self::DroppedBlocked => "dropped_blocked",
             Self::DroppedVerdict => "dropped_verdict",
+            Self::Unattended => "unattended",
         }
     }
 

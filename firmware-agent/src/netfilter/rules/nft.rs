@@ -29,6 +29,7 @@ impl Ruleset {
         self.opening(&mut text);
         vetted(&mut text);
         self.others(&mut text);
+        self.unattended(&mut text);
         self.inspect(&mut text);
         self.decide(&mut text);
         text.push_str("}\n");
@@ -73,7 +74,46 @@ impl Ruleset {
         }
     }
 
+    /// For packets that the fast path marked because the agent's heart does not beat. What was
+    /// decided holds; what would go to the queue passes, and nothing of it is remembered: the mark
+    /// goes, or chain `decide` would copy it to the connection, which nobody would see again.
+    fn unattended(&self, text: &mut String) {
+        if !self.policy_open {
+            return;
+        }
+        let keep = !self.marks.bits();
+        let _ = writeln!(
+            text,
+            "\tchain unattended {{\n\t\tmeta mark set meta mark & {keep:#010x}\n{}\t}}",
+            self.decided(
+                &format!(
+                    "ct mark set ct mark & {keep:#010x} {}",
+                    counted(Counted::Unattended, "accept")
+                ),
+                &counted(Counted::Unattended, "accept")
+            )
+        );
+    }
+
     fn inspect(&self, text: &mut String) {
+        let mask = self.marks.bits();
+        let (trusted, undecided) = (self.marks.trusted(), self.marks.undecided());
+        let _ = writeln!(
+            text,
+            "\tchain inspect {{\n\
+             \t\ttype filter hook forward priority filter - 10; policy accept;\n\
+             \t\tmeta mark & {mask:#010x} == {trusted:#010x} jump vetted"
+        );
+        if self.policy_open {
+            let _ =
+                writeln!(text, "\t\tmeta mark & {mask:#010x} == {undecided:#010x} goto unattended");
+        }
+        let _ = writeln!(text, "{}\t}}", self.decided("goto opening", &self.nft_queue()));
+    }
+
+    /// The rules for what is decided already, or none of our business; then what happens to the
+    /// first packet of a TCP connection, and to all others.
+    fn decided(&self, opening: &str, others: &str) -> String {
         let mask = self.marks.bits();
         let (trusted, blocked, undecided) =
             (self.marks.trusted(), self.marks.blocked(), self.marks.undecided());
@@ -82,31 +122,22 @@ impl Ruleset {
             let comma = if devices.is_empty() { "" } else { ", " };
             let _ = write!(devices, "{comma}\"{device}\"");
         }
-        let count = |counted: Counted, action: &str| {
-            format!("counter {action} comment \"{}\"", counted.name())
-        };
-        let pass = count(Counted::PassedTrusted, "accept");
-        let pass_undecided = count(Counted::PassedUndecided, "accept");
-        let drop = count(Counted::DroppedBlocked, "drop");
+        let pass = counted(Counted::PassedTrusted, "accept");
+        let pass_undecided = counted(Counted::PassedUndecided, "accept");
+        let drop = counted(Counted::DroppedBlocked, "drop");
         let other = if self.frees_others { "goto others" } else { "accept" };
         // The drop comes before the interfaces: what is blocked stays so when an interface is no
         // longer inspected. Fragments are reassembled before this hook, so it has them too.
-        let _ = writeln!(
-            text,
-            "\tchain inspect {{\n\
-             \t\ttype filter hook forward priority filter - 10; policy accept;\n\
-             \t\tmeta mark & {mask:#010x} == {trusted:#010x} jump vetted\n\
-             \t\tmeta l4proto != {{ tcp, udp }} accept\n\
+        format!(
+            "\t\tmeta l4proto != {{ tcp, udp }} accept\n\
              \t\tct mark & {mask:#010x} == {blocked:#010x} {drop}\n\
              \t\tiifname != {{ {devices} }} {other}\n\
              \t\toifname != {{ {devices} }} {other}\n\
-             \t\ttcp flags & (fin | syn | rst | ack) == syn goto opening\n\
+             \t\ttcp flags & (fin | syn | rst | ack) == syn {opening}\n\
              \t\tct mark & {mask:#010x} == {trusted:#010x} {pass}\n\
              \t\tct mark & {mask:#010x} == {undecided:#010x} {pass_undecided}\n\
-             \t\t{}\n\
-             \t}}",
-            self.nft_queue()
-        );
+             \t\t{others}\n"
+        )
     }
 
     fn decide(&self, text: &mut String) {
@@ -144,6 +175,11 @@ impl Ruleset {
     }
 }
 
+/// A rule's action, counted under the name that the agent reads it by.
+fn counted(counted: Counted, action: &str) -> String {
+    format!("counter {action} comment \"{}\"", counted.name())
+}
+
 /// For packets that the fast path marked: most of them, so they meet one rule of `inspect` and
 /// none of the sets. The fast path marks no first packet of a connection, but others can, such
 /// as who restores connection marks without a mask: that packet goes the usual way.
@@ -178,9 +214,21 @@ table inet sluice {
 		tcp flags & (fin | syn | rst | ack) == syn return
 		counter accept comment "passed_trusted"
 	}
+	chain unattended {
+		meta mark set meta mark & 0xfcffffff
+		meta l4proto != { tcp, udp } accept
+		ct mark & 0x03000000 == 0x02000000 counter drop comment "dropped_blocked"
+		iifname != { "br-lan", "wan" } accept
+		oifname != { "br-lan", "wan" } accept
+		tcp flags & (fin | syn | rst | ack) == syn ct mark set ct mark & 0xfcffffff counter accept comment "unattended"
+		ct mark & 0x03000000 == 0x01000000 counter accept comment "passed_trusted"
+		ct mark & 0x03000000 == 0x03000000 counter accept comment "passed_undecided"
+		counter accept comment "unattended"
+	}
 	chain inspect {
 		type filter hook forward priority filter - 10; policy accept;
 		meta mark & 0x03000000 == 0x01000000 jump vetted
+		meta mark & 0x03000000 == 0x03000000 goto unattended
 		meta l4proto != { tcp, udp } accept
 		ct mark & 0x03000000 == 0x02000000 counter drop comment "dropped_blocked"
 		iifname != { "br-lan", "wan" } accept

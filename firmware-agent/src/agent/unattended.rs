@@ -1,0 +1,132 @@
+//! Times when nobody inspected: the agent was stopped, gone, or too busy, and the policy let packets
+//! go past the queue.
+//!
+//! The programs see it by a heartbeat. Back again, the agent takes down which connections are not
+//! decided: packets of them may have passed, so none of them is ever trusted.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sluice_abi::flow::FlowKey;
+
+use super::inspector::Inspector;
+use super::running::State;
+use crate::cli::chain;
+use crate::control::report::Unattended;
+use crate::netfilter::apply::Backend;
+use crate::netfilter::rules::Counted;
+use crate::sys::clock;
+
+/// Time between two heartbeats: four fit into the silence that the programs allow.
+pub(super) const BEAT: Duration = Duration::from_millis(450);
+/// Silence after which packets have passed, as the programs count it.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
+
+/// Connections of which packets may have passed while nobody inspected, with the number by which
+/// conntrack tells one from a later one between the same ends.
+#[derive(Debug, Default)]
+pub(super) struct Unseen {
+    connections: HashMap<FlowKey, u32>,
+}
+
+impl Unseen {
+    /// The connection's number, if it is one of them.
+    pub(super) fn get(&self, key: &FlowKey) -> Option<u32> {
+        if self.connections.is_empty() { None } else { self.connections.get(key).copied() }
+    }
+
+    pub(super) fn forget(&mut self, key: &FlowKey) {
+        self.connections.remove(key);
+    }
+}
+
+/// When the agent was last alive, and how often it was not.
+#[derive(Debug, Default)]
+pub(super) struct Attendance {
+    last_ns: u64,
+    /// What the rules had counted when this was last looked at.
+    counted: u64,
+    report: Unattended,
+    /// When it ended last.
+    returned_ns: u64,
+}
+
+impl Attendance {
+    pub(super) fn report(&self, now_ns: u64) -> Unattended {
+        Unattended { last_s_ago: super::report::ago(now_ns, self.returned_ns), ..self.report }
+    }
+}
+
+impl State {
+    /// Tells the programs that the agent is alive, and looks after what passed if it was not.
+    pub(super) fn beat(&mut self) {
+        let now_ns = clock::monotonic_ns();
+        let silence = Duration::from_nanos(now_ns.saturating_sub(self.attendance.last_ns));
+        self.attendance.last_ns = now_ns;
+        let Some(dataplane) = &mut self.dataplane else { return };
+        // First of all: from now on what is not decided waits for an answer, and is not confirmed
+        // before it gets one. So what conntrack knows a moment later is what passed.
+        if let Err(error) = dataplane.settings.beat() {
+            log::warn!("{}", error.chain());
+        }
+        if silence > SILENCE_MAX && self.plan.enabled && self.plan.policy_open {
+            let Some(backend) = self.backend.take() else { return };
+            self.was_away(&*backend, silence, now_ns);
+            self.backend = Some(backend);
+        }
+    }
+
+    /// Looks after what passed before the start, while an earlier agent was gone. To be called
+    /// before the rules are applied, because their counters begin anew then.
+    pub(super) fn look_back(&mut self, backend: &dyn Backend) {
+        let now_ns = clock::monotonic_ns();
+        self.attendance.last_ns = now_ns;
+        let settings = self.dataplane.as_ref().map(|dataplane| &dataplane.settings);
+        if let Some(silence) = settings.and_then(|settings| settings.absence(now_ns)) {
+            self.was_away(backend, silence, now_ns);
+        }
+    }
+
+    fn was_away(&mut self, backend: &dyn Backend, silence: Duration, now_ns: u64) {
+        let unseen = self.inspector.note_unseen(self.plan.flows as usize);
+        let counters = backend.counters().unwrap_or_default();
+        let counted = counters.iter().filter(|count| count.counted == Counted::Unattended);
+        let counted = counted.map(|count| count.packets).sum::<u64>();
+        let Attendance { report, counted: before, returned_ns, .. } = &mut self.attendance;
+        // The counter begins anew when the rules are put back.
+        let packets = counted.checked_sub(*before).unwrap_or(counted);
+        *before = counted;
+        *returned_ns = now_ns;
+        let seconds = silence.as_secs();
+        report.times += 1;
+        report.seconds += seconds;
+        report.packets += packets;
+        log::warn!(
+            "{seconds} s without the agent, {packets} packets passed uninspected: \
+             {unseen} connections are not decided and will not be trusted"
+        );
+    }
+}
+
+impl Inspector {
+    /// Takes down the keys of every connection that is not decided, about `max` at most; says how
+    /// many connections these are.
+    fn note_unseen(&mut self, max: usize) -> usize {
+        let Some(conntrack) = &mut self.conntrack else { return 0 };
+        let mask = self.policy.marks.bits();
+        let connections = &mut self.unseen.connections;
+        connections.clear();
+        let mut count = 0;
+        let listed = conntrack.each(|connection| {
+            if connection.mark & mask == 0 && connections.len() < max {
+                count += 1;
+                // Which of both the queue shows depends on which end is translated.
+                connections.extend(connection.flows().map(|(key, _)| (key, connection.id)));
+            }
+        });
+        if let Err(error) = listed {
+            log::warn!("{}", chain(&error));
+        }
+        count
+    }
+}
