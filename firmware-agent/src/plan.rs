@@ -14,7 +14,8 @@ use sluice_abi::settings::Settings;
 
 use crate::config::{
     self, Backend, Clock, Config, Counts, DOMAINLISTS_MAX, Ddos, DomainFile, Group, ListFile, Main,
-    ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule, RuleAction, Schedule,
+    ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule, RuleAction, RulesetSection,
+    Schedule,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -87,6 +88,10 @@ pub struct Plan {
     pub clock: Clock,
     /// Pairs of a device and an address whose names are remembered.
     pub names: usize,
+    /// Rulesets by number.
+    pub rulesets: Vec<RulesetSection>,
+    /// Memory for them in the agent; 0 is a part of the machine's.
+    pub signature_memory_kib: u32,
 }
 
 /// A domain list.
@@ -259,6 +264,8 @@ impl Plan {
             schedules: config.schedules.clone(),
             clock: main.clock,
             names: main.dns_names as usize,
+            rulesets: config.rulesets.iter().filter(|one| one.enabled).cloned().collect(),
+            signature_memory_kib: main.signature_memory_kib,
         })
     }
 
@@ -298,6 +305,8 @@ impl Plan {
             schedules,
             clock,
             names,
+            rulesets,
+            signature_memory_kib,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -310,6 +319,7 @@ impl Plan {
             || *ruleset != self.ruleset
             || (rules, groups, schedules) != (&self.rules, &self.groups, &self.schedules)
             || (*clock, *names) != (self.clock, self.names)
+            || (rulesets, *signature_memory_kib) != (&self.rulesets, self.signature_memory_kib)
             || (lists, allowed) != (&self.lists, &self.allowed)
             || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)

@@ -13,6 +13,7 @@ use sluice_datapath::parse::{TCP, headers};
 use super::domains::Domains;
 use super::names::Resolutions;
 use super::rules::{Ledger, treated};
+use super::signatures::Alarms;
 use super::unattended::Unseen;
 use crate::config::{MarkMask, OnError};
 use crate::dataplane::flows::{Adopted, Flows};
@@ -22,6 +23,7 @@ use crate::netfilter::conntrack::{Conntrack, Tuple};
 use crate::netfilter::nfqueue::{self, Packet};
 use crate::netfilter::reject;
 use crate::policy::{Ends, Zone};
+use crate::signature::Alert;
 
 /// What becomes of flows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -110,6 +112,7 @@ pub(super) struct Inspector {
     pub(super) has_stale_offload: bool,
     pub(super) domains: Domains,
     pub(super) ledger: Ledger,
+    pub(super) alarms: Alarms,
     /// The interfaces of the configuration by index of their devices.
     pub(super) zones: Vec<(u32, Zone)>,
     /// Tells the ends of rejected flows.
@@ -145,6 +148,7 @@ impl Inspector {
             has_stale_offload: false,
             domains: Domains::default(),
             ledger,
+            alarms: Alarms::default(),
             zones: Vec::new(),
             rejects: reject::socket::Sender::new(policy.marks.trusted()),
             unseen: Unseen::default(),
@@ -162,6 +166,9 @@ impl Inspector {
         let path = self.path(packet);
         self.resolutions.queued(now_ns / 1_000_000, packet.l3, packet.wire_len, &path);
         let step = self.engine.packet_on(now_ns / 1_000_000, packet.l3, packet.wire_len, &path);
+        if !step.alerts.is_empty() {
+            self.alarms.take(now_ns, &step);
+        }
         let marks = self.policy.marks;
         if let Some((key, _)) = &step.flow
             && self.is_blocked(key, now_ns)
@@ -197,7 +204,8 @@ impl Inspector {
                     let is_known = self.table.get(&key).is_some();
                     // Without a message nothing new was learned about it, also where a rule is about
                     // less than was known before; a SYN is another connection.
-                    let is_nameless = step.news.is_none() && !is_syn(packet.l3);
+                    let by = step.alerts.iter().find(|alert| alert.blocks);
+                    let is_nameless = step.news.is_none() && by.is_none() && !is_syn(packet.l3);
                     if is_known && is_nameless && self.is_limited(&key) {
                         verdict = Verdict::Limited;
                         self.renew(&key, flows);
@@ -211,7 +219,7 @@ impl Inspector {
                         self.renew(&key, flows);
                     } else {
                         self.tell(now_ns, packet, &path, &decision, step.news.as_ref());
-                        let news = (step.news.as_ref(), step.ends);
+                        let news = (step.news.as_ref(), step.ends, by);
                         self.decide(now_ns, key, direction, &decision, news, flows);
                     }
                 }
@@ -261,7 +269,7 @@ impl Inspector {
         key: FlowKey,
         direction: Direction,
         decision: &engine::Decision,
-        (news, ends): (Option<&News>, Option<Ends>),
+        (news, ends, by): (Option<&News>, Option<Ends>, Option<&Alert>),
         flows: Option<&mut Flows>,
     ) {
         let keys = self.keys(key, direction, decision.original);
@@ -269,7 +277,7 @@ impl Inspector {
         let (entry, observed) = self.note(now_ns, decision, ends.as_ref());
         let expires_s = match verdict {
             // Its rule needs no more than the next packet, and others need the room.
-            Verdict::Blocked if decision.packets == 1 => {
+            Verdict::Blocked if decision.packets == 1 && by.is_none() => {
                 self.deadline(now_ns).min((now_ns / 1_000_000_000) as u32 + FIRST_BLOCK_S)
             }
             Verdict::Blocked => self.deadline(now_ns),
@@ -292,7 +300,7 @@ impl Inspector {
                 protocol: protocol.name(),
                 confidence: confidence.name(),
             }),
-            rule: self.name(now_ns, decision),
+            rule: by.map_or_else(|| self.name(now_ns, decision), |by| Some(by.title().into())),
             entry,
             observed,
             learned: self.learned(now_ns, ends.as_ref(), (&key, decision.original)),
@@ -560,7 +568,7 @@ fn is_syn(l3: &[u8]) -> bool {
     headers(l3, sluice_abi::attach::Link::Ip).is_ok_and(|headers| headers.is_syn())
 }
 
-fn describe(flow: Option<(FlowKey, Direction)>) -> String {
+pub(super) fn describe(flow: Option<(FlowKey, Direction)>) -> String {
     flow.map_or_else(String::new, |(key, direction)| {
         let end = |(addr, port): (sluice_abi::flow::Addr, u16)| {
             std::net::SocketAddr::new(addr.into(), port)

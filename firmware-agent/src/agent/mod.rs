@@ -17,6 +17,7 @@ mod report;
 mod rules;
 mod running;
 mod signals;
+mod signatures;
 mod sweep;
 mod unattended;
 mod upkeep;
@@ -27,6 +28,7 @@ use std::rc::Rc;
 use smol::{LocalExecutor, future};
 
 use self::running::{Next, Running};
+pub use self::signatures::{Refused, rulesets};
 use crate::cli::{Exit, Failed};
 use crate::config::{Config, OnCrash};
 use crate::control::report::Feature;

@@ -53,6 +53,7 @@ impl State {
                 .iter()
                 .chain(self.lists.warnings())
                 .chain(self.inspector.domains.refused())
+                .chain(self.inspector.alarms.refused())
                 .cloned()
                 .collect(),
             features,
@@ -79,6 +80,7 @@ impl State {
             rules: self.rules(),
             names: self.inspector.resolutions.report(),
             domain_set: self.domain_set(),
+            signatures: self.signatures(),
         }
     }
 
@@ -538,7 +540,7 @@ fn spreading(dataplane: &Dataplane) -> impl Iterator<Item = Feature> {
 }
 
 /// The ends of a packet of `key` that travels in `direction`.
-fn tuple(key: &FlowKey, direction: Direction) -> Tuple {
+pub(super) fn tuple(key: &FlowKey, direction: Direction) -> Tuple {
     let (src, sport) = key.source(direction);
     let (dst, dport) = key.destination(direction);
     Tuple { src: src.into(), sport, dst: dst.into(), dport }

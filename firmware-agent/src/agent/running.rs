@@ -104,6 +104,26 @@ pub(super) struct State {
     pub(super) attendance: Attendance,
 }
 
+impl State {
+    /// Fills the lists and attaches the programs.
+    fn protect(&mut self, mut dataplane: Dataplane, around: Option<&Around>) {
+        if let Some(around) = around {
+            self.lists.spare(around.own(&self.plan.management));
+        }
+        // What an earlier agent left stays in force, and `status` says why; everything else
+        // protects meanwhile.
+        if let Err(error) = self.lists.set(&mut dataplane, &self.plan) {
+            self.lists.refuse(&error);
+        }
+        self.strangers.look_around(around, &mut dataplane, &self.plan);
+        let attached = dataplane.reattach();
+        self.dataplane = Some(dataplane);
+        if let Err(error) = attached {
+            log::warn!("{}", error.chain());
+        }
+    }
+}
+
 impl Running {
     /// Brings everything up: programs and lists first, queues before the rules that feed them.
     ///
@@ -188,25 +208,12 @@ impl Running {
             Err(error) => log::warn!("{error}"),
         }
         let around = Around::look();
-        if let Some(mut dataplane) = dataplane {
-            if let Some(around) = &around {
-                state.lists.spare(around.own(&state.plan.management));
-            }
-            // What an earlier agent left stays in force, and `status` says why; everything else
-            // protects meanwhile.
-            if let Err(error) = state.lists.set(&mut dataplane, &state.plan) {
-                state.lists.refuse(&error);
-            }
-            state.strangers.look_around(around.as_ref(), &mut dataplane, &state.plan);
-            let attached = dataplane.reattach();
-            state.dataplane = Some(dataplane);
-            if let Err(error) = attached {
-                log::warn!("{}", error.chain());
-            }
+        if let Some(dataplane) = dataplane {
+            state.protect(dataplane, around.as_ref());
         }
-        let state = running.state.get_mut();
         // Before the rules bring the first hello.
         state.inspector.set_domain_lists(&state.plan);
+        state.inspector.start_rulesets(&state.plan);
         if let Some(around) = &around {
             state.look_at_zones(&around.devices);
         }
@@ -438,6 +445,7 @@ impl Methods for Running {
         let json = |value: Result<_, serde_json::Error>| value.map_err(|error| error.to_string());
         match request {
             Request::Status {} => json(serde_json::to_value(self.state.borrow().status())),
+            Request::Alerts {} => json(serde_json::to_value(self.state.borrow().alerts())),
             Request::Flows {} => json(serde_json::to_value(self.state.borrow().flows())),
             Request::Why { subject } => {
                 json(serde_json::to_value(self.state.borrow().why(&subject)?))

@@ -19,6 +19,7 @@ mod profile;
 mod reader;
 mod remark;
 mod rule;
+mod ruleset;
 mod schedule;
 mod schema;
 pub mod uci;
@@ -46,6 +47,7 @@ pub use self::net::{Net, NetError};
 pub use self::profile::{Class, Profile};
 pub use self::remark::{Mistake, REMARKS_MAX, Remark, Warning};
 pub use self::rule::{LISTED_MAX, PROTOCOLS, Rule};
+pub use self::ruleset::{RULESETS_MAX, RulesetFile, RulesetSection};
 pub use self::schedule::{DAYS, Group, Schedule, Slot};
 pub use self::schema::{Fallback, Kind, OptionSpec, SECTIONS, SectionSpec};
 pub(crate) use self::values::{domain, is_name};
@@ -83,6 +85,8 @@ pub struct Config {
     pub schedules: Vec<Schedule>,
     /// Devices with a common name, in the order of the file.
     pub groups: Vec<Group>,
+    /// Rulesets, in the order of the file.
+    pub rulesets: Vec<RulesetSection>,
 }
 
 /// Why a configuration is refused: every mistake in it.
@@ -151,6 +155,7 @@ enum ListKind {
     Block,
     Allow,
     Domain,
+    Ruleset,
 }
 
 /// A list's files, to be read when the file of the configuration is known to be right.
@@ -253,6 +258,12 @@ impl Builder<'_> {
                 self.want(ListKind::Domain, index, list.enabled, &name, sources);
                 self.config.domainlists.push(list);
             }
+            "ruleset" => {
+                let (section, sources) = RulesetSection::read(name.clone(), uci);
+                let index = self.config.rulesets.len();
+                self.want(ListKind::Ruleset, index, section.enabled, &name, sources);
+                self.config.rulesets.push(section);
+            }
             "rule" => self.config.rules.push(Rule::read(name, uci)),
             "profile" => self.config.profiles.push(Profile::read(name, uci)),
             "schedule" => self.config.schedules.push(Schedule::read(name, uci)),
@@ -316,6 +327,7 @@ impl Builder<'_> {
             (self.config.blocklists.len(), LISTS_CONFIGURED_MAX, "blocklist"),
             (self.config.allowlists.len(), LISTS_CONFIGURED_MAX, "allowlist"),
             (self.config.domainlists.len(), DOMAINLISTS_MAX, "domainlist"),
+            (self.config.rulesets.len(), RULESETS_MAX, "ruleset"),
         ] {
             if count > most as usize {
                 let reason = format!("has {count} sections of type {kind}, {most} are allowed");
@@ -447,6 +459,7 @@ impl Builder<'_> {
                     (list.entries.len(), list.max_entries as usize)
                 }
                 ListKind::Domain => (0, self.config.domainlists[index].max_entries as usize),
+                ListKind::Ruleset => (0, usize::MAX),
             };
             for Source { file, line } in sources {
                 match self.read_file(kind, index, &file, most) {
@@ -499,6 +512,11 @@ impl Builder<'_> {
                 let count = file.names;
                 self.config.domainlists[index].sources.push(file);
                 (read, count)
+            }
+            ListKind::Ruleset => {
+                let file = RulesetFile::new(path)?;
+                self.config.rulesets[index].sources.push(file);
+                (file::Read::default(), 0)
             }
         };
         read.remarks.into_iter().for_each(|remark| self.remarks.warning_about(remark));

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{ddos, domain, interface, list, main, profile, rule, schedule};
+use super::{ddos, domain, interface, list, main, profile, rule, ruleset, schedule};
 
 /// What an option may hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -187,7 +187,7 @@ pub struct SectionSpec {
 }
 
 /// Every type of section, in the order of the default file.
-pub const SECTIONS: [&SectionSpec; 10] = [
+pub const SECTIONS: [&SectionSpec; 11] = [
     &main::SPEC,
     &interface::SPEC,
     &list::BLOCKLIST,
@@ -198,6 +198,7 @@ pub const SECTIONS: [&SectionSpec; 10] = [
     &domain::SPEC,
     &schedule::SCHEDULE,
     &schedule::GROUP,
+    &ruleset::SPEC,
 ];
 
 /// Which of `known` was probably meant by `word`.

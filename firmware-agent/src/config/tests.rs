@@ -250,6 +250,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
             manage_offload: ManageOffload::Off,
             offload: OwnOffload::Software,
             domain_memory_kib: 4097,
+            signature_memory_kib: 0,
             spread: SpreadWish::Auto,
             clock: Clock::Trust,
             dns_names: 31,

@@ -234,6 +234,9 @@ pub struct Status {
     /// Names from DNS.
     #[serde(default)]
     pub names: super::names::Report,
+    /// Rulesets.
+    #[serde(default)]
+    pub signatures: super::signatures::Signatures,
 }
 
 /// What a rule did.

@@ -82,6 +82,9 @@ impl<V> Table<V> {
     }
 
     fn find(&self, key: &FlowKey) -> Option<u32> {
+        if self.len == 0 {
+            return None;
+        }
         let mut index = self.heads[self.chain(key)];
         while let Some(slot) = self.slots.get(index as usize) {
             if slot.entry.as_ref().is_some_and(|(there, _)| there == key) {

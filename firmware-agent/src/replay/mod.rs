@@ -21,14 +21,15 @@ use sluice_datapath::parse::headers;
 pub use self::error::ReplayError;
 use self::flows::Flows;
 use self::source::Source;
-use crate::inspect::engine::{Engine, Limits, News, Outcome, Stats};
+use crate::inspect::engine::{Engine, Limits, News, Outcome, Stats, Watch};
 use crate::policy::Policy;
+use crate::signature::Ruleset;
 
 /// Longest packet that is read, as with the tools that write captures.
 const PACKET_MAX: u32 = 256 * 1024;
 
 /// How a capture is inspected.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Options {
     /// Rules; of schedules none holds.
     pub rules: Policy,
@@ -36,6 +37,8 @@ pub struct Options {
     pub limits: Limits,
     /// Key of the engine's table. The lines do not depend on it.
     pub seed: [u64; 2],
+    /// Rulesets that packets are compared with.
+    pub rulesets: Vec<Ruleset>,
 }
 
 /// What was in a capture.
@@ -55,6 +58,8 @@ pub struct Summary {
     pub answer_lines: u64,
     /// Lines about requests of plain HTTP.
     pub http_lines: u64,
+    /// Lines of type `alert`.
+    pub alert_lines: u64,
     /// Lines of type `verdict`.
     pub verdict_lines: u64,
     /// Lines of type `flow`: one for each, when the capture has ended.
@@ -125,6 +130,7 @@ pub fn run_reader(
     // A capture has every packet, also those that a kernel would not queue any more.
     let limits = Limits { reads_answers: true, ..options.limits };
     let mut engine = Engine::new(limits, options.rules, options.seed);
+    engine.set_watch(Watch::new(options.rulesets));
     let mut summary = Summary::default();
     let mut flows = Flows::default();
     let result = Capture::open(reader)
@@ -186,6 +192,10 @@ fn inspect(
                 summary.answer_lines += 1;
             }
             None => {}
+        }
+        for alert in step.alerts.iter().filter(|alert| alert.is_told) {
+            line::write(out, &line::alert(time, &key, direction, alert))?;
+            summary.alert_lines += 1;
         }
         let is_new = !step.is_repeated
             && matches!(step.outcome, Outcome::Decided(_) | Outcome::Undecided(_));

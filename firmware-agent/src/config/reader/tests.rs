@@ -2,7 +2,8 @@ use super::*;
 use crate::config::schema::SECTIONS;
 use crate::config::uci::Package;
 use crate::config::{
-    Allowlist, Blocklist, Ddos, DomainList, Group, Interface, Main, Policy, Profile, Rule, Schedule,
+    Allowlist, Blocklist, Ddos, DomainList, Group, Interface, Main, Policy, Profile, Rule,
+    RulesetSection, Schedule,
 };
 
 /// Reads `options` as a section of the type, and returns what was said.
@@ -24,6 +25,7 @@ fn remarks_of(spec: &'static SectionSpec, options: &str) -> (Vec<String>, Vec<St
         "domainlist" => drop(DomainList::read(name, uci)),
         "schedule" => drop(Schedule::read(name, uci)),
         "group" => drop(Group::read(name, uci)),
+        "ruleset" => drop(RulesetSection::read(name, uci)),
         kind => panic!("{kind}"),
     }
     let (mistakes, warnings) = remarks.finish();
@@ -113,6 +115,7 @@ fn every_option_of_the_table_is_read_and_no_other() {
             "domainlist" => drop(DomainList::read(String::new(), uci)),
             "schedule" => drop(Schedule::read(String::new(), uci)),
             "group" => drop(Group::read(String::new(), uci)),
+            "ruleset" => drop(RulesetSection::read(String::new(), uci)),
             kind => panic!("{kind}"),
         }
         let mut asked = ASKED.take();
