@@ -10,6 +10,7 @@ mod condition;
 mod ddos;
 mod domain;
 mod file;
+mod ignore;
 mod interface;
 mod lexer;
 mod list;
@@ -39,7 +40,8 @@ pub use self::condition::{Device, Fingerprint, Mac, Moment, Ports, date_of, days
 pub use self::ddos::Ddos;
 pub use self::domain::{DOMAINLISTS_MAX, DomainFile, DomainList};
 pub use self::file::{Counts, ListFile};
-pub use self::interface::{Interface, XdpWish};
+pub use self::ignore::Ignore;
+pub use self::interface::{Interface, XdpWish, ZonePolicy};
 pub use self::list::{Allowlist, Blocklist};
 pub use self::main::{
     Backend, Clock, Main, ManageOffload, OnCrash, OnError, OwnOffload, Policy, SpreadWish,
@@ -91,6 +93,8 @@ pub struct Config {
     pub apps: Apps,
     /// Rulesets, in the order of the file.
     pub rulesets: Vec<RulesetSection>,
+    /// What is never inspected.
+    pub ignores: Vec<Ignore>,
 }
 
 /// Why a configuration is refused: every mistake in it.
@@ -274,6 +278,7 @@ impl Builder<'_> {
             "profile" => self.config.profiles.push(Profile::read(name, uci)),
             "schedule" => self.config.schedules.push(Schedule::read(name, uci)),
             "group" => self.config.groups.push(Group::read(name, uci)),
+            "ignore" => self.config.ignores.push(Ignore::read(uci)),
             "ddos" => {
                 if let Some(line) = self.ddos {
                     self.only_one(section, kind, &name, line);

@@ -40,6 +40,8 @@ config group all
 	list device 192.0.2.1
 config ruleset feed
 	list file /s
+config ignore these
+	list net 192.0.2.1
 config ddos limits
 	option martians 1
 ";
@@ -111,6 +113,11 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("interface", "xdp", "native", Reattach),
         ("interface", "tc", "0", Reattach),
         ("interface", "inspect", "0", Update),
+        ("interface", "policy", "closed", Restart),
+        ("ignore", "enabled", "0", Update),
+        ("ignore", "net", "192.0.2.9", Update),
+        ("ignore", "device", "02:00:5e:10:00:09", Update),
+        ("ignore", "port", "9", Update),
         ("blocklist", "enabled", "0", Update),
         ("blocklist", "entry", "192.0.2.9", Update),
         ("allowlist", "enabled", "0", Update),
