@@ -88,11 +88,7 @@ pub(super) fn metrics(status: &Status) -> String {
     for list in &status.lists {
         text.sample("sluice_list_packets_total", &[("list", &list.name)], list.packets);
     }
-    text.family(
-        "sluice_domain_list_flows_total",
-        "counter",
-        "Flows that a domain list blocked, or would have.",
-    );
+    text.family("sluice_domain_list_flows_total", "counter", "Flows to names of a domain list.");
     for list in &status.domain_lists {
         text.sample("sluice_domain_list_flows_total", &[("list", &list.name)], list.flows);
     }

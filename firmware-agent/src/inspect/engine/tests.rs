@@ -222,9 +222,13 @@ fn a_domain_list_blocks_what_no_rule_covers() {
 fn a_domain_list_that_observes_is_told_and_decides_nothing() {
     let names = [("trackers.test", 0), ("bank.test", 0)];
     let mut counting = Counting::new(Key::new([1, 2]), Room::new(2, 1, 0, 1 << 20).unwrap());
-    names.iter().for_each(|(name, _)| counting.count(name));
+    for (name, _) in names {
+        counting.count(name);
+    }
     let mut builder = counting.done();
-    names.iter().for_each(|(name, list)| builder.add(name, *list));
+    for (name, list) in names {
+        builder.add(name, list);
+    }
     let mut talk = Talk::new(Limits::default());
     talk.engine.set_lists(builder.finish().observing_from(0));
     let cases = [
