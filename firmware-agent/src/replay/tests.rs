@@ -1,3 +1,5 @@
+mod alerts;
+mod events;
 mod flows;
 #[cfg(feature = "quic")]
 mod quic;
