@@ -39,6 +39,8 @@ pub struct Setup {
     pub tc: bool,
     /// Whether flows of the LAN are inspected.
     pub inspects_lan: bool,
+    /// Policies of interfaces that have one of their own.
+    pub policies: Vec<(&'static str, &'static str)>,
 }
 
 impl Default for Setup {
@@ -50,6 +52,7 @@ impl Default for Setup {
             more: Uci::default(),
             tc: true,
             inspects_lan: true,
+            policies: Vec::new(),
         }
     }
 }
@@ -141,6 +144,13 @@ impl Setup {
         self
     }
 
+    /// With a policy of its own for an interface.
+    #[must_use]
+    pub fn policy(mut self, interface: &'static str, policy: &'static str) -> Self {
+        self.policies.push((interface, policy));
+        self
+    }
+
     /// The file for a router whose LAN interface is `lan`.
     #[must_use]
     pub fn text(&self, lan: &str, pins: &Path, run: &Path) -> String {
@@ -162,6 +172,9 @@ impl Setup {
                 file = file.option("inspect", 0);
             }
             file = file.option("tc", u8::from(self.tc));
+            for (_, policy) in self.policies.iter().filter(|(of, _)| *of == name) {
+                file = file.option("policy", policy);
+            }
         }
         file.text().to_owned() + self.more.text()
     }

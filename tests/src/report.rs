@@ -406,6 +406,9 @@ pub struct Flow {
     /// Domain list that decided.
     #[serde(default)]
     pub list: Option<String>,
+    /// Class of applications.
+    #[serde(default)]
+    pub app: Option<String>,
     /// The name that counts most.
     #[serde(default)]
     pub name: Option<String>,
