@@ -5,21 +5,17 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for developers")]
 
+mod common;
+
 use std::hint::black_box;
 
-use nix::time::{ClockId, clock_gettime};
 use sluice::inspect::domain_set::{Counting, DomainSet, Key, Room};
 
-/// Rounds of each subject.
-const ROUNDS: usize = 15;
-/// Names of a round.
-const CALLS: usize = 100_000;
-const LISTED: u32 = 1_000_000;
+use common::{interleaved, thread_ns};
 
-fn thread_ns() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
-    now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned()
-}
+/// Names of a round.
+const CALLS: u32 = 100_000;
+const LISTED: u32 = 1_000_000;
 
 fn listed(number: u64) -> String {
     format!("n{:x}.example{}.com", number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32, number % 1000)
@@ -44,28 +40,19 @@ fn build() -> DomainSet {
 
 fn main() {
     let set = build();
-    let names = |name: &dyn Fn(u64) -> String| (0..CALLS as u64).map(name).collect::<Vec<_>>();
+    let names = |name: &dyn Fn(u64) -> String| (0..u64::from(CALLS)).map(name).collect::<Vec<_>>();
     let subjects: [(&str, Vec<String>); 4] = [
         ("miss, www.example.com again and again", names(&|_| "www.example.com".to_owned())),
         ("miss, www.exampleN.com", names(&|n| format!("www.example{}.com", n + 5_000_000))),
         ("miss, five labels", names(&|n| format!("a.b.cdn{n}.example{}.com", n + 5_000_000))),
         ("hit, a listed name", names(&|n| listed(n * 7))),
     ];
-    let mut times = [const { Vec::new() }; 4];
-    for round in 0..ROUNDS {
-        for step in 0..subjects.len() {
-            // There and back, so that a slow moment does not always meet the same subject.
-            let index = if round % 2 == 0 { step } else { subjects.len() - 1 - step };
-            let start = thread_ns();
-            for name in &subjects[index].1 {
-                black_box(set.lookup(black_box(name)));
-            }
-            times[index].push((thread_ns() - start) as f64 / CALLS as f64);
+    let costs: [_; 4] = interleaved(CALLS, |index| {
+        for name in &subjects[index].1 {
+            black_box(set.lookup(black_box(name)));
         }
-    }
-    for ((what, _), times) in subjects.iter().zip(&mut times) {
-        times.sort_by(f64::total_cmp);
-        let (least, median) = (times[0], times[ROUNDS / 2]);
-        println!("  {what:40} {least:7.0} ns least {median:7.0} ns median");
+    });
+    for ((what, _), cost) in subjects.iter().zip(costs) {
+        println!("  {what:40} {cost}");
     }
 }

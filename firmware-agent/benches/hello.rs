@@ -5,15 +5,16 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for developers")]
 
+mod common;
+
 use std::hint::black_box;
 use std::path::Path;
 
-use nix::time::{ClockId, clock_gettime};
 use sluice::inspect::ja::{Ja3, Ja4, Transport, ja3_string};
 use sluice::inspect::tls::{Answer, ClientHello, Finder, Joined, NAME_MAX, Sni, client_hello};
 
-/// Rounds of each subject.
-const ROUNDS: usize = 15;
+use common::interleaved;
+
 /// Calls in a round.
 const CALLS: u32 = 20_000;
 
@@ -25,11 +26,6 @@ fn record(capture: &str) -> Vec<u8> {
     let start = bytes.windows(9).position(is_hello).unwrap();
     let len = usize::from(u16::from_be_bytes([bytes[start + 3], bytes[start + 4]]));
     bytes[start..start + 5 + len].to_vec()
-}
-
-fn thread_ns() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
-    now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned()
 }
 
 fn with_hello(bytes: &[u8], joined: &mut Joined, use_it: impl FnOnce(&ClientHello<'_>)) {
@@ -79,24 +75,13 @@ fn main() {
     for capture in ["curl-h2-tls13.pcap", "openssl-tls1_2.pcap", "python-ssl.pcap"] {
         let bytes = record(capture);
         println!("{capture}: {} bytes", bytes.len());
-        let mut times = [const { Vec::new() }; SUBJECTS.len()];
-        for round in 0..ROUNDS {
-            for step in 0..SUBJECTS.len() {
-                // There and back, so that a slow moment does not always meet the same subject.
-                let index = if round % 2 == 0 { step } else { SUBJECTS.len() - 1 - step };
-                let (_, subject) = SUBJECTS[index];
-                let start = thread_ns();
-                for _ in 0..CALLS {
-                    subject(&bytes, &mut joined);
-                }
-                let spent = (thread_ns() - start) as f64 / f64::from(CALLS);
-                times[index].push(spent);
+        let costs = interleaved::<{ SUBJECTS.len() }>(CALLS, |index| {
+            for _ in 0..CALLS {
+                SUBJECTS[index].1(&bytes, &mut joined);
             }
-        }
-        for ((name, _), times) in SUBJECTS.iter().zip(&mut times) {
-            times.sort_by(f64::total_cmp);
-            let (least, median) = (times[0], times[ROUNDS / 2]);
-            println!("  {name:20} {least:7.0} ns least {median:7.0} ns median");
+        });
+        for ((name, _), cost) in SUBJECTS.iter().zip(costs) {
+            println!("  {name:20} {cost}");
         }
     }
 }

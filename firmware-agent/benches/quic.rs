@@ -3,24 +3,20 @@
 //! `cargo bench -p sluice --bench quic`. Each figure is the least and the median of interleaved
 //! rounds.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for developers")]
+#![expect(clippy::print_stdout, reason = "a program for developers")]
+
+mod common;
 
 use std::hint::black_box;
 
-use nix::time::{ClockId, clock_gettime};
 use sluice::inspect::ja::{Ja4, Transport};
 use sluice::inspect::quic::{Answer, Client, Limits};
 
-/// Rounds of each subject.
-const ROUNDS: usize = 15;
+use common::interleaved;
+
 /// Calls in a round.
 const CALLS: u32 = 5_000;
 const LIMITS: Limits = Limits { bytes: 16 * 1024 + 4, pieces: 32 };
-
-fn thread_ns() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
-    now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned()
-}
 
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> =
@@ -66,23 +62,13 @@ fn main() {
     ] {
         let datagram = hex(text);
         println!("{name}: {} bytes", datagram.len());
-        let mut times = [const { Vec::new() }; SUBJECTS.len()];
-        for round in 0..ROUNDS {
-            for step in 0..SUBJECTS.len() {
-                // There and back, so that a slow moment does not always meet the same subject.
-                let index = if round % 2 == 0 { step } else { SUBJECTS.len() - 1 - step };
-                let (_, subject) = SUBJECTS[index];
-                let start = thread_ns();
-                for _ in 0..CALLS {
-                    subject(&datagram, &mut room);
-                }
-                times[index].push((thread_ns() - start) as f64 / f64::from(CALLS));
+        let costs = interleaved::<{ SUBJECTS.len() }>(CALLS, |index| {
+            for _ in 0..CALLS {
+                SUBJECTS[index].1(&datagram, &mut room);
             }
-        }
-        for ((name, _), times) in SUBJECTS.iter().zip(&mut times) {
-            times.sort_by(f64::total_cmp);
-            let (least, median) = (times[0], times[ROUNDS / 2]);
-            println!("  {name:20} {least:7.0} ns least {median:7.0} ns median");
+        });
+        for ((name, _), cost) in SUBJECTS.iter().zip(costs) {
+            println!("  {name:20} {cost}");
         }
     }
 }

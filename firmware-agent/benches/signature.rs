@@ -5,14 +5,15 @@
 
 #![expect(clippy::print_stdout, reason = "a program for developers")]
 
+mod common;
+
 use std::fmt::Write as _;
 use std::hint::black_box;
 
-use nix::time::{ClockId, clock_gettime};
 use sluice::signature::{Builder, Facts, Limits, Loader, Matcher, Transport, Variables};
 
-/// Rounds of each subject.
-const ROUNDS: usize = 15;
+use common::{interleaved, thread_ns};
+
 /// Packets in a round.
 const CALLS: u32 = 400;
 /// Bytes of a packet.
@@ -49,11 +50,6 @@ impl Dice {
             }
         }
     }
-}
-
-fn thread_ns() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap_or_else(|_| unreachable!());
-    now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned()
 }
 
 /// A matcher with so many rules of two contents each.
@@ -130,22 +126,15 @@ fn main() {
                 buffers: &[],
             };
             let before = matcher.stats();
-            let mut times: Vec<f64> = (0..ROUNDS)
-                .map(|_| {
-                    let start = thread_ns();
-                    for _ in 0..CALLS {
-                        black_box(matcher.inspect(black_box(&facts), 0));
-                    }
-                    (thread_ns() - start) as f64 / f64::from(CALLS)
-                })
-                .collect();
-            times.sort_by(f64::total_cmp);
+            let [cost] = interleaved(CALLS, |_| {
+                for _ in 0..CALLS {
+                    black_box(matcher.inspect(black_box(&facts), 0));
+                }
+            });
             let after = matcher.stats();
             let packets = f64::from(after.packets - before.packets);
             println!(
-                "  {name:20} {:7.0} ns least {:7.0} ns median, {:.1} rules compared, {} cut",
-                times.first().copied().unwrap_or_default(),
-                times.get(ROUNDS / 2).copied().unwrap_or_default(),
+                "  {name:20} {cost}, {:.1} rules compared, {} cut",
                 f64::from(after.compared - before.compared) / packets,
                 after.cut - before.cut,
             );

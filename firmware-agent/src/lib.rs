@@ -7,6 +7,7 @@ pub mod control;
 pub mod dataplane;
 pub mod inspect;
 pub mod kernel;
+pub mod names;
 pub mod netfilter;
 pub mod plan;
 pub mod policy;

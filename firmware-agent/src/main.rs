@@ -1,12 +1,12 @@
 //! The command `sluice`.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use sluice::agent;
 use sluice::cli::{self, Commands, Exit, Failed};
-use sluice::config::Config;
+use sluice::config::{Config, RulesetSection};
 use sluice::control::report::Feature;
 
 struct Sluice;
@@ -26,10 +26,16 @@ impl Commands for Sluice {
         Ok(warnings.iter().map(ToString::to_string).collect())
     }
 
-    fn replay(&self, file: &Path, out: &mut dyn Write) -> Result<(), Failed> {
-        sluice::replay::run(file, out, sluice::replay::Options::default())
-            .map(drop)
-            .map_err(|error| Failed::new(Exit::Failure, &error))
+    fn replay(&self, file: &Path, rules: &[PathBuf], out: &mut dyn Write) -> Result<(), Failed> {
+        let failed = |error: &dyn std::error::Error| Failed::new(Exit::Failure, error);
+        let mut rulesets = Vec::new();
+        if !rules.is_empty() {
+            let section = RulesetSection::of_files(rules).map_err(|error| failed(&error))?;
+            rulesets =
+                agent::rulesets(&[section], usize::MAX, || 0).map_err(|error| failed(&error))?;
+        }
+        let options = sluice::replay::Options { rulesets, ..Default::default() };
+        sluice::replay::run(file, out, options).map(drop).map_err(|error| failed(&error))
     }
 
     fn watchdog(&self, kind: &str, marks: &str) -> Result<(), Failed> {

@@ -14,8 +14,8 @@ use sluice_abi::settings::Settings;
 
 use crate::config::{
     self, Backend, Clock, Config, Counts, DOMAINLISTS_MAX, Ddos, DomainFile, Group, ListFile, Main,
-    ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule, RuleAction, Schedule,
-    ZonePolicy,
+    ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule, RuleAction, RulesetSection,
+    Schedule, ZonePolicy,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -86,6 +86,12 @@ pub struct Plan {
     pub schedules: Vec<Schedule>,
     /// When the time of day is believed.
     pub clock: Clock,
+    /// Pairs of a device and an address whose names are remembered.
+    pub names: usize,
+    /// Rulesets by number.
+    pub rulesets: Vec<RulesetSection>,
+    /// Memory for them in the agent; 0 is a part of the machine's.
+    pub signature_memory_kib: u32,
 }
 
 /// A domain list.
@@ -259,6 +265,9 @@ impl Plan {
             schedules: config.schedules.clone(),
             clock: main.clock,
             ruleset,
+            names: main.dns_names as usize,
+            rulesets: config.rulesets.iter().filter(|one| one.enabled).cloned().collect(),
+            signature_memory_kib: main.signature_memory_kib,
         })
     }
 
@@ -297,6 +306,9 @@ impl Plan {
             groups,
             schedules,
             clock,
+            names,
+            rulesets,
+            signature_memory_kib,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -309,7 +321,8 @@ impl Plan {
         let update = *settings != old.settings
             || *ruleset != self.ruleset
             || (rules, groups, schedules) != (&self.rules, &self.groups, &self.schedules)
-            || *clock != self.clock
+            || (*clock, *names) != (self.clock, self.names)
+            || (rulesets, *signature_memory_kib) != (&self.rulesets, self.signature_memory_kib)
             || (lists, allowed) != (&self.lists, &self.allowed)
             || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
@@ -423,7 +436,7 @@ fn flags(main: &Main, policy_open: bool, treatments: &[Treatment], profiles: &Pr
 /// The rule without what its action has no use for.
 fn as_used(rule: &Rule) -> Rule {
     let mut rule = rule.clone();
-    if matches!(rule.action, RuleAction::Block | RuleAction::Observe) {
+    if !rule.action.has_profile() {
         (rule.kbit, rule.burst_kib, rule.profile) = (0, 0, None);
     }
     rule
@@ -446,7 +459,7 @@ fn treatment(rule: &Rule, profiles: &[Profile]) -> Treatment {
     /// Longer than TCP waits at least before it repeats what was lost (200 ms): where the way is
     /// short, it lives from one such wait to the next, and what a full bucket spills is lost.
     const BURST_MS: u64 = 300;
-    if matches!(rule.action, RuleAction::Block | RuleAction::Observe) {
+    if !rule.action.has_profile() {
         return Treatment::default();
     }
     let number = profiles.iter().position(|profile| Some(&profile.name) == rule.profile.as_ref());

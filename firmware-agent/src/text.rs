@@ -1,7 +1,7 @@
-//! Text from the network on its way to a terminal or a log.
+//! Text for a terminal or a log: what the network sent, numbers, bytes.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 /// `text` without anything a terminal would obey: control characters (ESC, newline, C1), and marks
 /// that reorder or hide text, become `\u{…}`.
@@ -33,9 +33,58 @@ fn is_hostile(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
+/// A number with separators: `1,002,003`.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes as KiB with separators, rounded up.
+#[derive(Clone, Copy, Debug)]
+pub struct Kib(pub u64);
+
+impl fmt::Display for Kib {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} KiB", grouped(self.0.div_ceil(1024)))
+    }
+}
+
+/// Writes each byte as two lower-case digits, with `between` them.
+pub fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8], between: &str) -> fmt::Result {
+    for (place, byte) in bytes.iter().enumerate() {
+        let separator = if place == 0 { "" } else { between };
+        write!(f, "{separator}{byte:02x}")?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (100_007, "100,007"),
+            (1_002_003, "1,002,003"),
+            (u64::MAX, "18,446,744,073,709,551,615"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
+        assert_eq!(Kib(1).to_string(), "1 KiB");
+        assert_eq!(Kib(1_002_003 * 1024).to_string(), "1,002,003 KiB");
+    }
 
     #[test]
     fn nothing_that_a_terminal_obeys_survives() {

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod bare;
+pub mod capture;
 pub mod demo;
 pub mod directory;
 pub mod dns;
@@ -25,6 +26,7 @@ pub mod raw;
 pub mod report;
 pub mod router;
 pub mod service;
+pub mod site;
 pub mod skip;
 pub mod testrun;
 pub mod throughput;

@@ -17,7 +17,7 @@ use crate::wait;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Debian packages of the programs used here, where the names differ.
-const PACKAGES: [(&str, &str); 15] = [
+const PACKAGES: [(&str, &str); 20] = [
     ("ip", "iproute2"),
     ("bridge", "iproute2"),
     ("tc", "iproute2"),
@@ -33,6 +33,11 @@ const PACKAGES: [(&str, &str); 15] = [
     ("bpftool", "bpftool"),
     ("ethtool", "ethtool"),
     ("busybox", "busybox-static"),
+    ("tcpdump", "tcpdump"),
+    ("tshark", "tshark"),
+    ("ssh", "openssh-client"),
+    ("python3", "python3"),
+    ("chromium", "chromium"),
 ];
 
 /// The command line, for messages.

@@ -48,6 +48,24 @@ pub struct Status {
     pub domain_set: DomainSet,
     /// What rules did.
     pub rules: Vec<RuleReport>,
+    /// Names from DNS.
+    #[serde(default)]
+    pub names: Names,
+}
+
+/// What was seen of DNS.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct Names {
+    /// Pairs of a device and an address that have a name.
+    pub entries: u64,
+    /// Questions.
+    pub questions: u64,
+    /// Answers to those.
+    pub answers: u64,
+    /// Others.
+    pub unasked: u64,
+    /// What could not be read.
+    pub malformed: u64,
 }
 
 /// What a rule did.
@@ -329,6 +347,12 @@ pub struct Flow {
     /// Domain list that decided.
     #[serde(default)]
     pub list: Option<String>,
+    /// The name that counts most.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What said it.
+    #[serde(default)]
+    pub name_source: Option<String>,
     /// Name in the hello.
     #[serde(default)]
     pub sni: Option<String>,
@@ -338,6 +362,15 @@ pub struct Flow {
     /// Fingerprint.
     #[serde(default)]
     pub ja4: Option<String>,
+    /// The older fingerprint.
+    #[serde(default)]
+    pub ja3: Option<String>,
+    /// Host of a request in plain HTTP.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// What it speaks.
+    #[serde(default)]
+    pub protocol: Option<String>,
     /// Packets through the queue before the decision.
     pub inspected_packets: u32,
     /// Packets on the fast path.
@@ -363,6 +396,12 @@ impl Flow {
     #[must_use]
     pub fn is_for(&self, name: &str) -> bool {
         self.sni.as_deref() == Some(name)
+    }
+
+    /// The name that counts most, and what said it.
+    #[must_use]
+    pub fn named(&self) -> Option<(&str, &str)> {
+        self.name.as_deref().zip(self.name_source.as_deref())
     }
 }
 

@@ -175,6 +175,12 @@ fn configuration(path: &str) -> String {
     )
 }
 
+/// Both, on a router and its server.
+pub fn named(world: &Router, names: &[&str]) -> Result<(Dns, Web)> {
+    let dns = Dns::start(world, names)?;
+    Ok((dns, Web::start(&world.server, names)?))
+}
+
 /// An answer that curl got.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fetched {

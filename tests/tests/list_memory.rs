@@ -12,7 +12,7 @@ use std::io::{BufWriter, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sluice::control::client::ask;
@@ -220,11 +220,8 @@ fn all_lists_fit_at_rest_and_while_they_are_replaced() {
             if is_small {
                 held("replaced", free.saturating_sub(least), SWAP_KIB + NOISE_KIB);
                 // The kernel gives pages back in its own time.
-                let start = Instant::now();
                 let used = || free.saturating_sub(available());
-                while used() > REST_KIB + NOISE_KIB && start.elapsed() < SETTLED {
-                    wait::pause(Duration::from_millis(100));
-                }
+                wait::settles(SETTLED, || used() <= REST_KIB + NOISE_KIB);
                 held("at rest", used(), REST_KIB + NOISE_KIB);
             }
             // What is there is what was written.

@@ -12,7 +12,7 @@ use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::directory::Directory;
 use sluice_tests::report::Status;
 use sluice_tests::router::{Build, Router};
-use sluice_tests::service::{Dns, Family, Fetched, Web, fetch, page};
+use sluice_tests::service::{self, Dns, Family, Fetched, Web, fetch, page};
 use sluice_tests::skip::without_root;
 
 /// Emulated and shared machines are slow.
@@ -35,8 +35,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let router = Router::new(Build::default()).unwrap();
-        let dns = Dns::start(&router, &NAMES).unwrap();
-        let web = Web::start(&router.server, &NAMES).unwrap();
+        let (dns, web) = service::named(&router, &NAMES).unwrap();
         Self { web, _dns: dns, router, files: Directory::new("domains").unwrap() }
     }
 

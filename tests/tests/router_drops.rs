@@ -9,7 +9,8 @@ use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::hello;
 use sluice_tests::report::Drops;
 use sluice_tests::router::{Build, Router, WAN, WAN_V4};
-use sluice_tests::service::{Dns, Family, Web, fetch};
+use sluice_tests::service::{Family, fetch};
+use sluice_tests::site::Site;
 use sluice_tests::skip::without_root;
 use sluice_tests::traffic::{TcpService, connect, round_trip};
 
@@ -80,16 +81,13 @@ fn a_blocked_flow_is_dropped_for_a_reason_in_tc_or_in_the_rules() {
     if without_root() {
         return;
     }
-    let world = Router::new(Build::default()).unwrap();
     let names = ["ads.test"];
-    let _dns = Dns::start(&world, &names).unwrap();
-    let _web = Web::start(&world.server, &names).unwrap();
-    let agent = Agent::start(&world, Setup::default().rule("ads", "block", &names)).unwrap();
+    let site = Site::new(&names, Setup::default().rule("ads", "block", &names)).unwrap();
     let limit = Duration::from_secs(3);
-    let fetched = fetch(world.client(), Family::V4, "https://ads.test/", limit).unwrap();
+    let fetched = fetch(site.world.client(), Family::V4, "https://ads.test/", limit).unwrap();
     assert!(!fetched.is_success(), "{fetched:?}");
-    wait_for(&agent, "netfilter", "verdict_blocked", 1);
-    let status = agent.status().unwrap();
+    wait_for(&site.agent, "netfilter", "verdict_blocked", 1);
+    let status = site.agent.status().unwrap();
     let tc = status.drops.iter().filter(|drops| drops.place == "tc");
     let of_flow = tc.filter(|drops| drops.reason.starts_with("flow_blocked")).map(|d| d.packets);
     let counted: u64 = status

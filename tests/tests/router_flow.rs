@@ -10,9 +10,9 @@ use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::frame::tcp_flag;
 use sluice_tests::observe;
 use sluice_tests::probe::Probe;
-use sluice_tests::report::Flow;
 use sluice_tests::router::{Build, Router, WAN_V4};
-use sluice_tests::service::{Dns, Family, Fetched, Web, fetch, page};
+use sluice_tests::service::{Family, fetch, page};
+use sluice_tests::site::Site;
 use sluice_tests::skip::without_root;
 use sluice_tests::traffic::{TcpService, UdpService, connect, round_trip, udp};
 use sluice_tests::wait;
@@ -22,32 +22,6 @@ const LIMIT: Duration = Duration::from_secs(40);
 
 /// Value under the default mask of a connection that leaves the queue and is never offloaded.
 const MARK_UNDECIDED: u32 = 0x3000_0000;
-
-/// A router with a web server behind it that clients find by name.
-struct Site {
-    _web: Web,
-    _dns: Dns,
-    agent: Agent,
-    world: Router,
-}
-
-impl Site {
-    fn new(names: &[&str], setup: Setup) -> Self {
-        let world = Router::new(Build::default()).unwrap();
-        let dns = Dns::start(&world, names).unwrap();
-        let web = Web::start(&world.server, names).unwrap();
-        let agent = Agent::start(&world, setup).unwrap();
-        Self { _web: web, _dns: dns, agent, world }
-    }
-
-    fn fetch(&self, family: Family, url: &str) -> Fetched {
-        fetch(self.world.client(), family, url, LIMIT).unwrap()
-    }
-
-    fn flow(&self, port: u16) -> Flow {
-        self.agent.wait_for_flow("decided", |flow| flow.sport == port).unwrap()
-    }
-}
 
 /// With a rule about domains and options of it.
 fn with_rule(setup: Setup, action: &str, domain: &str, options: &[(&str, &str)]) -> Setup {
@@ -72,14 +46,14 @@ fn a_limited_download_has_the_rate_of_its_rule() {
         return;
     }
     let setup = with_rule(Setup::default(), "limit", "slow.test", &[("kbit", "24000")]);
-    let site = Site::new(&["slow.test", "fast.test"], setup);
+    let site = Site::new(&["slow.test", "fast.test"], setup).unwrap();
     for family in [Family::V4, Family::V6] {
         let queued = observe::queued(&site.world.netns).unwrap();
         let start = Instant::now();
-        let fetched = site.fetch(family, &format!("https://slow.test{}", page::MIB16));
+        let fetched = site.fetch(family, &format!("https://slow.test{}", page::MIB16)).unwrap();
         let seconds = start.elapsed().as_secs_f64();
         assert!(fetched.is_success() && fetched.bytes == 16 << 20, "{family:?}: {fetched:?}");
-        let flow = site.flow(fetched.port);
+        let flow = site.flow(fetched.port).unwrap();
         assert_eq!((flow.verdict.as_str(), flow.rule.as_deref()), ("limited", Some("slow_test")));
         // What passed, in bytes from the IP header on, which is what a rate is about.
         let kbit = (flow.reply_bytes * 8) as f64 / 1000.0 / seconds;
@@ -93,10 +67,10 @@ fn a_limited_download_has_the_rate_of_its_rule() {
             assert_eq!(connections[0].mark, MARK_UNDECIDED, "{connections:?}");
         }
         let start = Instant::now();
-        let fetched = site.fetch(family, &format!("https://fast.test{}", page::MIB16));
+        let fetched = site.fetch(family, &format!("https://fast.test{}", page::MIB16)).unwrap();
         assert!(fetched.is_success(), "{family:?}: {fetched:?}");
         assert!(start.elapsed().as_secs_f64() < seconds / 2.0, "the neighbour is held too");
-        assert_eq!(site.flow(fetched.port).verdict, "trusted");
+        assert_eq!(site.flow(fetched.port).unwrap().verdict, "trusted");
     }
     assert!(counted(&site.agent, "tc_drop_limited") > 100);
     assert!(counted(&site.agent, "tc_limited") > 11_000);
@@ -160,10 +134,7 @@ fn the_code_point_of_a_profile_is_seen_at_both_ends() {
         text.lines().filter(|line| !line.contains("clsact")).map(str::to_owned).collect::<Vec<_>>()
     };
     let before = queues(&world);
-    let dns = Dns::start(&world, &names).unwrap();
-    let web = Web::start(&world.server, &names).unwrap();
-    let agent = Agent::start(&world, setup).unwrap();
-    let site = Site { _web: web, _dns: dns, agent, world };
+    let site = Site::around(world, &names, setup).unwrap();
     let probe = |netns, way: &str| {
         let counters: Vec<(String, String)> = [("v4", "ip"), ("v6", "ip6")]
             .into_iter()
@@ -184,9 +155,9 @@ fn the_code_point_of_a_profile_is_seen_at_both_ends() {
                 DSCPS.map(|dscp| probe.count(&format!("{prefix}{dscp}")).unwrap())
             };
             let (server, client) = (counts(&at_server), counts(&at_client));
-            let fetched = site.fetch(family, &format!("https://{name}{}", page::MIB));
+            let fetched = site.fetch(family, &format!("https://{name}{}", page::MIB)).unwrap();
             assert!(fetched.is_success(), "{family:?} {name}: {fetched:?}");
-            site.flow(fetched.port);
+            site.flow(fetched.port).unwrap();
             for (probe, before, least) in [(&at_server, server, 20), (&at_client, client, 700)] {
                 let more: Vec<u64> =
                     counts(probe).iter().zip(before).map(|(now, then)| now - then).collect();
@@ -216,12 +187,12 @@ fn a_blocked_flow_outlives_a_flood_and_the_agent() {
     }
     let setup = with_rule(Setup::default(), "block", "ads.test", &[]);
     let setup = setup.main("flows", 256).main("window_packets", 1).main("sweep_s", 1);
-    let mut site = Site::new(&["ads.test"], setup);
+    let mut site = Site::new(&["ads.test"], setup).unwrap();
     let fetched =
         fetch(site.world.client(), Family::V4, "https://ads.test/", Duration::from_secs(2))
             .unwrap();
     assert!(!fetched.is_success(), "{fetched:?}");
-    let flow = site.flow(fetched.port);
+    let flow = site.flow(fetched.port).unwrap();
     assert_eq!(flow.verdict, "blocked");
     let behind = flow.nat_reply.unwrap();
     assert_eq!(behind.dst, IpAddr::from(WAN_V4));
@@ -378,10 +349,10 @@ fn a_large_flow_is_looked_at_again_and_keeps_its_name() {
         return;
     }
     let setup = Setup::default().main("reinspect_mib", 4).main("sweep_s", 1);
-    let site = Site::new(&["news.test"], setup.main("reinspect_percent", 0));
-    let fetched = site.fetch(Family::V4, &format!("https://news.test{}", page::SLOW));
+    let site = Site::new(&["news.test"], setup.main("reinspect_percent", 0)).unwrap();
+    let fetched = site.fetch(Family::V4, &format!("https://news.test{}", page::SLOW)).unwrap();
     assert!(fetched.is_success() && fetched.bytes == 16 << 20, "{fetched:?}");
-    let flow = site.flow(fetched.port);
+    let flow = site.flow(fetched.port).unwrap();
     assert_eq!((flow.verdict.as_str(), flow.sni.as_deref()), ("trusted", Some("news.test")));
     assert!(flow.reply_packets > 11_000, "{flow:?}");
     let again = site.agent.status().unwrap().flows.reinspected;

@@ -15,43 +15,13 @@ use sluice_tests::observe;
 use sluice_tests::probe::Probe;
 use sluice_tests::report::Flow;
 use sluice_tests::router::{Build, Lan, Router};
-use sluice_tests::service::{Dns, Family, Fetched, Web, fetch, page};
+use sluice_tests::service::{Family, fetch, page};
+use sluice_tests::site::Site;
 use sluice_tests::skip::without_root;
 use sluice_tests::traffic::{TcpService, UdpService, connect, round_trip, udp};
 
 /// Limit of one download.
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// A router with a web server behind it that clients find by name.
-struct Site {
-    web: Web,
-    _dns: Dns,
-    agent: Agent,
-    world: Router,
-}
-
-impl Site {
-    fn new(names: &[&str], setup: Setup) -> Self {
-        Self::built(Build::default(), names, setup)
-    }
-
-    fn built(build: Build, names: &[&str], setup: Setup) -> Self {
-        let world = Router::new(build).unwrap();
-        let dns = Dns::start(&world, names).unwrap();
-        let web = Web::start(&world.server, names).unwrap();
-        let agent = Agent::start(&world, setup).unwrap();
-        Self { web, _dns: dns, agent, world }
-    }
-
-    fn fetch(&self, family: Family, url: &str) -> Fetched {
-        fetch(self.world.client(), family, url, LIMIT).unwrap()
-    }
-
-    /// Packets that went to a queue so far, as the kernel numbers them.
-    fn queued(&self) -> u64 {
-        observe::queued(&self.world.netns).unwrap()
-    }
-}
 
 fn is_ja4(text: &str) -> bool {
     let lengths: Vec<usize> = text.split('_').map(str::len).collect();
@@ -65,14 +35,14 @@ fn a_tls_flow_is_named_trusted_and_then_skips_the_queue() {
     if without_root() {
         return;
     }
-    let site = Site::new(&["news.test"], Setup::default());
+    let site = Site::new(&["news.test"], Setup::default()).unwrap();
     for (family, server) in [
         (Family::V4, IpAddr::from(site.world.server.v4)),
         (Family::V6, site.world.server.v6.into()),
     ] {
-        let before = site.queued();
+        let before = site.queued().unwrap();
         let url = format!("https://news.test{}", page::MIB16);
-        let fetched = site.fetch(family, &url);
+        let fetched = site.fetch(family, &url).unwrap();
         assert!(fetched.is_success(), "{family:?}: {fetched:?}");
         assert_eq!(fetched.bytes, 16 << 20);
 
@@ -90,7 +60,7 @@ fn a_tls_flow_is_named_trusted_and_then_skips_the_queue() {
         assert_eq!(flow.nat_reply.is_some(), family == Family::V4, "{flow:?}");
 
         // 16 MiB in packets of at most 1,460 bytes are 11,492 at least.
-        let queued = site.queued() - before;
+        let queued = site.queued().unwrap() - before;
         assert!(queued < 200, "{family:?}: {queued} packets went to the queue");
         assert!(flow.inspected_packets > 0);
         assert!(flow.reply_packets > 11_000, "{flow:?}");
@@ -110,13 +80,13 @@ fn a_plain_lan_and_generic_xdp_do_the_same_job() {
         let build = Build { lan: Lan::Plain, ..Build::default() };
         let listed = "198.51.100.7";
         let setup = Setup::default().xdp(xdp).blocklist("bad", &[listed]);
-        let site = Site::built(build, &["news.test"], setup);
+        let site = Site::built(build, &["news.test"], setup).unwrap();
         let status = site.agent.status().unwrap();
         let shields = status.features.iter().filter(|feature| feature.name.contains("shield"));
         let rungs: Vec<_> = shields.map(|shield| (&*shield.state, &*shield.rung)).collect();
         assert_eq!(rungs, [("active", xdp); 2], "{status:#?}");
         for family in [Family::V4, Family::V6] {
-            let fetched = site.fetch(family, &format!("https://news.test{}", page::MIB));
+            let fetched = site.fetch(family, &format!("https://news.test{}", page::MIB)).unwrap();
             assert!(fetched.is_success(), "{xdp} {family:?}: {fetched:?}");
             let flow =
                 site.agent.wait_for_flow("decided", |flow| flow.sport == fetched.port).unwrap();
@@ -135,13 +105,13 @@ fn a_second_connection_to_the_same_service_is_inspected_again() {
     if without_root() {
         return;
     }
-    let site = Site::new(&["news.test"], Setup::default());
+    let site = Site::new(&["news.test"], Setup::default()).unwrap();
     let mut ports = BTreeSet::new();
     for _ in 0..3 {
-        let before = site.queued();
-        let fetched = site.fetch(Family::V4, "https://news.test/");
+        let before = site.queued().unwrap();
+        let fetched = site.fetch(Family::V4, "https://news.test/").unwrap();
         assert!(fetched.is_success(), "{fetched:?}");
-        assert!(site.queued() > before + 2, "nothing was queued");
+        assert!(site.queued().unwrap() > before + 2, "nothing was queued");
         ports.insert(fetched.port);
     }
     for port in ports {
@@ -158,7 +128,7 @@ fn a_blocked_name_fails_and_its_neighbour_works() {
         return;
     }
     let names = ["news.test", "ads.test"];
-    let site = Site::new(&names, Setup::default().rule("ads", "block", &["ads.test"]));
+    let site = Site::new(&names, Setup::default().rule("ads", "block", &["ads.test"])).unwrap();
     for family in [Family::V4, Family::V6] {
         for name in ["ads.test", "deep.in.ads.test"] {
             let url = format!("https://{name}/");
@@ -171,7 +141,7 @@ fn a_blocked_name_fails_and_its_neighbour_works() {
                 .unwrap();
             assert_eq!((flow.verdict.as_str(), flow.rule.as_deref()), ("blocked", Some("ads")));
         }
-        let fetched = site.fetch(family, "https://news.test/");
+        let fetched = site.fetch(family, "https://news.test/").unwrap();
         assert!(fetched.is_success(), "{family:?}: {fetched:?}");
     }
     // Nothing of a blocked request reached the server.
@@ -342,7 +312,7 @@ fn foreign_bits_of_marks_survive() {
     if without_root() {
         return;
     }
-    let site = Site::new(&["news.test"], Setup::default());
+    let site = Site::new(&["news.test"], Setup::default()).unwrap();
     let netns = &site.world.netns;
     netns
         .nft(
@@ -364,7 +334,7 @@ fn foreign_bits_of_marks_survive() {
             }\n",
         )
         .unwrap();
-    let fetched = site.fetch(Family::V4, &format!("https://news.test{}", page::MIB));
+    let fetched = site.fetch(Family::V4, &format!("https://news.test{}", page::MIB)).unwrap();
     assert!(fetched.is_success(), "{fetched:?}");
     site.agent.wait_for_flow("trusted", |flow| flow.verdict == "trusted").unwrap();
     assert_eq!(observe::counter(netns, "inet foreign", "lost").unwrap(), 0);
@@ -428,7 +398,7 @@ fn packets_that_wait_for_a_stopped_agent_are_decided_when_it_goes_on() {
     if without_root() {
         return;
     }
-    let mut site = Site::new(&["news.test"], Setup::default());
+    let mut site = Site::new(&["news.test"], Setup::default()).unwrap();
     let server = site.world.server.v4;
     site.agent.sigstop().unwrap();
     let url = format!("https://{server}{}", page::MIB);

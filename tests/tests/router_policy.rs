@@ -8,7 +8,7 @@ use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::host::{Host, mac_text};
 use sluice_tests::report::{Flow, RuleReport};
 use sluice_tests::router::{Build, Router};
-use sluice_tests::service::{Dns, Family, Fetched, Web, fetch};
+use sluice_tests::service::{self, Dns, Family, Fetched, Web, fetch};
 use sluice_tests::skip::without_root;
 use sluice_tests::traffic::{TcpService, UdpService, connect, round_trip, udp};
 use sluice_tests::wait;
@@ -30,8 +30,7 @@ struct Site {
 impl Site {
     fn new(rules: &[&[(&str, &str)]]) -> Self {
         let world = Router::new(Build { clients: 2, ..Build::default() }).unwrap();
-        let dns = Dns::start(&world, &NAMES).unwrap();
-        let web = Web::start(&world.server, &NAMES).unwrap();
+        let (dns, web) = service::named(&world, &NAMES).unwrap();
         let agent = Agent::start(&world, setup(rules)).unwrap();
         Self { _web: web, _dns: dns, agent, world }
     }

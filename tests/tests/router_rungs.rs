@@ -11,7 +11,7 @@ use sluice_tests::netns::Netns;
 use sluice_tests::observe;
 use sluice_tests::probe::Probe;
 use sluice_tests::router::{Build, Router, WAN, WAN_V4};
-use sluice_tests::service::{Dns, Family, Web, fetch, page};
+use sluice_tests::service::{self, Family, fetch, page};
 use sluice_tests::skip::without_root;
 use sluice_tests::wait;
 
@@ -43,8 +43,7 @@ fn the_whole_job_on_the_best_rungs_of_this_kernel() {
     println!("rungs of this kernel: {rules}, {classifier}");
     let names = ["news.test", "ads.test"];
     let world = Router::new(Build::default()).unwrap();
-    let _dns = Dns::start(&world, &names).unwrap();
-    let web = Web::start(&world.server, &names).unwrap();
+    let (_dns, web) = service::named(&world, &names).unwrap();
     let setup = Setup::default().blocklist("bad", &["198.51.100.7"]);
     let mut agent = Agent::start(&world, setup.rule("ads", "block", &["ads.test"])).unwrap();
 

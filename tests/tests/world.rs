@@ -8,7 +8,7 @@ use sluice_tests::dns::{self, Kind};
 use sluice_tests::observe;
 use sluice_tests::probe::{ForeignXdp, Probe};
 use sluice_tests::router::{Build, LAN_V4, Lan, Router, WAN, WAN_V4};
-use sluice_tests::service::{Dns, Family, Iperf, Web, fetch, page};
+use sluice_tests::service::{self, Family, Iperf, fetch, page};
 use sluice_tests::skip::without_root;
 use sluice_tests::{traffic, wait};
 
@@ -31,8 +31,7 @@ fn a_client_finds_the_web_server_by_name_and_is_masqueraded_in_ipv4_only() {
         return;
     }
     let world = Router::new(Build::default()).unwrap();
-    let dns = Dns::start(&world, &["news.test"]).unwrap();
-    let web = Web::start(&world.server, &["news.test"]).unwrap();
+    let (dns, web) = service::named(&world, &["news.test"]).unwrap();
     for (family, seen_as) in
         [(Family::V4, "203.0.113.1".to_owned()), (Family::V6, world.client().v6.to_string())]
     {

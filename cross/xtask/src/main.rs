@@ -11,6 +11,7 @@ mod demo;
 mod ebpf;
 mod licence;
 mod mips;
+mod package;
 mod run;
 mod tally;
 mod targets;
@@ -30,6 +31,8 @@ cargo xtask COMMAND
   check [--record]          checks the objects; --record writes today's numbers as the budget
   bench                     cost of the programs against cross/bench.toml (root)
   agent [--target T]…       release build of the agent: host, aarch64, mips, mipsel or all
+  package [--source | --target T…]
+                            the agent as .ipk and .apk, for all routers or some; or the source for a feed
   mips                      unit tests on big- and little-endian MIPS under qemu
   vm [--cell C]… [-- ARG…]  guest tests in virtual machines; see cross/README.md
   test                      objects, agent, and the tests with this machine's kernel (root)
@@ -58,6 +61,7 @@ fn dispatch(args: Vec<OsString>) -> Result<()> {
             }
             Some("check") => check::main(parser),
             Some("agent") => agent::main(parser),
+            Some("package") => package::main(parser),
             Some("bench") => {
                 end(parser)?;
                 bench::main()

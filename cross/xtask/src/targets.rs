@@ -17,6 +17,10 @@ use crate::toolchain::Toolchain;
 pub(crate) struct Target {
     /// Rust's name of it.
     pub(crate) triple: String,
+    /// OpenWrt's name of the architecture.
+    pub(crate) openwrt: String,
+    /// Bytes that a package of the agent may take.
+    pub(crate) max_package: u64,
     rustflags: Vec<String>,
     /// The emulator that runs its programs.
     pub(crate) qemu: String,

@@ -75,11 +75,13 @@ pub enum Reason {
     Rule = 7,
     /// A rule allows what is known of the flow beside a domain.
     RuleAllowed = 8,
+    /// A rule of a ruleset matches a packet.
+    Signature = 9,
 }
 
 impl Reason {
     /// Every reason, in the order of the numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::WindowEnd,
         Self::HelloClean,
         Self::DomainRule,
@@ -88,6 +90,7 @@ impl Reason {
         Self::RequestClean,
         Self::Rule,
         Self::RuleAllowed,
+        Self::Signature,
     ];
 
     /// Reads the wire form.
@@ -102,6 +105,7 @@ impl Reason {
             6 => Some(Self::RequestClean),
             7 => Some(Self::Rule),
             8 => Some(Self::RuleAllowed),
+            9 => Some(Self::Signature),
             _ => None,
         }
     }
@@ -124,6 +128,7 @@ impl Reason {
             Self::RequestClean => "request_clean",
             Self::Rule => "rule",
             Self::RuleAllowed => "rule_allowed",
+            Self::Signature => "signature",
         }
     }
 }

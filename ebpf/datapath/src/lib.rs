@@ -10,6 +10,7 @@ pub mod bulk;
 pub mod checks;
 pub mod dscp;
 pub mod limit;
+mod mix;
 pub mod packet;
 pub mod parse;
 pub mod scan;

@@ -8,6 +8,7 @@ use sluice_abi::flow::Addr;
 use sluice_abi::shield::{BucketSet, Rate, Way};
 
 use crate::bucket::{Bucket, Pace};
+use crate::mix::{mix, pair};
 
 /// What an address is looked up for; each has a bucket of its own. Numbers from
 /// [`Class::Amplification`] on are that class with a port.
@@ -95,11 +96,7 @@ impl Id {
     #[inline(always)]
     #[must_use]
     pub const fn place(self, class: u32, key: u32) -> Place {
-        // One multiplication for each half of the address; the key goes through both.
-        let seed = pair(key, key ^ class.wrapping_mul(0x9e37_79b1));
-        let mut hash = (seed ^ self.high).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        hash ^= hash >> 32;
-        hash = (hash ^ self.low).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        let hash = mix(self.high, self.low, key, class);
         // The upper bits of a product depend on every bit of its factors, the lower ones do not:
         // neighbouring addresses in network byte order would crowd some sets on big-endian machines.
         Place { set: (hash >> 40) as u32, tag: (hash ^ hash >> 20) as u32 | 1 }
@@ -191,11 +188,6 @@ impl Chosen {
         *way = Way::new(tag, bucket.level, bucket.stamp_ms);
         granted
     }
-}
-
-#[inline(always)]
-const fn pair(high: u32, low: u32) -> u64 {
-    (high as u64) << 32 | low as u64
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Which part of the flows a packet belongs to, when they are shared out to processors.
 
 use crate::checks::Brief;
+use crate::mix::{mix, pair};
 
 /// A number that all packets of a flow have in common, in both directions as long as no address is
 /// translated between them. Who does not know `key` cannot aim at one processor.
@@ -24,11 +25,7 @@ pub const fn hash(brief: &Brief, key: u32) -> u32 {
 
 #[inline(always)]
 const fn end([a, b, c, d]: [u32; 4], port: u32, key: u32) -> u64 {
-    let (high, low) = ((a as u64) << 32 | b as u64, (c as u64) << 32 | d as u64);
-    let seed = (key as u64) << 32 | (key ^ port.wrapping_mul(0x9e37_79b1)) as u64;
-    let mut hash = (seed ^ high).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    hash ^= hash >> 32;
-    hash = (hash ^ low).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    let hash = mix(pair(a, b), pair(c, d), key, port);
     hash ^ hash >> 29
 }
 

@@ -6,9 +6,10 @@ use std::io;
 use std::path::PathBuf;
 
 use super::inspector::Inspector;
+use super::lists::cap_kib;
+use super::rules::Hits;
 use super::running::random;
 use crate::cli::chain;
-use crate::dataplane::bulk::default_cap_kib;
 use crate::inspect::domain_set::{Counting, DomainSet, Key, Room, TooLarge};
 use crate::plan::{DomainListPlan, Plan};
 use crate::sys::{clock, memory};
@@ -26,15 +27,6 @@ pub(super) struct Domains {
     load_ms: u64,
 }
 
-/// What a list did.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Hits {
-    /// Flows that were blocked.
-    pub(super) flows: u64,
-    /// When the last one was; 0 is never.
-    pub(super) last_ns: u64,
-}
-
 /// Why domain lists are not put into force.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
@@ -48,8 +40,7 @@ impl Domains {
     /// Counts a flow that the list `number` blocked; returns the list's name.
     pub(super) fn hit(&mut self, number: u32, now_ns: u64) -> Option<&str> {
         let hits = self.hits.get_mut(number as usize)?;
-        hits.flows += 1;
-        hits.last_ns = now_ns;
+        hits.count(now_ns);
         self.list(number).map(|list| &*list.name)
     }
 
@@ -79,7 +70,12 @@ impl Inspector {
     pub(super) fn check_domain_lists(&self, plan: &Plan) -> Result<Room, TooLarge> {
         let names = plan.domainlists.iter().fold(0, |sum: u32, l| sum.saturating_add(l.names()));
         let in_force = self.engine.lists().bytes();
-        Room::new(names, plan.domainlists.len() as u32, in_force, u64::from(cap_kib(plan)) * 1024)
+        Room::new(
+            names,
+            plan.domainlists.len() as u32,
+            in_force,
+            u64::from(cap_kib(plan.domain_memory_kib)) * 1024,
+        )
     }
 
     /// Puts the domain lists of `plan` into force, or leaves those of before there and notes why.
@@ -132,12 +128,4 @@ fn names(lists: &[DomainListPlan], mut each: impl FnMut(&str, u32)) -> Result<()
         }
     }
     Ok(())
-}
-
-/// KiB that domain lists may take in the agent.
-pub(super) fn cap_kib(plan: &Plan) -> u32 {
-    match plan.domain_memory_kib {
-        0 => default_cap_kib(memory::total_kib()),
-        kib => kib,
-    }
 }

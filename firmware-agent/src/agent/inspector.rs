@@ -11,7 +11,9 @@ use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::{TCP, headers};
 
 use super::domains::Domains;
-use super::rules::Ledger;
+use super::names::Resolutions;
+use super::rules::{Ledger, treated};
+use super::signatures::Alarms;
 use super::unattended::Unseen;
 use crate::config::{MarkMask, OnError};
 use crate::dataplane::flows::{Adopted, Flows};
@@ -19,7 +21,9 @@ use crate::dataplane::table::{self, Action, FlowTable, Reinspection, Treatment};
 use crate::inspect::engine::{self, Engine, News, Outcome};
 use crate::netfilter::conntrack::{Conntrack, Tuple};
 use crate::netfilter::nfqueue::{self, Packet};
+use crate::netfilter::reject;
 use crate::policy::{Ends, Zone};
+use crate::signature::Alert;
 
 /// What becomes of flows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,6 +42,18 @@ pub(super) struct Policy {
     pub(super) reinspection: Reinspection,
 }
 
+impl Policy {
+    /// The mark of connections with this verdict.
+    pub(super) const fn mark(&self, verdict: Verdict) -> u32 {
+        match verdict {
+            Verdict::Blocked => self.marks.blocked(),
+            // Leaves the queue and is never given to a flowtable, where nothing limits it.
+            Verdict::Limited => self.marks.undecided(),
+            _ => self.marks.trusted(),
+        }
+    }
+}
+
 /// A rule as it is applied.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rule {
@@ -45,6 +61,8 @@ pub(super) struct Rule {
     pub(super) name: Box<str>,
     /// What flows that match it get.
     pub(super) treatment: Treatment,
+    /// Whether the ends of a flow that it blocks are told.
+    pub(super) rejects: bool,
 }
 
 /// Seconds for which a flow is remembered that its first packet blocks.
@@ -94,10 +112,14 @@ pub(super) struct Inspector {
     pub(super) has_stale_offload: bool,
     pub(super) domains: Domains,
     pub(super) ledger: Ledger,
+    pub(super) alarms: Alarms,
     /// The interfaces of the configuration by index of their devices.
     pub(super) zones: Vec<(u32, Zone)>,
+    /// Tells the ends of rejected flows.
+    pub(super) rejects: reject::socket::Sender,
     /// Connections of which packets may have passed while nobody inspected.
     pub(super) unseen: Unseen,
+    pub(super) resolutions: Resolutions,
 }
 
 impl Inspector {
@@ -109,6 +131,7 @@ impl Inspector {
         rules: Vec<Rule>,
         policy: Policy,
         conntrack: Option<Conntrack>,
+        resolutions: Resolutions,
         seed: u64,
     ) -> Self {
         let table = FlowTable::new(room.held, room.flows);
@@ -125,8 +148,11 @@ impl Inspector {
             has_stale_offload: false,
             domains: Domains::default(),
             ledger,
+            alarms: Alarms::default(),
             zones: Vec::new(),
+            rejects: reject::socket::Sender::new(policy.marks.trusted()),
             unseen: Unseen::default(),
+            resolutions,
         }
     }
 
@@ -138,7 +164,11 @@ impl Inspector {
         flows: Option<&mut Flows>,
     ) -> nfqueue::Verdict {
         let path = self.path(packet);
+        self.resolutions.queued(now_ns / 1_000_000, packet.l3, packet.wire_len, &path);
         let step = self.engine.packet_on(now_ns / 1_000_000, packet.l3, packet.wire_len, &path);
+        if !step.alerts.is_empty() {
+            self.alarms.take(now_ns, &step);
+        }
         let marks = self.policy.marks;
         if let Some((key, _)) = &step.flow
             && self.is_blocked(key, now_ns)
@@ -174,7 +204,8 @@ impl Inspector {
                     let is_known = self.table.get(&key).is_some();
                     // Without a message nothing new was learned about it, also where a rule is about
                     // less than was known before; a SYN is another connection.
-                    let is_nameless = step.news.is_none() && !is_syn(packet.l3);
+                    let by = step.alerts.iter().find(|alert| alert.blocks);
+                    let is_nameless = step.news.is_none() && by.is_none() && !is_syn(packet.l3);
                     if is_known && is_nameless && self.is_limited(&key) {
                         verdict = Verdict::Limited;
                         self.renew(&key, flows);
@@ -187,17 +218,12 @@ impl Inspector {
                         // again and has not changed.
                         self.renew(&key, flows);
                     } else {
-                        let news = (step.news.as_ref(), step.ends);
+                        self.tell(now_ns, packet, &path, &decision, step.news.as_ref());
+                        let news = (step.news.as_ref(), step.ends, by);
                         self.decide(now_ns, key, direction, &decision, news, flows);
                     }
                 }
-                let mark = match verdict {
-                    Verdict::Blocked => marks.blocked(),
-                    // Leaves the queue and is never given to a flowtable, where nothing limits it.
-                    Verdict::Limited => marks.undecided(),
-                    _ => marks.trusted(),
-                };
-                nfqueue::Verdict::Accept { mark: Some(mark) }
+                nfqueue::Verdict::Accept { mark: Some(self.policy.mark(verdict)) }
             }
             Outcome::Undecided(cause) => {
                 if let Some((key, _)) = &step.flow
@@ -243,7 +269,7 @@ impl Inspector {
         key: FlowKey,
         direction: Direction,
         decision: &engine::Decision,
-        (news, ends): (Option<&News>, Option<Ends>),
+        (news, ends, by): (Option<&News>, Option<Ends>, Option<&Alert>),
         flows: Option<&mut Flows>,
     ) {
         let keys = self.keys(key, direction, decision.original);
@@ -251,7 +277,7 @@ impl Inspector {
         let (entry, observed) = self.note(now_ns, decision, ends.as_ref());
         let expires_s = match verdict {
             // Its rule needs no more than the next packet, and others need the room.
-            Verdict::Blocked if decision.packets == 1 => {
+            Verdict::Blocked if decision.packets == 1 && by.is_none() => {
                 self.deadline(now_ns).min((now_ns / 1_000_000_000) as u32 + FIRST_BLOCK_S)
             }
             Verdict::Blocked => self.deadline(now_ns),
@@ -274,9 +300,10 @@ impl Inspector {
                 protocol: protocol.name(),
                 confidence: confidence.name(),
             }),
-            rule: self.name(now_ns, decision),
+            rule: by.map_or_else(|| self.name(now_ns, decision), |by| Some(by.title().into())),
             entry,
             observed,
+            learned: self.learned(now_ns, ends.as_ref(), (&key, decision.original)),
             ends,
             inspected_packets: decision.packets,
             is_partial: keys.is_partial,
@@ -298,17 +325,13 @@ impl Inspector {
         }
     }
 
-    fn rule(&self, number: Option<u32>) -> Option<&Rule> {
+    pub(super) fn rule(&self, number: Option<u32>) -> Option<&Rule> {
         self.rules.get(number? as usize)
     }
 
-    /// What a decision of the engine means: the profile of an allowed flow may have a rate.
+    /// What a decision of the engine means.
     fn verdict(&self, decision: &engine::Decision) -> (Verdict, Treatment) {
-        let treatment = self.rule(decision.rule).map(|rule| rule.treatment).unwrap_or_default();
-        match decision.verdict {
-            Verdict::Trusted if treatment.kbit != 0 => (Verdict::Limited, treatment),
-            verdict => (verdict, treatment),
-        }
+        treated(decision.verdict, self.rule(decision.rule))
     }
 
     fn is_blocked(&self, key: &FlowKey, now_ns: u64) -> bool {
@@ -438,6 +461,7 @@ impl Inspector {
                 rule: None,
                 entry: None,
                 observed: None,
+                learned: None,
                 ends: None,
                 inspected_packets: 0,
                 is_partial: false,
@@ -544,7 +568,7 @@ fn is_syn(l3: &[u8]) -> bool {
     headers(l3, sluice_abi::attach::Link::Ip).is_ok_and(|headers| headers.is_syn())
 }
 
-fn describe(flow: Option<(FlowKey, Direction)>) -> String {
+pub(super) fn describe(flow: Option<(FlowKey, Direction)>) -> String {
     flow.map_or_else(String::new, |(key, direction)| {
         let end = |(addr, port): (sluice_abi::flow::Addr, u16)| {
             std::net::SocketAddr::new(addr.into(), port)

@@ -64,7 +64,7 @@ impl Lists {
         }
         let start_ns = clock::monotonic_ns();
         let result = self.read(plan).and_then(|read| {
-            let synced = dataplane.set_lists(read.entries, cap_kib(plan))?;
+            let synced = dataplane.set_lists(read.entries, cap_kib(plan.list_memory_kib))?;
             Ok((synced.image, read.left_out, read.shown))
         });
         memory::give_back();
@@ -166,9 +166,9 @@ pub(super) fn find(list: &ListPlan, addr: IpAddr) -> Option<(Net, Option<(&Path,
     })
 }
 
-/// KiB that lists may take in the kernel.
-pub(super) fn cap_kib(plan: &Plan) -> u32 {
-    match plan.list_memory_kib {
+/// KiB that lists may take: what the configuration says, or a part of the machine's memory.
+pub(super) fn cap_kib(configured: u32) -> u32 {
+    match configured {
         0 => default_cap_kib(memory::total_kib()),
         kib => kib,
     }

@@ -23,7 +23,8 @@ impl State {
         // reload that has been overtaken did.
         self.switch(plan.enabled);
         // Lists that could not be read when they should have been put into force are tried again.
-        let is_retried = self.inspector.domains.refused().is_some();
+        let is_retried =
+            self.inspector.domains.refused().is_some() || self.inspector.alarms.refused().is_some();
         if change == Change::None && !is_retried {
             self.warnings = warnings;
             return Ok(None);
@@ -34,6 +35,7 @@ impl State {
             return Ok(Some(Box::new(Anew { plan, warnings, generation })));
         }
         self.inspector.check_domain_lists(&plan).map_err(|error| vec![error.to_string()])?;
+        let rulesets = self.inspector.new_rulesets(&plan).map_err(|error| vec![chain(&error)])?;
         let around = Around::look();
         if let Some(dataplane) = &mut self.dataplane {
             // The lists first: they are what can be refused, and then nothing has changed.
@@ -55,6 +57,7 @@ impl State {
         let Self { inspector, dataplane, .. } = &mut *self;
         let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
         inspector.set_domain_lists(&plan);
+        inspector.set_rulesets(&plan, rulesets);
         inspector.set_rules(
             clock::monotonic_ns(),
             compiled(&plan),

@@ -11,7 +11,7 @@ use sluice_datapath::parse::TCP;
 
 use super::running::State;
 use crate::cli::chain;
-use crate::config::{Net, RuleAction};
+use crate::config::Net;
 use crate::control::report::{
     Cause, DomainList, DomainSet, Feature, Flow, FlowMap, Interface, List, ListImage, Netfilter,
     Queue, State as Health, Status, Tuple, Unattended, Why,
@@ -53,6 +53,7 @@ impl State {
                 .iter()
                 .chain(self.lists.warnings())
                 .chain(self.inspector.domains.refused())
+                .chain(self.inspector.alarms.refused())
                 .cloned()
                 .collect(),
             features,
@@ -77,7 +78,9 @@ impl State {
             offload: self.offload(),
             domain_lists: self.domain_lists(now_ns),
             rules: self.rules(),
+            names: self.inspector.resolutions.report(),
             domain_set: self.domain_set(),
+            signatures: self.signatures(),
         }
     }
 
@@ -124,6 +127,7 @@ impl State {
             reasons: self.inspection_notes.clone(),
         });
         features.push(self.offload_feature());
+        features.push(self.names_feature());
         features
     }
 
@@ -198,6 +202,14 @@ impl State {
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
         engine.insert("without connection".to_owned(), self.inspector.totals.without_connection);
+        let told = self.inspector.rejects.totals();
+        for (name, value) in [
+            ("rejects told", told.sent),
+            ("rejects held back", told.held_back),
+            ("rejects failed", told.failed),
+        ] {
+            engine.insert(name.to_owned(), value);
+        }
         Queue {
             first: self.plan.queue.0,
             count: self.plan.queue.1,
@@ -230,7 +242,11 @@ impl State {
 
     fn list_image(&self) -> ListImage {
         let (bytes, load_ms) = self.lists.image();
-        ListImage { kib: bytes / 1024, cap_kib: super::lists::cap_kib(&self.plan).into(), load_ms }
+        ListImage {
+            kib: bytes / 1024,
+            cap_kib: super::lists::cap_kib(self.plan.list_memory_kib).into(),
+            load_ms,
+        }
     }
 
     fn domain_lists(&self, now_ns: u64) -> Vec<DomainList> {
@@ -250,7 +266,7 @@ impl State {
         DomainSet {
             names: set.len() as u64,
             kib: if set.is_empty() { 0 } else { set.bytes().div_ceil(1024) },
-            cap_kib: super::domains::cap_kib(&self.plan).into(),
+            cap_kib: super::lists::cap_kib(self.plan.domain_memory_kib).into(),
             load_ms: self.inspector.domains.load_ms(),
         }
     }
@@ -272,6 +288,7 @@ impl State {
         let hello = decision.hello.as_ref();
         let text = |part: Option<&Box<str>>| part.map(ToString::to_string);
         let is_list = decision.reason == Reason::DomainList;
+        let named = decision.name();
         Flow {
             tuple: tuple(&key, original),
             transport: if key.proto() == TCP { "tcp" } else { "udp" }.to_owned(),
@@ -282,6 +299,8 @@ impl State {
             entry: text(decision.entry.as_ref()),
             observed: text(decision.observed.as_ref()),
             list: text(decision.rule.as_ref().filter(|_| is_list)),
+            name: named.map(|(name, _)| name.to_owned()),
+            name_source: named.map(|(_, source)| source.to_owned()),
             sni: text(hello.and_then(|hello| hello.sni.as_ref())),
             ech: hello.is_some_and(|hello| hello.ech),
             host: text(hello.and_then(|hello| hello.host.as_ref())),
@@ -392,7 +411,7 @@ impl State {
         let rules = self.inspector.engine.rules();
         let found = rules.of_name(name)?;
         let rule = self.inspector.rules.get(found.rule as usize);
-        let is_block = found.action == RuleAction::Block;
+        let is_block = found.action.is_blocking();
         Some(Cause {
             hook: "inspect".to_owned(),
             action: found.action.name().to_owned(),
@@ -523,7 +542,7 @@ fn spreading(dataplane: &Dataplane) -> impl Iterator<Item = Feature> {
 }
 
 /// The ends of a packet of `key` that travels in `direction`.
-fn tuple(key: &FlowKey, direction: Direction) -> Tuple {
+pub(super) fn tuple(key: &FlowKey, direction: Direction) -> Tuple {
     let (src, sport) = key.source(direction);
     let (dst, dport) = key.destination(direction);
     Tuple { src: src.into(), sport, dst: dst.into(), dport }

@@ -12,14 +12,13 @@ use super::running::State;
 use crate::config::{Clock, Fingerprint, Mac, RuleAction};
 use crate::control::report::{RuleDevice, RuleReport};
 use crate::dataplane::flows::Flows;
-use crate::dataplane::table;
-use crate::inspect::engine::{self, verdict_of};
+use crate::dataplane::table::{self, Treatment};
+use crate::inspect::engine::{self, News, Sentence};
 use crate::inspect::protocol::Confidence;
 use crate::netfilter::nfqueue::Packet;
+use crate::netfilter::reject;
 use crate::plan::Plan;
-use crate::policy::{
-    self, Answer, Ends, Facts, Match, Path, Seen, Surroundings, TimeZone, Zone, grammar,
-};
+use crate::policy::{self, Ends, Path, Seen, Surroundings, TimeZone, Zone, grammar};
 use crate::sys::{clock, rtnetlink};
 
 /// Devices that are told apart under rules that observe.
@@ -36,11 +35,21 @@ pub(super) struct Ledger {
     devices: HashMap<(u32, Addr), u64>,
 }
 
-/// What a rule did.
+/// What a rule or a list did.
 #[derive(Clone, Copy, Debug, Default)]
-struct Hits {
-    flows: u64,
-    last_ns: u64,
+pub(super) struct Hits {
+    /// Flows that it decided.
+    pub(super) flows: u64,
+    /// When the last one was; 0 is never.
+    pub(super) last_ns: u64,
+}
+
+impl Hits {
+    /// Counts one more.
+    pub(super) const fn count(&mut self, now_ns: u64) {
+        self.flows += 1;
+        self.last_ns = now_ns;
+    }
 }
 
 impl Ledger {
@@ -49,14 +58,16 @@ impl Ledger {
         Self { rules: vec![Hits::default(); rules], devices: HashMap::new() }
     }
 
-    fn hit(&mut self, found: Option<Match>, ends: Option<&Ends>, now_ns: u64) {
-        let Some(found) = found else { return };
-        if let Some(hits) = self.rules.get_mut(found.rule as usize) {
-            hits.flows += 1;
-            hits.last_ns = now_ns;
+    fn hit(&mut self, rule: u32, now_ns: u64) {
+        if let Some(hits) = self.rules.get_mut(rule as usize) {
+            hits.count(now_ns);
         }
-        let Some(ends) = ends.filter(|_| found.action == RuleAction::Observe) else { return };
-        let key = (found.rule, ends.device);
+    }
+
+    fn observed(&mut self, rule: u32, ends: Option<&Ends>, now_ns: u64) {
+        self.hit(rule, now_ns);
+        let Some(ends) = ends else { return };
+        let key = (rule, ends.device);
         if self.devices.len() < DEVICES_MAX || self.devices.contains_key(&key) {
             *self.devices.entry(key).or_default() += 1;
         }
@@ -102,13 +113,36 @@ impl Inspector {
         ends: Option<&Ends>,
     ) -> (Option<Box<str>>, Option<Box<str>>) {
         let rules = self.engine.rules();
-        let decided = decision.rule.zip(decision.entry);
-        let entry = decided.map(|(_, entry)| rules.text(entry).into());
-        let decided = decided.map(|(rule, entry)| Match { rule, action: RuleAction::Block, entry });
-        self.ledger.hit(decided, None, now_ns);
-        self.ledger.hit(decision.observed, ends, now_ns);
+        let entry = decision.entry.map(|entry| rules.text(entry).into());
+        if let Some(rule) = decision.rule {
+            self.ledger.hit(rule, now_ns);
+        }
+        if let Some(found) = decision.observed {
+            self.ledger.observed(found.rule, ends, now_ns);
+        }
         let observed = decision.observed.and_then(|found| self.rules.get(found.rule as usize));
         (entry, observed.map(|rule| rule.name.clone()))
+    }
+
+    /// Tells the ends of a flow that a rule rejects. Before the decision is in the kernel, where it
+    /// would stop that too.
+    pub(super) fn tell(
+        &mut self,
+        now_ns: u64,
+        packet: &Packet<'_>,
+        path: &Path,
+        decision: &engine::Decision,
+        news: Option<&News>,
+    ) {
+        if decision.verdict != Verdict::Blocked
+            || !self.rule(decision.rule).is_some_and(|rule| rule.rejects)
+        {
+            return;
+        }
+        let is_hello = matches!(news, Some(News::Hello(hello)) if hello.quic.is_none());
+        let is_from_home = path.from.is_some_and(|zone| zone.is_lan);
+        let told = reject::Told { is_from_home, is_hello };
+        self.rejects.send(now_ns, &reject::answers(packet.l3, packet.wire_len, told));
     }
 
     /// Puts other rules into force. Flows that are known get at once what the rules say about them;
@@ -135,27 +169,26 @@ impl Inspector {
     fn judge_anew(&mut self, now_ns: u64, mut flows: Option<&mut Flows>) {
         let known = self.table.iter().filter(|r| r.decision.verdict != Verdict::Blocked);
         let changed: Vec<_> = known.filter_map(|r| self.judged_anew(now_ns, &r.decision)).collect();
-        for (mut decision, by) in changed {
-            match by {
-                By::List(list) => decision.rule = self.domains.hit(list, now_ns).map(Box::from),
-                By::Rule(found) => self.ledger.hit(Some(found), decision.ends.as_ref(), now_ns),
-                By::Nothing => {}
+        for (mut decision, sentence) in changed {
+            if let Some(list) = sentence.list {
+                decision.rule = self.domains.hit(list, now_ns).map(Box::from);
+            }
+            if let Some(found) = sentence.rule {
+                self.ledger.hit(found.rule, now_ns);
             }
             let (key, verdict) = (decision.key, decision.verdict);
             self.record(now_ns, decision, flows.as_deref_mut());
-            let value = match verdict {
-                Verdict::Blocked => self.policy.marks.blocked(),
-                Verdict::Limited => self.policy.marks.undecided(),
-                _ => self.policy.marks.trusted(),
-            };
-            self.mark_connection(key, value);
+            self.mark_connection(key, self.policy.mark(verdict));
         }
     }
 
     /// What rules and lists say now about a flow, if that is something else, and what says it.
-    fn judged_anew(&self, now_ns: u64, old: &table::Decision) -> Option<(table::Decision, By)> {
+    fn judged_anew(
+        &self,
+        now_ns: u64,
+        old: &table::Decision,
+    ) -> Option<(table::Decision, Sentence)> {
         let ends = old.ends?;
-        let rules = self.engine.rules();
         let hello = old.hello.as_ref();
         let name = hello.and_then(table::Hello::name);
         let read = |text: Option<&Box<str>>,
@@ -168,41 +201,27 @@ impl Inspector {
         let sure = old.spoken.filter(|spoken| spoken.confidence != Confidence::Guess.name());
         let protocol = sure.map(|spoken| spoken.protocol);
         let seen = Seen { names: name.as_slice(), fingerprints: &fingerprints, protocol };
-        let Answer::Final(judgement) = rules.decide(&Facts { ends, seen: Some(seen) }) else {
-            return None;
-        };
-        let found = judgement.decides;
-        let rule = found.and_then(|found| self.rules.get(found.rule as usize));
-        let treatment = rule.map(|rule| rule.treatment).unwrap_or_default();
-        let list = name.and_then(|name| self.engine.lists().lookup(name)).map(|found| found.list);
         let clean = match hello {
             None => Reason::WindowEnd,
             Some(hello) if hello.host.is_some() => Reason::RequestClean,
             Some(_) => Reason::HelloClean,
         };
-        let (verdict, reason, by) = match (found, list) {
-            (Some(found), _) => {
-                let (verdict, reason) = verdict_of(&found);
-                let is_limited = verdict == Verdict::Trusted && treatment.kbit != 0;
-                let verdict = if is_limited { Verdict::Limited } else { verdict };
-                (verdict, reason, By::Rule(found))
-            }
-            (None, Some(list)) => (Verdict::Blocked, Reason::DomainList, By::List(list)),
-            (None, None) => (Verdict::Trusted, clean, By::Nothing),
-        };
+        let sentence = self.engine.judge(ends, seen, clean);
+        let rule = self.rule(sentence.rule.map(|found| found.rule));
+        let (verdict, treatment) = treated(sentence.verdict, rule);
         if (verdict, treatment) == (old.verdict, old.treatment) {
             return None;
         }
         let decision = table::Decision {
             verdict,
             treatment,
-            reason,
+            reason: sentence.reason,
             rule: rule.map(|rule| rule.name.clone()),
-            entry: found.map(|found| rules.text(found.entry).into()),
+            entry: sentence.rule.map(|found| self.engine.rules().text(found.entry).into()),
             expires_s: if verdict == Verdict::Blocked { self.deadline(now_ns) } else { 0 },
             ..old.clone()
         };
-        Some((decision, by))
+        Some((decision, sentence))
     }
 
     /// Whether a decision repeats what holds for a limited flow: its bucket must not be filled anew.
@@ -216,11 +235,14 @@ impl Inspector {
     }
 }
 
-/// What says something about a flow.
-enum By {
-    Rule(Match),
-    List(u32),
-    Nothing,
+/// What a verdict of the engine means with the rule that said so: the profile of an allowed flow may
+/// have a rate.
+pub(super) fn treated(verdict: Verdict, rule: Option<&Rule>) -> (Verdict, Treatment) {
+    let treatment = rule.map(|rule| rule.treatment).unwrap_or_default();
+    match verdict {
+        Verdict::Trusted if treatment.kbit != 0 => (Verdict::Limited, treatment),
+        verdict => (verdict, treatment),
+    }
 }
 
 impl State {
@@ -250,6 +272,7 @@ impl State {
                 Some((device.ifindex, Zone { number, is_lan: plan.role == Role::Lan }))
             })
             .collect();
+        self.look_at_resolutions();
     }
 
     /// Rules that did something, that observe, or whose time comes and goes.

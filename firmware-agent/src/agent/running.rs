@@ -13,6 +13,7 @@ use super::around::Around;
 use super::ddos::Strangers;
 use super::inspector::{Inspector, Policy, Room, Rule};
 use super::lists::Lists;
+use super::names::Resolutions;
 use super::rules::compiled;
 use super::signals::{Signals, Wish};
 use super::unattended::{Attendance, BEAT};
@@ -103,6 +104,26 @@ pub(super) struct State {
     pub(super) attendance: Attendance,
 }
 
+impl State {
+    /// Fills the lists and attaches the programs.
+    fn protect(&mut self, mut dataplane: Dataplane, around: Option<&Around>) {
+        if let Some(around) = around {
+            self.lists.spare(around.own(&self.plan.management));
+        }
+        // What an earlier agent left stays in force, and `status` says why; everything else
+        // protects meanwhile.
+        if let Err(error) = self.lists.set(&mut dataplane, &self.plan) {
+            self.lists.refuse(&error);
+        }
+        self.strangers.look_around(around, &mut dataplane, &self.plan);
+        let attached = dataplane.reattach();
+        self.dataplane = Some(dataplane);
+        if let Err(error) = attached {
+            log::warn!("{}", error.chain());
+        }
+    }
+}
+
 impl Running {
     /// Brings everything up: programs and lists first, queues before the rules that feed them.
     ///
@@ -146,8 +167,10 @@ impl Running {
             .map_err(|error| inspection_notes.push(format!("conntrack netlink: {error}")))
             .ok();
         let room = room(&plan, dataplane.as_ref().map(Dataplane::sizes));
+        let resolutions = Resolutions::new(plan.names, [random(), random()]);
+        let (rules, policy) = (rules(&plan), policy(&plan));
         let inspector =
-            Inspector::new(engine(&plan), room, rules(&plan), policy(&plan), conntrack, random());
+            Inspector::new(engine(&plan), room, rules, policy, conntrack, resolutions, random());
         let strangers = Strangers::new(&plan);
         let state = State {
             plan,
@@ -184,28 +207,15 @@ impl Running {
             }
             Err(error) => log::warn!("{error}"),
         }
-        if let Some(mut dataplane) = dataplane {
-            let around = Around::look();
-            if let Some(around) = &around {
-                state.lists.spare(around.own(&state.plan.management));
-            }
-            // What an earlier agent left stays in force, and `status` says why; everything else
-            // protects meanwhile.
-            if let Err(error) = state.lists.set(&mut dataplane, &state.plan) {
-                state.lists.refuse(&error);
-            }
-            state.strangers.look_around(around.as_ref(), &mut dataplane, &state.plan);
-            let attached = dataplane.reattach();
-            state.dataplane = Some(dataplane);
-            if let Err(error) = attached {
-                log::warn!("{}", error.chain());
-            }
+        let around = Around::look();
+        if let Some(dataplane) = dataplane {
+            state.protect(dataplane, around.as_ref());
         }
-        let state = running.state.get_mut();
         // Before the rules bring the first hello.
         state.inspector.set_domain_lists(&state.plan);
-        if let Ok(devices) = rtnetlink::devices() {
-            state.look_at_zones(&devices);
+        state.inspector.start_rulesets(&state.plan);
+        if let Some(around) = &around {
+            state.look_at_zones(&around.devices);
         }
         state.look_at_clock();
         if queues.is_some() {
@@ -266,7 +276,7 @@ impl Running {
         };
         let anew = async { self.restart.1.recv().await.map_or(Next::Stop, Next::Restart) };
         let watch = self.watch_strangers();
-        let sweep = future::or(self.sweep(), watch);
+        let sweep = future::or(future::or(self.sweep(), watch), self.follow_names());
         let sweep = future::or(self.beat(), sweep);
         future::or(
             future::or(future::or(outside, anew), future::or(queue, control)),
@@ -435,6 +445,7 @@ impl Methods for Running {
         let json = |value: Result<_, serde_json::Error>| value.map_err(|error| error.to_string());
         match request {
             Request::Status {} => json(serde_json::to_value(self.state.borrow().status())),
+            Request::Alerts {} => json(serde_json::to_value(self.state.borrow().alerts())),
             Request::Flows {} => json(serde_json::to_value(self.state.borrow().flows())),
             Request::Why { subject } => {
                 json(serde_json::to_value(self.state.borrow().why(&subject)?))
@@ -456,6 +467,8 @@ impl State {
     fn receive(&mut self, queues: &mut Queues) -> Result<(), QueueError> {
         self.notice_silence();
         let now_ns = clock::monotonic_ns();
+        // What a device was told before it sent these packets.
+        self.inspector.resolutions.hear(now_ns / 1_000_000);
         let mut flows = self.dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
         let inspector = &mut self.inspector;
         let received =
@@ -534,6 +547,10 @@ fn room(plan: &Plan, sizes: Option<&Sizes>) -> Room {
 pub(super) fn rules(plan: &Plan) -> Vec<Rule> {
     let pairs = plan.rules.iter().zip(&plan.treatments);
     pairs
-        .map(|(rule, treatment)| Rule { name: rule.name.as_str().into(), treatment: *treatment })
+        .map(|(rule, treatment)| Rule {
+            name: rule.name.as_str().into(),
+            treatment: *treatment,
+            rejects: rule.action == crate::config::RuleAction::Reject,
+        })
         .collect()
 }

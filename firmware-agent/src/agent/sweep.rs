@@ -13,6 +13,7 @@ impl Inspector {
     /// Ends what is over. Called every sweep interval.
     pub(super) fn sweep(&mut self, now_ns: u64, mut flows: Option<&mut Flows>) {
         self.engine.expire(now_ns / 1_000_000);
+        self.resolutions.expire(now_ns / 1_000_000);
         let ended = self.table.sweep(
             now_ns,
             |slot| count(flows.as_deref(), slot),

@@ -92,6 +92,25 @@ pub(super) fn metrics(status: &Status) -> String {
     for list in &status.domain_lists {
         text.sample("sluice_domain_list_flows_total", &[("list", &list.name)], list.flows);
     }
+    let signatures = &status.signatures;
+    text.family("sluice_ruleset_rules", "gauge", "Rules of a ruleset by what became of them.");
+    for one in &signatures.rulesets {
+        for (state, rules) in
+            [("in_force", one.rules), ("unsupported", one.unsupported), ("wrong", one.wrong)]
+        {
+            let labels = [("ruleset", one.name.as_str()), ("state", state)];
+            text.sample("sluice_ruleset_rules", &labels, rules.into());
+        }
+    }
+    text.family("sluice_ruleset_total", "counter", "What a ruleset did.");
+    for one in &signatures.rulesets {
+        for (what, count) in [("alerts", one.alerts), ("blocked_flows", one.blocked)] {
+            let labels = [("ruleset", one.name.as_str()), ("what", what)];
+            text.sample("sluice_ruleset_total", &labels, count);
+        }
+    }
+    text.family("sluice_alerts_unlogged_total", "counter", "Alerts that were not logged.");
+    text.sample("sluice_alerts_unlogged_total", &[], signatures.unlogged);
     text.0
 }
 

@@ -2,6 +2,7 @@
 
 mod metrics;
 mod show;
+mod signatures;
 mod table;
 
 use std::ffi::OsString;
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 use crate::control::client::{AskError, ask};
 use crate::control::report::{Feature, Flow, Status, Why};
+use crate::control::signatures::Alert;
 use crate::control::{Request, socket_path};
 use crate::text;
 
@@ -79,10 +81,15 @@ pub trait Commands {
     fn doctor(&self) -> Vec<Feature>;
     /// Reads the configuration; the answer are its warnings.
     fn check(&self, config: &std::path::Path) -> Result<Vec<String>, Failed>;
-    /// Inspects a capture and prints what it finds.
-    fn replay(&self, file: &std::path::Path, out: &mut dyn std::io::Write) -> Result<(), Failed>;
     /// Watches over the agent that started this process, with the way of its rules and its marks.
     fn watchdog(&self, kind: &str, marks: &str) -> Result<(), Failed>;
+    /// Inspects a capture and prints what it finds, alerts of the rules in files as well.
+    fn replay(
+        &self,
+        file: &std::path::Path,
+        rules: &[PathBuf],
+        out: &mut dyn std::io::Write,
+    ) -> Result<(), Failed>;
 }
 
 /// A command line that makes sense.
@@ -92,6 +99,7 @@ struct Line {
     config: PathBuf,
     socket: Option<PathBuf>,
     json: bool,
+    rules: Vec<PathBuf>,
 }
 
 #[derive(Debug, Eq, PartialEq)]
@@ -100,6 +108,7 @@ enum Command {
     Status,
     Doctor,
     Flows,
+    Alerts,
     Metrics,
     Why(String),
     Reload,
@@ -121,6 +130,7 @@ commands:
   status              features and their rungs, counters, lists
   doctor              what this kernel can do and what would enable the rest; needs no agent
   flows               decided flows
+  alerts              the last alerts of rulesets
   metrics             the same figures for Prometheus
   why SUBJECT         what applies to an address or a domain
   reload              reads the configuration again
@@ -131,13 +141,14 @@ options:
   --config FILE       UCI file (/etc/config/sluice)
   --socket PATH       control socket (/var/run/sluice/control.sock)
   --json              for programs
+  --rules FILE        of replay: signatures to compare with; may be given several times
   --help, --version
 
 exit codes: 0 done, 1 failed, 2 usage, 3 no agent runs, 4 mistakes in the configuration,
             5 not allowed, 6 another agent runs already
 ";
 
-const COMMAND_HELP: [(&str, &str); 9] = [
+const COMMAND_HELP: [(&str, &str); 10] = [
     (
         "run",
         "usage: sluice [--config FILE] run\n\nRuns the agent in the foreground. Needs root.\nSIGTERM or SIGINT stops it and takes everything out of the kernel; SIGHUP reads the configuration again.\n",
@@ -155,6 +166,10 @@ const COMMAND_HELP: [(&str, &str); 9] = [
         "usage: sluice [--socket PATH] [--json] flows\n\nDecided flows: names, fingerprints, verdict, packets and bytes per direction.\n",
     ),
     (
+        "alerts",
+        "usage: sluice [--socket PATH] [--json] alerts\n\nThe last 256 alerts of rulesets, the last first: number and message of the rule, flow, whether it was blocked.\n",
+    ),
+    (
         "metrics",
         "usage: sluice [--socket PATH] metrics\n\nCounters, drops by reason, interface and CPU, features and lists in the text format of Prometheus.\n",
     ),
@@ -168,7 +183,7 @@ const COMMAND_HELP: [(&str, &str); 9] = [
     ),
     (
         "replay",
-        "usage: sluice replay FILE.pcap[ng]\n\nRuns the same inspection over a capture. Prints one JSON object a line. Needs no rights.\n",
+        "usage: sluice [--rules FILE]... replay FILE.pcap[ng]\n\nRuns the same inspection over a capture. Prints one JSON object a line. Needs no rights.\n",
     ),
     (
         "config",
@@ -180,8 +195,13 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
     use lexopt::prelude::{Long, Short, Value, ValueExt as _};
 
     let mut parser = lexopt::Parser::from_args(args);
-    let mut line =
-        Line { command: Command::Help(HELP), config: CONFIG.into(), socket: None, json: false };
+    let mut line = Line {
+        command: Command::Help(HELP),
+        config: CONFIG.into(),
+        socket: None,
+        json: false,
+        rules: Vec::new(),
+    };
     let mut words: Vec<OsString> = Vec::new();
     let mut help = false;
     while let Some(arg) = parser.next()? {
@@ -189,6 +209,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
             Long("config") => line.config = parser.value()?.into(),
             Long("socket") => line.socket = Some(parser.value()?.into()),
             Long("json") => line.json = true,
+            Long("rules") => line.rules.push(parser.value()?.into()),
             Long("help") | Short('h') => help = true,
             Long("version") | Short('V') => {
                 line.command = Command::Version;
@@ -220,6 +241,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
         "status" => Command::Status,
         "doctor" => Command::Doctor,
         "flows" => Command::Flows,
+        "alerts" => Command::Alerts,
         "metrics" => Command::Metrics,
         "why" => Command::Why(operand("the address or domain")?.string()?),
         "reload" => Command::Reload,
@@ -282,7 +304,7 @@ pub fn main(
             })
         }
         Command::Watchdog(kind, marks) => commands.watchdog(&kind, &marks),
-        Command::Replay(file) => commands.replay(&file, out),
+        Command::Replay(file) => commands.replay(&file, &line.rules, out),
         Command::Status => {
             let status: Status = ask(&socket, &Request::Status {}).map_err(asked)?;
             answer(out, line.json, &status, show::status)
@@ -290,6 +312,10 @@ pub fn main(
         Command::Flows => {
             let flows: Vec<Flow> = ask(&socket, &Request::Flows {}).map_err(asked)?;
             answer(out, line.json, &flows, |flows| show::flows(flows))
+        }
+        Command::Alerts => {
+            let alerts: Vec<Alert> = ask(&socket, &Request::Alerts {}).map_err(asked)?;
+            answer(out, line.json, &alerts, |alerts| signatures::alerts(alerts))
         }
         Command::Metrics => {
             let status: Status = ask(&socket, &Request::Status {}).map_err(asked)?;
@@ -352,9 +378,10 @@ mod tests {
 
     #[test]
     fn every_command_has_help() {
-        for command in
-            ["run", "status", "doctor", "flows", "metrics", "why", "reload", "replay", "config"]
-        {
+        for command in [
+            "run", "status", "doctor", "flows", "alerts", "metrics", "why", "reload", "replay",
+            "config",
+        ] {
             let Command::Help(text) = line(&[command, "--help"]).unwrap().command else {
                 panic!("{command}")
             };

@@ -111,6 +111,7 @@ pub(super) fn status(status: &Status) -> String {
     section(&mut text, &table);
     section(&mut text, &domain_lists(status));
     section(&mut text, &strangers(&status.ddos));
+    text.push_str(&super::signatures::rulesets(&status.signatures));
     text.push_str(&memory(status));
     text
 }
@@ -230,6 +231,7 @@ pub(super) fn flows(flows: &[Flow]) -> String {
         "verdict",
         "reason",
         "name",
+        "source",
         "ja4",
         "inspected",
         "packets",
@@ -246,6 +248,7 @@ pub(super) fn flows(flows: &[Flow]) -> String {
             flow.verdict.clone(),
             reason,
             flow.name().or(flow.protocol.as_deref()).unwrap_or_default().to_owned(),
+            flow.name_source.clone().unwrap_or_default(),
             flow.ja4.clone().unwrap_or_default(),
             flow.inspected_packets.to_string(),
             format!("{}+{}", flow.original_packets, flow.reply_packets),
@@ -295,7 +298,7 @@ fn lines(text: &mut String, lines: &[String]) {
     }
 }
 
-fn tuple(tuple: &Tuple) -> String {
+pub(super) fn tuple(tuple: &Tuple) -> String {
     use std::net::SocketAddr;
     format!(
         "{} > {}",
@@ -304,7 +307,7 @@ fn tuple(tuple: &Tuple) -> String {
     )
 }
 
-fn ago(seconds: Option<u64>) -> String {
+pub(super) fn ago(seconds: Option<u64>) -> String {
     seconds.map_or_else(|| "never".to_owned(), |seconds| format!("{} ago", duration(seconds)))
 }
 

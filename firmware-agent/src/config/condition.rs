@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::net::Net;
+use crate::text::write_hex;
 
 /// Ports of the service, with the transport if that matters: `443`, `6881-6889`, `udp/53`.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -92,11 +93,7 @@ impl FromStr for Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, byte) in self.0.iter().enumerate() {
-            let separator = if place == 0 { "" } else { ":" };
-            write!(f, "{separator}{byte:02x}")?;
-        }
-        Ok(())
+        write_hex(f, &self.0, ":")
     }
 }
 
@@ -170,7 +167,7 @@ impl Fingerprint {
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ja3(bytes) => bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+            Self::Ja3(bytes) => write_hex(f, bytes, ""),
             Self::Ja4(bytes) => f.write_str(str::from_utf8(bytes).unwrap_or_default()),
         }
     }

@@ -177,10 +177,14 @@ pub struct Main {
     /// Memory for domain lists in the agent, while they are replaced too; 0 is an eighth of the
     /// machine's.
     pub domain_memory_kib: u32,
+    /// Memory for rulesets in the agent; 0 is an eighth of the machine's.
+    pub signature_memory_kib: u32,
     /// Whether the shield hands packets to other processors.
     pub spread: SpreadWish,
     /// When the time of day is believed.
     pub clock: Clock,
+    /// Pairs of a device and an address whose names from DNS are remembered.
+    pub dns_names: u32,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -255,10 +259,14 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Offload of trusted flows where the firewall has none of its own: none, or a flowtable of Sluice's."),
         OptionSpec::new("domain_memory_kib", number(0, 1 << 20), "0",
             "Memory for domain lists in the agent, in KiB, old and new ones together while they are replaced, and what sorting takes; 0 is an eighth of the machine's, from 2 to 64 MiB."),
+        OptionSpec::new("signature_memory_kib", number(0, 1 << 20), "0",
+            "Memory for the rulesets in force in the agent, in KiB; while they are replaced, old and new ones are there, so twice as much. 0 is an eighth of the machine's, from 2 to 64 MiB. Rulesets that need more are refused, and those before stay."),
         OptionSpec::new("spread", Kind::Word(&["off", "auto", "on"]), "off",
             "Whether the shield shares packets out to all processors, by flow: nowhere (off), behind devices with one receive queue and no packet steering (auto), or wherever it can work (on); status says where it does not and why."),
         OptionSpec::new("clock", Kind::Word(&["auto", "trust"]), "auto",
             "When schedules believe the time of day: once it comes from the network or from a clock with a battery (auto), or always (trust)."),
+        OptionSpec::new("dns_names", number(0, 65_536), "2048",
+            "Pairs of a device and an address whose names from DNS are remembered for ten minutes, to show flows that name no server, a quarter of them for one device at most; 0 is off."),
     ],
 };
 
@@ -296,8 +304,10 @@ impl Main {
             manage_offload: uci.get("manage_offload"),
             offload: uci.get("offload"),
             domain_memory_kib: uci.get("domain_memory_kib"),
+            signature_memory_kib: uci.get("signature_memory_kib"),
             spread: uci.get("spread"),
             clock: uci.get("clock"),
+            dns_names: uci.get("dns_names"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
         if last > u32::from(u16::MAX) {

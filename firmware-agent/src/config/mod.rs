@@ -4,6 +4,7 @@
 //! a configuration without asking the kernel. What a device can do, and what has to change when the
 //! configuration does, is decided elsewhere.
 
+mod action;
 mod condition;
 mod ddos;
 mod domain;
@@ -19,9 +20,11 @@ mod profile;
 mod reader;
 mod remark;
 mod rule;
+mod ruleset;
 mod schedule;
 mod schema;
 pub mod uci;
+mod values;
 
 use std::fmt;
 use std::io::Read as _;
@@ -30,6 +33,7 @@ use std::path::Path;
 use sluice_abi::attach::{Attachment, Role};
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
 
+pub use self::action::RuleAction;
 pub use self::condition::{Device, Fingerprint, Mac, Moment, Ports, date_of, days_of};
 pub use self::ddos::Ddos;
 pub use self::domain::{DOMAINLISTS_MAX, DomainFile, DomainList};
@@ -44,10 +48,11 @@ pub use self::mark::{MarkMask, MarkMaskError};
 pub use self::net::{Net, NetError};
 pub use self::profile::{Class, Profile};
 pub use self::remark::{Mistake, REMARKS_MAX, Remark, Warning};
-pub use self::rule::{LISTED_MAX, PROTOCOLS, Rule, RuleAction};
-pub(crate) use self::rule::{domain, is_name};
+pub use self::rule::{LISTED_MAX, PROTOCOLS, Rule};
+pub use self::ruleset::{RULESETS_MAX, RulesetFile, RulesetSection};
 pub use self::schedule::{DAYS, Group, Schedule, Slot};
 pub use self::schema::{Fallback, Kind, OptionSpec, SECTIONS, SectionSpec};
+pub(crate) use self::values::{domain, is_name};
 
 use self::list::Source;
 use self::reader::Reader;
@@ -84,6 +89,8 @@ pub struct Config {
     pub groups: Vec<Group>,
     /// What is never inspected.
     pub ignores: Vec<Ignore>,
+    /// Rulesets, in the order of the file.
+    pub rulesets: Vec<RulesetSection>,
 }
 
 /// Why a configuration is refused: every mistake in it.
@@ -152,6 +159,7 @@ enum ListKind {
     Block,
     Allow,
     Domain,
+    Ruleset,
 }
 
 /// A list's files, to be read when the file of the configuration is known to be right.
@@ -254,6 +262,12 @@ impl Builder<'_> {
                 self.want(ListKind::Domain, index, list.enabled, &name, sources);
                 self.config.domainlists.push(list);
             }
+            "ruleset" => {
+                let (section, sources) = RulesetSection::read(name.clone(), uci);
+                let index = self.config.rulesets.len();
+                self.want(ListKind::Ruleset, index, section.enabled, &name, sources);
+                self.config.rulesets.push(section);
+            }
             "rule" => self.config.rules.push(Rule::read(name, uci)),
             "profile" => self.config.profiles.push(Profile::read(name, uci)),
             "schedule" => self.config.schedules.push(Schedule::read(name, uci)),
@@ -318,6 +332,7 @@ impl Builder<'_> {
             (self.config.blocklists.len(), LISTS_CONFIGURED_MAX, "blocklist"),
             (self.config.allowlists.len(), LISTS_CONFIGURED_MAX, "allowlist"),
             (self.config.domainlists.len(), DOMAINLISTS_MAX, "domainlist"),
+            (self.config.rulesets.len(), RULESETS_MAX, "ruleset"),
         ] {
             if count > most as usize {
                 let reason = format!("has {count} sections of type {kind}, {most} are allowed");
@@ -383,6 +398,9 @@ impl Builder<'_> {
             if rule.action == RuleAction::Limit && rule.kbit == 0 && profile.kbit == 0 {
                 let reason = format!("the profile {name} has no rate, and option kbit is 0");
                 self.remarks.mistake(line_of(&rule.name), path, reason);
+            } else if rule.action == RuleAction::Mark && !profile.marks() {
+                let reason = format!("the profile {name} has neither code point nor priority");
+                self.remarks.mistake(line_of(&rule.name), path, reason);
             }
         }
     }
@@ -446,6 +464,7 @@ impl Builder<'_> {
                     (list.entries.len(), list.max_entries as usize)
                 }
                 ListKind::Domain => (0, self.config.domainlists[index].max_entries as usize),
+                ListKind::Ruleset => (0, usize::MAX),
             };
             for Source { file, line } in sources {
                 match self.read_file(kind, index, &file, most) {
@@ -498,6 +517,11 @@ impl Builder<'_> {
                 let count = file.names;
                 self.config.domainlists[index].sources.push(file);
                 (read, count)
+            }
+            ListKind::Ruleset => {
+                let file = RulesetFile::new(path)?;
+                self.config.rulesets[index].sources.push(file);
+                (file::Read::default(), 0)
             }
         };
         read.remarks.into_iter().for_each(|remark| self.remarks.warning_about(remark));

@@ -128,6 +128,12 @@ impl Profile {
         }
     }
 
+    /// Whether packets leave with something that they did not come with.
+    #[must_use]
+    pub const fn marks(&self) -> bool {
+        self.dscp.is_some() || self.priority != 0
+    }
+
     /// The profiles that are always there, by number.
     #[must_use]
     pub fn defaults() -> Vec<Self> {

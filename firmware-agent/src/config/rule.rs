@@ -6,44 +6,12 @@ use std::path::PathBuf;
 
 use sluice_abi::flow::FlowLimit;
 
+use super::action::{RuleAction, WORDS};
 use super::condition::{Device, Fingerprint, Moment, Ports};
-use super::domain::plain;
 use super::net::Net;
-use super::reader::{FromUci, Reader, words};
+use super::reader::Reader;
 use super::schema::{Fallback, Kind, OptionSpec, SectionSpec};
-
-/// What a rule does.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum RuleAction {
-    /// The flow is trusted, whatever other rules say.
-    Allow,
-    /// The flow is blocked.
-    #[default]
-    Block,
-    /// The flow is held to a rate.
-    Limit,
-    /// What blocking would do is counted, and nothing is done.
-    Observe,
-}
-words!(RuleAction,
-    "allow" => Self::Allow, "block" => Self::Block, "limit" => Self::Limit, "observe" => Self::Observe,
-);
-
-impl RuleAction {
-    /// Every action.
-    pub const ALL: [Self; 4] = [Self::Allow, Self::Block, Self::Limit, Self::Observe];
-
-    /// Its word.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Block => "block",
-            Self::Limit => "limit",
-            Self::Observe => "observe",
-        }
-    }
-}
+use super::values::{Domain, File, Ja3, Ja4, Name, Protocol};
 
 /// Protocols that a rule can name.
 pub const PROTOCOLS: &[&str] = &[
@@ -147,8 +115,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
     options: &[
         OptionSpec::new("enabled", Kind::Flag, "1",
             "Whether the rule counts."),
-        OptionSpec::new("action", Kind::Word(&["allow", "block", "limit", "observe"]), "block",
-            "What happens to the flow: trusted, dropped, held to a rate, or only counted as one that would be dropped."),
+        OptionSpec::new("action", Kind::Word(WORDS), "block",
+            "What happens to the flow: trusted (allow), dropped (block), dropped and its ends told (reject), held to a rate (limit), trusted with the code point and priority of its profile (mark), or only counted as one that would be dropped (observe)."),
         OptionSpec::list("domain", Kind::Domain, Fallback::Empty,
             "Domains that the ClientHello names; sub-domains are included."),
         OptionSpec::new("kbit", Kind::Number { min: 0, max: FlowLimit::KBIT_MAX }, "0",
@@ -181,91 +149,6 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "When the rule ends, in universal time."),
     ],
 };
-
-/// A domain name in the form in which names are compared.
-struct Domain(String);
-
-impl FromUci for Domain {
-    fn from_uci(text: &str, _: Kind) -> Result<Self, String> {
-        domain(text).map(Self).map_err(str::to_owned)
-    }
-}
-
-/// The name in lower case, without a final dot.
-pub(crate) fn domain(text: &str) -> Result<String, &'static str> {
-    plain(text).map(str::to_ascii_lowercase)
-}
-
-/// The name of a section.
-struct Name(String);
-
-impl FromUci for Name {
-    fn from_uci(text: &str, kind: Kind) -> Result<Self, String> {
-        if is_name(text) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(format!("is not the {kind}: it has letters, digits and _"))
-        }
-    }
-}
-
-/// Whether a section can have this name.
-pub(crate) fn is_name(text: &str) -> bool {
-    let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    !text.is_empty() && text.bytes().all(fits)
-}
-
-/// A JA3.
-struct Ja3(Fingerprint);
-
-impl FromUci for Ja3 {
-    fn from_uci(text: &str, _: Kind) -> Result<Self, String> {
-        Fingerprint::ja3(text).map(Self).map_err(str::to_owned)
-    }
-}
-
-/// A JA4.
-struct Ja4(Fingerprint);
-
-impl FromUci for Ja4 {
-    fn from_uci(text: &str, _: Kind) -> Result<Self, String> {
-        Fingerprint::ja4(text).map(Self).map_err(str::to_owned)
-    }
-}
-
-/// The name of a protocol.
-struct Protocol(String);
-
-impl FromUci for Protocol {
-    fn from_uci(text: &str, kind: Kind) -> Result<Self, String> {
-        let is_known = PROTOCOLS.contains(&text);
-        is_known.then(|| Self(text.to_owned())).ok_or_else(|| format!("is not one of {kind}"))
-    }
-}
-
-/// A file that the text of a rule can name.
-struct File(PathBuf);
-
-impl FromUci for File {
-    fn from_uci(text: &str, kind: Kind) -> Result<Self, String> {
-        if text.contains([',', ' ', '\t', '\n']) {
-            return Err("has a blank or a comma".to_owned());
-        }
-        PathBuf::from_uci(text, kind).map(Self)
-    }
-}
-
-/// Implements [`FromUci`] by [`FromStr`](std::str::FromStr).
-macro_rules! from_str {
-    ($($ty:ty),+) => {
-        $(impl FromUci for $ty {
-            fn from_uci(text: &str, _: Kind) -> Result<Self, String> {
-                text.parse().map_err(|why: &str| why.to_owned())
-            }
-        })+
-    };
-}
-from_str!(Ports, Device, Moment, super::schedule::Slot);
 
 impl Rule {
     /// Whether it says which flows or whose are meant. One that does not would concern everything.
@@ -356,10 +239,7 @@ impl Rule {
         for (option, is_unused) in [
             ("kbit", rule.kbit != 0 && !is_limit),
             ("burst_kib", rule.burst_kib != 0 && !is_limit),
-            (
-                "profile",
-                has_profile && matches!(rule.action, RuleAction::Block | RuleAction::Observe),
-            ),
+            ("profile", has_profile && !rule.action.has_profile()),
         ] {
             if is_unused {
                 uci.warn(uci.line_of(option), option, "is not used with this action".to_owned());
@@ -373,52 +253,9 @@ impl Rule {
                 "is required with action limit, or a profile that has a rate".to_owned(),
             );
         }
+        if rule.action == RuleAction::Mark && rule.profile.is_none() && !uci.has("profile") {
+            uci.reject(uci.line_of("action"), "profile", "is required with action mark".to_owned());
+        }
         rule
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn domains_are_compared_in_lower_case_without_the_final_dot() {
-        for (text, name) in [
-            ("example.com", "example.com"),
-            ("Ads.Example.COM.", "ads.example.com"),
-            ("_dns.resolver.arpa", "_dns.resolver.arpa"),
-            ("xn--bcher-kva.example", "xn--bcher-kva.example"),
-            ("zip", "zip"),
-            ("1.2.3.4.example", "1.2.3.4.example"),
-        ] {
-            assert_eq!(domain(text).as_deref(), Ok(name));
-        }
-        assert!(domain(&format!("{}.example", "a".repeat(63))).is_ok());
-    }
-
-    #[test]
-    fn what_is_no_domain_is_refused_with_a_hint() {
-        for (text, hint) in [
-            ("bücher.example", "xn--"),
-            ("*.example.com", "sub-domains are included"),
-            (".example.com", "sub-domains are included"),
-            ("https://example.com", "without scheme"),
-            ("example.com:443", "without scheme"),
-            ("192.0.2.1", "blocklist"),
-            ("2001:db8::1", "without scheme"),
-            ("", "1 to 253"),
-            (".", "1 to 253"),
-            ("a..b", "between dots"),
-            ("example.com..", "between dots"),
-            ("-a.example", "between dots"),
-            ("a-.example", "between dots"),
-            ("a b.example", "between dots"),
-            ("a\u{1b}.example", "between dots"),
-        ] {
-            let reason = domain(text).unwrap_err();
-            assert!(reason.contains(hint), "{text}: {reason}");
-        }
-        assert!(domain(&format!("{}.example", "a".repeat(64))).is_err());
-        assert!(domain(&["a"; 128].join(".")).is_err());
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{ddos, domain, ignore, interface, list, main, profile, rule, schedule};
+use super::{ddos, domain, ignore, interface, list, main, profile, rule, ruleset, schedule};
 
 /// What an option may hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -191,7 +191,7 @@ pub struct SectionSpec {
 }
 
 /// Every type of section, in the order of the default file.
-pub const SECTIONS: [&SectionSpec; 11] = [
+pub const SECTIONS: [&SectionSpec; 12] = [
     &main::SPEC,
     &interface::SPEC,
     &list::BLOCKLIST,
@@ -203,6 +203,7 @@ pub const SECTIONS: [&SectionSpec; 11] = [
     &schedule::SCHEDULE,
     &schedule::GROUP,
     &ignore::SPEC,
+    &ruleset::SPEC,
 ];
 
 /// Which of `known` was probably meant by `word`.

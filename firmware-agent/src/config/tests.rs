@@ -213,7 +213,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
                 option held_flows 65\noption reinspect_percent 21\noption reinspect_after_s 22\n\
                 option reinspect_mib 23\noption reinspect_age_s 24\noption reinspect_turn_mib 25\noption manage_offload off\noption offload software\n\
                 option list_memory_kib 4096\noption domain_memory_kib 4097\nlist management 192.0.2.0/24\n\
-                option spread auto\noption clock trust\n";
+                option spread auto\noption clock trust\noption dns_names 31\n";
     let (config, warnings) = with(text).unwrap();
     assert_eq!(shown(&warnings), [""; 0]);
     assert_eq!(
@@ -250,8 +250,10 @@ fn each_option_of_the_main_section_lands_in_its_field() {
             manage_offload: ManageOffload::Off,
             offload: OwnOffload::Software,
             domain_memory_kib: 4097,
+            signature_memory_kib: 0,
             spread: SpreadWish::Auto,
             clock: Clock::Trust,
+            dns_names: 31,
         }
     );
 }
@@ -411,6 +413,21 @@ fn entries_are_kept_once_and_host_bits_are_cleared_with_a_warning() {
 }
 
 #[test]
+fn a_rule_that_marks_needs_a_profile_that_does() {
+    let rule = "config rule r\n\tlist domain a.test\n\toption action mark\n";
+    assert_eq!(mistakes(rule), ["f:9: sluice.r.profile: is required with action mark"]);
+    let plain = format!("{rule}\toption profile slow\nconfig profile slow\n\toption kbit 9\n");
+    assert_eq!(
+        mistakes(&plain),
+        ["f:7: sluice.r.profile: the profile slow has neither code point nor priority"]
+    );
+    for of in ["option priority 3", "option dscp cs0"] {
+        let text = format!("{rule}\toption profile own\nconfig profile own\n\t{of}\n");
+        assert_eq!(with(&text).unwrap().0.rules[0].action, RuleAction::Mark);
+    }
+}
+
+#[test]
 fn what_is_odd_is_warned_about() {
     assert_eq!(
         warnings("config interfaces x\n\toption a 1\nconfig colour\n"),
@@ -435,7 +452,8 @@ fn what_is_odd_is_warned_about() {
         [
             "f:7: sluice.@rule[0].domain: is required, or ip, port, ja3, ja4, fingerprint_file, \
              protocol, device, group or zone",
-            "f:8: sluice.@rule[0].action: 'deny' is not one of allow, block, limit, observe",
+            "f:8: sluice.@rule[0].action: 'deny' is not one of allow, block, reject, limit, \
+             mark, observe",
         ]
     );
 }

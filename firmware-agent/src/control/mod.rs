@@ -4,8 +4,10 @@
 
 pub mod client;
 pub mod ddos;
+pub mod names;
 pub mod report;
 pub mod server;
+pub mod signatures;
 mod socket;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +33,8 @@ pub enum Request {
     Status {},
     /// A list of [`report::Flow`].
     Flows {},
+    /// A list of [`signatures::Alert`](self::signatures::Alert), the last first.
+    Alerts {},
     /// A [`report::Why`] about an address or a domain.
     Why {
         /// The address or domain.

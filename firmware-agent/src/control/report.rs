@@ -231,6 +231,12 @@ pub struct Status {
     /// Rules that did something, that observe, or whose time comes and goes.
     #[serde(default)]
     pub rules: Vec<RuleReport>,
+    /// Names from DNS.
+    #[serde(default)]
+    pub names: super::names::Report,
+    /// Rulesets.
+    #[serde(default)]
+    pub signatures: super::signatures::Signatures,
 }
 
 /// What a rule did.
@@ -343,6 +349,13 @@ pub struct Flow {
     /// The rule that would have blocked it if it did more than observe.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub observed: Option<String>,
+    /// The name of its server that counts most.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
+    /// What said that name: `tls`, `quic`, `http`, and where the flow itself says none, `dns` or `ptr`:
+    /// an answer that its device got lately.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name_source: Option<String>,
     /// Server name of the ClientHello.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sni: Option<String>,
@@ -387,7 +400,7 @@ impl Flow {
     /// The name of its server, whatever said it.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.sni.as_deref().or(self.host.as_deref())
+        self.name.as_deref()
     }
 }
 

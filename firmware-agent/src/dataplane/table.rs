@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use sluice_abi::flow::{Direction, FlowCount, FlowKey};
 use sluice_abi::verdict::{Reason, Verdict};
+use sluice_datapath::parse::TCP;
 
 use self::turn::Turn;
+use crate::names::Source;
 use crate::policy::Ends;
 
 pub use self::slots::Slots;
@@ -58,6 +60,15 @@ pub struct Spoken {
     pub confidence: &'static str,
 }
 
+/// The name that its device was told for the address of a flow's server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Learned {
+    /// The name.
+    pub name: Box<str>,
+    /// What said it, in the words of reports.
+    pub source: &'static str,
+}
+
 /// What a decided flow gets beside its verdict.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Treatment {
@@ -97,6 +108,8 @@ pub struct Decision {
     pub entry: Option<Box<str>>,
     /// The rule that would have blocked if it did more than observe.
     pub observed: Option<Box<str>>,
+    /// What DNS said about its server: shown where its client says no name, and nothing else.
+    pub learned: Option<Learned>,
     /// Whose flow it is; `None` for one that an earlier agent decided.
     pub ends: Option<Ends>,
     /// Packets that the queue saw.
@@ -110,6 +123,18 @@ impl Decision {
     #[must_use]
     pub const fn is_held(&self) -> bool {
         matches!(self.verdict, Verdict::Blocked | Verdict::Limited)
+    }
+
+    /// The name of the server that counts most, and what said it.
+    #[must_use]
+    pub fn name(&self) -> Option<(&str, &'static str)> {
+        let hello = self.hello.as_ref();
+        let sni = hello.and_then(|hello| hello.sni.as_deref());
+        let host = hello.and_then(|hello| hello.host.as_deref());
+        let tls = if self.key.0.proto() == TCP { Source::Tls } else { Source::Quic };
+        sni.map(|name| (name, tls.name()))
+            .or_else(|| host.map(|name| (name, Source::Http.name())))
+            .or_else(|| self.learned.as_ref().map(|learned| (&*learned.name, learned.source)))
     }
 }
 

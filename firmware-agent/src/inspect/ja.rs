@@ -9,6 +9,7 @@ use md5::Md5;
 use sha2::Sha256;
 
 use super::tls::{ClientHello, EXTENSIONS_MAX, HELLO_MAX, ServerHello, Sni, is_grease};
+use crate::text::write_hex;
 
 /// What carries the ClientHello; the first letter of a JA4.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -196,7 +197,7 @@ impl Ja3 {
 
 impl fmt::Display for Ja3 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex(f, &self.0, "")
     }
 }
 
@@ -216,7 +217,7 @@ impl Ja3s {
 
 impl fmt::Display for Ja3s {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex(f, &self.0, "")
     }
 }
 

@@ -4,12 +4,14 @@
 //! output, no clock (the monotonic time is an argument), bounded memory, and no panic on any bytes.
 //! Does not own the queue that packets come from, nor what is done about a decision.
 
+pub mod dns;
 pub mod domain_set;
 pub mod engine;
 pub mod http;
 pub mod ja;
 pub mod protocol;
 pub mod quic;
+mod sip;
 pub mod stream;
 mod table;
 pub mod tls;

@@ -6,6 +6,8 @@
 use bytemuck::cast;
 use sluice_abi::flow::FlowKey;
 
+use super::sip;
+
 /// No slot.
 const NONE: u32 = u32::MAX;
 
@@ -76,11 +78,13 @@ impl<V> Table<V> {
     }
 
     fn chain(&self, key: &FlowKey) -> usize {
-        let words: [u64; 5] = cast(*key);
-        hash(self.seed, words) as usize & (self.heads.len() - 1)
+        hash(self.seed, key) as usize & (self.heads.len() - 1)
     }
 
     fn find(&self, key: &FlowKey) -> Option<u32> {
+        if self.len == 0 {
+            return None;
+        }
         let mut index = self.heads[self.chain(key)];
         while let Some(slot) = self.slots.get(index as usize) {
             if slot.entry.as_ref().is_some_and(|(there, _)| there == key) {
@@ -192,39 +196,8 @@ impl<V> Table<V> {
     }
 }
 
-/// SipHash-1-3 of the words.
-fn hash([k0, k1]: [u64; 2], words: [u64; 5]) -> u64 {
-    let mut v = [
-        k0 ^ 0x736f_6d65_7073_6575,
-        k1 ^ 0x646f_7261_6e64_6f6d,
-        k0 ^ 0x6c79_6765_6e65_7261,
-        k1 ^ 0x7465_6462_7974_6573,
-    ];
-    // The last word holds the length and what does not fill a word: here nothing.
-    let last = (size_of::<FlowKey>() as u64) << 56;
-    for word in words.into_iter().map(u64::from_le).chain([last]) {
-        v[3] ^= word;
-        round(&mut v);
-        v[0] ^= word;
-    }
-    v[2] ^= 0xff;
-    for _ in 0..3 {
-        round(&mut v);
-    }
-    v[0] ^ v[1] ^ v[2] ^ v[3]
-}
-
-const fn round(v: &mut [u64; 4]) {
-    v[0] = v[0].wrapping_add(v[1]);
-    v[2] = v[2].wrapping_add(v[3]);
-    v[1] = v[1].rotate_left(13) ^ v[0];
-    v[3] = v[3].rotate_left(16) ^ v[2];
-    v[0] = v[0].rotate_left(32);
-    v[2] = v[2].wrapping_add(v[1]);
-    v[0] = v[0].wrapping_add(v[3]);
-    v[1] = v[1].rotate_left(17) ^ v[2];
-    v[3] = v[3].rotate_left(21) ^ v[0];
-    v[2] = v[2].rotate_left(32);
+fn hash(seed: [u64; 2], key: &FlowKey) -> u64 {
+    sip::of_words(seed, cast::<_, [u64; 5]>(*key))
 }
 
 #[cfg(test)]
@@ -247,9 +220,9 @@ mod tests {
             // With a key of zero: `DefaultHasher` takes no other.
             let mut theirs = std::hash::DefaultHasher::new();
             theirs.write(bytemuck::bytes_of(&key(n)));
-            assert_eq!(hash([0, 0], cast(key(n))), theirs.finish());
+            assert_eq!(hash([0, 0], &key(n)), theirs.finish());
         }
-        assert_ne!(hash([0, 1], cast(key(1))), hash([1, 0], cast(key(1))));
+        assert_ne!(hash([0, 1], &key(1)), hash([1, 0], &key(1)));
     }
 
     #[test]

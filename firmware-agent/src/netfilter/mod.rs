@@ -9,6 +9,7 @@ pub mod conntrack;
 pub mod nfqueue;
 pub mod offload;
 pub mod queue;
+pub mod reject;
 pub mod rules;
 pub mod synproxy;
 pub mod watch;

@@ -39,6 +39,8 @@ config group all
 	list device 192.0.2.1
 config ignore these
 	list net 192.0.2.1
+config ruleset feed
+	list file /s
 config ddos limits
 	option martians 1
 ";
@@ -96,9 +98,11 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "log_level", "debug", None),
         ("sluice", "list_memory_kib", "4096", Update),
         ("sluice", "domain_memory_kib", "4096", Update),
+        ("sluice", "signature_memory_kib", "4096", Update),
         ("sluice", "management", "192.0.2.99", Update),
         ("sluice", "manage_offload", "off", Update),
         ("sluice", "clock", "trust", Update),
+        ("sluice", "dns_names", "0", Update),
         ("sluice", "offload", "software", Update),
         ("sluice", "spread", "on", Update),
         ("interface", "device", "eth9", Reattach),
@@ -176,6 +180,10 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         // Have done their work when the configuration is read.
         ("domainlist", "file", "/g", None),
         ("domainlist", "max_entries", "9", None),
+        ("ruleset", "enabled", "0", Update),
+        ("ruleset", "enforce", "1", Update),
+        ("ruleset", "home_net", "192.0.2.0/24", Update),
+        ("ruleset", "file", "/g", Update),
         ("blocklist", "file", "/f", None),
         ("blocklist", "max_entries", "9", None),
         ("allowlist", "file", "/f", None),

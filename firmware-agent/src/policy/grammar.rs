@@ -3,7 +3,7 @@
 //! ```text
 //! rule   = action { kind values } [ "any" ] [ "for" who ] [ "when" values ] [ "until" time ]
 //!          [ "at" kbit ] [ "burst" kib ] [ "profile" name ]
-//! action = "allow" | "block" | "limit" | "observe"
+//! action = "allow" | "block" | "reject" | "limit" | "mark" | "observe"
 //! kind   = "domain" | "ip" | "port" | "ja3" | "ja4" | "fingerprints" | "protocol"
 //! who    = "everyone" | { ( "device" | "group" | "zone" ) values }
 //! values = value { "," value }
@@ -31,7 +31,8 @@ pub fn parse(name: &str, text: &str) -> Result<Rule, String> {
     let mut words = text.split_ascii_whitespace();
     let action = words.next().unwrap_or_default();
     let action = RuleAction::ALL.into_iter().find(|known| known.name() == action);
-    let action = action.ok_or("does not begin with allow, block, limit or observe")?;
+    let action =
+        action.ok_or("does not begin with allow, block, reject, limit, mark or observe")?;
     let mut rule = Rule { name: name.to_owned(), enabled: true, action, ..Rule::default() };
     let (mut is_any, mut has_for, mut is_everyone) = (false, false, false);
     while let Some(word) = words.next() {
@@ -59,6 +60,9 @@ pub fn parse(name: &str, text: &str) -> Result<Rule, String> {
     }
     if rule.action == RuleAction::Limit && rule.kbit == 0 && rule.profile.is_none() {
         return Err("limit needs a rate (at) or a profile".to_owned());
+    }
+    if rule.action == RuleAction::Mark && rule.profile.is_none() {
+        return Err("mark needs a profile".to_owned());
     }
     Ok(rule)
 }
@@ -194,6 +198,7 @@ mod tests {
             ("block port 1 when bed time", "follows time"),
             ("block colour red", "not a word"),
             ("limit port 1", "rate"),
+            ("mark port 1 at 5", "needs a profile"),
             ("limit port 1 at 1000001", "is not 0 to"),
             ("block domain *.a.test", "wildcard"),
             ("block fingerprints /etc/../x", "absolute"),
@@ -208,7 +213,7 @@ mod tests {
     /// Draws a rule that is right.
     fn draw(random: &mut Random) -> Rule {
         let mut rule = Rule { name: "r".to_owned(), enabled: true, ..Rule::default() };
-        rule.action = RuleAction::ALL[random.below(4) as usize];
+        rule.action = RuleAction::ALL[random.below(RuleAction::ALL.len() as u64) as usize];
         let name =
             |random: &mut Random, names: [&str; 2]| names[random.below(2) as usize].to_owned();
         while !rule.is_complete() || random.below(3) > 0 {
@@ -248,6 +253,9 @@ mod tests {
             (rule.kbit, rule.burst_kib) =
                 (1 + random.below(1_000_000) as u32, random.below(99) as u32);
         }
+        if rule.action == RuleAction::Mark {
+            rule.profile = Some(name(random, ["voice", "own"]));
+        }
         rule
     }
 
@@ -273,6 +281,7 @@ mod tests {
         rule.zones.iter().for_each(|value| put("list", "zone", value));
         rule.schedules.iter().for_each(|value| put("list", "schedule", value));
         rule.until.iter().for_each(|value| put("option", "until", value));
+        rule.profile.iter().for_each(|value| put("option", "profile", value));
         put("option", "kbit", &rule.kbit);
         put("option", "burst_kib", &rule.burst_kib);
         text
@@ -283,6 +292,7 @@ mod tests {
     fn text_and_section_of_a_rule_are_the_same_rule() {
         const AROUND: &str = "config interface Z9\n\toption device a\n\toption role wan\n\
                               config interface a\n\toption device b\n\toption role lan\n\
+                              config profile own\n\toption priority 3\n\
                               config schedule when\nconfig schedule any\n\
                               config group for\n\tlist device 192.0.2.1\n\
                               config group zone\n\tlist device 192.0.2.1\n";

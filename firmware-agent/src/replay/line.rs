@@ -11,6 +11,7 @@ use super::ReplayError;
 use crate::inspect::engine::{Answer, Hello, Outcome, Request};
 use crate::inspect::quic::Connection;
 use crate::inspect::tls::version_name;
+use crate::signature::Alert;
 
 /// An object: what every one has, then what it is about.
 #[derive(Serialize)]
@@ -27,7 +28,7 @@ pub(super) struct Line<B> {
 
 impl<B: Serialize> Line<B> {
     /// A line about the flow `key`, from the end whose packets travel in `direction`.
-    fn new(
+    pub(super) fn new(
         kind: &'static str,
         time: Option<f64>,
         key: &FlowKey,
@@ -137,6 +138,34 @@ pub(super) fn http(time: Option<f64>, request: &Request) -> Line<impl Serialize>
         version: format!("1.{}", request.minor),
     };
     Line::new("http", time, &request.key, request.direction, body)
+}
+
+#[derive(Serialize)]
+struct Alerted<'a> {
+    ruleset: &'a str,
+    gid: u32,
+    sid: u32,
+    rev: u32,
+    action: &'static str,
+    msg: &'a str,
+}
+
+/// A rule that matched. Source and destination are those of the packet.
+pub(super) fn alert(
+    time: Option<f64>,
+    key: &FlowKey,
+    direction: Direction,
+    alert: &Alert,
+) -> Line<impl Serialize> {
+    let body = Alerted {
+        ruleset: &alert.ruleset,
+        gid: alert.gid,
+        sid: alert.sid,
+        rev: alert.rev,
+        action: alert.action.name(),
+        msg: &alert.msg,
+    };
+    Line::new("alert", time, key, direction, body)
 }
 
 #[derive(Serialize)]

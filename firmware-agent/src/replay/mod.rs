@@ -4,6 +4,7 @@
 //! packets is the engine's alone. The same file and options give the same lines.
 
 mod error;
+mod flows;
 mod line;
 mod link;
 mod pcap;
@@ -14,16 +15,21 @@ use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
+use sluice_abi::attach;
+use sluice_datapath::parse::headers;
+
 pub use self::error::ReplayError;
+use self::flows::Flows;
 use self::source::Source;
-use crate::inspect::engine::{Engine, Limits, News, Outcome, Stats};
+use crate::inspect::engine::{Engine, Limits, News, Outcome, Stats, Watch};
 use crate::policy::Policy;
+use crate::signature::Ruleset;
 
 /// Longest packet that is read, as with the tools that write captures.
 const PACKET_MAX: u32 = 256 * 1024;
 
 /// How a capture is inspected.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Options {
     /// Rules; of schedules none holds.
     pub rules: Policy,
@@ -31,6 +37,8 @@ pub struct Options {
     pub limits: Limits,
     /// Key of the engine's table. The lines do not depend on it.
     pub seed: [u64; 2],
+    /// Rulesets that packets are compared with.
+    pub rulesets: Vec<Ruleset>,
 }
 
 /// What was in a capture.
@@ -50,8 +58,12 @@ pub struct Summary {
     pub answer_lines: u64,
     /// Lines about requests of plain HTTP.
     pub http_lines: u64,
+    /// Lines of type `alert`.
+    pub alert_lines: u64,
     /// Lines of type `verdict`.
     pub verdict_lines: u64,
+    /// Lines of type `flow`: one for each, when the capture has ended.
+    pub flow_lines: u64,
     /// Flows that were still under inspection at the end.
     pub open_flows: u64,
     /// What the engine counted.
@@ -118,9 +130,16 @@ pub fn run_reader(
     // A capture has every packet, also those that a kernel would not queue any more.
     let limits = Limits { reads_answers: true, ..options.limits };
     let mut engine = Engine::new(limits, options.rules, options.seed);
+    engine.set_watch(Watch::new(options.rulesets));
     let mut summary = Summary::default();
+    let mut flows = Flows::default();
     let result = Capture::open(reader)
-        .and_then(|mut capture| inspect(&mut capture, &mut engine, out, &mut summary));
+        .and_then(|mut capture| inspect(&mut capture, &mut engine, &mut flows, out, &mut summary));
+    let told = flows.finish().try_for_each(|flow| {
+        summary.flow_lines += 1;
+        line::write(out, &flow)
+    });
+    let result = result.and(told);
     let flushed = out.flush().map_err(ReplayError::Write);
     result.and(flushed)?;
     summary.open_flows = engine.flows() as u64;
@@ -131,6 +150,7 @@ pub fn run_reader(
 fn inspect(
     capture: &mut Capture<impl Read>,
     engine: &mut Engine,
+    flows: &mut Flows,
     out: &mut (impl Write + ?Sized),
     summary: &mut Summary,
 ) -> Result<(), ReplayError> {
@@ -173,12 +193,22 @@ fn inspect(
             }
             None => {}
         }
+        for alert in step.alerts.iter().filter(|alert| alert.is_told) {
+            line::write(out, &line::alert(time, &key, direction, alert))?;
+            summary.alert_lines += 1;
+        }
         let is_new = !step.is_repeated
             && matches!(step.outcome, Outcome::Decided(_) | Outcome::Undecided(_));
         if is_new {
             let original = step.original.unwrap_or(direction);
             line::write(out, &line::verdict(time, &key, original, step.outcome))?;
             summary.verdict_lines += 1;
+        }
+        if let Ok(headers) = headers(l3, attach::Link::Ip)
+            && let Some(over) = flows.packet(time, &headers, original_len, &step)
+        {
+            line::write(out, &over)?;
+            summary.flow_lines += 1;
         }
     }
     Ok(())

@@ -1,3 +1,4 @@
+mod flows;
 #[cfg(feature = "quic")]
 mod quic;
 
@@ -78,6 +79,11 @@ impl Pen {
     }
 }
 
+/// The lines of one type.
+fn of_type<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    lines.iter().filter(|line| line["type"] == kind).collect()
+}
+
 /// An IPv4 packet with a ClientHello for `name` from port `sport`; no SYN comes before it.
 fn packet(name: &str, sport: u16) -> Vec<u8> {
     let hello = Recipe::named(name).alpn(&[b"h2"]).wire();
@@ -134,7 +140,7 @@ fn a_hello_is_one_line_and_its_verdict_another() {
     let options = Options { rules: of_domains(rules), ..Options::default() };
     let file = plain(101, &[packet("www.Ads.test", 1000), packet("www.Ads.test", 1000)]);
     let (lines, result) = replay(&file, options);
-    let [tls, verdict] = &lines[..] else { panic!("{lines:?}") };
+    let [tls, verdict, _] = &lines[..] else { panic!("{lines:?}") };
     #[rustfmt::skip]
     assert_eq!(*tls, serde_json::json!({
         "type": "tls", "time": 1_700_000_000.123_456, "transport": "tcp",
@@ -161,7 +167,7 @@ fn an_undecided_flow_is_a_line_with_its_cause() {
     bad[20 + 20 + 44] = 0xff; // the length of the cipher suites
     let (lines, result) = replay(&plain(101, &[bad]), Options::default());
     result.unwrap();
-    let [line] = &lines[..] else { panic!("{lines:?}") };
+    let [line, _] = &lines[..] else { panic!("{lines:?}") };
     assert_eq!((&line["verdict"], &line["src"]), (&"undecided".into(), &"192.0.2.1".into()));
     assert_eq!((&line["reason"], &line["detail"]), (&"malformed_tls".into(), &"overrun".into()));
 }
@@ -180,7 +186,7 @@ fn text_from_the_network_stays_inside_its_string() {
     run_reader(&plain(101, &[frame])[..], &mut out, Options::default()).unwrap();
     assert!(out.iter().all(|byte| (b' '..0x7f).contains(byte) || *byte == b'\n'));
     let text = String::from_utf8(out).unwrap();
-    assert_eq!(text.lines().count(), 2, "{text}");
+    assert_eq!(text.lines().count(), 3, "{text}");
     assert!(!text.contains("onerror"), "{text}");
     let line: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     assert_eq!((&line["sni"], &line["sni_malformed"]), (&Value::Null, &true.into()));
@@ -298,7 +304,8 @@ fn a_simple_packet_is_as_long_as_its_interface_keeps() {
         let (lines, result) = replay(&pen.bytes, Options::default());
         assert_eq!(result.unwrap().stats.truncated, u64::from(!is_whole));
         let reason = if is_whole { "hello_clean" } else { "truncated_copy" };
-        assert_eq!(lines.last().unwrap()["reason"], reason);
+        let verdict = lines.iter().find(|line| line["type"] == "verdict").unwrap();
+        assert_eq!(verdict["reason"], reason);
     }
 }
 

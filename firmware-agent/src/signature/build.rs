@@ -23,6 +23,8 @@ pub(super) struct Entry {
     pub(super) rule: Rule,
     first: u32,
     count: u8,
+    /// Where its message is, and how long.
+    msg: (u32, u8),
     /// What is looked for first: the content's number.
     fast: Option<(Buffer, u32)>,
 }
@@ -94,6 +96,14 @@ impl Signatures {
     #[must_use]
     pub fn file(&self, number: u16) -> Option<&str> {
         self.files.get(usize::from(number)).map(String::as_str)
+    }
+
+    /// What the rule of a match is about. The text comes from a stranger's feed.
+    #[must_use]
+    pub fn msg(&self, rule: u32) -> &str {
+        let Some(entry) = self.entries.get(rule as usize) else { return "" };
+        let (start, len) = (entry.msg.0 as usize, usize::from(entry.msg.1));
+        self.bytes.get(start..start + len).and_then(|msg| str::from_utf8(msg).ok()).unwrap_or("")
     }
 
     /// Bytes in use.
@@ -195,8 +205,11 @@ impl Builder {
             }
             self.groups.push(packed);
         }
+        let msg = (self.bytes.len() as u32, parsed.msg.len() as u8);
+        self.bytes.extend_from_slice(parsed.msg.as_bytes());
         self.entries.push(Entry {
             rule: parsed.rule,
+            msg,
             first,
             count: parsed.groups.len() as u8,
             fast: fast.map(|(_, _, _, buffer, number)| (buffer, number)),

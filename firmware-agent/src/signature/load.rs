@@ -7,7 +7,10 @@ use super::error::{Invalid, Refusal};
 use super::line::{LINE_MAX, Line, sid_of};
 use super::list::{Known, Variables};
 use super::options::{Lists, Parsed, parse};
+use super::rule::{Buffer, Protocol, Transport};
 
+/// Rules outside the subset that are kept with their place; the rest is counted.
+const LEFT_OUT_MAX: usize = 10;
 /// Mistakes that are kept with their text; the rest is counted.
 const MISTAKES_MAX: usize = 100;
 /// Keywords that are counted one by one; the rest is counted as [`OTHER`].
@@ -39,6 +42,30 @@ impl fmt::Display for Mistake {
     }
 }
 
+/// A rule outside the subset.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LeftOut {
+    /// The file's name.
+    pub file: String,
+    /// Where the rule starts, counted from 1.
+    pub line: u32,
+    /// The rule's number, if it can be read.
+    pub sid: Option<u32>,
+    /// What keeps it out.
+    pub keywords: Vec<String>,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, sid, keywords } = self;
+        write!(f, "{file}:{line}: ")?;
+        if let Some(sid) = sid {
+            write!(f, "sid {sid}: ")?;
+        }
+        write!(f, "left out for {}", keywords.join(", "))
+    }
+}
+
 /// What became of the rules.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Report {
@@ -46,6 +73,8 @@ pub struct Report {
     pub rules: u32,
     /// Rules left out because they use something outside the subset.
     pub unsupported: u32,
+    /// The first of those.
+    pub left_out: Vec<LeftOut>,
     /// How many rules each keyword kept out. A rule counts for each of its keywords.
     pub keywords: BTreeMap<String, u32>,
     /// Rules left out because they are wrong.
@@ -58,6 +87,8 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Loader {
     lists: Lists,
+    /// Buffers that are never given, and whether packets of ICMP are not.
+    unheard: (&'static [Buffer], bool),
     report: Report,
     files: Vec<String>,
     line: u32,
@@ -74,12 +105,21 @@ impl Loader {
         let (addresses, ports) = (Known::addresses(), Known::ports());
         Self {
             lists: Lists { variables, addresses, ports },
+            unheard: (&[], false),
             report: Report::default(),
             files: Vec::new(),
             line: 0,
             begun: None,
             seen: HashMap::new(),
         }
+    }
+
+    /// Also leaves out rules that could never match, because nobody gives these buffers, or packets
+    /// of ICMP.
+    #[must_use]
+    pub const fn without(mut self, buffers: &'static [Buffer], icmp: bool) -> Self {
+        self.unheard = (buffers, icmp);
+        self
     }
 
     /// Starts a file. What the one before it left unfinished is a mistake.
@@ -168,7 +208,7 @@ impl Loader {
         };
         let file = self.files.len().saturating_sub(1) as u16;
         let parsed = parse(&line, &mut self.lists, file, start);
-        match parsed.and_then(|parsed| self.first(parsed)) {
+        match parsed.and_then(|parsed| self.heard(parsed)).and_then(|parsed| self.first(parsed)) {
             Ok(parsed) => {
                 self.report.rules += 1;
                 Some(parsed)
@@ -178,6 +218,17 @@ impl Loader {
                 None
             }
         }
+    }
+
+    /// Refuses a rule about what is never given.
+    fn heard(&self, parsed: Parsed) -> Result<Parsed, Refusal> {
+        let (buffers, icmp) = self.unheard;
+        let groups = parsed.groups.iter().filter(|group| buffers.contains(&group.buffer));
+        let mut missing: Vec<String> = groups.map(|group| group.buffer.name().to_owned()).collect();
+        if icmp && parsed.rule.header.protocol == Protocol::Transport(Transport::Icmp) {
+            missing.push("protocol:icmp".to_owned());
+        }
+        if missing.is_empty() { Ok(parsed) } else { Err(Refusal::Unsupported(missing)) }
     }
 
     /// Refuses a number that another rule has.
@@ -197,6 +248,11 @@ impl Loader {
         match refusal {
             Refusal::Unsupported(keywords) => {
                 report.unsupported += 1;
+                if report.left_out.len() < LEFT_OUT_MAX {
+                    let file = self.files.last().cloned().unwrap_or_default();
+                    let keywords = keywords.clone();
+                    report.left_out.push(LeftOut { file, line, sid, keywords });
+                }
                 for keyword in keywords {
                     let is_room = report.keywords.len() < KEYWORDS_MAX;
                     let is_there = is_room || report.keywords.contains_key(&keyword);

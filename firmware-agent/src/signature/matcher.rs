@@ -58,6 +58,8 @@ impl Default for Limits {
 /// A rule that matches.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Match {
+    /// Its place, for [`Signatures::msg`].
+    pub rule: u32,
     /// Its number.
     pub sid: u32,
     /// The group of its number.
@@ -186,11 +188,11 @@ impl Matcher {
                 {
                     continue;
                 }
-                let (rule, is_told) = (&entry.rule, told == Told::Yes);
-                let (sid, gid, rev) = (rule.sid, rule.gid, rule.rev);
-                let (file, line, action) = (rule.file, rule.line, rule.action);
-                self.matches.push(Match { sid, gid, rev, file, line, action, is_told });
-                if rule.action == Action::Pass {
+                let (is_told, entry) = (told == Told::Yes, &entry.rule);
+                let (sid, gid, rev) = (entry.sid, entry.gid, entry.rev);
+                let (file, line, action) = (entry.file, entry.line, entry.action);
+                self.matches.push(Match { rule, sid, gid, rev, file, line, action, is_told });
+                if action == Action::Pass {
                     break 'rules;
                 }
             }

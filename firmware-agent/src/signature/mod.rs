@@ -19,6 +19,7 @@ mod matcher;
 mod options;
 mod ranges;
 mod rule;
+mod ruleset;
 mod threshold;
 
 pub use self::build::{Builder, Signatures, TooLarge};
@@ -26,11 +27,12 @@ pub use self::condition::{FlowWants, Sizes, TcpFlags, Threshold, ThresholdKind, 
 pub use self::content::{CONTENT_MAX, Content};
 pub use self::error::{Invalid, Refusal};
 pub use self::list::Variables;
-pub use self::load::{Loader, Mistake, Report};
+pub use self::load::{LeftOut, Loader, Mistake, Report};
 pub use self::matcher::{Facts, Found, Limits, Match, Matcher, Stats};
-pub use self::options::{Group, Parsed};
+pub use self::options::{Group, MSG_MAX, Parsed};
 pub use self::ranges::{Point, Ranges, number};
 pub use self::rule::{Action, App, Apps, Buffer, Header, Protocol, Rule, Transport};
+pub use self::ruleset::{Alert, Ruleset, Told};
 
 #[cfg(test)]
 mod tests;

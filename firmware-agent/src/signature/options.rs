@@ -7,6 +7,8 @@ use super::line::Line;
 use super::list::{Known, Variables, decimal};
 use super::rule::{Action, Buffer, Header, Protocol, Rule, Transport};
 
+/// Longest message that is kept; the rest is cut off.
+pub const MSG_MAX: usize = 200;
 /// Contents of one rule at most.
 const CONTENTS_MAX: usize = 64;
 
@@ -28,6 +30,8 @@ pub struct Parsed {
     pub rule: Rule,
     /// What it says of buffers, each buffer once.
     pub groups: Vec<Group>,
+    /// What it is about, for people; at most [`MSG_MAX`] bytes.
+    pub msg: String,
 }
 
 /// Lists that rules wrote.
@@ -146,6 +150,7 @@ fn named(part: &'static str, text: &str) -> Result<String, Invalid> {
 /// What was read so far.
 #[derive(Debug, Default)]
 struct Reader {
+    msg: String,
     sid: Option<u32>,
     gid: Option<u32>,
     rev: Option<u32>,
@@ -164,8 +169,9 @@ impl Reader {
     fn option(&mut self, keyword: &str, value: Option<&str>) -> Result<(), Refusal> {
         match keyword {
             "msg" => {
-                let is_text = value.and_then(unquote).is_some();
-                if is_text { Ok(()) } else { Err(option("msg", "no text in quotes")) }
+                let text = value.and_then(unquote);
+                self.msg = message(text.ok_or(option("msg", "no text in quotes"))?);
+                Ok(())
             }
             "classtype" | "reference" | "metadata" | "target" => Ok(()),
             "priority" => number("priority", value).map(|_| ()),
@@ -322,8 +328,22 @@ impl Reader {
             dsize: self.dsize,
             threshold: self.threshold,
         };
-        Ok(Parsed { rule, groups: self.groups })
+        Ok(Parsed { rule, groups: self.groups, msg: self.msg })
     }
+}
+
+/// A message without the backslashes that the rule language asks for.
+fn message(text: &str) -> String {
+    let mut msg = String::new();
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        let letter = if letter == '\\' { letters.next().unwrap_or(letter) } else { letter };
+        if msg.len() + letter.len_utf8() > MSG_MAX {
+            break;
+        }
+        msg.push(letter);
+    }
+    msg
 }
 
 fn once<T>(keyword: &'static str, place: &mut Option<T>, value: T) -> Result<(), Refusal> {

@@ -11,6 +11,7 @@ pub mod log;
 pub mod memory;
 pub mod netlink;
 pub mod nfnetlink;
+pub mod packet;
 pub mod peer;
 pub mod priority;
 pub mod rtnetlink;

@@ -14,6 +14,7 @@ fuzz_target!(|data: &[u8]| {
                 + summary.quic_lines
                 + summary.http_lines
                 + summary.answer_lines
-                + summary.verdict_lines, lines);
+                + summary.verdict_lines
+                + summary.flow_lines, lines);
     }
 });

@@ -1,5 +1,7 @@
 //! Whether lists fit into the memory that they may have, before any of it is taken. Pure.
 
+use crate::text::Kib;
+
 /// Bytes that a live address takes, whether there is one or not: the map is made for its largest
 /// number (89 measured on 64 bits, up to 45 on MIPS).
 const HOST_BYTES: u64 = 96;
@@ -55,20 +57,6 @@ pub fn default_cap_kib(total_kib: u64) -> u32 {
     (total_kib / 8).clamp(2 << 10, 64 << 10) as u32
 }
 
-/// Bytes as KiB with separators, rounded up.
-struct Kib(u64);
-
-impl std::fmt::Display for Kib {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kib = self.0.div_ceil(1024);
-        match (kib / 1_000_000, kib / 1000 % 1000, kib % 1000) {
-            (0, 0, ones) => write!(f, "{ones} KiB"),
-            (0, thousands, ones) => write!(f, "{thousands},{ones:03} KiB"),
-            (millions, thousands, ones) => write!(f, "{millions},{thousands:03},{ones:03} KiB"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,8 +81,6 @@ mod tests {
             "the lists need 5,012 KiB beside 4,900 KiB in force and 96 KiB of live entries, \
              list_memory_kib allows 8,192 KiB"
         );
-        assert_eq!(Kib(1).to_string(), "1 KiB");
-        assert_eq!(Kib(1_002_003 * 1024).to_string(), "1,002,003 KiB");
     }
 
     #[test]

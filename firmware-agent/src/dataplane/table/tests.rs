@@ -76,6 +76,7 @@ fn trusted(port: u16) -> Decision {
         rule: None,
         entry: None,
         observed: None,
+        learned: None,
         ends: None,
         inspected_packets: 4,
         is_partial: false,

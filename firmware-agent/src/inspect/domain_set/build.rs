@@ -8,6 +8,7 @@ use super::DomainSet;
 use super::fingerprint::{Key, fingerprint};
 use super::packed::{Packed, Row};
 use crate::config::DOMAINLISTS_MAX;
+use crate::text::{Kib, grouped};
 
 /// Most lists in a set.
 const LISTS_MAX: u32 = DOMAINLISTS_MAX;
@@ -28,7 +29,7 @@ pub struct Room {
 #[error(
     "the domain lists need {} for {} names and {} to sort them beside {} in force, \
      domain_memory_kib allows {}",
-    Kib(*.set), grouped(*.names), Kib(*.sort), Kib(*.in_force), Kib(*.cap)
+    Kib(*.set), grouped(u64::from(*.names)), Kib(*.sort), Kib(*.in_force), Kib(*.cap)
 )]
 pub struct TooLarge {
     /// Names, counted as written.
@@ -184,27 +185,5 @@ impl Builder {
         names.finish();
         lists.finish();
         DomainSet { key, names, lists }
-    }
-}
-
-/// A number with separators.
-fn grouped(number: u32) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + 3);
-    for (index, digit) in digits.char_indices() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Bytes as KiB, rounded up.
-struct Kib(u64);
-
-impl std::fmt::Display for Kib {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} KiB", grouped(self.0.div_ceil(1024).min(u32::MAX.into()) as u32))
     }
 }

@@ -3,19 +3,18 @@
 //! Read backwards, a name and every domain above it share one pass: at each border of labels the
 //! state so far, finished, is the fingerprint of what lies behind that border.
 
+use crate::inspect::sip::Bytes;
+
 /// The secret that fingerprints are made with. Who does not know it cannot find two names with one
 /// fingerprint.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub struct Key {
-    k0: u64,
-    k1: u64,
-}
+pub struct Key([u64; 2]);
 
 impl Key {
     /// From 128 random bits.
     #[must_use]
-    pub const fn new([k0, k1]: [u64; 2]) -> Self {
-        Self { k0, k1 }
+    pub const fn new(random: [u64; 2]) -> Self {
+        Self(random)
     }
 }
 
@@ -27,8 +26,8 @@ impl std::fmt::Debug for Key {
 
 /// The fingerprint of a whole name; letters of both cases count alike.
 pub(super) fn fingerprint(key: Key, name: &str) -> u64 {
-    let mut state = State::new(key);
-    name.bytes().rev().for_each(|byte| state.push(byte));
+    let mut state = Bytes::new(key.0);
+    name.bytes().rev().for_each(|byte| state.push(byte.to_ascii_lowercase()));
     state.finish()
 }
 
@@ -36,7 +35,7 @@ pub(super) fn fingerprint(key: Key, name: &str) -> u64 {
 /// dot, the shortest first.
 #[inline]
 pub(super) fn suffixes(key: Key, name: &str, mut each: impl FnMut(u64, usize)) {
-    let mut state = State::new(key);
+    let mut state = Bytes::new(key.0);
     let mut has_dot = false;
     for (place, byte) in name.bytes().enumerate().rev() {
         if byte == b'.' {
@@ -45,74 +44,10 @@ pub(super) fn suffixes(key: Key, name: &str, mut each: impl FnMut(u64, usize)) {
             }
             has_dot = true;
         }
-        state.push(byte);
+        state.push(byte.to_ascii_lowercase());
     }
     if has_dot {
         each(state.finish(), 0);
-    }
-}
-
-/// SipHash-1-3 of bytes that come one by one.
-#[derive(Clone, Copy)]
-struct State {
-    v: [u64; 4],
-    /// Bytes that are not a whole word yet.
-    tail: u64,
-    len: u32,
-}
-
-impl State {
-    const fn new(Key { k0, k1 }: Key) -> Self {
-        let v = [
-            k0 ^ 0x736f_6d65_7073_6575,
-            k1 ^ 0x646f_7261_6e64_6f6d,
-            k0 ^ 0x6c79_6765_6e65_7261,
-            k1 ^ 0x7465_6462_7974_6573,
-        ];
-        Self { v, tail: 0, len: 0 }
-    }
-
-    #[inline(always)]
-    const fn push(&mut self, byte: u8) {
-        self.tail |= (byte.to_ascii_lowercase() as u64) << (8 * (self.len % 8));
-        self.len += 1;
-        if self.len.is_multiple_of(8) {
-            self.word(self.tail);
-            self.tail = 0;
-        }
-    }
-
-    #[inline(always)]
-    const fn word(&mut self, word: u64) {
-        self.v[3] ^= word;
-        self.round();
-        self.v[0] ^= word;
-    }
-
-    #[inline(always)]
-    const fn finish(mut self) -> u64 {
-        self.word((self.len as u64) << 56 | self.tail);
-        self.v[2] ^= 0xff;
-        self.round();
-        self.round();
-        self.round();
-        self.v[0] ^ self.v[1] ^ self.v[2] ^ self.v[3]
-    }
-
-    #[inline(always)]
-    const fn round(&mut self) {
-        let [mut v0, mut v1, mut v2, mut v3] = self.v;
-        v0 = v0.wrapping_add(v1);
-        v2 = v2.wrapping_add(v3);
-        v1 = v1.rotate_left(13) ^ v0;
-        v3 = v3.rotate_left(16) ^ v2;
-        v0 = v0.rotate_left(32);
-        v2 = v2.wrapping_add(v1);
-        v0 = v0.wrapping_add(v3);
-        v1 = v1.rotate_left(17) ^ v2;
-        v3 = v3.rotate_left(21) ^ v0;
-        v2 = v2.rotate_left(32);
-        self.v = [v0, v1, v2, v3];
     }
 }
 

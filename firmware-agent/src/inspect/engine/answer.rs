@@ -52,29 +52,19 @@ impl Answering {
         bytes_max: u32,
     ) -> Told {
         self.packets += 1;
-        let is_over = is_end || self.packets >= PACKETS_MAX;
+        let mut is_over = is_end || self.packets >= PACKETS_MAX;
         if direction == self.direction && segment.len > 0 {
-            let pushed = self.stream.push(
-                segment.seq,
-                segment.payload,
-                Caps { bytes: bytes_max, pieces: PIECES_MAX },
-            );
-            let is_over = is_over || pushed.fault.is_some() || segment.is_cut();
+            let caps = Caps { bytes: bytes_max, pieces: PIECES_MAX };
+            let pushed = self.stream.push(segment.seq, segment.payload, caps);
+            is_over |= pushed.fault.is_some() || segment.is_cut();
             match server_hello(self.stream.head()) {
                 ServerAnswer::NeedMore => {}
                 ServerAnswer::Hello(_, Certificate::NeedMore) if !is_over => {}
                 ServerAnswer::Hello(hello, certificate) => {
-                    return Told::Over(Some(Box::new(Answer::new(
-                        &hello,
-                        certificate,
-                        key,
-                        direction,
-                    ))));
+                    let answer = Answer::new(&hello, certificate, key, direction);
+                    return Told::Over(Some(Box::new(answer)));
                 }
-                ServerAnswer::NotTls | ServerAnswer::Malformed(_) => return Told::Over(None),
-            }
-            if is_over {
-                return Told::Over(None);
+                ServerAnswer::NotTls | ServerAnswer::Malformed(_) => is_over = true,
             }
         }
         if is_over { Told::Over(None) } else { Told::Nothing }

@@ -1,6 +1,7 @@
 //! The state of one flow under inspection.
 
 use sluice_abi::flow::{Direction, FlowKey};
+use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{ACK, SYN, TCP};
 
 use super::answer::Answering;
@@ -9,11 +10,13 @@ use super::opening::{Opening, protocol};
 use super::outcome::{Cause, Decision, News, Outcome};
 use super::quic::Quic;
 use super::segment::Segment;
+use super::watch::STREAM_MAX;
 use super::{Limits, PIECES_MAX};
 use crate::inspect::protocol::{Confidence, Seen, of_datagram};
 use crate::inspect::stream::{Caps, Fault, Stream};
 use crate::inspect::tls::{Finder, Joined};
 use crate::policy::{Ends, Path};
+use crate::signature::Told;
 
 /// Packets behind the window that may come between two that bring bytes of an unfinished
 /// ClientHello: acknowledgements and repetitions.
@@ -25,6 +28,8 @@ pub(super) struct Context<'a> {
     pub(super) limits: &'a Limits,
     pub(super) judge: Judge<'a>,
     pub(super) joined: &'a mut Joined,
+    /// Whether rulesets want to see streams in which no message is looked for any more.
+    pub(super) is_watched: bool,
 }
 
 /// A flow that is not decided.
@@ -44,6 +49,10 @@ pub(super) struct Flow {
     pub(super) ends: Ends,
     /// Whether rules have not been asked since something was learned about its ends.
     has_news: bool,
+    /// Directions that rulesets have seen packets of, a bit for each.
+    met: u8,
+    /// What rulesets told about it.
+    pub(super) told: Option<Box<Told>>,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +111,8 @@ impl Flow {
             sides: Default::default(),
             ends,
             has_news: true,
+            met: 0,
+            told: None,
         }
     }
 
@@ -119,7 +130,42 @@ impl Flow {
 
     /// Heap bytes in use.
     pub(super) fn memory(&self) -> usize {
-        self.sides.iter().map(|side| side.stream.memory() + side.quic.memory()).sum()
+        let told = self.told.as_ref().map_or(0, |told| size_of::<Told>() + told.memory());
+        let sides = self.sides.iter().map(|side| side.stream.memory() + side.quic.memory());
+        told + sides.sum::<usize>()
+    }
+
+    /// The bytes of a direction that are kept in order, and where in them a message may begin.
+    pub(super) fn head(&self, direction: Direction) -> (&[u8], usize) {
+        let side = &self.sides[direction as usize];
+        (side.stream.head(), side.start as usize)
+    }
+
+    /// Notes that rulesets see a packet; says whether they have seen both directions by now.
+    pub(super) const fn meet(&mut self, direction: Direction) -> bool {
+        self.met |= 1 << direction as u8;
+        self.met == 3
+    }
+
+    /// Whether its first packet is known.
+    pub(super) const fn is_origin_known(&self) -> bool {
+        self.is_origin_known
+    }
+
+    /// What it speaks, as far as is known.
+    pub(super) const fn protocol(&self) -> Option<Seen> {
+        self.protocol
+    }
+
+    /// Blocks it, whatever rules and lists say.
+    pub(super) fn block(&self, reason: Reason) -> Outcome {
+        self.conclude(Ok(Sentence {
+            verdict: Verdict::Blocked,
+            reason,
+            rule: None,
+            list: None,
+            observed: None,
+        }))
     }
 
     /// Whether a ClientHello was begun, or may hide behind a gap.
@@ -179,6 +225,11 @@ impl Flow {
             }
         } else if segment.len > 0 {
             side.count(segment.len);
+            if context.is_watched {
+                // What does not fit any more is seen packet by packet.
+                let caps = Caps { bytes: STREAM_MAX, pieces: PIECES_MAX };
+                let _ = side.stream.push(seq, segment.payload, caps);
+            }
         }
         (self.window(has_news, context), None)
     }
@@ -371,7 +422,9 @@ impl Side {
                 Opening::Other if self.stream.is_anchored() => {
                     found = protocol(head, &key, direction).map_or(found, Found::Protocol);
                     self.search = Search::Over;
-                    self.stream.release();
+                    if !context.is_watched {
+                        self.stream.release();
+                    }
                 }
                 Opening::Other | Opening::Lines => self.search = Search::Doubtful,
                 Opening::NeedMore | Opening::Hello(_) | Opening::Request(_) => {}

@@ -15,13 +15,14 @@ use crate::policy::{Answer, Ends, Entry, Facts, Judgement as Rules, Match, Polic
 
 /// What becomes of a flow, and by what.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sentence {
-    pub(super) verdict: Verdict,
-    pub(super) reason: Reason,
-    pub(super) rule: Option<Match>,
-    pub(super) list: Option<u32>,
+pub(crate) struct Sentence {
+    pub(crate) verdict: Verdict,
+    pub(crate) reason: Reason,
+    pub(crate) rule: Option<Match>,
+    /// Number of the domain list that says so.
+    pub(crate) list: Option<u32>,
     /// The rule that would have blocked if it did more than observe.
-    pub(super) observed: Option<Match>,
+    pub(crate) observed: Option<Match>,
 }
 
 /// A sentence, or why there can be none.
@@ -46,7 +47,7 @@ impl Sentence {
 }
 
 /// What a rule does to a flow, and under which reason.
-pub(crate) const fn verdict_of(found: &Match) -> (Verdict, Reason) {
+const fn verdict_of(found: &Match) -> (Verdict, Reason) {
     let by_domain = matches!(found.entry, Entry::Domain(_));
     let (allowed, other) = if by_domain {
         (Reason::DomainAllowed, Reason::DomainRule)
@@ -54,8 +55,8 @@ pub(crate) const fn verdict_of(found: &Match) -> (Verdict, Reason) {
         (Reason::RuleAllowed, Reason::Rule)
     };
     match found.action {
-        RuleAction::Allow | RuleAction::Observe => (Verdict::Trusted, allowed),
-        RuleAction::Block => (Verdict::Blocked, other),
+        RuleAction::Allow | RuleAction::Mark | RuleAction::Observe => (Verdict::Trusted, allowed),
+        RuleAction::Block | RuleAction::Reject => (Verdict::Blocked, other),
         RuleAction::Limit => (Verdict::Limited, other),
     }
 }
@@ -74,7 +75,7 @@ impl Judge<'_> {
         // What is only guessed decides nothing.
         let sure = spoken.filter(|(_, confidence)| *confidence > Confidence::Guess);
         let protocol = sure.map(|(protocol, _)| protocol.name());
-        Sentence::new(self.decided(Seen { protocol, ..Seen::default() }), Reason::WindowEnd)
+        self.message(Seen { protocol, ..Seen::default() }, Reason::WindowEnd)
     }
 
     /// What a ClientHello means.
@@ -110,7 +111,7 @@ impl Judge<'_> {
     }
 
     /// What a message means; `clean` is the reason when nothing speaks about it.
-    fn message(self, seen: Seen<'_>, clean: Reason) -> Sentence {
+    pub(super) fn message(self, seen: Seen<'_>, clean: Reason) -> Sentence {
         let mut sentence = Sentence::new(self.decided(seen), clean);
         if sentence.rule.is_none()
             && let Some(found) = seen.names.iter().find_map(|name| self.lists.lookup(name))

@@ -15,28 +15,31 @@ mod opening;
 mod outcome;
 #[cfg_attr(not(feature = "quic"), path = "no_quic.rs")]
 mod quic;
-mod segment;
+pub(super) mod segment;
 mod stats;
+mod watch;
 
 use sluice_abi::attach::Link;
 use sluice_abi::flow::{Direction, FlowKey};
-use sluice_abi::verdict::Verdict;
+use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{FIN, Headers, RST, SYN, TCP, headers};
 
 use self::answer::{Answering, Told};
 use self::flow::{Context, Flow};
 use self::judge::Judge;
-pub(crate) use self::judge::verdict_of;
+pub(crate) use self::judge::Sentence;
 pub use self::outcome::{
     ALPN_MAX, Answer, Cause, Decision, Hello, JA3_STRING_MAX, News, Outcome, Request, Step,
     TEXT_MAX,
 };
 use self::segment::Segment;
 pub use self::stats::Stats;
+use self::watch::Taken;
+pub use self::watch::Watch;
 use super::domain_set::DomainSet;
 use super::table::Table;
 use super::tls::Joined;
-use crate::policy::{Path, Policy};
+use crate::policy::{Ends, Path, Policy, Seen};
 
 /// Pieces of one stream that may wait behind gaps.
 const PIECES_MAX: usize = 32;
@@ -105,6 +108,8 @@ pub struct Engine {
     stats: Stats,
     /// What is asked about names that no rule covers.
     lists: DomainSet,
+    /// Rulesets, where there are any.
+    watch: Option<Box<Watch>>,
 }
 
 impl Engine {
@@ -122,7 +127,8 @@ impl Engine {
         };
         // The tables get half of the memory at most, streams the rest.
         let mut flows_max = limits.flows_max.clamp(Self::FLOWS_MIN, 1 << 20);
-        while Self::tables(flows_max) > limits.bytes_max / 2 && flows_max > Self::FLOWS_MIN {
+        let tables = |flows_max| Self::tables(flows_max, Self::answers_max(flows_max, &limits));
+        while tables(flows_max) > limits.bytes_max / 2 && flows_max > Self::FLOWS_MIN {
             flows_max -= flows_max.div_ceil(8).min(flows_max - Self::FLOWS_MIN);
         }
         // A stream whose buffer grew by doubling, while it is copied, needs three times its bytes.
@@ -132,12 +138,13 @@ impl Engine {
             rules,
             flows: Table::new(flows_max, seed),
             past: Table::new(Self::past_max(flows_max), seed),
-            answers: Table::new(Self::past_max(flows_max), seed),
+            answers: Table::new(Self::answers_max(flows_max, &limits), seed),
             joined: Joined::default(),
             kept: 0,
-            kept_max: limits.bytes_max.saturating_sub(Self::tables(flows_max)).max(kept_min),
+            kept_max: limits.bytes_max.saturating_sub(tables(flows_max)).max(kept_min),
             stats: Stats::default(),
             lists: DomainSet::default(),
+            watch: None,
         }
     }
 
@@ -145,17 +152,23 @@ impl Engine {
         (flows_max / 4).clamp(Self::FLOWS_MIN, 4096)
     }
 
-    fn tables(flows_max: u32) -> usize {
+    /// Connections whose server's answer is awaited at most: none, but for a place that stays empty,
+    /// where answers are not read.
+    fn answers_max(flows_max: u32, limits: &Limits) -> u32 {
+        if limits.reads_answers { Self::past_max(flows_max) } else { 1 }
+    }
+
+    fn tables(flows_max: u32, answers_max: u32) -> usize {
         Table::<Flow>::memory_max(flows_max)
             + Table::<Past>::memory_max(Self::past_max(flows_max))
-            + Table::<Answering>::memory_max(Self::past_max(flows_max))
+            + Table::<Answering>::memory_max(answers_max)
             + Joined::SIZE
     }
 
     /// Most bytes this engine will ever use, rules and lists not counted.
     #[must_use]
     pub fn memory_max(&self) -> usize {
-        Self::tables(self.flows.max()) + self.kept_max
+        Self::tables(self.flows.max(), self.answers.max()) + self.kept_max
     }
 
     /// Bytes in use, rules and lists not counted.
@@ -204,9 +217,29 @@ impl Engine {
         &self.lists
     }
 
+    /// What rules and lists say about a flow that showed this; `clean` is the reason when they say
+    /// nothing.
+    pub(crate) fn judge(&self, ends: Ends, seen: Seen<'_>, clean: Reason) -> Sentence {
+        Judge { rules: &self.rules, lists: &self.lists, ends }.message(seen, clean)
+    }
+
     /// Replaces the domain lists. Flows that are decided stay so.
     pub fn set_lists(&mut self, lists: DomainSet) {
         self.lists = lists;
+    }
+
+    /// The rulesets in force.
+    #[must_use]
+    pub fn watch(&self) -> Option<&Watch> {
+        self.watch.as_deref()
+    }
+
+    /// Replaces the rulesets. Flows that are decided stay so.
+    pub fn set_watch(&mut self, mut watch: Option<Box<Watch>>) {
+        if let (Some(watch), Some(before)) = (&mut watch, &self.watch) {
+            watch.inherit(before);
+        }
+        self.watch = watch;
     }
 
     /// Takes a packet that starts with its IP header. `original_len` is its length on the wire:
@@ -268,20 +301,31 @@ impl Engine {
             self.forget(now_ms, evicted, Cause::Memory);
         }
         let (limits, rules, joined) = (&self.limits, &self.rules, &mut self.joined);
-        let lists = &self.lists;
+        let (lists, watch) = (&self.lists, &mut self.watch);
         let Some(flow) = self.flows.get(&key) else { return Outcome::Inspect.into() };
+        let before = (flow.memory(), flow.head(direction).0.len());
         // The payload of a reset is not part of the stream (RFC 9293, section 3.5.2).
-        let (outcome, news) = if flags & RST != 0 {
+        let (mut outcome, news) = if flags & RST != 0 {
             (Outcome::Inspect, None)
         } else {
-            let before = flow.memory();
             flow.follow(&key, direction, path);
             let judge = Judge { rules, lists, ends: flow.ends };
-            let mut context = Context { now_ms, limits, judge, joined };
-            let answer = flow.packet(key, direction, flags, segment, &mut context);
-            self.kept = self.kept + flow.memory() - before;
-            answer
+            let is_watched = watch.is_some();
+            let mut context = Context { now_ms, limits, judge, joined, is_watched };
+            flow.packet(key, direction, flags, segment, &mut context)
         };
+        let mut alerts = Vec::new();
+        if let Some(watch) = watch {
+            let (news, before) = (news.as_ref(), before.1);
+            let tcp_flags = flags;
+            let key = &key;
+            let taken = Taken { key, direction, tcp_flags, segment, before, outcome, news };
+            alerts = watch.look(now_ms, flow, &taken);
+            if alerts.iter().any(|alert| alert.blocks) {
+                outcome = flow.block(Reason::Signature);
+            }
+        }
+        self.kept = self.kept + flow.memory() - before.0;
         let (original, ends) = (Some(flow.original), Some(flow.ends));
         self.stats.take(news.as_ref());
         self.stats.count(outcome);
@@ -300,7 +344,7 @@ impl Engine {
             let evicted = self.flows.pop_oldest();
             self.forget(now_ms, evicted, Cause::Memory);
         }
-        Step { news, original, ends, ..outcome.into() }
+        Step { news, original, ends, alerts, ..outcome.into() }
     }
 
     /// Awaits the answer of the server of a flow that a ClientHello has decided.

@@ -12,6 +12,7 @@ use crate::inspect::tls::{
 };
 use crate::inspect::{http, quic};
 use crate::policy::{Ends, Entry, Match};
+use crate::signature::Alert;
 
 /// Longest JA3 text that is kept; its length is the choice of the client.
 pub const JA3_STRING_MAX: usize = 4096;
@@ -34,6 +35,8 @@ pub struct Step {
     pub is_repeated: bool,
     /// The ends of a flow that is inspected.
     pub ends: Option<Ends>,
+    /// What rulesets say about the packet.
+    pub alerts: Vec<Alert>,
 }
 
 impl From<Outcome> for Step {
@@ -43,7 +46,15 @@ impl From<Outcome> for Step {
             Outcome::Decided(decision) => Some(decision.original),
             _ => None,
         };
-        Self { flow: None, outcome, news: None, original, is_repeated: false, ends: None }
+        Self {
+            flow: None,
+            outcome,
+            news: None,
+            original,
+            is_repeated: false,
+            ends: None,
+            alerts: Vec::new(),
+        }
     }
 }
 
@@ -92,6 +103,14 @@ pub enum Outcome {
     Decided(Decision),
     /// The flow cannot be decided: handled by the error policy, never trusted.
     Undecided(Cause),
+}
+
+impl Outcome {
+    /// Whether the flow is blocked.
+    #[must_use]
+    pub const fn is_blocked(self) -> bool {
+        matches!(self, Self::Decided(decision) if matches!(decision.verdict, Verdict::Blocked))
+    }
 }
 
 /// A decision about a flow.

@@ -4,19 +4,23 @@ use sluice_datapath::parse::{Headers, TCP};
 
 /// What follows the TCP or UDP header, without the padding of the link.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Segment<'a> {
+pub(in crate::inspect) struct Segment<'a> {
     /// The part of the payload that was copied.
-    pub(super) payload: &'a [u8],
+    pub(in crate::inspect) payload: &'a [u8],
     /// Length of the payload on the wire.
-    pub(super) len: usize,
+    pub(in crate::inspect) len: usize,
     /// TCP sequence number.
-    pub(super) seq: u32,
+    pub(in crate::inspect) seq: u32,
 }
 
 impl<'a> Segment<'a> {
     /// The payload of the packet `l3` with these `headers`; `original_len` is its length on the
     /// wire. `None` when the lengths in the headers contradict each other.
-    pub(super) fn read(l3: &'a [u8], headers: &Headers, original_len: usize) -> Option<Self> {
+    pub(in crate::inspect) fn read(
+        l3: &'a [u8],
+        headers: &Headers,
+        original_len: usize,
+    ) -> Option<Self> {
         let end = match l3.first()? >> 4 {
             4 => usize::from(u16_at(l3, 2)?),
             _ => match u16_at(l3, 4)? {
@@ -42,7 +46,7 @@ impl<'a> Segment<'a> {
     }
 
     /// Whether a part of the payload is missing from the copy.
-    pub(super) const fn is_cut(&self) -> bool {
+    pub(in crate::inspect) const fn is_cut(&self) -> bool {
         self.payload.len() < self.len
     }
 }

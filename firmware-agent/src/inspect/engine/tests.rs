@@ -1,5 +1,6 @@
 mod openings;
 mod rules;
+mod watch;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -744,6 +745,18 @@ fn a_million_flows_stay_within_their_memory() {
     let evicted = stats.undecided[Cause::Memory.index()];
     assert_eq!(evicted + engine.flows() as u64, 1_000_000, "each is counted");
     assert_eq!(stats.trusted, 0);
+}
+
+/// Where answers of servers are not read, nothing is kept for them, and the flows get that memory.
+#[test]
+fn answers_that_are_not_read_take_no_memory() {
+    let limits = Limits { bytes_max: 2 << 20, ..Limits::default() };
+    let engine =
+        |reads_answers| Engine::new(Limits { reads_answers, ..limits }, Policy::default(), [1, 2]);
+    let (live, replay) = (engine(false), engine(true));
+    assert_eq!(live.answers.max(), 1);
+    assert!(live.flows.max() > replay.flows.max());
+    assert!(live.memory_max() <= limits.bytes_max && replay.memory_max() <= limits.bytes_max);
 }
 
 #[test]

@@ -19,6 +19,8 @@ mod keys;
 
 use core::fmt;
 
+use crate::text::write_hex;
+
 #[cfg(feature = "quic")]
 pub use self::client::{Answer, Client, Limits, looks_like};
 #[cfg(all(feature = "quic", any(test, fuzzing)))]
@@ -94,7 +96,7 @@ impl ConnectionId {
 
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex(f, self.as_bytes(), "")
     }
 }
 

@@ -3,15 +3,15 @@
 use super::{HANDSHAKE_MAX, HELLO_MAX, Malformed};
 
 /// Record type of handshake messages.
-const HANDSHAKE: u8 = 22;
+pub(super) const HANDSHAKE: u8 = 22;
 /// Handshake type of the ClientHello.
 pub(super) const CLIENT_HELLO: u8 = 1;
 /// Bytes before the content of a record.
-const RECORD_HEADER: usize = 5;
+pub(super) const RECORD_HEADER: usize = 5;
 /// Bytes before the body of a handshake message.
 pub(super) const MESSAGE_HEADER: usize = 4;
 /// Most bytes in a record (RFC 8446, section 5.1).
-const RECORD_MAX: usize = 1 << 14;
+pub(super) const RECORD_MAX: usize = 1 << 14;
 
 /// Where a whole ClientHello lies in the stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -6,14 +6,13 @@
 
 use sha1::{Digest as _, Sha1};
 
+use super::record::{HANDSHAKE, RECORD_HEADER, RECORD_MAX};
 use super::{EXTENSIONS_MAX, HANDSHAKE_MAX, Malformed};
+use crate::text::write_hex;
 
-const ALERT: u8 = 21;
-const HANDSHAKE: u8 = 22;
 const SERVER_HELLO: u8 = 2;
 const CERTIFICATE: u8 = 11;
 const SUPPORTED_VERSIONS: u16 = 43;
-const RECORD_MAX: usize = 1 << 14;
 const TLS_1_3: u16 = 0x0304;
 
 /// The room for a ServerHello's fixed part: version, random, the longest session identifier, cipher
@@ -47,7 +46,7 @@ pub struct CertificateHash(pub [u8; 20]);
 
 impl core::fmt::Display for CertificateHash {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex(f, &self.0, "")
     }
 }
 
@@ -140,7 +139,7 @@ impl<'a> Content<'a> {
         if !is_tls {
             return Err(End::Other);
         }
-        let (header, rest) = self.rest.split_first_chunk::<5>().ok_or(End::NeedMore)?;
+        let (header, rest) = self.rest.split_first_chunk::<RECORD_HEADER>().ok_or(End::NeedMore)?;
         let len = usize::from(u16::from_be_bytes([header[3], header[4]]));
         if len == 0 {
             return Err(End::Malformed(Malformed::EmptyRecord));
@@ -177,14 +176,14 @@ impl<'a> Content<'a> {
         Ok(bytes)
     }
 
-    /// Type and length of a message.
-    fn message(&mut self) -> Result<(u8, usize), End> {
-        let [kind, a, b, c] = self.bytes()?;
+    /// Length of a message, behind its type.
+    fn message(&mut self) -> Result<Left, End> {
+        let [a, b, c] = self.bytes()?;
         let len = u32::from_be_bytes([0, a, b, c]) as usize;
         if len > HANDSHAKE_MAX {
             return Err(End::Malformed(Malformed::HandshakeTooLong));
         }
-        Ok((kind, len))
+        Ok(Left(len))
     }
 }
 
@@ -205,19 +204,11 @@ impl Left {
 
 /// The ServerHello; `None` when the first message is another one.
 fn hello(content: &mut Content<'_>) -> Result<Option<ServerHello>, End> {
-    if content.rest.first() == Some(&ALERT) {
+    let [kind] = content.bytes()?;
+    if kind != SERVER_HELLO {
         return Ok(None);
     }
-    let first = content.piece(1)?;
-    if first != [SERVER_HELLO] {
-        return Ok(None);
-    }
-    let [a, b, c] = content.bytes()?;
-    let len = u32::from_be_bytes([0, a, b, c]) as usize;
-    if len > HANDSHAKE_MAX {
-        return Err(End::Malformed(Malformed::HandshakeTooLong));
-    }
-    let mut left = Left(len);
+    let mut left = content.message()?;
     let mut fixed = [0; FIXED_MAX];
     left.take(35)?;
     content.fill(&mut fixed[..35])?;
@@ -272,11 +263,11 @@ fn extensions(
 
 /// The first certificate of the message that follows.
 fn certificate(content: &mut Content<'_>) -> Result<Certificate, End> {
-    let (kind, len) = content.message()?;
+    let [kind] = content.bytes()?;
+    let mut left = content.message()?;
     if kind != CERTIFICATE {
         return Ok(Certificate::None);
     }
-    let mut left = Left(len);
     left.take(3)?;
     content.skip(3)?;
     if left.0 == 0 {

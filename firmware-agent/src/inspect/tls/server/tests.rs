@@ -1,5 +1,7 @@
 use super::*;
 
+const ALERT: u8 = 21;
+
 /// A message with its header.
 pub(in crate::inspect) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     [&[kind][..], &(body.len() as u32).to_be_bytes()[1..], body].concat()

@@ -1,0 +1,55 @@
+# shellcheck shell=ash disable=SC2317
+# What an init script relies on in OpenWrt's /etc/rc.common, as far as this package's does.
+
+initscript=$1
+action=$2
+shift 2
+name=$(basename "$initscript")
+commands="start stop reload enable disable status"
+
+extra_command() {
+	commands="$commands $1"
+}
+
+# shellcheck disable=SC1090
+. "$initscript"
+# shellcheck disable=SC1091
+. /lib/functions/procd.sh
+
+start() {
+	procd open_service "$name"
+	start_service "$@" || { echo refused >>/procd; return 1; }
+	service_triggers
+	procd close_service
+}
+
+stop() {
+	procd kill "$name"
+}
+
+reload() {
+	reload_service "$@"
+}
+
+status() {
+	status_service "$@"
+}
+
+enable() {
+	ln -sf "../init.d/$name" "/etc/rc.d/S$START$name"
+	ln -sf "../init.d/$name" "/etc/rc.d/K$STOP$name"
+}
+
+disable() {
+	rm -f "/etc/rc.d/S$START$name" "/etc/rc.d/K$STOP$name"
+}
+
+# With this alone the functions above are procd's.
+[ "$USE_PROCD" = 1 ] || exit 1
+for known in $commands; do
+	[ "$action" = "$known" ] || continue
+	"$action" "$@"
+	exit
+done
+echo "$initscript has no $action" >&2
+exit 1

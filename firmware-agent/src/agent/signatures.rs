@@ -1,0 +1,265 @@
+//! Rulesets on their way into inspection, and what becomes of their alerts.
+//!
+//! Files are read once more when rulesets come into force. The rulesets in force answer until the new
+//! ones are whole.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+
+use sluice_abi::flow::{Direction, FlowKey};
+use sluice_datapath::parse::TCP;
+
+use super::inspector::Inspector;
+use super::report::tuple;
+use super::running::{State, random};
+use crate::cli::chain;
+use crate::config::RulesetSection;
+use crate::control::signatures as report;
+use crate::dataplane::bulk::default_cap_kib;
+use crate::inspect::engine::{Step, Watch};
+use crate::plan::Plan;
+use crate::signature::{Alert, Buffer, Builder, Limits, Loader, Ruleset, TooLarge};
+use crate::sys::{clock, memory};
+use crate::text::plain;
+
+/// Alerts that are kept.
+const KEPT_MAX: usize = 256;
+/// Alerts that are logged in a row, and in a second on average.
+const LOGGED: u64 = 20;
+/// Time in which one more is logged.
+const LOG_PAUSE_NS: u64 = 1_000_000_000 / LOGGED;
+/// Wrong rules that `status` shows.
+const SHOWN_MAX: usize = 10;
+/// Buffers that nothing is put into.
+const UNHEARD: &[Buffer] = &[Buffer::DnsQuery];
+
+/// Why rulesets are not put into force.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// They need more memory than they may have.
+    #[error("ruleset {name}: {source}")]
+    TooLarge {
+        /// The first that did not fit.
+        name: String,
+        /// The sum.
+        source: TooLarge,
+    },
+    /// A file cannot be read.
+    #[error("ruleset {name}: {}", path.display())]
+    File {
+        /// Whose file it is.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// An alert and when it was.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) at_ns: u64,
+    pub(super) flow: (FlowKey, Direction),
+    pub(super) alert: Alert,
+}
+
+/// What is known about rulesets and their alerts.
+#[derive(Debug, Default)]
+pub(super) struct Alarms {
+    /// Rulesets in force, as the configuration has them.
+    in_force: Vec<RulesetSection>,
+    /// The last alerts.
+    kept: VecDeque<Kept>,
+    /// Before this time a line is one too many.
+    log_from_ns: u64,
+    /// Alerts that were not logged since the last one that was, and all of them.
+    unlogged: (u64, u64),
+    refused: Option<String>,
+    load_ms: u64,
+}
+
+impl Alarms {
+    /// The alerts that are kept, the last first.
+    pub(super) fn kept(&self) -> impl Iterator<Item = &Kept> {
+        self.kept.iter().rev()
+    }
+
+    /// Alerts that were not logged because there were too many.
+    pub(super) const fn unlogged(&self) -> u64 {
+        self.unlogged.1
+    }
+
+    /// Why the rulesets that are wanted are not in force, for people.
+    pub(super) const fn refused(&self) -> Option<&String> {
+        self.refused.as_ref()
+    }
+
+    /// How long the last change took.
+    pub(super) const fn load_ms(&self) -> u64 {
+        self.load_ms
+    }
+
+    /// Keeps and logs the alerts of a packet. Nothing that is done to the packet depends on it.
+    pub(super) fn take(&mut self, now_ns: u64, step: &Step) {
+        let Some(flow) = step.flow else { return };
+        for alert in step.alerts.iter().filter(|alert| alert.is_told) {
+            if self.may_log(now_ns) {
+                let (ends, msg) = (super::inspector::describe(Some(flow)), alert.title());
+                let action = if alert.blocks { "blocked" } else { "alert" };
+                log::warn!("{action}: {}: {ends}", plain(&msg));
+            }
+            if self.kept.len() >= KEPT_MAX {
+                self.kept.pop_front();
+            }
+            self.kept.push_back(Kept { at_ns: now_ns, flow, alert: alert.clone() });
+        }
+    }
+
+    /// Whether one more line is not too many; says so of those that were.
+    fn may_log(&mut self, now_ns: u64) -> bool {
+        let from_ns = self.log_from_ns.max(now_ns.saturating_sub(LOGGED * LOG_PAUSE_NS));
+        if from_ns > now_ns {
+            self.unlogged = (self.unlogged.0 + 1, self.unlogged.1 + 1);
+            return false;
+        }
+        self.log_from_ns = from_ns + LOG_PAUSE_NS;
+        match std::mem::take(&mut self.unlogged.0) {
+            0 => {}
+            many => log::warn!("{many} alerts were not logged"),
+        }
+        true
+    }
+}
+
+impl Inspector {
+    /// The rulesets of `plan`, when they are others than those in force.
+    pub(super) fn new_rulesets(&self, plan: &Plan) -> Result<Option<Vec<Ruleset>>, Refused> {
+        if self.alarms.in_force == plan.rulesets && self.alarms.refused.is_none() {
+            return Ok(None);
+        }
+        rulesets(&plan.rulesets, cap_kib(plan) as usize * 1024, random).map(Some)
+    }
+
+    /// Puts rulesets into force, if they are others.
+    pub(super) fn set_rulesets(&mut self, plan: &Plan, rulesets: Option<Vec<Ruleset>>) {
+        self.alarms.refused = None;
+        if let Some(rulesets) = rulesets {
+            self.engine.set_watch(Watch::new(rulesets));
+            self.alarms.in_force.clone_from(&plan.rulesets);
+            memory::give_back();
+        }
+    }
+
+    /// Puts the rulesets of `plan` into force, or leaves those of before there and notes why.
+    pub(super) fn start_rulesets(&mut self, plan: &Plan) {
+        let start_ns = clock::monotonic_ns();
+        match self.new_rulesets(plan) {
+            Ok(rulesets) => self.set_rulesets(plan, rulesets),
+            Err(error) => {
+                let why = chain(&error);
+                log::error!("{}", plain(&why));
+                self.alarms.refused = Some(why);
+            }
+        }
+        self.alarms.load_ms = (clock::monotonic_ns() - start_ns) / 1_000_000;
+    }
+}
+
+/// Reads rulesets that may take `max` bytes together.
+pub fn rulesets(
+    sections: &[RulesetSection],
+    max: usize,
+    seed: impl Fn() -> u64,
+) -> Result<Vec<Ruleset>, Refused> {
+    let mut left = max;
+    let mut rulesets = Vec::with_capacity(sections.len());
+    for section in sections {
+        let name = || section.name.clone();
+        let home: Vec<String> = section.home_net.iter().map(ToString::to_string).collect();
+        let variables = Ruleset::variables(&format!("[{}]", home.join(",")));
+        let mut loader = Loader::new(variables).without(UNHEARD, true);
+        let mut builder = Builder::default();
+        for file in &section.sources {
+            loader.file(file.path.display().to_string());
+            file.lines(|line| loader.line(line).into_iter().for_each(|rule| builder.push(rule)))
+                .map_err(|source| Refused::File {
+                    name: name(),
+                    path: file.path.clone(),
+                    source,
+                })?;
+        }
+        loader.end();
+        let bounds = (Limits::default(), left, seed());
+        let one = Ruleset::new(&section.name, section.enforce, &loader, builder, bounds)
+            .map_err(|source| Refused::TooLarge { name: name(), source })?;
+        left = left.saturating_sub(one.matcher().memory());
+        rulesets.push(one);
+    }
+    Ok(rulesets)
+}
+
+/// KiB that rulesets may take in the agent.
+pub(super) fn cap_kib(plan: &Plan) -> u32 {
+    match plan.signature_memory_kib {
+        0 => default_cap_kib(memory::total_kib()),
+        kib => kib,
+    }
+}
+
+impl State {
+    /// The last alerts.
+    pub(super) fn alerts(&self) -> Vec<report::Alert> {
+        let now_ns = clock::monotonic_ns();
+        let alerts = self.inspector.alarms.kept();
+        alerts
+            .map(|Kept { at_ns, flow: (key, direction), alert }| report::Alert {
+                s_ago: now_ns.saturating_sub(*at_ns) / 1_000_000_000,
+                ruleset: alert.ruleset.to_string(),
+                gid: alert.gid,
+                sid: alert.sid,
+                rev: alert.rev,
+                action: alert.action.name().to_owned(),
+                blocked: alert.blocks,
+                msg: alert.msg.to_string(),
+                transport: if key.proto() == TCP { "tcp" } else { "udp" }.to_owned(),
+                tuple: tuple(key, *direction),
+            })
+            .collect()
+    }
+
+    /// The rulesets in force.
+    pub(super) fn signatures(&self) -> report::Signatures {
+        let watch = self.inspector.engine.watch();
+        report::Signatures {
+            rulesets: watch.iter().flat_map(|watch| watch.iter()).map(shown).collect(),
+            kib: watch.map_or(0, Watch::memory).div_ceil(1024) as u64,
+            cap_kib: cap_kib(&self.plan).into(),
+            load_ms: self.inspector.alarms.load_ms(),
+            unlogged: self.inspector.alarms.unlogged(),
+        }
+    }
+}
+
+fn shown(one: &Ruleset) -> report::Ruleset {
+    let (said, stats) = (one.report(), one.matcher().stats());
+    let left_out = said.left_out.iter().map(ToString::to_string);
+    let mistakes = said.mistakes.iter().map(ToString::to_string);
+    let (alerts, blocked) = one.counts();
+    report::Ruleset {
+        name: one.name().to_owned(),
+        enforce: one.enforces(),
+        rules: said.rules,
+        unsupported: said.unsupported,
+        wrong: said.wrong,
+        keywords: said.keywords.clone(),
+        left_out: left_out.chain(mistakes.take(SHOWN_MAX)).collect(),
+        kib: one.matcher().memory().div_ceil(1024) as u64,
+        packets: stats.packets,
+        compared: stats.compared,
+        cut: stats.cut,
+        alerts,
+        blocked,
+    }
+}
