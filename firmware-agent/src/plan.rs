@@ -13,9 +13,9 @@ use sluice_abi::profile;
 use sluice_abi::settings::Settings;
 
 use crate::config::{
-    self, Backend, Clock, Config, Counts, DOMAINLISTS_MAX, Ddos, DomainFile, Group, ListFile, Main,
-    ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule, RuleAction, RulesetSection,
-    Schedule, ZonePolicy,
+    self, Apps, Backend, Clock, Config, Counts, DOMAINLISTS_MAX, Ddos, DomainFile, Group, ListFile,
+    Main, ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule, RuleAction,
+    RulesetSection, Schedule, ZonePolicy,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -86,6 +86,8 @@ pub struct Plan {
     pub schedules: Vec<Schedule>,
     /// When the time of day is believed.
     pub clock: Clock,
+    /// Classes of applications that rules name.
+    pub apps: Apps,
     /// Pairs of a device and an address whose names are remembered.
     pub names: usize,
     /// Rulesets by number.
@@ -264,10 +266,11 @@ impl Plan {
             groups: config.groups.clone(),
             schedules: config.schedules.clone(),
             clock: main.clock,
-            ruleset,
+            apps: config.apps.clone(),
             names: main.dns_names as usize,
             rulesets: config.rulesets.iter().filter(|one| one.enabled).cloned().collect(),
             signature_memory_kib: main.signature_memory_kib,
+            ruleset,
         })
     }
 
@@ -306,6 +309,7 @@ impl Plan {
             groups,
             schedules,
             clock,
+            apps,
             names,
             rulesets,
             signature_memory_kib,
@@ -321,6 +325,7 @@ impl Plan {
         let update = *settings != old.settings
             || *ruleset != self.ruleset
             || (rules, groups, schedules) != (&self.rules, &self.groups, &self.schedules)
+            || *apps != self.apps
             || (*clock, *names) != (self.clock, self.names)
             || (rulesets, *signature_memory_kib) != (&self.rulesets, self.signature_memory_kib)
             || (lists, allowed) != (&self.lists, &self.allowed)

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::directory::{Directory, abandoned, unique};
 use crate::error::{Attempt as _, Error, Result};
 use crate::process::{self, Daemon};
-use crate::report::{Flow, Interface, Status, Why};
+use crate::report::{Alert, Flow, Interface, Status, Why};
 use crate::router::{Router, WAN};
 use crate::uci::Uci;
 use crate::wait;
@@ -102,6 +102,16 @@ impl Setup {
         let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
         self.more = self.more.section("domainlist", name).list("file", &files);
+        self
+    }
+
+    /// With signatures in files.
+    #[must_use]
+    pub fn ruleset(mut self, name: &str, enforce: bool, files: &[&Path]) -> Self {
+        let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        self.more = self.more.section("ruleset", name).list("file", &files);
+        self.more = self.more.option("enforce", u8::from(enforce));
         self
     }
 
@@ -370,6 +380,11 @@ impl Agent {
     /// `sluice flows --json`.
     pub fn flows(&self) -> Result<Vec<Flow>> {
         self.json(&["flows", "--json"])
+    }
+
+    /// `sluice alerts --json`, the last first.
+    pub fn alerts(&self) -> Result<Vec<Alert>> {
+        self.json(&["alerts", "--json"])
     }
 
     /// `sluice why --json WHAT`.

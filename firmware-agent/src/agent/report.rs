@@ -310,6 +310,10 @@ impl State {
             sni: text(hello.and_then(|hello| hello.sni.as_ref())),
             ech: hello.is_some_and(|hello| hello.ech),
             host: text(hello.and_then(|hello| hello.host.as_ref())),
+            app: hello
+                .and_then(table::Hello::name)
+                .and_then(|name| self.inspector.engine.rules().app(name))
+                .map(str::to_owned),
             protocol: decision.spoken.map(|spoken| spoken.protocol.to_owned()),
             confidence: decision.spoken.map(|spoken| spoken.confidence.to_owned()),
             alpn: hello

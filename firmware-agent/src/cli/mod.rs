@@ -81,8 +81,6 @@ pub trait Commands {
     fn doctor(&self) -> Vec<Feature>;
     /// Reads the configuration; the answer are its warnings.
     fn check(&self, config: &std::path::Path) -> Result<Vec<String>, Failed>;
-    /// Watches over the agent that started this process, with the way of its rules and its marks.
-    fn watchdog(&self, kind: &str, marks: &str) -> Result<(), Failed>;
     /// Inspects a capture and prints what it finds, alerts of the rules in files as well.
     fn replay(
         &self,
@@ -90,6 +88,8 @@ pub trait Commands {
         rules: &[PathBuf],
         out: &mut dyn std::io::Write,
     ) -> Result<(), Failed>;
+    /// Watches over the agent that started this process, with the way of its rules and its marks.
+    fn watchdog(&self, kind: &str, marks: &str) -> Result<(), Failed>;
 }
 
 /// A command line that makes sense.

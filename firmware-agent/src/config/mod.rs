@@ -5,6 +5,7 @@
 //! configuration does, is decided elsewhere.
 
 mod action;
+mod app;
 mod condition;
 mod ddos;
 mod domain;
@@ -34,6 +35,7 @@ use sluice_abi::attach::{Attachment, Role};
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
 
 pub use self::action::RuleAction;
+pub use self::app::Apps;
 pub use self::condition::{Device, Fingerprint, Mac, Moment, Ports, date_of, days_of};
 pub use self::ddos::Ddos;
 pub use self::domain::{DOMAINLISTS_MAX, DomainFile, DomainList};
@@ -87,10 +89,12 @@ pub struct Config {
     pub schedules: Vec<Schedule>,
     /// Devices with a common name, in the order of the file.
     pub groups: Vec<Group>,
-    /// What is never inspected.
-    pub ignores: Vec<Ignore>,
+    /// Classes of applications; none when the configuration was read as text only.
+    pub apps: Apps,
     /// Rulesets, in the order of the file.
     pub rulesets: Vec<RulesetSection>,
+    /// What is never inspected.
+    pub ignores: Vec<Ignore>,
 }
 
 /// Why a configuration is refused: every mistake in it.
@@ -210,9 +214,11 @@ impl Builder<'_> {
         if with_files {
             builder.read_files();
             builder.read_fingerprints(&package);
+            builder.read_apps(&package);
         }
         if !is_broken {
             builder.check_names(&package);
+            builder.check_app_file(&package);
         }
         builder.finish_lists();
         builder.config
@@ -365,8 +371,7 @@ impl Builder<'_> {
         for pair in domains.windows(2) {
             let [(domain, action, first), (other, other_action, second)] = pair else { continue };
             if domain == other && action != other_action {
-                let section = package.sections.iter().find(|s| package.shown_name(s) == *second);
-                let line = section.map_or(0, |section| section.line);
+                let line = package.line_of(second);
                 let reason = format!("{domain} has two actions, here and in {first}");
                 self.remarks.warning(line, format!("{PACKAGE}.{second}.domain"), reason);
             }
@@ -375,10 +380,7 @@ impl Builder<'_> {
 
     /// Every profile has a number, and every rule a profile that exists.
     fn check_profiles(&mut self, package: &Package) {
-        let line_of = |name: &str| {
-            let section = package.sections.iter().find(|s| package.shown_name(s) == name);
-            section.map_or(0, |section| section.line)
-        };
+        let line_of = |name: &str| package.line_of(name);
         let profiles = match Profile::numbered(self.config.profiles.clone()) {
             Ok(profiles) => profiles,
             Err(name) => {
@@ -415,9 +417,7 @@ impl Builder<'_> {
                 ("schedule", &rule.schedules, schedules.iter().map(|s| &s.name).collect()),
             ] {
                 for name in named.iter().filter(|name| !known.contains(name)) {
-                    let section =
-                        package.sections.iter().find(|s| package.shown_name(s) == rule.name);
-                    let line = section.map_or(0, |section| section.line);
+                    let line = package.line_of(&rule.name);
                     let kind = if option == "zone" { "interface" } else { option };
                     let reason = format!("there is no section {name} of type {kind}");
                     self.remarks.mistake(line, format!("{PACKAGE}.{}.{option}", rule.name), reason);
@@ -441,8 +441,7 @@ impl Builder<'_> {
                     Ok(Err(_)) => "is not UTF-8".to_owned(),
                     Err(error) => format!("cannot be read: {error}"),
                 };
-                let section = package.sections.iter().find(|s| package.shown_name(s) == rule.name);
-                let line = section.map_or(0, |section| section.line);
+                let line = package.line_of(&rule.name);
                 let reason = format!("{}: {reason}", remark::shown(&file.to_string_lossy()));
                 let path = format!("{PACKAGE}.{}.fingerprint_file", rule.name);
                 self.remarks.mistake(line, path, reason);

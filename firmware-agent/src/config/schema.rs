@@ -50,6 +50,8 @@ pub enum Kind {
     Hardware,
     /// Name of a section.
     Section,
+    /// Name of a class of applications.
+    Class,
     /// Part of a day.
     Slot,
     /// Instant.
@@ -77,6 +79,7 @@ impl Kind {
             Self::Host => "host",
             Self::Hardware => "hardware address",
             Self::Section => "section",
+            Self::Class => "class",
             Self::Slot => "slot",
             Self::Moment => "time",
         }
@@ -103,6 +106,7 @@ impl fmt::Display for Kind {
             Self::Host => f.write_str("hardware address, IP address or prefix"),
             Self::Hardware => f.write_str("six bytes, such as 02:00:5e:10:00:01"),
             Self::Section => f.write_str("name of a section"),
+            Self::Class => f.write_str("name of a class"),
             Self::Slot => f.write_str("HH:MM-HH:MM"),
             Self::Moment => f.write_str("YYYY-MM-DDTHH:MM:SSZ"),
         }
@@ -202,8 +206,8 @@ pub const SECTIONS: [&SectionSpec; 12] = [
     &domain::SPEC,
     &schedule::SCHEDULE,
     &schedule::GROUP,
-    &ignore::SPEC,
     &ruleset::SPEC,
+    &ignore::SPEC,
 ];
 
 /// Which of `known` was probably meant by `word`.

@@ -25,8 +25,8 @@ fn remarks_of(spec: &'static SectionSpec, options: &str) -> (Vec<String>, Vec<St
         "domainlist" => drop(DomainList::read(name, uci)),
         "schedule" => drop(Schedule::read(name, uci)),
         "group" => drop(Group::read(name, uci)),
-        "ignore" => drop(Ignore::read(uci)),
         "ruleset" => drop(RulesetSection::read(name, uci)),
+        "ignore" => drop(Ignore::read(uci)),
         kind => panic!("{kind}"),
     }
     let (mistakes, warnings) = remarks.finish();
@@ -116,8 +116,8 @@ fn every_option_of_the_table_is_read_and_no_other() {
             "domainlist" => drop(DomainList::read(String::new(), uci)),
             "schedule" => drop(Schedule::read(String::new(), uci)),
             "group" => drop(Group::read(String::new(), uci)),
-            "ignore" => drop(Ignore::read(uci)),
             "ruleset" => drop(RulesetSection::read(String::new(), uci)),
+            "ignore" => drop(Ignore::read(uci)),
             kind => panic!("{kind}"),
         }
         let mut asked = ASKED.take();

@@ -31,8 +31,8 @@ pub(super) struct Router(Directory);
 impl Router {
     /// A router without the package; `None`, with the reason on the output, where none can be made.
     pub(super) fn new(name: &str) -> Option<Self> {
-        let Some(busybox) = busybox() else {
-            println!("SKIPPED: no static busybox");
+        let Some(busybox) = run::find("busybox") else {
+            println!("SKIPPED: no busybox");
             return None;
         };
         let router = Self(Directory::new(name));
@@ -71,6 +71,11 @@ impl Router {
         stub("sbin/nft", "#!/bin/sh\necho \"nft $*\" >>/calls\n");
         stub("bin/logger", "#!/bin/sh\necho \"logger $*\" >>/calls\n");
         router.write("uci", NETWORK, 0o644);
+        let (works, text) = router.sh("true");
+        assert!(
+            works,
+            "busybox (a static one: busybox-static) does not run in a root directory: {text}"
+        );
         Some(router)
     }
 
@@ -207,13 +212,6 @@ impl Router {
             .filter(|line| line.starts_with("sluice."))
             .fold(String::new(), |text, line| text + line + "\n")
     }
-}
-
-fn busybox() -> Option<PathBuf> {
-    // Only a static one runs in a directory without libraries.
-    run::find("busybox").filter(|path| {
-        std::fs::read(path).is_ok_and(|elf| !elf.windows(8).any(|w| w == b"ld-linux"))
-    })
 }
 
 fn is_root() -> bool {

@@ -166,7 +166,8 @@ fn commands_of_the_init_script_are_those_of_the_agent() {
 #[test]
 fn devices_are_named_where_none_is_and_a_second_time_nothing_changes() {
     let Some(router) = Router::new("defaults") else { return };
-    let script = include_str!("../../../../../openwrt-package/sluice/files/sluice.defaults");
+    let script = run::root().join("openwrt-package/sluice/files/sluice.defaults");
+    let script = std::fs::read(script).unwrap();
     let wan = |device: &str| {
         format!("sluice.wan=interface\nsluice.wan.device={device}\nsluice.wan.role=wan\n")
     };
@@ -182,7 +183,7 @@ fn devices_are_named_where_none_is_and_a_second_time_nothing_changes() {
     ];
     for (name, network, expected) in cases {
         router.write("uci", format!("sluice.main=sluice\n{network}"), 0o644);
-        router.write("etc/uci-defaults/90-sluice", script, 0o755);
+        router.write("etc/uci-defaults/90-sluice", &script, 0o755);
         for _ in 0..2 {
             router.quiet("/etc/uci-defaults/90-sluice");
             let kept =
