@@ -14,7 +14,7 @@ use crate::cli::chain;
 use crate::config::Net;
 use crate::control::report::{
     Cause, DomainList, DomainSet, Feature, Flow, FlowMap, Interface, List, ListImage, Netfilter,
-    Queue, State as Health, Status, Tuple, Unattended, Why,
+    Queue, State as Health, Status, Tuple, Unattended, Waited, Why,
 };
 use crate::dataplane::table::{self, Record};
 use crate::dataplane::{Counts, Dataplane, FeatureState, Hook, State as HookState};
@@ -220,6 +220,12 @@ impl State {
                 flows: self.inspector.totals.unseen,
                 ..self.attendance.report(clock::monotonic_ns())
             },
+            latency: self
+                .queue_latency
+                .rows()
+                .map(|(below_us, packets)| Waited { below_us, packets })
+                .collect(),
+            latency_sum_us: self.queue_latency.sum_us(),
         }
     }
 

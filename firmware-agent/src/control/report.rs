@@ -90,6 +90,23 @@ pub struct Queue {
     /// Times when nobody inspected.
     #[serde(default)]
     pub unattended: Unattended,
+    /// How long packets waited for their verdict, in buckets that grow by two.
+    #[serde(default)]
+    pub latency: Vec<Waited>,
+    /// Microseconds that they waited together.
+    #[serde(default)]
+    pub latency_sum_us: u64,
+}
+
+/// Packets that waited about as long for their verdict.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Waited {
+    /// Less than this many microseconds, and not less than half of it; absent in the last, which has
+    /// no end.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub below_us: Option<u64>,
+    /// Packets.
+    pub packets: u64,
 }
 
 /// Times when the agent did not inspect and policy let packets pass.

@@ -748,6 +748,23 @@ fn an_unfinished_hello_that_had_to_make_place_stays_undecided() {
     assert_eq!(cause(&talk.client(PSH_ACK, &wire[20..])), Some("memory"));
 }
 
+/// R19: a device that opens flows by the thousand costs another one none of its hellos.
+#[test]
+fn a_device_that_opens_flows_by_the_thousand_crowds_out_its_own() {
+    let limits = Limits { flows_max: 64, ..Limits::default() };
+    let wire = Recipe::named("ads.test").wire();
+    let mut talk = Talk::new(limits);
+    talk.open();
+    let _ = talk.client(PSH_ACK, &wire[..20]);
+    for port in 1..=10_000 {
+        let flooder = SocketAddr::new([192, 0, 2, 200].into(), port);
+        let _ = talk.give(&tcp(flooder, talk.server, 0, SYN, &[]));
+    }
+    assert_eq!(talk.engine.flows(), 64);
+    assert_eq!(talk.engine.stats().undecided[Cause::Memory.index()], 10_001 - 64);
+    assert_eq!(reason(&talk.client(PSH_ACK, &wire[20..])), Some(Reason::DomainRule));
+}
+
 /// R32: a million flows, each left in the middle of a ClientHello, in the memory of some.
 #[test]
 fn a_million_flows_stay_within_their_memory() {
