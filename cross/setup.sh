@@ -34,6 +34,8 @@ PEERS=(
     dnsmasq-base nginx-light openssl curl iperf3 hping3 ncat tcpdump ethtool bpftool
 )
 TESTS=(git tshark qemu-system-x86 qemu-system-mips qemu-user-static shellcheck xz-utils dpkg-dev wireguard-tools)
+# Whose first packets are read: a browser, SSH, a library.
+CLIENTS=(chromium openssh-client python3)
 # A router's kernel is built for two machines.
 KERNEL=(make flex bison bc libelf-dev gcc-mips-linux-gnu)
 CROSS=(python3 python3-venv)
@@ -269,7 +271,7 @@ fi
 packages+=("${LLVM_STRIP[@]}")
 if ! own_ebpf_toolchain >/dev/null; then packages+=("${RUST[@]}" "${RUST_EBPF[@]}" "${LLVM_LINK[@]}"); fi
 if [ "$want_peers" -eq 1 ]; then packages+=("${PEERS[@]}"); fi
-if [ "$want_tests" -eq 1 ]; then packages+=("${TESTS[@]}" "${KERNEL[@]}"); fi
+if [ "$want_tests" -eq 1 ]; then packages+=("${TESTS[@]}" "${CLIENTS[@]}" "${KERNEL[@]}"); fi
 if [ "$want_cross" -eq 1 ]; then packages+=("${CROSS[@]}"); fi
 mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
 

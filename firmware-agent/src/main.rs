@@ -37,6 +37,10 @@ impl Commands for Sluice {
         let options = sluice::replay::Options { rulesets, ..Default::default() };
         sluice::replay::run(file, out, options).map(drop).map_err(|error| failed(&error))
     }
+
+    fn watchdog(&self, kind: &str, marks: &str) -> Result<(), Failed> {
+        agent::watchdog(kind, marks)
+    }
 }
 
 fn main() -> ExitCode {

@@ -13,9 +13,9 @@ use sluice_abi::profile;
 use sluice_abi::settings::Settings;
 
 use crate::config::{
-    self, Backend, Clock, Config, Counts, DOMAINLISTS_MAX, Ddos, DomainFile, Group, ListFile, Main,
-    ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule, RuleAction, RulesetSection,
-    Schedule,
+    self, Apps, Backend, Clock, Config, Counts, DOMAINLISTS_MAX, Ddos, DomainFile, Group, ListFile,
+    Main, ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule, RuleAction,
+    RulesetSection, Schedule, ZonePolicy,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -86,6 +86,8 @@ pub struct Plan {
     pub schedules: Vec<Schedule>,
     /// When the time of day is believed.
     pub clock: Clock,
+    /// Classes of applications that rules name.
+    pub apps: Apps,
     /// Pairs of a device and an address whose names are remembered.
     pub names: usize,
     /// Rulesets by number.
@@ -183,7 +185,9 @@ impl Plan {
             main.queues,
             main.policy == Policy::Open,
         )?
-        .freeing_others(main.manage_offload == ManageOffload::Guard);
+        .freeing_others(main.manage_offload == ManageOffload::Guard)
+        .closing(|device| is_closed(config, device))?
+        .ignoring(&config.ignores);
         let lists: Vec<ListPlan> = config
             .blocklists
             .iter()
@@ -213,14 +217,13 @@ impl Plan {
                 interfaces: config.interfaces.iter().zip(0..).map(interface).collect(),
                 sizes: sizes(main, &config.ddos, &lists, &allowed),
                 settings: Settings {
-                    flags: flags(main, &treatments, &profiles_of(&profiles)),
+                    flags: flags(main, ruleset.policy_open(), &treatments, &profiles_of(&profiles)),
                     ..settings(main, &config.ddos, hash_key)
                 },
                 on_crash: main.on_crash,
                 profiles: profiles_of(&profiles),
                 spread: main.spread,
             },
-            ruleset,
             backend: main.netfilter,
             queue: (main.queue, main.queues),
             limits: Limits {
@@ -244,7 +247,7 @@ impl Plan {
             flows: main.flows,
             held: main.held_flows,
             on_error: main.on_error,
-            policy_open: main.policy == Policy::Open,
+            policy_open: ruleset.policy_open(),
             idle: (
                 Duration::from_secs(main.idle_tcp_s.into()),
                 Duration::from_secs(main.idle_udp_s.into()),
@@ -263,9 +266,11 @@ impl Plan {
             groups: config.groups.clone(),
             schedules: config.schedules.clone(),
             clock: main.clock,
+            apps: config.apps.clone(),
             names: main.dns_names as usize,
             rulesets: config.rulesets.iter().filter(|one| one.enabled).cloned().collect(),
             signature_memory_kib: main.signature_memory_kib,
+            ruleset,
         })
     }
 
@@ -304,6 +309,7 @@ impl Plan {
             groups,
             schedules,
             clock,
+            apps,
             names,
             rulesets,
             signature_memory_kib,
@@ -314,10 +320,12 @@ impl Plan {
             || (*backend, *queue, *limits) != (self.backend, self.queue, self.limits)
             || (*flows, *policy_open, run_dir) != (self.flows, self.policy_open, &self.run_dir)
             || (*enabled, *held) != (self.enabled, self.held)
+            || ruleset.closed_queues() != self.ruleset.closed_queues()
             || ruleset.marks() != self.ruleset.marks();
         let update = *settings != old.settings
             || *ruleset != self.ruleset
             || (rules, groups, schedules) != (&self.rules, &self.groups, &self.schedules)
+            || *apps != self.apps
             || (*clock, *names) != (self.clock, self.names)
             || (rulesets, *signature_memory_kib) != (&self.rulesets, self.signature_memory_kib)
             || (lists, allowed) != (&self.lists, &self.allowed)
@@ -347,6 +355,16 @@ fn domainlists(config: &Config) -> Vec<DomainListPlan> {
         .take(DOMAINLISTS_MAX as usize)
         .map(|list| DomainListPlan { name: list.name.as_str().into(), files: list.sources.clone() })
         .collect()
+}
+
+/// Whether packets from and to a device are dropped while nobody inspects.
+fn is_closed(config: &Config, device: &str) -> bool {
+    let interface = config.interfaces.iter().find(|interface| interface.device == device);
+    match interface.map(|interface| interface.policy).unwrap_or_default() {
+        ZonePolicy::Main => config.main.policy == Policy::Closed,
+        ZonePolicy::Open => false,
+        ZonePolicy::Closed => true,
+    }
 }
 
 fn interface((interface, slot): (&config::Interface, u32)) -> InterfacePlan {
@@ -405,7 +423,7 @@ fn settings(main: &Main, ddos: &Ddos, hash_key: u32) -> Settings {
 }
 
 /// The kill switch, and whether packets have to be looked at for their profile.
-fn flags(main: &Main, treatments: &[Treatment], profiles: &Profiles) -> u32 {
+fn flags(main: &Main, policy_open: bool, treatments: &[Treatment], profiles: &Profiles) -> u32 {
     let changes = |treatment: &Treatment| {
         let profile = profiles.get(usize::from(treatment.profile));
         profile.is_some_and(|profile| *profile != profile::Profile::default())
@@ -414,7 +432,7 @@ fn flags(main: &Main, treatments: &[Treatment], profiles: &Profiles) -> u32 {
     if treatments.iter().any(changes) {
         flags |= Settings::PROFILES;
     }
-    if main.policy == Policy::Open {
+    if policy_open {
         flags |= Settings::WATCHED;
     }
     flags

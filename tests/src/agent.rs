@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::directory::{Directory, abandoned, unique};
 use crate::error::{Attempt as _, Error, Result};
 use crate::process::{self, Daemon};
-use crate::report::{Flow, Interface, Status, Why};
+use crate::report::{Alert, Flow, Interface, Status, Why};
 use crate::router::{Router, WAN};
 use crate::uci::Uci;
 use crate::wait;
@@ -40,6 +40,8 @@ pub struct Setup {
     pub tc: bool,
     /// Whether flows of the LAN are inspected.
     pub inspects_lan: bool,
+    /// Policies of interfaces that have one of their own.
+    pub policies: Vec<(&'static str, &'static str)>,
 }
 
 impl Default for Setup {
@@ -51,6 +53,7 @@ impl Default for Setup {
             more: Uci::default(),
             tc: true,
             inspects_lan: true,
+            policies: Vec::new(),
         }
     }
 }
@@ -103,6 +106,16 @@ impl Setup {
         self
     }
 
+    /// With signatures in files.
+    #[must_use]
+    pub fn ruleset(mut self, name: &str, enforce: bool, files: &[&Path]) -> Self {
+        let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        self.more = self.more.section("ruleset", name).list("file", &files);
+        self.more = self.more.option("enforce", u8::from(enforce));
+        self
+    }
+
     /// With a rule about domains.
     #[must_use]
     pub fn rule(mut self, name: &str, action: &str, domains: &[&str]) -> Self {
@@ -132,6 +145,13 @@ impl Setup {
         self
     }
 
+    /// With a policy of its own for an interface.
+    #[must_use]
+    pub fn policy(mut self, interface: &'static str, policy: &'static str) -> Self {
+        self.policies.push((interface, policy));
+        self
+    }
+
     /// The file for a router whose LAN interface is `lan`.
     #[must_use]
     pub fn text(&self, lan: &str, pins: &Path, run: &Path) -> String {
@@ -153,6 +173,9 @@ impl Setup {
                 file = file.option("inspect", 0);
             }
             file = file.option("tc", u8::from(self.tc));
+            for (_, policy) in self.policies.iter().filter(|(of, _)| *of == name) {
+                file = file.option("policy", policy);
+            }
         }
         file.text().to_owned() + self.more.text()
     }
@@ -381,6 +404,11 @@ impl Agent {
     /// `sluice flows --json`.
     pub fn flows(&self) -> Result<Vec<Flow>> {
         self.json(&["flows", "--json"])
+    }
+
+    /// `sluice alerts --json`, the last first.
+    pub fn alerts(&self) -> Result<Vec<Alert>> {
+        self.json(&["alerts", "--json"])
     }
 
     /// `sluice why --json WHAT`.

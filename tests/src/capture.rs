@@ -1,4 +1,4 @@
-//! What a host sends, recorded by tcpdump, and the ClientHellos in it as TShark reads them.
+//! What a host sends, recorded by tcpdump, and the ClientHellos in it as tshark reads them.
 //!
 //! Nothing here is the agent's code: the fingerprints that it shows are compared with these.
 
@@ -52,13 +52,13 @@ pub struct Hello {
     pub alpn: Vec<String>,
     /// Types of its extensions, in their order and with reserved ones.
     pub extensions: Vec<u16>,
-    /// TShark's JA3.
+    /// tshark's JA3.
     pub ja3: String,
-    /// JA4 of the fields that TShark read.
+    /// JA4 of the fields that tshark read.
     pub ja4: String,
 }
 
-/// Fields of TShark, in the order that [`hello`] reads them.
+/// Fields of tshark, in the order that [`hello`] reads them.
 const FIELDS: [&str; 10] = [
     "tcp.srcport",
     "udp.srcport",
@@ -84,9 +84,9 @@ pub fn hellos(file: &Path) -> Result<Vec<Hello>> {
 }
 
 fn hello(line: &str) -> Result<Hello> {
-    let unusable = || Error::Unusable(format!("TShark said \"{line}\""));
+    let unusable = || Error::Unusable(format!("tshark said \"{line}\""));
     let fields: [&str; FIELDS.len()] =
-        line.split('\t').collect::<Vec<_>>().try_into().map_err(|_| unusable())?;
+        line.split('\t').collect::<Vec<_>>().try_into().ok().ok_or_else(unusable)?;
     let [tcp, udp, name, alpn, extensions, ciphers, version, versions, algorithms, ja3] = fields;
     let list = |text: &str| -> Result<Vec<u16>> {
         let words = text.split(',').filter(|word| !word.is_empty());
@@ -98,8 +98,8 @@ fn hello(line: &str) -> Result<Hello> {
         alpn.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect();
     let extensions = list(extensions)?;
     let known = without_reserved(&extensions);
-    let version = without_reserved(&list(versions)?).into_iter().max();
-    let version = version.or(number(fields[6])).ok_or_else(unusable)?;
+    let highest = without_reserved(&list(versions)?).into_iter().max();
+    let version = highest.or_else(|| number(version)).ok_or_else(unusable)?;
     let ciphers = without_reserved(&list(ciphers)?);
     let first = alpn.first().map_or("00".to_owned(), |first| ends(first));
     let ja4 = format!(
@@ -115,7 +115,7 @@ fn hello(line: &str) -> Result<Hello> {
     Ok(Hello { port, name, alpn, extensions, ja3: ja3.to_owned(), ja4 })
 }
 
-/// TShark writes some numbers in decimal and some in hexadecimal digits.
+/// tshark writes some numbers in decimal and some in hexadecimal digits.
 fn number(word: &str) -> Option<u16> {
     let digits = word.strip_prefix("0x");
     digits.map_or_else(|| word.parse().ok(), |digits| u16::from_str_radix(digits, 16).ok())
@@ -174,7 +174,7 @@ fn hash(text: &str) -> Result<String> {
 mod tests {
     use super::*;
 
-    /// A line of TShark with what the published description of JA4 takes as its example.
+    /// A line of tshark with what the published description of JA4 takes as its example.
     #[test]
     fn the_published_example_of_ja4_comes_out() {
         let line = "40000\t\twww.example.com\th2,http/1.1\t\

@@ -51,6 +51,8 @@ pub struct Status {
     /// Names from DNS.
     #[serde(default)]
     pub names: Names,
+    /// Rulesets.
+    pub signatures: Signatures,
 }
 
 /// What was seen of DNS.
@@ -66,6 +68,63 @@ pub struct Names {
     pub unasked: u64,
     /// What could not be read.
     pub malformed: u64,
+}
+
+/// The rulesets together.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Signatures {
+    /// Each.
+    pub rulesets: Vec<Ruleset>,
+    /// Memory that they take.
+    pub kib: u64,
+    /// Time of the load at the start.
+    pub load_ms: u64,
+    /// Alerts that were not logged.
+    pub unlogged: u64,
+}
+
+/// A ruleset in force.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Ruleset {
+    /// Section.
+    pub name: String,
+    /// Whether rules that drop block.
+    pub enforce: bool,
+    /// Rules in force.
+    pub rules: u32,
+    /// Rules outside the subset.
+    pub unsupported: u32,
+    /// Wrong rules.
+    pub wrong: u32,
+    /// How many rules each keyword kept out.
+    pub keywords: BTreeMap<String, u32>,
+    /// The first that were left out.
+    pub left_out: Vec<String>,
+    /// Packets that were compared.
+    pub packets: u32,
+    /// Alerts told.
+    pub alerts: u64,
+    /// Flows that it blocked.
+    pub blocked: u64,
+}
+
+/// A rule that matched.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Alert {
+    /// Section.
+    pub ruleset: String,
+    /// The rule's number.
+    pub sid: u32,
+    /// What it asks for.
+    pub action: String,
+    /// Whether its flow was blocked.
+    pub blocked: bool,
+    /// What it is about.
+    pub msg: String,
+    /// Source port of the packet.
+    pub sport: u16,
+    /// Its destination port.
+    pub dport: u16,
 }
 
 /// What a rule did.
@@ -347,6 +406,9 @@ pub struct Flow {
     /// Domain list that decided.
     #[serde(default)]
     pub list: Option<String>,
+    /// Class of applications.
+    #[serde(default)]
+    pub app: Option<String>,
     /// The name that counts most.
     #[serde(default)]
     pub name: Option<String>,

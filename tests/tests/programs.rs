@@ -610,6 +610,28 @@ fn key(number: u32) -> (FlowKey, Direction) {
     FlowKey::new(src, dst, ports.to_be(), 443_u16.to_be(), 6)
 }
 
+/// A decision that trusts a flow.
+fn trusted(key: (FlowKey, Direction), idle_timeout: Duration) -> Decision {
+    Decision {
+        key,
+        nat_key: None,
+        verdict: Verdict::Trusted,
+        treatment: Treatment::default(),
+        reason: Reason::WindowEnd,
+        idle_timeout,
+        expires_s: 0,
+        hello: None,
+        learned: None,
+        spoken: None,
+        rule: None,
+        entry: None,
+        observed: None,
+        ends: None,
+        inspected_packets: 10,
+        is_partial: false,
+    }
+}
+
 /// R10: twice what fits goes in without an error, and what the kernel forgot is noticed.
 #[test]
 fn twice_the_capacity_goes_in_and_evictions_are_counted() {
@@ -621,23 +643,7 @@ fn twice_the_capacity_goes_in_and_evictions_are_counted() {
     let now = monotonic_ns();
     let inserted = FLOW_KEYS * 2;
     for number in 0..inserted {
-        let decision = Decision {
-            key: key(number),
-            nat_key: None,
-            verdict: Verdict::Trusted,
-            treatment: Treatment::default(),
-            reason: Reason::WindowEnd,
-            idle_timeout: Duration::from_secs(3600),
-            expires_s: 0,
-            hello: None,
-            spoken: None,
-            rule: None,
-            entry: None,
-            observed: None,
-            ends: None,
-            inspected_packets: 10,
-            is_partial: false,
-        };
+        let decision = trusted(key(number), Duration::from_secs(3600));
         let placed = table.insert(decision, now, |slot| path.flows.count(slot).unwrap());
         assert!(placed.ended.is_empty());
         let (key, direction) = key(number);
@@ -669,23 +675,7 @@ fn a_flow_lives_as_long_as_the_kernel_sees_packets_of_it() {
     let idle_timeout = Duration::from_millis(200);
     let frame = tcp(v4(ethernet())).bytes();
     let (key, direction) = headers(frame.as_slice(), Link::Ethernet).unwrap().flow().unwrap();
-    let decision = Decision {
-        key: (key, direction),
-        nat_key: None,
-        verdict: Verdict::Trusted,
-        treatment: Treatment::default(),
-        reason: Reason::HelloClean,
-        idle_timeout,
-        expires_s: 0,
-        hello: None,
-        spoken: None,
-        rule: None,
-        entry: None,
-        observed: None,
-        ends: None,
-        inspected_packets: 3,
-        is_partial: false,
-    };
+    let decision = trusted((key, direction), idle_timeout);
     let read = |path: &FastPath, slot| path.flows.count(slot).unwrap();
     let placed = table.insert(decision, monotonic_ns(), |slot| read(&path, slot));
     path.flows.set(&key, &state(Verdict::Trusted, direction, placed.slot.unwrap(), 0)).unwrap();

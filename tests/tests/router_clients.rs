@@ -1,5 +1,5 @@
 //! Programs that people use, through a router: what `flows` says of them, and that their fingerprints
-//! are those that TShark finds in a recording of the same packets.
+//! are those that tshark finds in a recording of the same packets.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -70,24 +70,21 @@ fn fetching(host: &Host, name: &str, version: &str) -> Command {
     command
 }
 
-/// The flow of a hello is what TShark says of that hello.
-fn agrees(flow: &Flow, hello: &Hello, (name, alpn, ja4): Expected) {
+/// The hello of a flow, which says what tshark says of it.
+fn agreed<'a>(flow: &Flow, hellos: &'a [Hello], (name, alpn, ja4): Expected) -> &'a Hello {
+    let is_it = |hello: &&Hello| hello.port == flow.sport && hello.name.as_deref() == Some(name);
+    let Some(hello) = hellos.iter().find(is_it) else { unreachable!("{name} in {hellos:?}") };
     assert!(hello.ja4.starts_with(ja4), "{name}: {hello:?}");
-    assert_eq!((hello.name.as_deref(), &*hello.alpn), (Some(name), &*owned(alpn)), "{hello:?}");
-    assert_eq!(flow.sport, hello.port, "{name}");
+    assert_eq!(hello.alpn, owned(alpn), "{name}");
     assert_eq!(flow.alpn, hello.alpn, "{name}");
     assert_eq!(flow.ja4.as_deref(), Some(&*hello.ja4), "{name}");
     assert_eq!(flow.ja3.as_deref(), Some(&*hello.ja3), "{name}");
     assert_eq!(flow.verdict, "trusted", "{name}");
+    hello
 }
 
 fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
-}
-
-fn hello_for<'a>(hellos: &'a [Hello], name: &str) -> &'a Hello {
-    let is_it = |hello: &&Hello| hello.name.as_deref() == Some(name);
-    hellos.iter().find(is_it).unwrap_or_else(|| panic!("{name} in {hellos:?}"))
 }
 
 /// R33, R34, R35: command line clients of TLS 1.0 to 1.3, with and without ALPN.
@@ -123,7 +120,7 @@ fn clients_of_every_version_have_the_fingerprints_that_tshark_computes() {
     let hellos = hellos(&capture.finish().unwrap()).unwrap();
     assert_eq!(hellos.len(), flows.len(), "{hellos:?}");
     for (flow, expected) in flows {
-        agrees(&flow, hello_for(&hellos, expected.0), expected);
+        agreed(&flow, &hellos, expected);
     }
 }
 
@@ -166,17 +163,15 @@ fn a_browser_has_the_fingerprints_that_tshark_computes() {
     let forced = format!("--origin-to-force-quic-on={name}:443");
     let mapped = format!("--host-resolver-rules=MAP {name} {}", site.world.server.v4);
     let mut browser = chromium(&site, directory, name, &["--enable-quic", &forced, &mapped]);
-    let is_quic = |flow: &Flow| flow.is_for(name) && flow.transport == "udp";
-    let flow = site.agent.wait_for_flow(name, is_quic).unwrap();
+    let is_datagrams = |flow: &Flow| flow.is_for(name) && flow.transport == "udp";
+    let flow = site.agent.wait_for_flow(name, is_datagrams).unwrap();
     browser.stop().unwrap();
     assert_eq!(flow.protocol.as_deref(), Some("quic"), "{flow:?}");
     let in_quic = (flow, (name, &["h3"] as &[_], "q13d"));
 
     let hellos = hellos(&capture.finish().unwrap()).unwrap();
     for (flow, expected) in [over_tls, in_quic] {
-        let is_it = |hello: &&Hello| hello.port == flow.sport && hello.name == flow.sni;
-        let hello = hellos.iter().find(is_it).unwrap_or_else(|| panic!("{flow:?}: {hellos:?}"));
-        agrees(&flow, hello, expected);
+        let hello = agreed(&flow, &hellos, expected);
         // Reserved values, which no fingerprint counts: over TLS only.
         let is_reserved = |kind: &u16| kind & 0x0f0f == 0x0a0a;
         let has_reserved = hello.extensions.iter().any(is_reserved);

@@ -10,6 +10,7 @@ use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::frame::tcp_flag;
 use sluice_tests::observe;
 use sluice_tests::probe::Probe;
+use sluice_tests::report::Flow;
 use sluice_tests::router::{Build, Router, WAN_V4};
 use sluice_tests::service::{Family, fetch, page};
 use sluice_tests::site::Site;

@@ -128,6 +128,9 @@ fn an_answer_from_beyond_counts_only_if_it_was_asked_for() {
     let like = IpAddr::from(router.server.v4);
     let address = router.server.v4.octets();
     let service = UdpService::start(&router.server, like, 53, move |question| {
+        if question[2] & 0x80 != 0 {
+            return None;
+        }
         let mut answer = question.get(..question.len() - 11)?.to_vec();
         answer[2..4].copy_from_slice(&[0x81, 0x80]);
         answer[6..8].copy_from_slice(&[0, 1]);

@@ -243,6 +243,29 @@ fn a_rule_that_observes_counts_and_drops_nothing() {
     assert_eq!(rule.flows, 3);
 }
 
+/// R42: a rule about a class of applications holds for the domains of its file, flows tell their
+/// class, and another file takes effect with a reload.
+#[test]
+fn a_class_of_applications_is_blocked_and_shown() {
+    if without_root() {
+        return;
+    }
+    let mut site = Site::new(&[]);
+    let file = site.world.directory.path().join("apps");
+    let rules = setup(&[&[("rule", "films"), ("app", "video")]]).main("app_file", file.display());
+    std::fs::write(&file, "video: ads.test\nbooks: good.ads.test plain.test\n").unwrap();
+    site.reload(&rules);
+    let flow = site.fails(0, "ads.test");
+    assert_eq!(by(&flow), ("blocked", Some("films"), Some("app video")));
+    assert_eq!(flow.app.as_deref(), Some("video"));
+    let flow = site.works(0, "good.ads.test");
+    assert_eq!((by(&flow), flow.app.as_deref()), (("trusted", None, None), Some("books")));
+    std::fs::write(&file, "video: plain.test\n").unwrap();
+    site.reload(&rules);
+    assert_eq!(by(&site.fails(0, "plain.test")), ("blocked", Some("films"), Some("app video")));
+    assert_eq!(site.works(0, "ads.test").app, None);
+}
+
 /// R170: a schedule and an end take effect by themselves, on flows that live too.
 #[test]
 fn a_rule_begins_and_ends_by_itself() {

@@ -128,8 +128,50 @@ fn with_an_open_policy_packets_pass_a_stopped_agent_and_are_not_trusted_for_that
     if without_root() {
         return;
     }
+    stop_and_go_on(setup("open"));
+}
+
+/// R19: without a fast path a process beside the agent does it.
+#[test]
+fn without_a_fast_path_a_process_beside_the_agent_lets_packets_pass() {
+    if without_root() {
+        return;
+    }
+    stop_and_go_on(setup("open").without_tc());
+}
+
+/// R19: what two interfaces say counts, whatever the agent's own option says.
+#[test]
+fn an_interface_has_a_policy_of_its_own() {
+    if without_root() {
+        return;
+    }
+    stop_and_go_on(setup("closed").policy("lan", "open").policy("wan", "open"));
+    for zone in ["lan", "wan"] {
+        let world = World::new();
+        let setup = setup("open").policy(zone, "closed");
+        let mut agent = Agent::start(&world.router, setup).unwrap();
+        assert!(world.answered("news.test"));
+        assert!(!world.answered("ads.test"));
+        for kill in [false, true] {
+            if kill {
+                agent.kill9().unwrap();
+            } else {
+                agent.sigstop().unwrap();
+            }
+            wait::pause(SILENCE);
+            assert!(world.connect().is_none(), "passed, {zone} is closed, kill: {kill}");
+            if !kill {
+                agent.sigcont().unwrap();
+                assert!(world.answered("news.test"));
+            }
+        }
+    }
+}
+
+fn stop_and_go_on(setup: Setup) {
     let world = World::new();
-    let mut agent = Agent::start(&world.router, setup("open")).unwrap();
+    let mut agent = Agent::start(&world.router, setup).unwrap();
     let mut waiting = world.connect().unwrap();
     assert!(!world.answered("ads.test"));
     let mut trusted = world.connect().unwrap();
@@ -137,6 +179,7 @@ fn with_an_open_policy_packets_pass_a_stopped_agent_and_are_not_trusted_for_that
         assert!(says(stream, "news.test"));
         agent.wait_for_flow("trusted", |flow| flow.sport == port(stream)).unwrap();
     }
+    download(&mut trusted[0]);
     assert_eq!(agent.status().unwrap().queue.unattended.times, 0);
     agent.sigstop().unwrap();
     trusted.iter_mut().for_each(download);

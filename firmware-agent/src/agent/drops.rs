@@ -53,7 +53,11 @@ impl State {
             DropReason::VerdictBlocked => rule(Counted::DroppedVerdict),
             DropReason::Undecided => Some(self.inspector.totals.dropped_undecided),
             // With an open policy the kernel forwards what does not fit.
-            DropReason::QueueFull if self.plan.policy_open => None,
+            DropReason::QueueFull
+                if self.plan.policy_open && self.plan.ruleset.closed_queues().is_none() =>
+            {
+                None
+            }
             DropReason::QueueFull => {
                 let full = ["queue full", "socket full"];
                 Some(full.iter().filter_map(|name| queue.kernel.get(*name)).sum())

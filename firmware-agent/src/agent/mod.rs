@@ -22,6 +22,7 @@ mod sweep;
 mod unattended;
 mod upkeep;
 
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -36,6 +37,7 @@ use crate::control::server::{ServeError, Server};
 use crate::dataplane::Dataplane;
 use crate::dataplane::object::Objects;
 use crate::kernel::Report;
+use crate::netfilter::apply;
 use crate::plan::Plan;
 use crate::sys::clock;
 
@@ -104,6 +106,19 @@ fn clear(pin_dir: Option<&Path>) {
     if let Some(Err(error)) = pin_dir.map(Dataplane::clear) {
         log::warn!("{}", error.chain());
     }
+}
+
+/// Lets packets past the queue of the agent at the other end of standard input when it falls silent.
+pub fn watchdog(kind: &str, marks: &str) -> Result<(), Failed> {
+    let usage = || Failed { exit: Exit::Usage, message: "only the agent starts this".to_owned() };
+    let kind = apply::Kind::from_name(kind).ok_or_else(usage)?;
+    let marks = marks.parse().ok().ok_or_else(usage)?;
+    crate::sys::log::start(log::LevelFilter::Info);
+    std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(|input| apply::watch(kind, marks, input))
+        .map_err(|error| Failed::new(Exit::Failure, &error))
 }
 
 /// What this kernel can do, for `sluice doctor`.

@@ -179,7 +179,9 @@ impl State {
         ];
         kernel.extend(self.queue_burst.map(|burst| ("burst without loss", burst as u64)));
         let (first, count) = self.plan.queue;
-        let numbers = first..=first.saturating_add(count.saturating_sub(1));
+        let last = first.saturating_add(count.saturating_sub(1));
+        let numbers =
+            first..=self.plan.ruleset.closed_queues().map_or(last, |closed| *closed.end());
         for stats in crate::netfilter::queue::kernel_stats(numbers).unwrap_or_default() {
             for (name, value) in [
                 ("waiting", stats.waiting),
@@ -302,6 +304,10 @@ impl State {
             sni: text(hello.and_then(|hello| hello.sni.as_ref())),
             ech: hello.is_some_and(|hello| hello.ech),
             host: text(hello.and_then(|hello| hello.host.as_ref())),
+            app: hello
+                .and_then(table::Hello::name)
+                .and_then(|name| self.inspector.engine.rules().app(name))
+                .map(str::to_owned),
             protocol: decision.spoken.map(|spoken| spoken.protocol.to_owned()),
             confidence: decision.spoken.map(|spoken| spoken.confidence.to_owned()),
             alpn: hello

@@ -319,6 +319,7 @@ pub(super) fn compiled(plan: &Plan) -> policy::Policy {
             zones: interfaces.map(|interface| interface.name.as_str()).collect(),
             groups: &plan.groups,
             schedules: &plan.schedules,
+            apps: &plan.apps,
             time_zone: if plan.schedules.is_empty() { TimeZone::UTC } else { time_zone() },
         },
     )

@@ -465,6 +465,7 @@ impl State {
 
     /// Answers the packets that are there.
     fn receive(&mut self, queues: &mut Queues) -> Result<(), QueueError> {
+        self.notice_silence();
         let now_ns = clock::monotonic_ns();
         // What a device was told before it sent these packets.
         self.inspector.resolutions.hear(now_ns / 1_000_000);
@@ -509,7 +510,11 @@ impl State {
 fn open_queues(plan: &Plan) -> Result<Queues, QueueError> {
     let options =
         Options { marks: plan.ruleset.marks(), policy_open: plan.policy_open, len_max: LEN_MAX };
-    Queues::open(plan.queue.0, plan.queue.1, options)
+    let mut queues = Queues::open(plan.queue.0, plan.queue.1, options)?;
+    if let Some(closed) = plan.ruleset.closed_queues() {
+        queues.join(Queues::open(*closed.start(), plan.queue.1, options.closed())?);
+    }
+    Ok(queues)
 }
 
 fn engine(plan: &Plan) -> Engine {

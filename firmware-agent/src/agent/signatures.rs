@@ -19,7 +19,7 @@ use crate::control::signatures as report;
 use crate::dataplane::bulk::default_cap_kib;
 use crate::inspect::engine::{Step, Watch};
 use crate::plan::Plan;
-use crate::signature::{Alert, Buffer, Builder, Limits, Loader, Ruleset, TooLarge};
+use crate::signature::{Alert, Builder, Limits, Loader, Ruleset, TooLarge};
 use crate::sys::{clock, memory};
 use crate::text::plain;
 
@@ -31,8 +31,6 @@ const LOGGED: u64 = 20;
 const LOG_PAUSE_NS: u64 = 1_000_000_000 / LOGGED;
 /// Wrong rules that `status` shows.
 const SHOWN_MAX: usize = 10;
-/// Buffers that nothing is put into.
-const UNHEARD: &[Buffer] = &[Buffer::DnsQuery];
 
 /// Why rulesets are not put into force.
 #[derive(Debug, thiserror::Error)]
@@ -179,7 +177,7 @@ pub fn rulesets(
         let name = || section.name.clone();
         let home: Vec<String> = section.home_net.iter().map(ToString::to_string).collect();
         let variables = Ruleset::variables(&format!("[{}]", home.join(",")));
-        let mut loader = Loader::new(variables).without(UNHEARD, true);
+        let mut loader = Loader::new(variables).without_icmp();
         let mut builder = Builder::default();
         for file in &section.sources {
             loader.file(file.path.display().to_string());
@@ -261,5 +259,47 @@ fn shown(one: &Ruleset) -> report::Ruleset {
         cut: stats.cut,
         alerts,
         blocked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_abi::flow::Addr;
+
+    use super::*;
+    use crate::inspect::engine::Outcome;
+    use crate::signature::Action;
+
+    fn step(sid: u32) -> Step {
+        let [one, two] = [1, 2].map(|last| Addr::from_v4_octets([192, 0, 2, last]));
+        let alert = Alert {
+            ruleset: "feed".into(),
+            sid,
+            gid: 1,
+            rev: 1,
+            action: Action::Alert,
+            msg: "a\nb".into(),
+            is_told: true,
+            blocks: false,
+        };
+        let flow = Some(FlowKey::new(one, two, 1, 2, TCP));
+        Step { flow, alerts: vec![alert], ..Outcome::Inspect.into() }
+    }
+
+    /// The last are kept, some are logged, and of the rest is said how many.
+    #[test]
+    fn alerts_are_kept_and_logged_within_bounds() {
+        const SECOND: u64 = 1_000_000_000;
+        let mut alarms = Alarms::default();
+        for sid in 0..1000 {
+            alarms.take(100 * SECOND, &step(sid));
+        }
+        let kept: Vec<_> = alarms.kept().map(|kept| kept.alert.sid).collect();
+        assert_eq!(kept, (744..1000).rev().collect::<Vec<_>>());
+        assert_eq!(alarms.unlogged(), 1000 - LOGGED - 1);
+        for n in 1..=100 {
+            alarms.take(100 * SECOND + n * SECOND / 10, &step(7));
+        }
+        assert_eq!(alarms.unlogged(), 1000 - LOGGED - 1, "two a pause are logged");
     }
 }

@@ -13,14 +13,17 @@ use super::inspector::Inspector;
 use super::running::State;
 use crate::cli::chain;
 use crate::control::report::Unattended;
-use crate::netfilter::apply::Backend;
+use crate::netfilter::apply::{Backend, Watchdog};
 use crate::netfilter::rules::Counted;
 use crate::sys::clock;
 
 /// Time between two heartbeats: four fit into the silence that the programs allow.
 pub(super) const BEAT: Duration = Duration::from_millis(450);
 /// Silence after which packets have passed, as the programs count it.
-const SILENCE_MAX: Duration = Duration::from_secs(2);
+///
+/// Less by what it takes to be told and by their coarse clock: to take silence for longer than it was
+/// costs a look at conntrack, to miss one would trust what passed.
+const SILENCE_MAX: Duration = Duration::from_millis(1900);
 
 /// Connections of which packets may have passed while nobody inspected, with the number by which
 /// conntrack tells one from a later one between the same ends.
@@ -49,6 +52,8 @@ pub(super) struct Attendance {
     report: Unattended,
     /// When it ended last.
     returned_ns: u64,
+    /// Where the programs do not look for the heartbeat.
+    watchdog: Option<Watchdog>,
 }
 
 impl Attendance {
@@ -58,27 +63,63 @@ impl Attendance {
 }
 
 impl State {
+    /// To be called before anything that counts on what was decided, because the heartbeat may have
+    /// its turn later.
+    pub(super) fn notice_silence(&mut self) {
+        let silence = clock::monotonic_ns().saturating_sub(self.attendance.last_ns);
+        if Duration::from_nanos(silence) > SILENCE_MAX {
+            self.beat();
+        }
+    }
+
     /// Tells the programs that the agent is alive, and looks after what passed if it was not.
     pub(super) fn beat(&mut self) {
         let now_ns = clock::monotonic_ns();
         let silence = Duration::from_nanos(now_ns.saturating_sub(self.attendance.last_ns));
         self.attendance.last_ns = now_ns;
-        let Some(dataplane) = &mut self.dataplane else { return };
         // First of all: from now on what is not decided waits for an answer, and is not confirmed
         // before it gets one. So what conntrack knows a moment later is what passed.
-        if let Err(error) = dataplane.settings.beat() {
+        if let Some(Err(error)) = self.dataplane.as_mut().map(|dataplane| dataplane.settings.beat())
+        {
             log::warn!("{}", error.chain());
         }
+        self.look_after_watchdog();
         if silence > SILENCE_MAX && self.plan.enabled && self.plan.policy_open {
-            let Some(backend) = self.backend.take() else { return };
-            self.was_away(&*backend, silence, now_ns);
+            let Some(mut backend) = self.backend.take() else { return };
+            self.was_away(&mut *backend, silence, now_ns);
             self.backend = Some(backend);
         }
     }
 
+    /// Keeps a process that watches over this one where the programs do not.
+    fn look_after_watchdog(&mut self) {
+        let wanted = self.plan.enabled && self.plan.policy_open && !self.is_watched();
+        let Some(backend) = self.backend.as_ref().filter(|_| wanted) else {
+            self.attendance.watchdog = None;
+            return;
+        };
+        let watchdog = &mut self.attendance.watchdog;
+        if let Some(Err(error)) = watchdog.as_mut().map(Watchdog::feed) {
+            log::warn!("the process that watches over the agent is gone: {error}");
+            *watchdog = None;
+        }
+        if watchdog.is_none() {
+            match Watchdog::start(backend.kind(), self.plan.ruleset.marks()) {
+                Ok(started) => *watchdog = Some(started),
+                Err(error) => log::warn!("nothing watches over the agent: {error}"),
+            }
+        }
+    }
+
+    /// Whether the fast path is on every interface whose packets are inspected.
+    fn is_watched(&self) -> bool {
+        let Some(dataplane) = &self.dataplane else { return false };
+        self.plan.ruleset.devices().all(|device| dataplane.has_fast_path(device))
+    }
+
     /// Looks after what passed before the start, while an earlier agent was gone. To be called
     /// before the rules are applied, because their counters begin anew then.
-    pub(super) fn look_back(&mut self, backend: &dyn Backend) {
+    pub(super) fn look_back(&mut self, backend: &mut dyn Backend) {
         let now_ns = clock::monotonic_ns();
         self.attendance.last_ns = now_ns;
         let settings = self.dataplane.as_ref().map(|dataplane| &dataplane.settings);
@@ -87,11 +128,17 @@ impl State {
         }
     }
 
-    fn was_away(&mut self, backend: &dyn Backend, silence: Duration, now_ns: u64) {
-        let unseen = self.inspector.note_unseen(self.plan.flows as usize);
+    fn was_away(&mut self, backend: &mut dyn Backend, silence: Duration, now_ns: u64) {
         let counters = backend.counters().unwrap_or_default();
         let counted = counters.iter().filter(|count| count.counted == Counted::Unattended);
         let counted = counted.map(|count| count.packets).sum::<u64>();
+        // What the watchdog did ends here, and before it is looked what passed.
+        if self.attendance.watchdog.is_some()
+            && let Err(error) = backend.apply(&self.plan.ruleset)
+        {
+            log::error!("{}", chain(&error));
+        }
+        let unseen = self.inspector.note_unseen(self.plan.flows as usize);
         let Attendance { report, counted: before, returned_ns, .. } = &mut self.attendance;
         // The counter begins anew when the rules are put back.
         let packets = counted.checked_sub(*before).unwrap_or(counted);

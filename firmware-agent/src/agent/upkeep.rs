@@ -24,7 +24,7 @@ impl State {
             }
         };
         self.inspection_notes.extend(reasons);
-        self.look_back(&*backend);
+        self.look_back(&mut *backend);
         match backend.apply(&self.plan.ruleset) {
             Ok(()) => self.backend = Some(backend),
             Err(error) => {
@@ -38,6 +38,8 @@ impl State {
 
     /// Puts the rules back when somebody took them away.
     pub(super) fn restore_rules(&mut self) {
+        // The rules that the watchdog changed have counters, which end when they are put back.
+        self.notice_silence();
         let Some(backend) = &mut self.backend else { return };
         match backend.is_applied() {
             Ok(true) => {}

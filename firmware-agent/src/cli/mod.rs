@@ -17,6 +17,8 @@ use crate::control::signatures::Alert;
 use crate::control::{Request, socket_path};
 use crate::text;
 
+/// The command that the agent starts beside itself.
+const WATCHDOG: &str = crate::netfilter::apply::WATCHDOG;
 /// Where the configuration lies on OpenWrt.
 const CONFIG: &str = "/etc/config/sluice";
 /// Where the agent keeps its socket unless the configuration says otherwise.
@@ -86,6 +88,8 @@ pub trait Commands {
         rules: &[PathBuf],
         out: &mut dyn std::io::Write,
     ) -> Result<(), Failed>;
+    /// Watches over the agent that started this process, with the way of its rules and its marks.
+    fn watchdog(&self, kind: &str, marks: &str) -> Result<(), Failed>;
 }
 
 /// A command line that makes sense.
@@ -110,6 +114,8 @@ enum Command {
     Reload,
     Replay(PathBuf),
     ConfigCheck,
+    /// For the agent only, and in no help.
+    Watchdog(String, String),
     Help(&'static str),
     Version,
 }
@@ -246,6 +252,10 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
                 return Err(format!("config: `{other}` is not a command, only `check` is").into());
             }
         },
+        WATCHDOG => Command::Watchdog(
+            operand("the way of the rules")?.string()?,
+            operand("the mask")?.string()?,
+        ),
         _ => return Err(unknown(&name)),
     };
     match words.next() {
@@ -293,6 +303,7 @@ pub fn main(
                 text
             })
         }
+        Command::Watchdog(kind, marks) => commands.watchdog(&kind, &marks),
         Command::Replay(file) => commands.replay(&file, &line.rules, out),
         Command::Status => {
             let status: Status = ask(&socket, &Request::Status {}).map_err(asked)?;

@@ -54,49 +54,7 @@ pub(super) fn status(status: &Status) -> String {
     }
     section(&mut text, &table);
 
-    let mut table = Table::new(&["where", "counter", "value"]);
-    let netfilter = &status.netfilter;
-    for (name, value) in &netfilter.counters {
-        table.row([&netfilter.backend, name, &value.to_string()]);
-    }
-    table.row([&netfilter.backend, "rules put back", &netfilter.reapplied.to_string()]);
-    let queue = &status.queue;
-    let last = u32::from(queue.first) + u32::from(queue.count.max(1)) - 1;
-    let name = if queue.count <= 1 {
-        format!("queue {}", queue.first)
-    } else {
-        format!("queues {}-{last}", queue.first)
-    };
-    for (counter, value) in queue.kernel.iter().chain(&queue.engine) {
-        table.row([&name, counter, &value.to_string()]);
-    }
-    table.row([&name, "flows under inspection", &queue.inspecting.to_string()]);
-    if queue.unattended.times > 0 {
-        let away = &queue.unattended;
-        for (what, value) in [
-            ("times without the agent", away.times),
-            ("seconds without the agent", away.seconds),
-            ("packets passed uninspected then", away.packets),
-            ("flows not trusted for that", away.flows),
-        ] {
-            table.row([&name, what, &value.to_string()]);
-        }
-    }
-    let flows = &status.flows;
-    for (counter, value) in [
-        ("decided", flows.entries),
-        ("capacity", flows.capacity),
-        ("expired", flows.expired),
-        ("evicted", flows.evicted),
-        ("write errors", flows.write_errors),
-        ("blocked or limited", flows.held),
-        ("blocked or limited, capacity", flows.held_capacity),
-        ("blocked or limited, no room", flows.held_refused),
-        ("inspected once more", flows.reinspected),
-    ] {
-        table.row(["flow map", counter, &value.to_string()]);
-    }
-    section(&mut text, &table);
+    section(&mut text, &counters(status));
 
     let mut table = Table::new(&["list", "entries", "packets", "bytes", "last"]);
     for list in &status.lists {
@@ -136,6 +94,56 @@ fn memory(status: &Status) -> String {
         );
     }
     text
+}
+
+/// What rules, queue, flow map and names counted.
+fn counters(status: &Status) -> Table {
+    let mut table = Table::new(&["where", "counter", "value"]);
+    let netfilter = &status.netfilter;
+    for (name, value) in &netfilter.counters {
+        table.row([&netfilter.backend, name, &value.to_string()]);
+    }
+    table.row([&netfilter.backend, "rules put back", &netfilter.reapplied.to_string()]);
+    let queue = &status.queue;
+    let last = u32::from(queue.first) + u32::from(queue.count.max(1)) - 1;
+    let name = if queue.count <= 1 {
+        format!("queue {}", queue.first)
+    } else {
+        format!("queues {}-{last}", queue.first)
+    };
+    for (counter, value) in queue.kernel.iter().chain(&queue.engine) {
+        table.row([&name, counter, &value.to_string()]);
+    }
+    table.row([&name, "flows under inspection", &queue.inspecting.to_string()]);
+    if queue.unattended.times > 0 {
+        let away = &queue.unattended;
+        for (what, value) in [
+            ("times without the agent", away.times),
+            ("seconds without the agent", away.seconds),
+            ("packets passed uninspected then", away.packets),
+            ("flows not trusted for that", away.flows),
+        ] {
+            table.row([&name, what, &value.to_string()]);
+        }
+    }
+    for (counter, value) in status.names.rows().filter(|(_, value)| *value > 0) {
+        table.row(["names from DNS", counter, &value.to_string()]);
+    }
+    let flows = &status.flows;
+    for (counter, value) in [
+        ("decided", flows.entries),
+        ("capacity", flows.capacity),
+        ("expired", flows.expired),
+        ("evicted", flows.evicted),
+        ("write errors", flows.write_errors),
+        ("blocked or limited", flows.held),
+        ("blocked or limited, capacity", flows.held_capacity),
+        ("blocked or limited, no room", flows.held_refused),
+        ("inspected once more", flows.reinspected),
+    ] {
+        table.row(["flow map", counter, &value.to_string()]);
+    }
+    table
 }
 
 /// Lists of domains and what they did.

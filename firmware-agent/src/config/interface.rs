@@ -24,6 +24,19 @@ words!(XdpWish,
     "auto" => Self::Auto, "hardware" => Self::Hardware, "native" => Self::Native, "generic" => Self::Generic, "off" => Self::Off,
 );
 
+/// What happens to packets from and to an interface that the agent cannot look at.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ZonePolicy {
+    /// What the section about the agent says.
+    #[default]
+    Main,
+    /// They are forwarded, unless the other interface is closed.
+    Open,
+    /// They are dropped.
+    Closed,
+}
+words!(ZonePolicy, "main" => Self::Main, "open" => Self::Open, "closed" => Self::Closed);
+
 /// A network device and what is attached to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interface {
@@ -39,6 +52,8 @@ pub struct Interface {
     pub tc: bool,
     /// Whether new flows that it forwards are inspected.
     pub inspect: bool,
+    /// What happens to new flows while the agent cannot look at them.
+    pub policy: ZonePolicy,
 }
 
 pub(super) const SPEC: SectionSpec = SectionSpec {
@@ -57,6 +72,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Whether packets of decided flows are marked or dropped here."),
         OptionSpec::new("inspect", Kind::Flag, "1",
             "Whether new flows that pass here are inspected."),
+        OptionSpec::new("policy", Kind::Word(&["main", "open", "closed"]), "main",
+            "What happens to new flows from and to this interface while the agent cannot look at them: as option policy of the agent says (main), forwarded (open) or dropped (closed); between two interfaces dropped, if one of them is closed."),
     ],
 };
 
@@ -90,6 +107,7 @@ impl Interface {
             xdp: uci.get("xdp"),
             tc: uci.get("tc"),
             inspect: uci.get("inspect"),
+            policy: uci.get("policy"),
         };
         if interface.xdp == XdpWish::Off && !interface.tc && !interface.inspect {
             let reason = "xdp, tc and inspect are all off: the section does nothing".to_owned();

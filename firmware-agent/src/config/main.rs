@@ -183,6 +183,8 @@ pub struct Main {
     pub spread: SpreadWish,
     /// When the time of day is believed.
     pub clock: Clock,
+    /// File of classes of applications.
+    pub app_file: Option<PathBuf>,
     /// Pairs of a device and an address whose names from DNS are remembered.
     pub dns_names: u32,
 }
@@ -265,6 +267,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Whether the shield shares packets out to all processors, by flow: nowhere (off), behind devices with one receive queue and no packet steering (auto), or wherever it can work (on); status says where it does not and why."),
         OptionSpec::new("clock", Kind::Word(&["auto", "trust"]), "auto",
             "When schedules believe the time of day: once it comes from the network or from a clock with a battery (auto), or always (trust)."),
+        OptionSpec::optional("app_file", Kind::Path,
+            "File of classes of applications that rules can name, each line a class, a colon and domains, comments behind #; a domain covers what is below it, and the longest counts."),
         OptionSpec::new("dns_names", number(0, 65_536), "2048",
             "Pairs of a device and an address whose names from DNS are remembered for ten minutes, to show flows that name no server, a quarter of them for one device at most; 0 is off."),
     ],
@@ -307,6 +311,7 @@ impl Main {
             signature_memory_kib: uci.get("signature_memory_kib"),
             spread: uci.get("spread"),
             clock: uci.get("clock"),
+            app_file: uci.find("app_file"),
             dns_names: uci.get("dns_names"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;

@@ -5,10 +5,12 @@
 //! configuration does, is decided elsewhere.
 
 mod action;
+mod app;
 mod condition;
 mod ddos;
 mod domain;
 mod file;
+mod ignore;
 mod interface;
 mod lexer;
 mod list;
@@ -33,11 +35,13 @@ use sluice_abi::attach::{Attachment, Role};
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
 
 pub use self::action::RuleAction;
+pub use self::app::Apps;
 pub use self::condition::{Device, Fingerprint, Mac, Moment, Ports, date_of, days_of};
 pub use self::ddos::Ddos;
 pub use self::domain::{DOMAINLISTS_MAX, DomainFile, DomainList};
 pub use self::file::{Counts, ListFile};
-pub use self::interface::{Interface, XdpWish};
+pub use self::ignore::Ignore;
+pub use self::interface::{Interface, XdpWish, ZonePolicy};
 pub use self::list::{Allowlist, Blocklist};
 pub use self::main::{
     Backend, Clock, Main, ManageOffload, OnCrash, OnError, OwnOffload, Policy, SpreadWish,
@@ -85,8 +89,12 @@ pub struct Config {
     pub schedules: Vec<Schedule>,
     /// Devices with a common name, in the order of the file.
     pub groups: Vec<Group>,
+    /// Classes of applications; none when the configuration was read as text only.
+    pub apps: Apps,
     /// Rulesets, in the order of the file.
     pub rulesets: Vec<RulesetSection>,
+    /// What is never inspected.
+    pub ignores: Vec<Ignore>,
 }
 
 /// Why a configuration is refused: every mistake in it.
@@ -206,9 +214,11 @@ impl Builder<'_> {
         if with_files {
             builder.read_files();
             builder.read_fingerprints(&package);
+            builder.read_apps(&package);
         }
         if !is_broken {
             builder.check_names(&package);
+            builder.check_app_file(&package);
         }
         builder.finish_lists();
         builder.config
@@ -268,6 +278,7 @@ impl Builder<'_> {
             "profile" => self.config.profiles.push(Profile::read(name, uci)),
             "schedule" => self.config.schedules.push(Schedule::read(name, uci)),
             "group" => self.config.groups.push(Group::read(name, uci)),
+            "ignore" => self.config.ignores.push(Ignore::read(uci)),
             "ddos" => {
                 if let Some(line) = self.ddos {
                     self.only_one(section, kind, &name, line);
@@ -360,8 +371,7 @@ impl Builder<'_> {
         for pair in domains.windows(2) {
             let [(domain, action, first), (other, other_action, second)] = pair else { continue };
             if domain == other && action != other_action {
-                let section = package.sections.iter().find(|s| package.shown_name(s) == *second);
-                let line = section.map_or(0, |section| section.line);
+                let line = package.line_of(second);
                 let reason = format!("{domain} has two actions, here and in {first}");
                 self.remarks.warning(line, format!("{PACKAGE}.{second}.domain"), reason);
             }
@@ -370,10 +380,7 @@ impl Builder<'_> {
 
     /// Every profile has a number, and every rule a profile that exists.
     fn check_profiles(&mut self, package: &Package) {
-        let line_of = |name: &str| {
-            let section = package.sections.iter().find(|s| package.shown_name(s) == name);
-            section.map_or(0, |section| section.line)
-        };
+        let line_of = |name: &str| package.line_of(name);
         let profiles = match Profile::numbered(self.config.profiles.clone()) {
             Ok(profiles) => profiles,
             Err(name) => {
@@ -410,9 +417,7 @@ impl Builder<'_> {
                 ("schedule", &rule.schedules, schedules.iter().map(|s| &s.name).collect()),
             ] {
                 for name in named.iter().filter(|name| !known.contains(name)) {
-                    let section =
-                        package.sections.iter().find(|s| package.shown_name(s) == rule.name);
-                    let line = section.map_or(0, |section| section.line);
+                    let line = package.line_of(&rule.name);
                     let kind = if option == "zone" { "interface" } else { option };
                     let reason = format!("there is no section {name} of type {kind}");
                     self.remarks.mistake(line, format!("{PACKAGE}.{}.{option}", rule.name), reason);
@@ -436,8 +441,7 @@ impl Builder<'_> {
                     Ok(Err(_)) => "is not UTF-8".to_owned(),
                     Err(error) => format!("cannot be read: {error}"),
                 };
-                let section = package.sections.iter().find(|s| package.shown_name(s) == rule.name);
-                let line = section.map_or(0, |section| section.line);
+                let line = package.line_of(&rule.name);
                 let reason = format!("{}: {reason}", remark::shown(&file.to_string_lossy()));
                 let path = format!("{PACKAGE}.{}.fingerprint_file", rule.name);
                 self.remarks.mistake(line, path, reason);

@@ -72,6 +72,11 @@ impl Remarks {
         push(&mut self.mistakes, &mut self.more_mistakes, remark);
     }
 
+    /// A mistake in another file.
+    pub(super) fn mistake_about(&mut self, remark: Mistake) {
+        push(&mut self.mistakes, &mut self.more_mistakes, remark);
+    }
+
     pub(super) fn warning(&mut self, line: u32, path: impl Into<String>, reason: String) {
         let remark = Remark { file: Rc::clone(&self.file), line, path: path.into(), reason };
         self.warning_about(remark);

@@ -44,8 +44,9 @@ pub const PROTOCOLS: &[&str] = &[
 ];
 
 /// Options of which a rule needs one.
-const CONDITIONS: [&str; 10] = [
+const CONDITIONS: [&str; 11] = [
     "domain",
+    "app",
     "ip",
     "port",
     "ja3",
@@ -74,6 +75,8 @@ pub struct Rule {
     pub action: RuleAction,
     /// Domains, in lower case and without a final dot; sub-domains are included.
     pub domains: Vec<String>,
+    /// Classes of applications, by name.
+    pub apps: Vec<String>,
     /// Rate of each direction of each flow, in kbit/s; 0 for the profile's.
     pub kbit: u32,
     /// Burst of that rate, in KiB; 0 for 300 ms' worth.
@@ -110,7 +113,7 @@ pub(super) const BURST_KIB_MAX: u32 = FlowLimit::BURST_MAX / 8192;
 pub(super) const SPEC: SectionSpec = SectionSpec {
     kind: "rule",
     example: "tracker",
-    about: "What happens to flows. Everything that a rule names has to hold, of several values of one option one; without device, group and zone it is for everyone. Of rules that hold for a flow, the one for the most particular of device, group, zone and everyone counts; then the most particular of longest domain, fingerprint, address, longest prefix, port and protocol; then one that allows; then the first.",
+    about: "What happens to flows. Everything that a rule names has to hold, of several values of one option one; without device, group and zone it is for everyone. Of rules that hold for a flow, the one for the most particular of device, group, zone and everyone counts; then the most particular of longest domain, app, fingerprint, address, longest prefix, port and protocol; then one that allows; then the first.",
     #[rustfmt::skip]
     options: &[
         OptionSpec::new("enabled", Kind::Flag, "1",
@@ -147,6 +150,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Schedules, by name of the section: the rule holds while one of them does."),
         OptionSpec::optional("until", Kind::Moment,
             "When the rule ends, in universal time."),
+        OptionSpec::list("app", Kind::Class, Fallback::Empty,
+            "Classes of applications, of the file that app_file names, by the name of the server."),
     ],
 };
 
@@ -161,6 +166,7 @@ impl Rule {
     #[must_use]
     pub const fn has_target(&self) -> bool {
         !(self.domains.is_empty()
+            && self.apps.is_empty()
             && self.nets.is_empty()
             && self.ports.is_empty()
             && self.fingerprints.is_empty()
@@ -206,6 +212,7 @@ impl Rule {
             enabled: uci.get("enabled"),
             action: uci.get("action"),
             domains: uci.values("domain").into_iter().map(|Domain(name)| name).collect(),
+            apps: names(&mut uci, "app"),
             kbit: uci.get("kbit"),
             burst_kib: uci.get("burst_kib"),
             profile: uci.find("profile").map(|Name(name)| name),
@@ -230,7 +237,7 @@ impl Rule {
             uci.reject(
                 uci.line(),
                 "domain",
-                "is required, or ip, port, ja3, ja4, fingerprint_file, protocol, device, group or zone"
+                "is required, or app, ip, port, ja3, ja4, fingerprint_file, protocol, device, group or zone"
                     .to_owned(),
             );
         }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{ddos, domain, interface, list, main, profile, rule, ruleset, schedule};
+use super::{ddos, domain, ignore, interface, list, main, profile, rule, ruleset, schedule};
 
 /// What an option may hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -46,8 +46,12 @@ pub enum Kind {
     Ja4,
     /// Device of the household.
     Host,
+    /// Hardware address.
+    Hardware,
     /// Name of a section.
     Section,
+    /// Name of a class of applications.
+    Class,
     /// Part of a day.
     Slot,
     /// Instant.
@@ -73,7 +77,9 @@ impl Kind {
             Self::Ja3 => "JA3",
             Self::Ja4 => "JA4",
             Self::Host => "host",
+            Self::Hardware => "hardware address",
             Self::Section => "section",
+            Self::Class => "class",
             Self::Slot => "slot",
             Self::Moment => "time",
         }
@@ -98,7 +104,9 @@ impl fmt::Display for Kind {
             Self::Ja3 => f.write_str("32 hexadecimal digits"),
             Self::Ja4 => f.write_str("36 characters"),
             Self::Host => f.write_str("hardware address, IP address or prefix"),
+            Self::Hardware => f.write_str("six bytes, such as 02:00:5e:10:00:01"),
             Self::Section => f.write_str("name of a section"),
+            Self::Class => f.write_str("name of a class"),
             Self::Slot => f.write_str("HH:MM-HH:MM"),
             Self::Moment => f.write_str("YYYY-MM-DDTHH:MM:SSZ"),
         }
@@ -187,7 +195,7 @@ pub struct SectionSpec {
 }
 
 /// Every type of section, in the order of the default file.
-pub const SECTIONS: [&SectionSpec; 11] = [
+pub const SECTIONS: [&SectionSpec; 12] = [
     &main::SPEC,
     &interface::SPEC,
     &list::BLOCKLIST,
@@ -199,6 +207,7 @@ pub const SECTIONS: [&SectionSpec; 11] = [
     &schedule::SCHEDULE,
     &schedule::GROUP,
     &ruleset::SPEC,
+    &ignore::SPEC,
 ];
 
 /// Which of `known` was probably meant by `word`.

@@ -104,6 +104,7 @@ fn code_default_file_and_document_name_the_same_options_and_defaults() {
     let (mut config, warnings) = parse(&text).unwrap();
     assert_eq!(shown(&warnings), [""; 0]);
     let examples = std::mem::take(&mut config.main.management);
+    assert!(config.main.app_file.take().is_some());
     assert_eq!((config.main, examples.len()), (Main::default(), 1));
     assert_eq!(
         config.ddos,
@@ -213,7 +214,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
                 option held_flows 65\noption reinspect_percent 21\noption reinspect_after_s 22\n\
                 option reinspect_mib 23\noption reinspect_age_s 24\noption reinspect_turn_mib 25\noption manage_offload off\noption offload software\n\
                 option list_memory_kib 4096\noption domain_memory_kib 4097\nlist management 192.0.2.0/24\n\
-                option spread auto\noption clock trust\noption dns_names 31\n";
+                option spread auto\noption clock trust\noption app_file /a\noption dns_names 31\n";
     let (config, warnings) = with(text).unwrap();
     assert_eq!(shown(&warnings), [""; 0]);
     assert_eq!(
@@ -253,6 +254,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
             signature_memory_kib: 0,
             spread: SpreadWish::Auto,
             clock: Clock::Trust,
+            app_file: Some("/a".into()),
             dns_names: 31,
         }
     );
@@ -412,6 +414,40 @@ fn entries_are_kept_once_and_host_bits_are_cleared_with_a_warning() {
     );
 }
 
+/// R42: classes come from a file; what is wrong in it is told by its line.
+#[test]
+fn classes_of_applications_are_read_from_their_file() {
+    let dir = Dir::new("apps");
+    let file = dir.0.join("apps");
+    let text = |class: &str| {
+        format!(
+            "{INTERFACES}config sluice main\n\toption app_file {}\nconfig rule r\n\tlist app {class}\n",
+            file.display()
+        )
+    };
+    let load = |class: &str| {
+        let path = dir.0.join("sluice");
+        std::fs::write(&path, text(class)).unwrap();
+        Config::load(&path).map_err(|error| shown(&error.mistakes))
+    };
+    let name = file.display();
+    std::fs::write(&file, "video: a.example\ngames: b.example\n").unwrap();
+    let (config, _) = load("games").unwrap();
+    assert_eq!((config.apps.names.len(), config.apps.domains.len()), (2, 2));
+    let unknown = load("books").unwrap_err();
+    assert_eq!(unknown.len(), 1);
+    assert!(unknown[0].ends_with(&format!("sluice.r.app: there is no class books in {name}")));
+    std::fs::write(&file, "video: a.example\nb.example\n").unwrap();
+    let wrong = format!("{name}:2: is not a class, a colon and domains");
+    assert_eq!(load("video").unwrap_err(), [wrong]);
+    std::fs::remove_file(&file).unwrap();
+    assert!(load("video").unwrap_err()[0].contains("cannot be read"));
+    assert_eq!(
+        mistakes("config rule r\n\tlist app video\n"),
+        ["f:7: sluice.r.app: needs option app_file in the section of type sluice"]
+    );
+}
+
 #[test]
 fn a_rule_that_marks_needs_a_profile_that_does() {
     let rule = "config rule r\n\tlist domain a.test\n\toption action mark\n";
@@ -450,7 +486,7 @@ fn what_is_odd_is_warned_about() {
     assert_eq!(
         mistakes("config rule\n\toption action deny\n"),
         [
-            "f:7: sluice.@rule[0].domain: is required, or ip, port, ja3, ja4, fingerprint_file, \
+            "f:7: sluice.@rule[0].domain: is required, or app, ip, port, ja3, ja4, fingerprint_file, \
              protocol, device, group or zone",
             "f:8: sluice.@rule[0].action: 'deny' is not one of allow, block, reject, limit, \
              mark, observe",

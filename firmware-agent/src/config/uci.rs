@@ -120,6 +120,13 @@ impl Package {
         format!("@{}[{index}]", section.kind)
     }
 
+    /// The line of the section that is shown under this name, 0 without one.
+    #[must_use]
+    pub fn line_of(&self, shown: &str) -> u32 {
+        let section = self.sections.iter().find(|section| self.shown_name(section) == shown);
+        section.map_or(0, |section| section.line)
+    }
+
     /// The text that `uci commit` writes.
     #[must_use]
     pub fn to_file(&self) -> Vec<u8> {

@@ -22,3 +22,22 @@ pub struct Report {
     /// Packets that found no room in the buffer of a socket.
     pub lost: u64,
 }
+
+impl Report {
+    /// Name and value of each, for people.
+    pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let Self { entries, capacity, questions, answers, unasked, unanswered, malformed, lost } =
+            *self;
+        [
+            ("addresses with a name", entries),
+            ("addresses that fit", capacity),
+            ("questions", questions),
+            ("answers", answers),
+            ("answers to nothing asked", unasked),
+            ("questions without an answer", unanswered),
+            ("malformed messages", malformed),
+            ("packets lost", lost),
+        ]
+        .into_iter()
+    }
+}

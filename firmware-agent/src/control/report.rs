@@ -365,6 +365,9 @@ pub struct Flow {
     /// Host of the request, when it is plain HTTP.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub host: Option<String>,
+    /// Class of applications that its name belongs to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub app: Option<String>,
     /// What the flow speaks, such as `tls`, `ssh`, `stun`; absent when nothing is known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub protocol: Option<String>,

@@ -260,6 +260,17 @@ impl Dataplane {
         self.held.iter().map(|held| held.shown(detaches)).collect()
     }
 
+    /// Whether the fast path is on a device.
+    #[must_use]
+    pub fn has_fast_path(&self, device: &str) -> bool {
+        self.held.iter().any(|held| {
+            let state = &held.state;
+            state.hook == Hook::Tc
+                && state.device == device
+                && matches!(state.state, State::Active | State::Degraded)
+        })
+    }
+
     /// What was not as planned when objects were loaded: smaller maps, maps made anew.
     #[must_use]
     pub fn notes(&self) -> &[String] {

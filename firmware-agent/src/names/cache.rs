@@ -18,6 +18,8 @@ pub const NAMES_MAX: usize = 4;
 pub struct Names {
     max: usize,
     told: Shares<Client, Addr, Vec<Told>>,
+    /// Counts what was told: times are too coarse to say what came first.
+    count: u64,
 }
 
 /// A name.
@@ -25,9 +27,11 @@ pub struct Names {
 struct Told {
     name: Box<str>,
     source: Source,
-    /// When it was told the first time without a pause in which it was not fresh.
-    since_ms: u64,
-    /// When it was told the last time.
+    /// Which it was when it was told the first time without a pause in which it was not fresh.
+    first: u64,
+    /// Which it was when it was told the last time.
+    last: u64,
+    /// When that was.
     last_ms: u64,
 }
 
@@ -44,8 +48,8 @@ impl Told {
     /// others that which was told last.
     const fn order(&self, now_ms: u64) -> (u8, bool, u64) {
         let is_fresh = self.is_fresh(now_ms);
-        let time = if is_fresh { u64::MAX - self.since_ms } else { self.last_ms };
-        (self.source.rank(), is_fresh, time)
+        let place = if is_fresh { u64::MAX - self.first } else { self.last };
+        (self.source.rank(), is_fresh, place)
     }
 }
 
@@ -54,7 +58,7 @@ impl Names {
     /// none.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        Self { max, told: Shares::new(max) }
+        Self { max, told: Shares::new(max), count: 0 }
     }
 
     /// Pairs of a device and an address that are known.
@@ -90,12 +94,14 @@ impl Names {
         let client = Client::new(asker, mac, address);
         let Some(told) = self.told.touch(client, address, Vec::new) else { return };
         told.retain(|one| one.is_kept(now_ms));
+        let this = self.count;
+        self.count += 1;
         let same = told.iter_mut().find(|one| one.source == source && *one.name == *name);
         if let Some(one) = same {
             if !one.is_fresh(now_ms) {
-                one.since_ms = now_ms;
+                one.first = this;
             }
-            one.last_ms = now_ms;
+            (one.last, one.last_ms) = (this, now_ms);
             return;
         }
         if told.len() >= NAMES_MAX {
@@ -104,14 +110,14 @@ impl Names {
                 theirs < ours || (theirs == ours && !one.is_fresh(now_ms))
             };
             let least =
-                told.iter().filter(gives_way).map(|one| (one.source.rank(), one.last_ms)).min();
+                told.iter().filter(gives_way).map(|one| (one.source.rank(), one.last)).min();
             let place = least.and_then(|least| {
-                told.iter().position(|one| (one.source.rank(), one.last_ms) == least)
+                told.iter().position(|one| (one.source.rank(), one.last) == least)
             });
             let Some(place) = place else { return };
             told.remove(place);
         }
-        told.push(Told { name: name.into(), source, since_ms: now_ms, last_ms: now_ms });
+        told.push(Told { name: name.into(), source, first: this, last: this, last_ms: now_ms });
     }
 
     /// The name that the device with `addr` and `mac` was told for `address`, and what said it.

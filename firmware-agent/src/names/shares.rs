@@ -51,19 +51,17 @@ impl<O: Copy + Eq + Hash, K: Copy + Eq + Hash, V> Shares<O, K, V> {
         if self.max == 0 {
             return None;
         }
-        let value = match self.remove(owner, key) {
-            Some(value) => value,
-            None => {
-                let own = self.owners.get(&owner).map_or(0, BTreeMap::len);
-                if own >= Self::share(self.max) {
-                    let oldest = self.owners.get(&owner).and_then(BTreeMap::first_key_value);
-                    let oldest = oldest.map(|(_, key)| *key);
-                    oldest.and_then(|key| self.remove(owner, key));
-                } else if self.entries.len() >= self.max {
-                    self.pop_oldest(|_| true);
-                }
-                make()
+        let value = if let Some(value) = self.remove(owner, key) {
+            value
+        } else {
+            let own = self.owners.get(&owner);
+            if own.map_or(0, BTreeMap::len) >= Self::share(self.max) {
+                let oldest = own.and_then(BTreeMap::first_key_value).map(|(_, key)| *key);
+                oldest.and_then(|key| self.remove(owner, key));
+            } else if self.entries.len() >= self.max {
+                self.pop_oldest(|_| true);
             }
+            make()
         };
         let touched = self.next;
         self.next += 1;

@@ -31,12 +31,18 @@ fn the_first_name_counts_while_it_is_fresh_then_the_last() {
     assert_eq!(found(&names, 10_000), Some("a.test"));
     assert_eq!(found(&names, 10_001), Some("b.test"), "only that one is fresh");
     assert_eq!(found(&names, 300_000), Some("b.test"), "none is fresh: the last");
+    // At the same time, the order decides.
+    names.learn(7, ASKER, server(1), "x.test", Source::Dns);
+    names.learn(7, ASKER, server(1), "y.test", Source::Dns);
+    assert_eq!(names.find(7, ASKER, server(1)), Some(("x.test", Source::Dns)));
+    assert_eq!(names.find(20_000, ASKER, server(1)), Some(("y.test", Source::Dns)));
     // Told again, it is fresh again, behind those that are so already.
     learn(&mut names, 301_000, "b.test");
     learn(&mut names, 302_000, "a.test");
     assert_eq!(found(&names, 303_000), Some("b.test"));
     assert_eq!(found(&names, 302_000 + KEEP_MS), Some("a.test"));
     assert_eq!(found(&names, 302_001 + KEEP_MS), None);
+    assert_eq!(names.len(), 2);
     names.expire(302_000 + KEEP_MS);
     assert_eq!(names.len(), 1);
     names.expire(302_001 + KEEP_MS);
@@ -240,7 +246,7 @@ fn shares_agree_with_a_list() {
     for step in 0..50_000_u32 {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
         let (owner, key) = ((state >> 60) as u8, (state >> 40) as u16 % 12);
-        if state >> 33 & 7 == 0 {
+        if (state >> 33).is_multiple_of(8) {
             let place = model.iter().position(|one| *one == (owner, key));
             place.map(|place| model.remove(place));
             assert_eq!(shares.remove(owner, key).is_some(), place.is_some());

@@ -48,6 +48,14 @@ pub struct Options {
     pub len_max: u32,
 }
 
+impl Options {
+    /// The same with the other policy.
+    #[must_use]
+    pub const fn closed(self) -> Self {
+        Self { policy_open: false, ..self }
+    }
+}
+
 /// Packets that one queue holds without loss, when nothing else is asked for.
 pub const LEN_MAX: u32 = 1024;
 
@@ -76,7 +84,6 @@ pub struct Totals {
 #[derive(Debug)]
 pub struct Queues {
     open: Vec<Queue>,
-    policy: Verdict,
     batch: Batch,
     verdicts: Verdicts,
     totals: Totals,
@@ -87,6 +94,7 @@ struct Queue {
     number: u16,
     socket: Async<OwnedFd>,
     buffer_len: usize,
+    policy: Verdict,
 }
 
 impl Queues {
@@ -96,11 +104,15 @@ impl Queues {
         let queues = (first..=end).map(|number| Queue::open(number, options));
         Ok(Self {
             open: queues.collect::<Result<_, _>>()?,
-            policy: policy(options),
             batch: Batch::new(BATCH, MESSAGE_MAX),
             verdicts: Verdicts::new(options.marks, BATCH),
             totals: Totals::default(),
         })
+    }
+
+    /// Takes the queues of another range in, which may have another policy.
+    pub fn join(&mut self, others: Self) {
+        self.open.extend(others.open);
     }
 
     /// Waits until a queue has packets.
@@ -125,7 +137,7 @@ impl Queues {
     ) -> Result<usize, QueueError> {
         let mut datagrams = 0;
         for queue in &self.open {
-            let fd = queue.socket.as_fd();
+            let (fd, policy) = (queue.socket.as_fd(), queue.policy);
             match self.batch.receive(fd) {
                 Ok(count) => {
                     datagrams += count;
@@ -155,7 +167,7 @@ impl Queues {
                         }
                         Arrival::Malformed { queue, id } => {
                             self.totals.malformed += 1;
-                            self.verdicts.push(queue, id, 0, self.policy);
+                            self.verdicts.push(queue, id, 0, policy);
                         }
                         Arrival::Nameless => self.totals.malformed += 1,
                         Arrival::Refused(_errno) => self.totals.refused += 1,
@@ -220,7 +232,7 @@ impl Queue {
         let buffer_len =
             grow(&socket, wanted).map_err(|errno| failed("size the buffer of")(errno.into()))?;
         let socket = Async::new(socket).map_err(failed("watch"))?;
-        let queue = Self { number, socket, buffer_len };
+        let queue = Self { number, socket, buffer_len, policy: policy(options) };
         queue.release(options).map_err(failed("empty"))?;
         Ok(queue)
     }

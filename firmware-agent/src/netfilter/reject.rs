@@ -41,11 +41,11 @@ pub enum Answer {
         /// From the IP header on; the checksum of that is the kernel's business.
         packet: Vec<u8>,
     },
-    /// A message of ICMP or ICMPv6; its sender is this router.
+    /// A message of ICMP, of either family; its sender is this router.
     Icmp {
         /// Where it goes.
         to: IpAddr,
-        /// From the ICMP header on; the checksum of ICMPv6 is the kernel's business.
+        /// From the ICMP header on; for IPv6 the checksum is the kernel's business.
         message: Vec<u8>,
     },
 }
@@ -131,7 +131,10 @@ fn end_of(l3: &[u8], wire_len: usize) -> Option<usize> {
 fn timestamps(mut options: &[u8]) -> Option<[[u8; 4]; 2]> {
     loop {
         match *options {
-            [8, 10, a, b, c, d, e, f, g, h, ..] => return Some([[a, b, c, d], [e, f, g, h]]),
+            [8, 10, ref times @ ..] => {
+                let (sent, times) = times.split_first_chunk()?;
+                return Some([*sent, *times.first_chunk()?]);
+            }
             [1, ref rest @ ..] => options = rest,
             // The end, or what has no length.
             [0, ..] | [] | [_] | [_, 0 | 1, ..] => return None,
@@ -142,8 +145,10 @@ fn timestamps(mut options: &[u8]) -> Option<[[u8; 4]; 2]> {
 
 /// The option that answers these times.
 fn returned([sent, echoed]: [[u8; 4]; 2]) -> [u8; 12] {
-    let ([a, b, c, d], [e, f, g, h]) = (echoed, sent);
-    [1, 1, 8, 10, a, b, c, d, e, f, g, h]
+    let mut option = [1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0];
+    let times = echoed.into_iter().chain(sent);
+    option.iter_mut().skip(4).zip(times).for_each(|(place, byte)| *place = byte);
+    option
 }
 
 /// A packet between two ends, whose ports are in network byte order.
@@ -186,7 +191,7 @@ fn packet(from: (IpAddr, u16), to: (IpAddr, u16), segment: &Segment<'_>) -> Answ
     Answer::Whole { to: to.0, packet }
 }
 
-fn v6(address: IpAddr) -> Ipv6Addr {
+const fn v6(address: IpAddr) -> Ipv6Addr {
     match address {
         IpAddr::V4(address) => Ipv4Addr::to_ipv6_mapped(&address),
         IpAddr::V6(address) => address,

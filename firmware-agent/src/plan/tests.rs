@@ -10,6 +10,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/");
 /// One section of each kind.
 const SAMPLE: &str = "\
 config sluice main
+	option app_file /apps
 config interface wan
 	option device eth0
 	option role wan
@@ -39,6 +40,8 @@ config group all
 	list device 192.0.2.1
 config ruleset feed
 	list file /s
+config ignore these
+	list net 192.0.2.1
 config ddos limits
 	option martians 1
 ";
@@ -100,6 +103,8 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "management", "192.0.2.99", Update),
         ("sluice", "manage_offload", "off", Update),
         ("sluice", "clock", "trust", Update),
+        // What is in it counts.
+        ("sluice", "app_file", "/f", None),
         ("sluice", "dns_names", "0", Update),
         ("sluice", "offload", "software", Update),
         ("sluice", "spread", "on", Update),
@@ -108,6 +113,11 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("interface", "xdp", "native", Reattach),
         ("interface", "tc", "0", Reattach),
         ("interface", "inspect", "0", Update),
+        ("interface", "policy", "closed", Restart),
+        ("ignore", "enabled", "0", Update),
+        ("ignore", "net", "192.0.2.9", Update),
+        ("ignore", "device", "02:00:5e:10:00:09", Update),
+        ("ignore", "port", "9", Update),
         ("blocklist", "enabled", "0", Update),
         ("blocklist", "entry", "192.0.2.9", Update),
         ("allowlist", "enabled", "0", Update),
@@ -130,6 +140,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("rule", "group", "all", Update),
         ("rule", "zone", "lan", Update),
         ("rule", "schedule", "hours", Update),
+        ("rule", "app", "video", Update),
         ("rule", "until", "2030-01-01T00:00:00Z", Update),
         ("schedule", "day", "mon", Update),
         ("schedule", "slot", "08:00-10:00", Update),

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use super::app::Classes;
 use super::index::{Fingerprints, Nets, Suffixes};
 use super::who::{Devices, Who};
 use super::zone::TimeZone;
 use super::{Compiled, Policy, Schedules, need};
-use crate::config::{Group, PROTOCOLS, Rule, RuleAction, Schedule};
+use crate::config::{Apps, Group, PROTOCOLS, Rule, RuleAction, Schedule};
 
 /// What rules refer to.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct Surroundings<'a> {
     pub groups: &'a [Group],
     /// Schedules.
     pub schedules: &'a [Schedule],
+    /// Classes of applications.
+    pub apps: &'a Apps,
     /// Where their times of day are.
     pub time_zone: TimeZone,
 }
@@ -36,6 +39,9 @@ impl Policy {
             if !rule.domains.is_empty() {
                 needs |= need::DOMAIN;
                 domains.extend(rule.domains.iter().map(|domain| (domain.as_str(), number)));
+            }
+            if !rule.apps.is_empty() {
+                needs |= need::APP;
             }
             if !rule.fingerprints.is_empty() || !rule.fingerprint_files.is_empty() {
                 needs |= need::FINGERPRINT;
@@ -79,6 +85,7 @@ impl Policy {
         let mut policy = Self {
             rules: compiled.into(),
             domains: Suffixes::new(domains),
+            apps: Classes::new(around.apps, rules),
             nets: Nets::new(nets),
             fingerprints: Fingerprints::new(fingerprints),
             open: open.into(),
@@ -121,7 +128,12 @@ pub fn of_domains(rules: impl IntoIterator<Item = (String, RuleAction, u32)>) ->
             rule.domains.push(domain.trim_end_matches('.').to_ascii_lowercase());
         }
     }
-    let around =
-        Surroundings { zones: Vec::new(), groups: &[], schedules: &[], time_zone: TimeZone::UTC };
+    let around = Surroundings {
+        zones: Vec::new(),
+        groups: &[],
+        schedules: &[],
+        apps: &Apps::default(),
+        time_zone: TimeZone::UTC,
+    };
     Policy::new(&all, &around)
 }

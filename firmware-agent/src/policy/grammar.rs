@@ -4,7 +4,7 @@
 //! rule   = action { kind values } [ "any" ] [ "for" who ] [ "when" values ] [ "until" time ]
 //!          [ "at" kbit ] [ "burst" kib ] [ "profile" name ]
 //! action = "allow" | "block" | "reject" | "limit" | "mark" | "observe"
-//! kind   = "domain" | "ip" | "port" | "ja3" | "ja4" | "fingerprints" | "protocol"
+//! kind   = "domain" | "app" | "ip" | "port" | "ja3" | "ja4" | "fingerprints" | "protocol"
 //! who    = "everyone" | { ( "device" | "group" | "zone" ) values }
 //! values = value { "," value }
 //! ```
@@ -92,6 +92,9 @@ fn condition(rule: &mut Rule, word: &str, values: &str) -> Result<(), String> {
     };
     match word {
         "domain" => each(&mut rule.domains, values, domain),
+        "app" => each(&mut rule.apps, values, |text| {
+            if is_name(text) { Ok(text.to_owned()) } else { Err("is not the name of a class") }
+        }),
         "ip" => each(&mut rule.nets, values, |text| {
             text.parse().ok().ok_or("is not an address or prefix")
         }),
@@ -134,6 +137,7 @@ pub fn print(rule: &Rule) -> String {
     }
     let mut text = rule.action.name().to_owned();
     put(&mut text, "domain", &rule.domains);
+    put(&mut text, "app", &rule.apps);
     put(&mut text, "ip", &rule.nets);
     put(&mut text, "port", &rule.ports);
     let of_kind = |is_ja3| {
@@ -197,6 +201,7 @@ mod tests {
             ("block port 1 device 192.0.2.1", "before for"),
             ("block port 1 when bed time", "follows time"),
             ("block colour red", "not a word"),
+            ("block app a.b", "name of a class"),
             ("limit port 1", "rate"),
             ("mark port 1 at 5", "needs a profile"),
             ("limit port 1 at 1000001", "is not 0 to"),
@@ -217,7 +222,7 @@ mod tests {
         let name =
             |random: &mut Random, names: [&str; 2]| names[random.below(2) as usize].to_owned();
         while !rule.is_complete() || random.below(3) > 0 {
-            match random.below(12) {
+            match random.below(13) {
                 0 => rule
                     .domains
                     .push(["port", "ads.example.com", "xn--a.b"][random.below(3) as usize].into()),
@@ -240,6 +245,7 @@ mod tests {
                 7 => rule.groups.push(name(random, ["for", "zone"])),
                 8 => rule.zones.push(name(random, ["a", "Z9"])),
                 9 => rule.schedules.push(name(random, ["when", "any"])),
+                11 => rule.apps.push(name(random, ["video", "app"])),
                 10 => rule.until = Some(Moment(random.below(1 << 35).cast_signed())),
                 _ => {
                     let ja4 = "t13d1516h2_8daaf6152771_e5627efa2ab1";
@@ -266,6 +272,7 @@ mod tests {
             let _ = writeln!(text, "\t{word} {option} '{value}'");
         };
         rule.domains.iter().for_each(|value| put("list", "domain", value));
+        rule.apps.iter().for_each(|value| put("list", "app", value));
         rule.nets.iter().for_each(|value| put("list", "ip", value));
         rule.ports.iter().for_each(|value| put("list", "port", value));
         for value in &rule.fingerprints {
@@ -290,7 +297,8 @@ mod tests {
     /// R169: text and section of every rule give the same rule.
     #[test]
     fn text_and_section_of_a_rule_are_the_same_rule() {
-        const AROUND: &str = "config interface Z9\n\toption device a\n\toption role wan\n\
+        const AROUND: &str = "config sluice main\n\toption app_file /etc/apps\n\
+                              config interface Z9\n\toption device a\n\toption role wan\n\
                               config interface a\n\toption device b\n\toption role lan\n\
                               config profile own\n\toption priority 3\n\
                               config schedule when\nconfig schedule any\n\

@@ -60,6 +60,16 @@ impl Suffixes {
         }
     }
 
+    /// What the longest domain leads to that is `name` or above it.
+    pub(super) fn longest(&self, name: &str) -> Option<u32> {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let below = name.match_indices('.').filter_map(|(dot, _)| name.get(dot + 1..));
+        std::iter::once(name).chain(below).find_map(|suffix| {
+            let place = self.entries.binary_search_by(|entry| self.of(*entry).cmp(suffix)).ok()?;
+            self.entries.get(place).map(|entry| entry.rule)
+        })
+    }
+
     pub(super) fn text(&self, number: u32) -> &str {
         self.entries.get(number as usize).map_or("", |entry| self.of(*entry))
     }

@@ -3,12 +3,13 @@
 //! Owns the text of rules, the time at which they hold, and the choice among them. A rule holds when
 //! all its conditions do: of the target, of whose flow it is, and of the time. Of those that hold,
 //! the one for the most particular of device, group, zone and everyone counts; then the one with the
-//! most particular target (longest domain, fingerprint, address, longer prefix, one port, range of
+//! most particular target (longest domain, class of applications, fingerprint, address, longer prefix, one port, range of
 //! ports, protocol, anything); then one that allows; then the one that stands first. A rule that only
 //! observes is told when it would have counted, and lets the others decide.
 //!
 //! Pure: facts and time are arguments. Does not own what is done about a decision.
 
+mod app;
 mod compile;
 mod facts;
 pub mod grammar;
@@ -19,6 +20,7 @@ mod zone;
 
 use sluice_abi::flow::Addr;
 
+use self::app::Classes;
 pub use self::compile::{Surroundings, of_domains};
 pub use self::facts::{Ends, Facts, Path, Seen, Zone};
 use self::index::{Fingerprints, Nets, Suffixes};
@@ -32,6 +34,8 @@ use crate::config::{Moment, Ports, RuleAction};
 pub enum Entry {
     /// A domain, by its number.
     Domain(u32),
+    /// A class of applications, by its number.
+    App(u32),
     /// A fingerprint, by its number.
     Fingerprint(u32),
     /// A prefix, by its number.
@@ -75,12 +79,13 @@ pub enum Answer {
 
 /// Rules in the form in which they are looked up.
 ///
-/// Memory: 12 bytes for each domain and its text, 41 for each fingerprint, 24 for each prefix, and
+/// Memory: 12 bytes for each domain, also of a class of applications, and its text, 41 for each fingerprint, 24 for each prefix, and
 /// [`RULE_SIZE`](Self::RULE_SIZE) with the lists of ports, protocols and schedules for each rule.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     rules: Box<[Compiled]>,
     domains: Suffixes,
+    apps: Classes,
     nets: Nets,
     fingerprints: Fingerprints,
     /// Rules that no index leads to.
@@ -117,7 +122,7 @@ mod kind {
     pub(super) const PREFIX: u8 = 3;
     pub(super) const ADDRESS: u8 = 4;
     pub(super) const FINGERPRINT: u8 = 5;
-    // 6 is for classes of applications, which are sets of domains.
+    pub(super) const APP: u8 = 6;
     pub(super) const DOMAIN: u8 = 7;
 }
 
@@ -126,6 +131,7 @@ mod need {
     pub(super) const DOMAIN: u8 = 1;
     pub(super) const FINGERPRINT: u8 = 2;
     pub(super) const NET: u8 = 4;
+    pub(super) const APP: u8 = 8;
 }
 
 /// What an index found.
@@ -203,7 +209,10 @@ impl Policy {
     pub fn decide(&self, facts: &Facts<'_>) -> Answer {
         let mut hits = Vec::new();
         if let Some(seen) = &facts.seen {
-            seen.names.iter().for_each(|name| self.domains.find(name, &mut hits));
+            for name in seen.names {
+                self.domains.find(name, &mut hits);
+                self.apps.find(name, &mut hits);
+            }
             seen.fingerprints.iter().for_each(|one| self.fingerprints.find(one, &mut hits));
         }
         self.nets.find(facts.ends.peer, &mut hits);
@@ -285,12 +294,14 @@ impl Policy {
     fn find_late(&mut self) {
         let mut best = vec![None; self.who.len()];
         for (number, rule) in (0..).zip(&self.rules) {
-            let waits = rule.needs & (need::DOMAIN | need::FINGERPRINT) != 0;
+            let waits = rule.needs & (need::DOMAIN | need::APP | need::FINGERPRINT) != 0;
             if !self.holds(rule) || (!waits && rule.protocols.is_empty()) {
                 continue;
             }
             let (kind, len) = if rule.needs & need::DOMAIN != 0 {
                 (kind::DOMAIN, rule.longest)
+            } else if rule.needs & need::APP != 0 {
+                (kind::APP, 0)
             } else if rule.needs & need::FINGERPRINT != 0 {
                 (kind::FINGERPRINT, 0)
             } else if rule.needs & need::NET != 0 {
@@ -322,11 +333,18 @@ impl Policy {
         }
     }
 
+    /// The class of applications that a name belongs to.
+    #[must_use]
+    pub fn app(&self, name: &str) -> Option<&str> {
+        self.apps.name_of(name)
+    }
+
     /// The text of an entry.
     #[must_use]
     pub fn text(&self, entry: Entry) -> String {
         match entry {
             Entry::Domain(number) => self.domains.text(number).to_owned(),
+            Entry::App(class) => format!("app {}", self.apps.name(class).unwrap_or_default()),
             Entry::Fingerprint(number) => self.fingerprints.text(number),
             Entry::Net(number) => self.nets.text(number),
             Entry::Ports(ports) => format!("port {ports}"),
@@ -350,6 +368,7 @@ impl Policy {
         parts
             + size_of_val(&*self.rules)
             + self.domains.memory()
+            + self.apps.memory()
             + self.nets.memory()
             + self.fingerprints.memory()
             + size_of_val(&*self.open)

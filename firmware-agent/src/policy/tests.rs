@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use super::grammar::parse;
 use super::*;
-use crate::config::{Fingerprint, Group, Mac, Rule, Schedule};
+use crate::config::{Apps, Fingerprint, Group, Mac, Rule, Schedule};
 
 /// Numbers that look drawn and are the same every time.
 pub(crate) struct Random(pub(crate) u64);
@@ -46,6 +46,7 @@ fn policy(texts: &[&str]) -> Policy {
         zones: vec!["wan", "lan"],
         groups: &groups,
         schedules: &[all],
+        apps: &Apps::read("video: example.com\nbooks: read.example.com\nfilms: a.test").unwrap(),
         time_zone: TimeZone::UTC,
     };
     Policy::new(&rules(texts), &around)
@@ -94,6 +95,30 @@ fn a_rule_covers_its_domain_and_what_is_below_it_and_nothing_else() {
     }
 }
 
+/// R42: a class covers its domains and what is below them, and the longest domain counts.
+#[test]
+fn a_class_covers_its_domains_to_a_dot_and_the_longest_counts() {
+    let both = policy(&["block app video", "block app books"]);
+    for (name, class) in [
+        ("example.com", Some("video")),
+        ("www.example.com.", Some("video")),
+        ("read.example.com", Some("books")),
+        ("x.read.example.com", Some("books")),
+        ("thread.example.com", Some("video")),
+        ("notexample.com", None),
+        ("example.com.test", None),
+        ("com", None),
+        ("", None),
+    ] {
+        assert_eq!(both.app(name), class, "{name}");
+        let rule = decided(&both, &named(&[name])).map(|(_, entry)| entry);
+        assert_eq!(rule, class.map(|class| format!("app {class}")), "{name}");
+    }
+    // It waits for the name.
+    let mixed = policy(&["allow app video", "block port 443"]);
+    assert_eq!(mixed.decide(&facts(None)), Answer::Open);
+}
+
 /// Every kind of target, what it fits and what it does not.
 #[test]
 fn each_target_fits_what_it_names() {
@@ -126,6 +151,11 @@ fn each_target_fits_what_it_names() {
         ("block any for zone lan", true, "any"),
         ("block any for zone wan", false, ""),
         ("block port 443 for device 192.0.2.8 zone lan", true, "port 443"),
+        ("block app films port 443", true, "app films"),
+        ("block app video,films", true, "app films"),
+        ("block app films port 444", false, ""),
+        ("block app video", false, ""),
+        ("block app unheard", false, ""),
     ] {
         let found = decided(&policy(&[text]), &facts(Some(full)));
         assert_eq!(found, is_fit.then(|| (0, entry.to_owned())), "{text}");
@@ -147,6 +177,7 @@ fn the_most_particular_rule_counts() {
         "block domain x.a.test",
         "allow domain a.test",
         "limit domain a.test at 9",
+        "block app films",
         "block ja4 t13d1516h2_8daaf6152771_e5627efa2ab1",
         "block ip 198.51.100.1",
         "block ip 198.51.100.0/25",

@@ -53,7 +53,7 @@ struct Flow {
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     /// In the order in which they began.
-    flows: BTreeMap<u64, Flow>,
+    counted: BTreeMap<u64, Flow>,
     by_key: HashMap<FlowKey, u64>,
     begun: u64,
 }
@@ -72,9 +72,9 @@ impl Flows {
         let known = self.by_key.get(&key).copied();
         let is_over =
             |flow: &Flow| headers.is_syn() && flow.end.is_some_and(|end| end != End::None);
-        let mut over = known.filter(|number| self.flows.get(number).is_some_and(is_over));
-        if known.is_none() && self.flows.len() >= FLOWS_MAX {
-            over = self.flows.keys().next().copied();
+        let mut over = known.filter(|number| self.counted.get(number).is_some_and(is_over));
+        if known.is_none() && self.counted.len() >= FLOWS_MAX {
+            over = self.counted.keys().next().copied();
         }
         let over = over.and_then(|number| self.take(number));
         let number = self.by_key.get(&key).copied().unwrap_or_else(|| {
@@ -88,11 +88,11 @@ impl Flows {
                 first: Some((time, key, original)),
                 ..Flow::default()
             };
-            self.flows.insert(self.begun, flow);
+            self.counted.insert(self.begun, flow);
             self.by_key.insert(key, self.begun);
             self.begun
         });
-        if let Some(flow) = self.flows.get_mut(&number) {
+        if let Some(flow) = self.counted.get_mut(&number) {
             flow.count(time, headers, len as u64, direction);
             flow.learn(step);
         }
@@ -101,11 +101,11 @@ impl Flows {
 
     /// The lines about the flows that are left, in the order in which they began.
     pub(super) fn finish(self) -> impl Iterator<Item = Line<impl Serialize>> {
-        self.flows.into_values().filter_map(Flow::line)
+        self.counted.into_values().filter_map(Flow::line)
     }
 
     fn take(&mut self, number: u64) -> Option<Flow> {
-        let flow = self.flows.remove(&number)?;
+        let flow = self.counted.remove(&number)?;
         let (_, key, _) = flow.first?;
         self.by_key.remove(&key);
         Some(flow)

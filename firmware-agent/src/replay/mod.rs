@@ -3,6 +3,7 @@
 //! Owns reading pcap and pcapng and writing one JSON object per line. What is concluded from the
 //! packets is the engine's alone. The same file and options give the same lines.
 
+mod dns;
 mod error;
 mod flows;
 mod line;
@@ -21,6 +22,7 @@ use sluice_datapath::parse::headers;
 pub use self::error::ReplayError;
 use self::flows::Flows;
 use self::source::Source;
+use crate::inspect::dns::Tap;
 use crate::inspect::engine::{Engine, Limits, News, Outcome, Stats, Watch};
 use crate::policy::Policy;
 use crate::signature::Ruleset;
@@ -58,6 +60,8 @@ pub struct Summary {
     pub answer_lines: u64,
     /// Lines about requests of plain HTTP.
     pub http_lines: u64,
+    /// Lines about DNS messages.
+    pub dns_lines: u64,
     /// Lines of type `alert`.
     pub alert_lines: u64,
     /// Lines of type `verdict`.
@@ -156,6 +160,8 @@ fn inspect(
 ) -> Result<(), ReplayError> {
     let mut clock = Clock::default();
     let mut data = Vec::new();
+    // The lines do not depend on its key.
+    let mut tap = Tap::new([0, 0]);
     while let Some(record) = capture.next(&mut data)? {
         summary.packets += 1;
         let l3 = match link::network(record.link, &data) {
@@ -174,6 +180,14 @@ fn inspect(
         let step = engine.packet(clock.advance(record.time), l3, original_len);
         let Some((key, direction)) = step.flow else { continue };
         let time = record.time.map(line::seconds);
+        let mut written = Ok(());
+        tap.packet(l3, original_len, |found| {
+            if written.is_ok() {
+                summary.dns_lines += 1;
+                written = line::write(out, &dns::message(time, &found));
+            }
+        });
+        written?;
         match &step.news {
             Some(News::Hello(hello)) => {
                 if let Some(connection) = &hello.quic {

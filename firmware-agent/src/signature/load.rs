@@ -7,7 +7,7 @@ use super::error::{Invalid, Refusal};
 use super::line::{LINE_MAX, Line, sid_of};
 use super::list::{Known, Variables};
 use super::options::{Lists, Parsed, parse};
-use super::rule::{Buffer, Protocol, Transport};
+use super::rule::{Protocol, Transport};
 
 /// Rules outside the subset that are kept with their place; the rest is counted.
 const LEFT_OUT_MAX: usize = 10;
@@ -87,8 +87,8 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Loader {
     lists: Lists,
-    /// Buffers that are never given, and whether packets of ICMP are not.
-    unheard: (&'static [Buffer], bool),
+    /// Whether packets of ICMP are never given.
+    is_without_icmp: bool,
     report: Report,
     files: Vec<String>,
     line: u32,
@@ -105,7 +105,7 @@ impl Loader {
         let (addresses, ports) = (Known::addresses(), Known::ports());
         Self {
             lists: Lists { variables, addresses, ports },
-            unheard: (&[], false),
+            is_without_icmp: false,
             report: Report::default(),
             files: Vec::new(),
             line: 0,
@@ -114,11 +114,10 @@ impl Loader {
         }
     }
 
-    /// Also leaves out rules that could never match, because nobody gives these buffers, or packets
-    /// of ICMP.
+    /// Also leaves out rules that could never match because nobody gives packets of ICMP.
     #[must_use]
-    pub const fn without(mut self, buffers: &'static [Buffer], icmp: bool) -> Self {
-        self.unheard = (buffers, icmp);
+    pub const fn without_icmp(mut self) -> Self {
+        self.is_without_icmp = true;
         self
     }
 
@@ -222,13 +221,11 @@ impl Loader {
 
     /// Refuses a rule about what is never given.
     fn heard(&self, parsed: Parsed) -> Result<Parsed, Refusal> {
-        let (buffers, icmp) = self.unheard;
-        let groups = parsed.groups.iter().filter(|group| buffers.contains(&group.buffer));
-        let mut missing: Vec<String> = groups.map(|group| group.buffer.name().to_owned()).collect();
-        if icmp && parsed.rule.header.protocol == Protocol::Transport(Transport::Icmp) {
-            missing.push("protocol:icmp".to_owned());
+        let is_icmp = parsed.rule.header.protocol == Protocol::Transport(Transport::Icmp);
+        if self.is_without_icmp && is_icmp {
+            return Err(Refusal::unsupported("protocol:icmp"));
         }
-        if missing.is_empty() { Ok(parsed) } else { Err(Refusal::Unsupported(missing)) }
+        Ok(parsed)
     }
 
     /// Refuses a number that another rule has.

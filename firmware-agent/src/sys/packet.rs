@@ -92,18 +92,18 @@ impl DnsSocket {
             }
         };
         let is_outgoing = from.sll_pkttype == libc::PACKET_OUTGOING;
-        let [a, b, c, d, e, f, ..] = from.sll_addr;
         let is_ethernet = from.sll_hatype == ETHERNET && from.sll_halen == 6;
         let copied = len.min(buffer.len());
         Ok(Some(Seen {
             l3: buffer.get(..copied).unwrap_or_default(),
             wire_len: len,
             is_outgoing,
-            mac: (is_ethernet && !is_outgoing).then_some([a, b, c, d, e, f]),
+            mac: from.sll_addr.first_chunk().copied().filter(|_| is_ethernet && !is_outgoing),
         }))
     }
 
     /// Packets that found no room since this was asked last.
+    #[must_use]
     pub fn lost(&self) -> u32 {
         let mut stats = [0_u32; 2];
         let mut len = size_of_val(&stats) as socklen_t;
@@ -169,7 +169,7 @@ fn filter() -> Vec<sock_filter> {
         (EQUAL, 0, 2, LEAVE),
         (LOAD_WORD, TYPE, 0, 0),
         (EQUAL, 0, 5, 4),
-        (EQUAL, libc::PACKET_OUTGOING as u32, 5, LEAVE),
+        (EQUAL, u32::from(libc::PACKET_OUTGOING), 5, LEAVE),
         (LOAD_WORD, PROTOCOL, 0, 0),
         (EQUAL, V6, 18, 7),
         (EQUAL, V4, 8, LEAVE),

@@ -2,7 +2,7 @@ use super::*;
 use crate::config::schema::SECTIONS;
 use crate::config::uci::Package;
 use crate::config::{
-    Allowlist, Blocklist, Ddos, DomainList, Group, Interface, Main, Policy, Profile, Rule,
+    Allowlist, Blocklist, Ddos, DomainList, Group, Ignore, Interface, Main, Policy, Profile, Rule,
     RulesetSection, Schedule,
 };
 
@@ -26,6 +26,7 @@ fn remarks_of(spec: &'static SectionSpec, options: &str) -> (Vec<String>, Vec<St
         "schedule" => drop(Schedule::read(name, uci)),
         "group" => drop(Group::read(name, uci)),
         "ruleset" => drop(RulesetSection::read(name, uci)),
+        "ignore" => drop(Ignore::read(uci)),
         kind => panic!("{kind}"),
     }
     let (mistakes, warnings) = remarks.finish();
@@ -116,6 +117,7 @@ fn every_option_of_the_table_is_read_and_no_other() {
             "schedule" => drop(Schedule::read(String::new(), uci)),
             "group" => drop(Group::read(String::new(), uci)),
             "ruleset" => drop(RulesetSection::read(String::new(), uci)),
+            "ignore" => drop(Ignore::read(uci)),
             kind => panic!("{kind}"),
         }
         let mut asked = ASKED.take();

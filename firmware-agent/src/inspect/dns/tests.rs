@@ -4,11 +4,11 @@ use super::*;
 
 /// Writes messages.
 #[derive(Clone, Default)]
-pub(in crate::inspect) struct Pen(pub(in crate::inspect) Vec<u8>);
+pub(crate) struct Pen(pub(crate) Vec<u8>);
 
 impl Pen {
     /// A header; flags, and how many questions and answers it says there are.
-    pub(in crate::inspect) fn new(flags: u16, questions: u16, answers: u16) -> Self {
+    pub(crate) fn new(flags: u16, questions: u16, answers: u16) -> Self {
         let mut pen = Self::default();
         for word in [0x5155, flags, questions, answers, 0, 0] {
             pen = pen.u16(word);
@@ -16,18 +16,18 @@ impl Pen {
         pen
     }
 
-    pub(in crate::inspect) fn u16(mut self, word: u16) -> Self {
+    pub(crate) fn u16(mut self, word: u16) -> Self {
         self.0.extend(word.to_be_bytes());
         self
     }
 
-    pub(in crate::inspect) fn raw(mut self, bytes: &[u8]) -> Self {
+    pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
         self.0.extend(bytes);
         self
     }
 
     /// A name without pointers.
-    pub(in crate::inspect) fn name(mut self, name: &str) -> Self {
+    pub(crate) fn name(mut self, name: &str) -> Self {
         for label in name.split('.').filter(|label| !label.is_empty()) {
             self.0.push(label.len() as u8);
             self.0.extend(label.as_bytes());
@@ -35,12 +35,12 @@ impl Pen {
         self.raw(&[0])
     }
 
-    pub(in crate::inspect) fn question(self, name: &str, kind: u16) -> Self {
+    pub(crate) fn question(self, name: &str, kind: u16) -> Self {
         self.name(name).u16(kind).u16(CLASS_IN)
     }
 
     /// A record about `name`; an empty name is a pointer to the question's.
-    pub(in crate::inspect) fn record(self, name: &str, kind: u16, data: &[u8]) -> Self {
+    pub(crate) fn record(self, name: &str, kind: u16, data: &[u8]) -> Self {
         let pen = if name.is_empty() { self.u16(0xc00c) } else { self.name(name) };
         pen.u16(kind).u16(CLASS_IN).raw(&[0, 0, 1, 44]).u16(data.len() as u16).raw(data)
     }
@@ -293,4 +293,116 @@ fn what_is_cut_says_so() {
         let wrong = Pen::new(0x8180, 1, 1).question("a.test", kind).record("", kind, data).0;
         assert_eq!(refusal(&wrong), Malformed::Data, "type {kind}");
     }
+}
+
+/// A packet of TCP between 192.0.2.1:40000 and 192.0.2.2:53.
+fn tcp(is_answer: bool, seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let (from, to) =
+        if is_answer { ([2, 0, 53], [1, 0x9c, 0x40]) } else { ([1, 0x9c, 0x40], [2, 0, 53]) };
+    let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0];
+    packet.extend([192, 0, 2, from[0], 192, 0, 2, to[0], from[1], from[2], to[1], to[2]]);
+    packet.extend(seq.to_be_bytes());
+    packet.extend([0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    packet.extend(payload);
+    let len = packet.len() as u16;
+    packet[2..4].copy_from_slice(&len.to_be_bytes());
+    packet
+}
+
+fn tapped(tap: &mut Tap, packet: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    tap.packet(packet, packet.len(), |one| {
+        let name = |message: Message<'_>| message.question().unwrap().name.to_string();
+        found.push(match (one.query(), one.response(), one.message) {
+            (Some(query), None, _) => format!("asks {}", name(query)),
+            (None, Some(response), _) => format!("answers {}", name(response)),
+            (None, None, Ok(_)) => "odd".to_owned(),
+            (_, _, Err(malformed)) => malformed.name().to_owned(),
+            _ => unreachable!(),
+        });
+    });
+    found
+}
+
+#[test]
+fn messages_of_a_stream_are_found_however_their_bytes_arrive() {
+    let framed = |message: Vec<u8>| [&(message.len() as u16).to_be_bytes()[..], &message].concat();
+    let asks = |name| framed(Pen::new(0x0100, 1, 0).question(name, kind::A).0);
+    let answers = |name| framed(Pen::new(0x8180, 1, 0).question(name, kind::A).0);
+    let both = [asks("a.test"), asks("b.test")].concat();
+    for cut in 0..=both.len() {
+        let mut tap = Tap::new([3, 4]);
+        assert!(tapped(&mut tap, &tcp(false, 99, 2, &[])).is_empty());
+        let (first, second) = both.split_at(cut);
+        // The second piece first.
+        let at = 100 + cut as u32;
+        let mut found = tapped(&mut tap, &tcp(false, at, 0x18, second));
+        found.extend(tapped(&mut tap, &tcp(false, 100, 0x18, first)));
+        assert_eq!(found, ["asks a.test", "asks b.test"], "cut at {cut}");
+        // The other direction is a stream of its own, also after the client has said all.
+        assert!(tapped(&mut tap, &tcp(false, 500, 0x11, &[])).is_empty());
+        assert_eq!(tapped(&mut tap, &tcp(true, 7, 0x18, &answers("a.test"))), ["answers a.test"]);
+        assert_eq!(
+            tapped(&mut tap, &tcp(true, 7, 0x18, &answers("a.test"))),
+            [""; 0],
+            "sent again"
+        );
+        assert_eq!(tap.streams(), 1);
+    }
+    // Another connection of the same ports starts anew; a reset ends it.
+    let mut tap = Tap::new([3, 4]);
+    tapped(&mut tap, &tcp(false, 99, 2, &[]));
+    assert_eq!(tapped(&mut tap, &tcp(false, 100, 0x18, &[0, 3, 1, 2, 3])), ["frame"]);
+    assert_eq!(tapped(&mut tap, &tcp(false, 105, 0x18, &asks("a.test"))), [""; 0], "lost");
+    tapped(&mut tap, &tcp(false, 7000, 2, &[]));
+    assert_eq!(tapped(&mut tap, &tcp(false, 7001, 0x18, &asks("a.test"))), ["asks a.test"]);
+    tapped(&mut tap, &tcp(false, 7002, 4, &[]));
+    assert_eq!(tap.streams(), 0);
+}
+
+#[test]
+fn what_a_client_says_in_the_place_of_a_server_is_no_answer() {
+    let mut tap = Tap::new([3, 4]);
+    let framed = |message: Vec<u8>| [&(message.len() as u16).to_be_bytes()[..], &message].concat();
+    let answer = framed(Pen::new(0x8180, 1, 0).question("a.test", kind::A).0);
+    assert_eq!(tapped(&mut tap, &tcp(false, 100, 0x18, &answer)), ["odd"]);
+    let question = framed(Pen::new(0x0100, 1, 0).question("a.test", kind::A).0);
+    assert_eq!(tapped(&mut tap, &tcp(true, 100, 0x18, &question)), ["odd"]);
+}
+
+/// What a real server answered says what the server was told to answer.
+#[test]
+fn answers_of_dnsmasq_say_what_it_was_configured_to() {
+    let table = include_str!("../../../../tests/data/dns/dnsmasq.tsv");
+    let mut rows = table.lines().filter(|row| !row.starts_with('#'));
+    for (what, rcode, answers, asked) in [
+        ("a", 0, "192.0.2.7", "www.example.test"),
+        ("aaaa_edns", 0, "2001:db8::7", "www.example.test"),
+        ("cname", 0, "192.0.2.7", "alias.example.test"),
+        ("ptr", 0, "192.0.2.7 is www.example.test", "7.2.0.192.in-addr.arpa"),
+        ("ptr6", 0, "2001:db8::7 is www.example.test", "7.0.0"),
+        ("https", 0, "192.0.2.7 2001:db8::7", "www.example.test"),
+        ("nxdomain", 3, "", "gone.example.test"),
+        ("refused", 5, "", "elsewhere.invalid.example"),
+        ("many", 0, "16 of 60", "many.example.test"),
+        ("cut", 0, "16 of 29", "many.example.test"),
+    ] {
+        let (named, hex) = rows.next().unwrap().split_once('\t').unwrap();
+        assert_eq!(named, what);
+        let bytes: Vec<u8> = (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect();
+        let message = Message::parse(&bytes).unwrap();
+        assert_eq!((message.id(), message.is_response()), (0x1234, true), "{what}");
+        assert_eq!((message.rcode(), message.is_truncated()), (rcode, what == "cut"), "{what}");
+        assert!(message.question().unwrap().name.to_string().starts_with(asked), "{what}");
+        let mut found = addresses(&bytes);
+        message.reverse(|address, name| found.push(format!("{address} is {name}")));
+        if found.len() == ADDRESSES_MAX {
+            found = vec![format!("16 of {}", message.answers().count())];
+        }
+        assert_eq!(found.join(" "), answers, "{what}");
+    }
+    assert!(rows.next().is_none());
 }

@@ -12,8 +12,8 @@ use sluice_datapath::parse::{ACK, SYN, TCP};
 use super::flow::Flow;
 use super::outcome::{Hello, News, Outcome};
 use super::segment::Segment;
-use crate::inspect::http;
 use crate::inspect::protocol::{Confidence, Protocol};
+use crate::inspect::{dns, http};
 use crate::signature::{Alert, App, Buffer, Facts, Ruleset, Transport};
 
 /// Bytes of a direction that are put in order for rulesets alone: where no message is looked for any
@@ -70,6 +70,7 @@ impl Watch {
         let is_met = flow.meet(direction);
         let is_middle = is_tcp && !flow.is_origin_known();
         let hash = hashes(news);
+        let mut question = None;
         let to_server = direction == flow.original;
         let app = flow.protocol().filter(|(_, sure)| *sure > Confidence::Guess);
         let app = app.and_then(|(protocol, _)| app_of(protocol));
@@ -83,9 +84,17 @@ impl Watch {
             len if len > before => head,
             _ => &[],
         };
+        if key.destination(direction).1 == dns::PORT {
+            question = asked(if is_tcp { framed(stream, before) } else { segment.payload });
+        }
         let payload = if stream == segment.payload { stream } else { segment.payload };
         let mut buffers = [(Buffer::Payload, &[][..]); 4];
-        let count = named(&mut buffers, news, &hash, stream.get(start..).unwrap_or_default());
+        let mut count =
+            named(&mut buffers, news, hash.as_ref(), stream.get(start..).unwrap_or_default());
+        if let (Some(question), 0, Some(place)) = (&question, count, buffers.first_mut()) {
+            *place = (Buffer::DnsQuery, question);
+            count = 1;
+        }
         let ((source, source_port), (destination, destination_port)) =
             (key.source(direction), key.destination(direction));
         let facts = Facts {
@@ -125,7 +134,7 @@ fn hashes(news: Option<&News>) -> Option<(String, &Hello)> {
 fn named<'a>(
     buffers: &mut [(Buffer, &'a [u8]); 4],
     news: Option<&'a News>,
-    hash: &'a Option<(String, &'a Hello)>,
+    hash: Option<&'a (String, &'a Hello)>,
     bytes: &'a [u8],
 ) -> usize {
     let texts = match (news, hash) {
@@ -158,6 +167,20 @@ fn named<'a>(
         }
     }
     count
+}
+
+/// The first message of DNS in a stream, if it was not whole `before`.
+fn framed(stream: &[u8], before: usize) -> &[u8] {
+    let Some((len, rest)) = stream.split_first_chunk() else { return &[] };
+    let len = usize::from(u16::from_be_bytes(*len));
+    if before >= len + 2 { &[] } else { rest.get(..len).unwrap_or_default() }
+}
+
+/// The name that a message of DNS asks for, labels joined by dots.
+fn asked(message: &[u8]) -> Option<Vec<u8>> {
+    let message = dns::Message::parse(message).ok().filter(|message| !message.is_response())?;
+    let labels: Vec<&[u8]> = message.question()?.name.labels().collect();
+    Some(labels.join(&b'.'))
 }
 
 /// A rule of the configuration says that the flow may be. It comes before any ruleset.

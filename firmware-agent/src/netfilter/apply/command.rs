@@ -170,7 +170,7 @@ impl<R: Read> Stream<R> {
 }
 
 /// A full pipe must not stop us while the tool waits for its output to be read.
-fn nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+pub(super) fn nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
     fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::command::Tool;
 use super::{ApplyError, Backend, Count, Kind, add};
+use crate::config::MarkMask;
 use crate::netfilter::rules::{
     Counted, IPTABLES_CHAINS, IPTABLES_JUMPS, Present, Ruleset, removal,
 };
@@ -127,6 +128,18 @@ impl Backend for Iptables {
     }
 }
 
+/// Puts a rule first that lets pass what would be queued; it goes when the rules are applied anew.
+pub(super) fn stand_aside(marks: MarkMask) -> Result<(), ApplyError> {
+    let (undecided, mask) = (marks.undecided(), marks.bits());
+    let text = format!(
+        "*mangle\n-I SLUICE_INSPECT 1 -j MARK --set-xmark {undecided:#x}/{mask:#x}\nCOMMIT\n"
+    );
+    for family in families() {
+        family.restore.run("let packets pass", &["--noflush"], &text)?;
+    }
+    Ok(())
+}
+
 /// Whether `FORWARD` of the table jumps to our chain.
 fn jumps(family: &Family, (table, chain): (&str, &str)) -> Result<bool, ApplyError> {
     let text = family.list.run("list the rules", &["-t", table, "-S", "FORWARD"], "")?;
@@ -157,7 +170,8 @@ fn count(line: &str) -> Option<Count> {
         ("INSPECT", "DROP") => Counted::DroppedBlocked,
         ("BLOCK", "DROP") => Counted::DroppedVerdict,
         ("FLOW" | "OPENING", "RETURN") if matches.contains("-m mark ") => Counted::Unattended,
-        ("INSPECT" | "FLOW", "RETURN") => passed(matches)?,
+        ("IGNORED", "RETURN") => Counted::Ignored,
+        ("INSPECT" | "FLOW" | "FLOW_CLOSED", "RETURN") => passed(matches)?,
         _ => return None,
     };
     let (_, figures) = rule.split_once("-c ")?;
@@ -195,6 +209,7 @@ mod tests {
 -A SLUICE_FLOW -m connmark --mark 0x3000000/0x3000000 -c 3 30 -j RETURN
 -A SLUICE_FLOW -m mark --mark 0x3000000/0x3000000 -c 5 50 -j RETURN
 -A SLUICE_OPENING -m mark --mark 0x3000000/0x3000000 -c 1 10 -j RETURN
+-A SLUICE_IGNORED -c 1 10 -j RETURN
 -A SLUICE_FLOW -p udp -c 4 40 -j NFQUEUE --queue-balance 5:8 --queue-bypass
 -A SLUICE_OPENING -c 8 80 -j CONNMARK --set-xmark 0x0/0x3000000
 -A SLUICE_OPENING -c 6 60 -j NFQUEUE --queue-num 5
@@ -211,6 +226,7 @@ mod tests {
                 count(Counted::PassedUndecided, 3),
                 count(Counted::Unattended, 5),
                 count(Counted::Unattended, 1),
+                count(Counted::Ignored, 1),
                 count(Counted::Queued, 4),
                 count(Counted::Queued, 6),
                 count(Counted::DroppedVerdict, 7)

@@ -7,6 +7,7 @@ mod choose;
 mod command;
 mod iptables;
 mod nft;
+mod watchdog;
 
 use std::fmt;
 use std::io;
@@ -15,6 +16,7 @@ pub use self::choose::{Wish, choose, ladder};
 pub use self::iptables::Iptables;
 pub(super) use self::nft::NFT;
 pub use self::nft::Nft;
+pub use self::watchdog::{COMMAND as WATCHDOG, Watchdog, watch};
 use super::rules::{Counted, Ruleset};
 
 /// Packets and bytes that a kind of rule has seen since the rules were last applied.
@@ -76,6 +78,12 @@ impl Kind {
             Self::Nft => "nft",
             Self::Iptables => "iptables-nft",
         }
+    }
+
+    /// The kind with this word.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Nft, Self::Iptables].into_iter().find(|kind| kind.name() == name)
     }
 
     /// A new backend of this kind.

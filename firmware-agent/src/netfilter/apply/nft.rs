@@ -82,6 +82,12 @@ impl Backend for Nft {
     }
 }
 
+/// Puts a rule first that lets pass what would be queued; it goes when the rules are applied anew.
+pub(super) fn stand_aside() -> Result<(), ApplyError> {
+    let text = format!("insert rule inet {TABLE} inspect goto unattended\n");
+    NFT.run("let packets pass", &["-f", "-"], &text).map(drop)
+}
+
 /// The counters in a listing, by the comments of their rules.
 fn counts(listing: &str) -> Vec<Count> {
     let mut counts = Vec::new();

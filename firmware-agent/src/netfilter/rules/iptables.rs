@@ -12,12 +12,22 @@ const INSPECT: &str = "SLUICE_INSPECT";
 const BETWEEN: &str = "SLUICE_BETWEEN";
 const FLOW: &str = "SLUICE_FLOW";
 const OPENING: &str = "SLUICE_OPENING";
+const IGNORED: &str = "SLUICE_IGNORED";
+/// The same three for what has another policy than most.
+const BETWEEN_CLOSED: &str = "SLUICE_BETWEEN_CLOSED";
+const FLOW_CLOSED: &str = "SLUICE_FLOW_CLOSED";
+const OPENING_CLOSED: &str = "SLUICE_OPENING_CLOSED";
 const DECIDE: &str = "SLUICE_DECIDE";
 const BLOCK: &str = "SLUICE_BLOCK";
 
 /// Chains by table, each after the chains that jump to it, so that they can be removed in order.
-pub(in super::super) const CHAINS: [(&str, &[&str]); 2] =
-    [("mangle", &[INSPECT, BETWEEN, FLOW, OPENING]), ("filter", &[DECIDE, BLOCK])];
+pub(in super::super) const CHAINS: [(&str, &[&str]); 2] = [
+    (
+        "mangle",
+        &[INSPECT, BETWEEN, BETWEEN_CLOSED, FLOW, FLOW_CLOSED, OPENING, OPENING_CLOSED, IGNORED],
+    ),
+    ("filter", &[DECIDE, BLOCK]),
+];
 
 /// The chain that `FORWARD` of each table jumps to.
 pub(in super::super) const JUMPS: [(&str, &str); 2] = [("mangle", INSPECT), ("filter", DECIDE)];
@@ -45,8 +55,6 @@ impl Ruleset {
         let mask = self.marks.bits();
         let (trusted, blocked, undecided) =
             (self.marks.trusted(), self.marks.blocked(), self.marks.undecided());
-        let queue = self.iptables_queue();
-        let unattended = format!("-m mark --mark {undecided:#x}/{mask:#x}");
         start(text, "mangle", CHAINS[0].1);
         // As in the other language: most packets meet one rule, and no first packet of a
         // connection is among them, whoever marked it.
@@ -63,41 +71,71 @@ impl Ruleset {
             );
         }
         for device in &self.devices {
-            let _ = writeln!(text, "-A {INSPECT} -i {device} -j {BETWEEN}");
+            let way = if self.closed.contains(device) { BETWEEN_CLOSED } else { BETWEEN };
+            let _ = writeln!(text, "-A {INSPECT} -i {device} -j {way}");
         }
-        for device in &self.devices {
-            let _ = writeln!(text, "-A {BETWEEN} -o {device} -g {FLOW}");
-        }
-        let _ = writeln!(
-            text,
-            "-A {FLOW} -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -g {OPENING}\n\
-             -A {FLOW} -m connmark --mark {trusted:#x}/{mask:#x} -j RETURN\n\
-             -A {FLOW} -m connmark --mark {undecided:#x}/{mask:#x} -j RETURN"
-        );
         if self.policy_open {
-            let _ = writeln!(text, "-A {FLOW} {unattended} -j RETURN");
-        }
-        let _ = writeln!(
-            text,
-            "-A {FLOW} -p tcp {queue}\n\
-             -A {FLOW} -p udp {queue}\n\
-             -A {OPENING} -j CONNMARK --set-xmark 0x0/{mask:#x}"
-        );
-        if self.policy_open {
-            // Nothing of it is remembered: the mark goes, or it would be copied to the connection,
-            // which nobody would see again.
+            // Nothing of what passes unattended is remembered: the mark goes, or it would be copied
+            // to the connection, which nobody would see again.
             let _ = writeln!(
                 text,
-                "-A {OPENING} {unattended} -j RETURN\n\
-                 -A {INSPECT} {unattended} -j MARK --set-xmark 0x0/{mask:#x}"
+                "-A {INSPECT} -m mark --mark {undecided:#x}/{mask:#x} \
+                 -j MARK --set-xmark 0x0/{mask:#x}"
             );
+        }
+        for device in &self.devices {
+            let way = if self.closed.contains(device) { FLOW_CLOSED } else { FLOW };
+            let _ = writeln!(text, "-A {BETWEEN} -o {device} -g {way}");
+            if !self.closed.is_empty() {
+                let _ = writeln!(text, "-A {BETWEEN_CLOSED} -o {device} -g {FLOW_CLOSED}");
+            }
+        }
+        self.flow(text, (FLOW, OPENING), &iptables_queue(self.first, self.last, self.policy_open));
+        if let Some(queues) = self.closed_queues() {
+            let queue = iptables_queue(*queues.start(), *queues.end(), false);
+            self.flow(text, (FLOW_CLOSED, OPENING_CLOSED), &queue);
+        }
+        if !self.ignored.is_empty() {
+            let _ = writeln!(
+                text,
+                "-A {IGNORED} -m connmark --mark 0x0/{mask:#x} \
+                 -j CONNMARK --set-xmark {trusted:#x}/{mask:#x}\n\
+                 -A {IGNORED} -j RETURN"
+            );
+        }
+        finish(text, INSPECT, present);
+    }
+
+    /// The rules for connections that go through a queue until they are decided.
+    fn flow(&self, text: &mut String, (flow, opening): (&str, &str), queue: &str) {
+        let mask = self.marks.bits();
+        let (trusted, undecided) = (self.marks.trusted(), self.marks.undecided());
+        text.push_str(&self.ignored.iptables(flow, IGNORED));
+        let _ = writeln!(
+            text,
+            "-A {flow} -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -g {opening}\n\
+             -A {flow} -m connmark --mark {trusted:#x}/{mask:#x} -j RETURN\n\
+             -A {flow} -m connmark --mark {undecided:#x}/{mask:#x} -j RETURN\n\
+             -A {opening} -j CONNMARK --set-xmark 0x0/{mask:#x}"
+        );
+        // Where policy is closed, the mark of what passes unattended goes before the queue.
+        let end = if queue.ends_with(BYPASS) {
+            "-j RETURN".to_owned()
+        } else {
+            format!("-j MARK --set-xmark 0x0/{mask:#x}")
+        };
+        if self.policy_open {
+            for chain in [flow, opening] {
+                let _ = writeln!(text, "-A {chain} -m mark --mark {undecided:#x}/{mask:#x} {end}");
+            }
         }
         let _ = writeln!(
             text,
-            "-A {OPENING} -j MARK --set-xmark 0x0/{mask:#x}\n\
-             -A {OPENING} {queue}"
+            "-A {flow} -p tcp {queue}\n\
+             -A {flow} -p udp {queue}\n\
+             -A {opening} -j MARK --set-xmark 0x0/{mask:#x}\n\
+             -A {opening} {queue}"
         );
-        finish(text, INSPECT, present);
     }
 
     fn filter(&self, text: &mut String, present: bool) {
@@ -119,16 +157,17 @@ impl Ruleset {
         );
         finish(text, DECIDE, present);
     }
+}
 
-    fn iptables_queue(&self) -> String {
-        let numbers = if self.last == self.first {
-            format!("--queue-num {}", self.first)
-        } else {
-            format!("--queue-balance {}:{}", self.first, self.last)
-        };
-        let bypass = if self.policy_open { " --queue-bypass" } else { "" };
-        format!("-j NFQUEUE {numbers}{bypass}")
-    }
+const BYPASS: &str = " --queue-bypass";
+
+fn iptables_queue(first: u16, last: u16, bypass: bool) -> String {
+    let numbers = if last == first {
+        format!("--queue-num {first}")
+    } else {
+        format!("--queue-balance {first}:{last}")
+    };
+    format!("-j NFQUEUE {numbers}{}", if bypass { BYPASS } else { "" })
 }
 
 /// The text that removes our chains of a table; `present` as in [`Ruleset::iptables`].
@@ -172,25 +211,29 @@ mod tests {
         let expected = "*mangle
 :SLUICE_INSPECT - [0:0]
 :SLUICE_BETWEEN - [0:0]
+:SLUICE_BETWEEN_CLOSED - [0:0]
 :SLUICE_FLOW - [0:0]
+:SLUICE_FLOW_CLOSED - [0:0]
 :SLUICE_OPENING - [0:0]
+:SLUICE_OPENING_CLOSED - [0:0]
+:SLUICE_IGNORED - [0:0]
 -A SLUICE_INSPECT -p tcp -m mark --mark 0x1000000/0x3000000 -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j RETURN
 -A SLUICE_INSPECT -p udp -m mark --mark 0x1000000/0x3000000 -j RETURN
 -A SLUICE_INSPECT -p tcp -m connmark --mark 0x2000000/0x3000000 -j DROP
 -A SLUICE_INSPECT -p udp -m connmark --mark 0x2000000/0x3000000 -j DROP
 -A SLUICE_INSPECT -i br-lan -j SLUICE_BETWEEN
 -A SLUICE_INSPECT -i wan -j SLUICE_BETWEEN
+-A SLUICE_INSPECT -m mark --mark 0x3000000/0x3000000 -j MARK --set-xmark 0x0/0x3000000
 -A SLUICE_BETWEEN -o br-lan -g SLUICE_FLOW
 -A SLUICE_BETWEEN -o wan -g SLUICE_FLOW
 -A SLUICE_FLOW -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -g SLUICE_OPENING
 -A SLUICE_FLOW -m connmark --mark 0x1000000/0x3000000 -j RETURN
 -A SLUICE_FLOW -m connmark --mark 0x3000000/0x3000000 -j RETURN
+-A SLUICE_OPENING -j CONNMARK --set-xmark 0x0/0x3000000
 -A SLUICE_FLOW -m mark --mark 0x3000000/0x3000000 -j RETURN
+-A SLUICE_OPENING -m mark --mark 0x3000000/0x3000000 -j RETURN
 -A SLUICE_FLOW -p tcp -j NFQUEUE --queue-balance 5:8 --queue-bypass
 -A SLUICE_FLOW -p udp -j NFQUEUE --queue-balance 5:8 --queue-bypass
--A SLUICE_OPENING -j CONNMARK --set-xmark 0x0/0x3000000
--A SLUICE_OPENING -m mark --mark 0x3000000/0x3000000 -j RETURN
--A SLUICE_INSPECT -m mark --mark 0x3000000/0x3000000 -j MARK --set-xmark 0x0/0x3000000
 -A SLUICE_OPENING -j MARK --set-xmark 0x0/0x3000000
 -A SLUICE_OPENING -j NFQUEUE --queue-balance 5:8 --queue-bypass
 -I FORWARD 1 -j SLUICE_INSPECT
@@ -207,6 +250,25 @@ COMMIT
 COMMIT
 ";
         assert_eq!(sample(4, true).iptables(Present::default()), expected);
+    }
+
+    #[test]
+    fn what_a_closed_device_takes_part_in_has_queues_without_bypass() {
+        let text = sample(2, true).closing(|device| device == "wan").unwrap();
+        let text = text.iptables(Present::default());
+        for line in [
+            "-A SLUICE_INSPECT -i br-lan -j SLUICE_BETWEEN",
+            "-A SLUICE_INSPECT -i wan -j SLUICE_BETWEEN_CLOSED",
+            "-A SLUICE_BETWEEN -o br-lan -g SLUICE_FLOW",
+            "-A SLUICE_BETWEEN -o wan -g SLUICE_FLOW_CLOSED",
+            "-A SLUICE_BETWEEN_CLOSED -o br-lan -g SLUICE_FLOW_CLOSED",
+            "-A SLUICE_FLOW_CLOSED -m mark --mark 0x3000000/0x3000000 -j MARK --set-xmark 0x0/0x3000000",
+            "-A SLUICE_FLOW_CLOSED -p tcp -j NFQUEUE --queue-balance 7:8",
+            "-A SLUICE_OPENING_CLOSED -j NFQUEUE --queue-balance 7:8",
+            "-A SLUICE_FLOW -p tcp -j NFQUEUE --queue-balance 5:6 --queue-bypass",
+        ] {
+            assert!(text.lines().any(|there| there == line), "{line}\n{text}");
+        }
     }
 
     #[test]

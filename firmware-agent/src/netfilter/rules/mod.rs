@@ -7,6 +7,7 @@
 //! only the claimed bits of a mark, which is why each value is written as a constant under the
 //! mask.
 
+mod ignored;
 mod iptables;
 mod nft;
 
@@ -14,7 +15,10 @@ pub use self::iptables::Present;
 pub(super) use self::iptables::{CHAINS as IPTABLES_CHAINS, JUMPS as IPTABLES_JUMPS, removal};
 pub use self::nft::Replace;
 
-use crate::config::MarkMask;
+use std::ops::RangeInclusive;
+
+use self::ignored::Ignored;
+use crate::config::{Ignore, MarkMask};
 
 /// The nftables table that belongs to Sluice.
 pub const TABLE: &str = "sluice";
@@ -37,17 +41,20 @@ pub enum Counted {
     DroppedVerdict,
     /// Let pass uninspected: the agent's heart did not beat.
     Unattended,
+    /// Let pass: the configuration says that it is never inspected.
+    Ignored,
 }
 
 impl Counted {
     /// Every counter.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Queued,
         Self::PassedTrusted,
         Self::PassedUndecided,
         Self::DroppedBlocked,
         Self::DroppedVerdict,
         Self::Unattended,
+        Self::Ignored,
     ];
 
     /// The word used in the rules, status and metrics.
@@ -60,6 +67,7 @@ impl Counted {
             Self::DroppedBlocked => "dropped_blocked",
             Self::DroppedVerdict => "dropped_verdict",
             Self::Unattended => "unattended",
+            Self::Ignored => "ignored",
         }
     }
 
@@ -79,6 +87,9 @@ pub struct Ruleset {
     last: u16,
     policy_open: bool,
     frees_others: bool,
+    /// Devices whose packets are dropped when nobody listens, where others pass.
+    closed: Vec<Box<str>>,
+    ignored: Ignored,
 }
 
 impl Ruleset {
@@ -105,7 +116,55 @@ impl Ruleset {
         let Some(last) = last else {
             return Err(RulesError::Queues { first: queue_first, count: queue_count });
         };
-        Ok(Self { devices, marks, first: queue_first, last, policy_open, frees_others: false })
+        Ok(Self {
+            devices,
+            marks,
+            first: queue_first,
+            last,
+            policy_open,
+            frees_others: false,
+            closed: Vec::new(),
+            ignored: Ignored::default(),
+        })
+    }
+
+    /// With a closed policy for what comes from or goes to some of the devices: it has queues of its
+    /// own, as many as the others have and behind theirs. Where all or none are closed, there is one
+    /// policy and one kind of queue.
+    pub fn closing(mut self, closed: impl Fn(&str) -> bool) -> Result<Self, RulesError> {
+        let (closed, open): (Vec<_>, Vec<_>) =
+            self.devices.iter().cloned().partition(|device| closed(device));
+        self.policy_open = !open.is_empty();
+        if !closed.is_empty() && !open.is_empty() {
+            let count = self.last - self.first + 1;
+            if self.last.checked_add(count).is_none() {
+                let count = count.saturating_mul(2);
+                return Err(RulesError::Queues { first: self.first, count });
+            }
+            self.closed = closed;
+        }
+        Ok(self)
+    }
+
+    /// Without inspection of some connections.
+    #[must_use]
+    pub fn ignoring<'a>(mut self, ignores: impl IntoIterator<Item = &'a Ignore>) -> Self {
+        self.ignored = Ignored::new(ignores);
+        self
+    }
+
+    /// Whether packets pass uninspected somewhere.
+    #[must_use]
+    pub const fn policy_open(&self) -> bool {
+        self.policy_open
+    }
+
+    /// Queues of packets for which another policy holds than for most.
+    #[must_use]
+    pub fn closed_queues(&self) -> Option<RangeInclusive<u16>> {
+        let count = self.last - self.first + 1;
+        let first = self.last.checked_add(1).filter(|_| !self.closed.is_empty())?;
+        Some(first..=self.last.saturating_add(count))
     }
 
     /// Whether connections that are not inspected, because they use another device, are marked

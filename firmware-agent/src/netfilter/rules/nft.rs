@@ -26,9 +26,15 @@ impl Ruleset {
         // `add` first, because the second command fails where there is no table.
         let _ = writeln!(text, "add table inet {TABLE}\n{verb} table inet {TABLE}");
         let _ = writeln!(text, "table inet {TABLE} {{");
-        self.opening(&mut text);
+        self.opening(&mut text, "opening", &self.nft_queue());
+        if let Some(queue) = self.nft_closed_queue() {
+            self.opening(&mut text, "opening_closed", &queue);
+            let tail = self.tail("goto opening_closed", &queue);
+            let _ = writeln!(text, "\tchain closed {{\n{tail}\t}}");
+        }
         vetted(&mut text);
         self.others(&mut text);
+        self.ignored(&mut text);
         self.unattended(&mut text);
         self.inspect(&mut text);
         self.decide(&mut text);
@@ -45,17 +51,16 @@ impl Ruleset {
     /// a resynchronisation and keeps the entry with its mark. Otherwise a host could have its
     /// first connection trusted and reuse the port for a second one that nobody inspects. The
     /// packet's own mark goes too: behind the queue it would be copied to the connection.
-    fn opening(&self, text: &mut String) {
+    fn opening(&self, text: &mut String, name: &str, queue: &str) {
         let mask = self.marks.bits();
         let keep = !mask;
         let _ = writeln!(
             text,
-            "\tchain opening {{\n\
+            "\tchain {name} {{\n\
              \t\tct mark & {mask:#010x} != 0x00000000 ct mark set ct mark & {keep:#010x}\n\
              \t\tmeta mark & {mask:#010x} != 0x00000000 meta mark set meta mark & {keep:#010x}\n\
-             \t\t{}\n\
-             \t}}",
-            self.nft_queue()
+             \t\t{queue}\n\
+             \t}}"
         );
     }
 
@@ -70,6 +75,23 @@ impl Ruleset {
                  ct mark set ct mark & {:#010x} | {trusted:#010x}\n\
                  \t}}",
                 !mask
+            );
+        }
+    }
+
+    /// For connections that are never inspected. What was decided already stays so.
+    fn ignored(&self, text: &mut String) {
+        if !self.ignored.is_empty() {
+            let (mask, trusted) = (self.marks.bits(), self.marks.trusted());
+            let _ = writeln!(
+                text,
+                "\tchain ignored {{\n\
+                 \t\tct mark & {mask:#010x} == 0x00000000 \
+                 ct mark set ct mark & {:#010x} | {trusted:#010x}\n\
+                 \t\t{}\n\
+                 \t}}",
+                !mask,
+                counted(Counted::Ignored, "accept")
             );
         }
     }
@@ -115,25 +137,39 @@ impl Ruleset {
     /// first packet of a TCP connection, and to all others.
     fn decided(&self, opening: &str, others: &str) -> String {
         let mask = self.marks.bits();
-        let (trusted, blocked, undecided) =
-            (self.marks.trusted(), self.marks.blocked(), self.marks.undecided());
-        let mut devices = String::new();
-        for device in &self.devices {
-            let comma = if devices.is_empty() { "" } else { ", " };
-            let _ = write!(devices, "{comma}\"{device}\"");
-        }
-        let pass = counted(Counted::PassedTrusted, "accept");
-        let pass_undecided = counted(Counted::PassedUndecided, "accept");
+        let blocked = self.marks.blocked();
+        let devices = quoted(&self.devices);
         let drop = counted(Counted::DroppedBlocked, "drop");
         let other = if self.frees_others { "goto others" } else { "accept" };
         // The drop comes before the interfaces: what is blocked stays so when an interface is no
         // longer inspected. Fragments are reassembled before this hook, so it has them too.
-        format!(
+        let mut text = format!(
             "\t\tmeta l4proto != {{ tcp, udp }} accept\n\
              \t\tct mark & {mask:#010x} == {blocked:#010x} {drop}\n\
              \t\tiifname != {{ {devices} }} {other}\n\
-             \t\toifname != {{ {devices} }} {other}\n\
-             \t\ttcp flags & (fin | syn | rst | ack) == syn {opening}\n\
+             \t\toifname != {{ {devices} }} {other}\n"
+        );
+        if !self.ignored.is_empty() {
+            text.push_str(&self.ignored.nft("ignored"));
+        }
+        if !self.closed.is_empty() {
+            let closed = quoted(&self.closed);
+            for way in ["iifname", "oifname"] {
+                let _ = writeln!(text, "\t\t{way} {{ {closed} }} goto closed");
+            }
+        }
+        text.push_str(&self.tail(opening, others));
+        text
+    }
+
+    /// The rules for connections that go through a queue until they are decided.
+    fn tail(&self, opening: &str, others: &str) -> String {
+        let mask = self.marks.bits();
+        let (trusted, undecided) = (self.marks.trusted(), self.marks.undecided());
+        let pass = counted(Counted::PassedTrusted, "accept");
+        let pass_undecided = counted(Counted::PassedUndecided, "accept");
+        format!(
+            "\t\ttcp flags & (fin | syn | rst | ack) == syn {opening}\n\
              \t\tct mark & {mask:#010x} == {trusted:#010x} {pass}\n\
              \t\tct mark & {mask:#010x} == {undecided:#010x} {pass_undecided}\n\
              \t\t{others}\n"
@@ -161,18 +197,36 @@ impl Ruleset {
         );
     }
 
-    /// Numbers before flags: the order that every nft since 0.9 reads.
     fn nft_queue(&self) -> String {
-        let mut rule = format!("counter queue num {}", self.first);
-        if self.last != self.first {
-            let _ = write!(rule, "-{}", self.last);
-        }
-        if self.policy_open {
-            rule.push_str(" bypass");
-        }
-        let _ = write!(rule, " comment \"{}\"", Counted::Queued.name());
-        rule
+        nft_queue(self.first, self.last, self.policy_open)
     }
+
+    fn nft_closed_queue(&self) -> Option<String> {
+        self.closed_queues().map(|queues| nft_queue(*queues.start(), *queues.end(), false))
+    }
+}
+
+/// Numbers before flags: the order that every nft since 0.9 reads.
+fn nft_queue(first: u16, last: u16, bypass: bool) -> String {
+    let mut rule = format!("counter queue num {first}");
+    if last != first {
+        let _ = write!(rule, "-{last}");
+    }
+    if bypass {
+        rule.push_str(" bypass");
+    }
+    let _ = write!(rule, " comment \"{}\"", Counted::Queued.name());
+    rule
+}
+
+/// Names for a set.
+fn quoted(names: &[Box<str>]) -> String {
+    let mut text = String::new();
+    for name in names {
+        let comma = if text.is_empty() { "" } else { ", " };
+        let _ = write!(text, "{comma}\"{name}\"");
+    }
+    text
 }
 
 /// A rule's action, counted under the name that the agent reads it by.
@@ -261,6 +315,23 @@ table inet sluice {
             let rule = format!("\t\t{way} != {{ \"br-lan\", \"wan\" }} goto others\n");
             assert!(text.contains(&rule), "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_closed_device_takes_part_in_has_queues_without_bypass() {
+        let rules = sample(2, true).closing(|device| device == "wan").unwrap();
+        assert_eq!(rules.closed_queues(), Some(7..=8));
+        let text = rules.nft(Replace::Flush);
+        for way in ["iifname", "oifname"] {
+            let rule = format!("\t\t{way} {{ \"wan\" }} goto closed\n");
+            assert_eq!(text.matches(&rule).count(), 2, "attended or not: {text}");
+        }
+        assert_eq!(text.matches("queue num 7-8 comment").count(), 2, "{text}");
+        assert_eq!(text.matches("queue num 5-6 bypass comment").count(), 2, "{text}");
+        let all = sample(2, true).closing(|_| true).unwrap();
+        assert_eq!((all.policy_open(), all.closed_queues()), (false, None));
+        assert_eq!(all, sample(2, false));
+        assert_eq!(sample(2, false).closing(|_| false).unwrap(), sample(2, true));
     }
 
     #[test]

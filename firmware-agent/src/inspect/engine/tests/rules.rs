@@ -12,6 +12,7 @@ fn ruled(rules: &[&str]) -> Talk {
         zones: vec!["wan", "lan"],
         groups: &[],
         schedules: &[],
+        apps: &crate::config::Apps::default(),
         time_zone: TimeZone::UTC,
     };
     let mut talk = Talk::new(Limits::default());

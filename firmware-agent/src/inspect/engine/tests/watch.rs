@@ -1,5 +1,7 @@
 //! Rulesets and the packets of flows under inspection.
 
+use std::fmt::Write as _;
+
 use super::*;
 use crate::signature::Ruleset;
 
@@ -12,7 +14,7 @@ fn watched(enforces: bool, rules: &[&str]) -> Talk {
     for (sid, rule) in (1..).zip(rules) {
         let (head, options) = rule.split_once(' ').unwrap();
         let head = head.replace('/', " ");
-        text += &format!("{head} any any -> any any (msg:\"m{sid}\"; {options} sid:{sid};)\n");
+        let _ = writeln!(text, "{head} any any -> any any (msg:\"m{sid}\"; {options} sid:{sid};)");
     }
     let ruleset = Ruleset::of_text("feed", enforces, &text).unwrap();
     assert_eq!(ruleset.report().rules as usize, rules.len(), "{:?}", ruleset.report());
@@ -88,6 +90,36 @@ fn contents_are_found_across_segments_of_any_protocol_and_out_of_order() {
     let mut talk = opened();
     let _ = talk.client(PSH_ACK, b"\x00\x01\x02\x03 EV");
     assert_eq!(talk.engine.kept, 0);
+}
+
+/// The name that is asked for, in a datagram and in a stream that comes in two segments.
+#[test]
+fn a_question_of_dns_is_given_by_its_name() {
+    let rules = [
+        "alert/dns dns.query; content:\"www.Evil.test\"; bsize:13;",
+        "alert/dns dns.query; content:\"evil\";",
+    ];
+    let mut message = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    message.extend(b"\x03www\x04Evil\x04test\0\0\x01\0\x01");
+    for is_tcp in [false, true] {
+        let mut talk = watched(false, &rules);
+        talk.server.set_port(53);
+        if is_tcp {
+            talk.open();
+            let framed = [&[0, message.len() as u8], &message[..]].concat();
+            assert_eq!(sids(&talk.client(PSH_ACK, &framed[..20])), [0; 0]);
+            assert_eq!(sids(&talk.client(PSH_ACK, &framed[20..])), [1]);
+        } else {
+            let packet = udp(talk.client, talk.server, &message);
+            assert_eq!(sids(&talk.give(&packet)), [1]);
+            // An answer repeats the question and asks nothing.
+            message[2] |= 0x80;
+            talk.client.set_port(40001);
+            let packet = udp(talk.client, talk.server, &message);
+            assert_eq!(sids(&talk.give(&packet)), [0; 0]);
+            message[2] &= 0x7f;
+        }
+    }
 }
 
 #[test]

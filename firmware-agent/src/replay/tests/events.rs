@@ -1,0 +1,183 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::inspect::dns::kind;
+use crate::inspect::dns::tests::Pen as Dns;
+
+/// An IPv4 packet of UDP between a client and a name server.
+fn udp(is_answer: bool, message: &[u8]) -> Vec<u8> {
+    let ports: [u16; 2] = if is_answer { [53, 40_000] } else { [40_000, 53] };
+    let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0];
+    packet.extend(if is_answer {
+        [198, 51, 100, 1, 192, 0, 2, 1]
+    } else {
+        [192, 0, 2, 1, 198, 51, 100, 1]
+    });
+    for word in [ports[0], ports[1], message.len() as u16 + 8, 0] {
+        packet.extend(word.to_be_bytes());
+    }
+    packet.extend(message);
+    let len = packet.len() as u16;
+    packet[2..4].copy_from_slice(&len.to_be_bytes());
+    packet
+}
+
+/// R184: a question and its answer are a line each, before the verdict of their flow.
+#[test]
+fn questions_and_answers_of_dns_are_lines() {
+    let question = Dns::new(0x0100, 1, 0).question("WWW.a.test", kind::HTTPS).0;
+    let service = Dns::default()
+        .u16(1)
+        .raw(&[0])
+        .u16(1)
+        .u16(3)
+        .raw(b"\x02h2")
+        .u16(4)
+        .u16(4)
+        .raw(&[192, 0, 2, 7]);
+    let service = service.u16(5).u16(1).raw(&[9]).0;
+    let answer = Dns::new(0x8183, 1, 3)
+        .question("www.a.test", kind::HTTPS)
+        .record("", kind::CNAME, &Dns::default().name("b.test").0)
+        .record("b.test", kind::HTTPS, &service)
+        .record("b.test", 999, b"x")
+        .0;
+    let file = plain(101, &[udp(false, &question), udp(true, &answer), udp(true, &answer[..40])]);
+    let (lines, result) = replay(&file, Options::default());
+    assert_eq!(result.unwrap().dns_lines, 3);
+    let [asked, answered, cut] = of_type(&lines, "dns")[..] else { panic!("{lines:?}") };
+    #[rustfmt::skip]
+    assert_eq!(*asked, serde_json::json!({
+        "type": "dns", "time": 1_700_000_000.123_456, "transport": "udp",
+        "src": "192.0.2.1", "sport": 40000, "dst": "198.51.100.1", "dport": 53,
+        "id": 0x5155, "response": false, "name": "www.a.test", "query": "HTTPS", "rcode": null,
+        "truncated": false, "answers": [], "malformed": null,
+    }));
+    #[rustfmt::skip]
+    assert_eq!(*answered, serde_json::json!({
+        "type": "dns", "time": 1_700_000_001.123_456, "transport": "udp",
+        "src": "198.51.100.1", "sport": 53, "dst": "192.0.2.1", "dport": 40000,
+        "id": 0x5155, "response": true, "name": "www.a.test", "query": "HTTPS", "rcode": "NXDOMAIN",
+        "truncated": false, "malformed": null,
+        "answers": [
+            {"name": "www.a.test", "type": "CNAME", "ttl": 300, "data": "b.test"},
+            {"name": "b.test", "type": "HTTPS", "ttl": 300, "data": "1 . alpn=h2 ipv4hint=192.0.2.7 ech"},
+            {"name": "b.test", "type": "TYPE999", "ttl": 300, "data": null},
+        ],
+    }));
+    assert_eq!((&cut["malformed"], &cut["id"]), (&"truncated".into(), &Value::Null));
+}
+
+/// A field as `config/events.md` has it.
+struct Documented {
+    event: String,
+    field: String,
+    kind: String,
+}
+
+fn documented() -> Vec<Documented> {
+    let text = include_str!("../../../../config/events.md");
+    let mut event = String::new();
+    let mut fields = Vec::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("## ") {
+            name.clone_into(&mut event);
+        } else if let Some((field, rest)) =
+            line.strip_prefix("| `").and_then(|rest| rest.split_once("` | "))
+        {
+            let [kind, example, _] =
+                rest.splitn(3, " | ").collect::<Vec<_>>().try_into().expect(line);
+            let example = serde_json::from_str(example.trim_matches('`')).expect(line);
+            assert!(fits(&example, kind), "the example of {event}.{field}");
+            fields.push(Documented {
+                event: event.clone(),
+                field: field.into(),
+                kind: kind.into(),
+            });
+        }
+    }
+    fields
+}
+
+fn fits(value: &Value, kind: &str) -> bool {
+    let (kind, may_be_null) = match kind.strip_suffix(" or null") {
+        Some(kind) => (kind, true),
+        None => (kind.trim_end_matches(", may be absent"), false),
+    };
+    match kind {
+        _ if value.is_null() => may_be_null,
+        "string" => value.is_string(),
+        "number" => value.is_number(),
+        "flag" => value.is_boolean(),
+        "list" => value.is_array(),
+        "list of strings" => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
+        _ => panic!("no type: {kind}"),
+    }
+}
+
+/// Every field of a line, those of lists of objects too.
+fn fields(line: &Value) -> Vec<(String, Value)> {
+    let mut all = Vec::new();
+    for (name, value) in line.as_object().unwrap() {
+        all.push((name.clone(), value.clone()));
+        for item in value.as_array().into_iter().flatten().filter_map(Value::as_object) {
+            all.extend(
+                item.iter().map(|(inner, value)| (format!("{name}[].{inner}"), value.clone())),
+            );
+        }
+    }
+    all
+}
+
+/// Every field that is printed is in `config/events.md` with its type, and every field there is printed.
+#[test]
+fn events_and_their_document_have_the_same_fields() {
+    let documented = documented();
+    let mut request = packet("a.test", 4000);
+    request.truncate(40);
+    request.extend(b"GET /x HTTP/1.1\r\nHost: a.test\r\nUser-Agent: b\r\n\r\n");
+    let len = request.len() as u16;
+    request[2..4].copy_from_slice(&len.to_be_bytes());
+    let mut bad = packet("ads.test", 1000);
+    bad[20 + 20 + 44] = 0xff;
+    let answer = Dns::new(0x8180, 1, 1).question("a.test", kind::A).record("", kind::A, &[1; 4]).0;
+    let frames =
+        [packet("ads.test", 1), bad, request, udp(true, &answer), udp(true, &answer[..30])];
+    let rules = of_domains([("ads.test".to_owned(), RuleAction::Block, 7)]);
+    let rule = r#"alert tcp any any -> any any (msg:"x"; content:"GET"; sid:1; rev:1;)"#;
+    let rulesets = vec![Ruleset::of_text("local", false, rule).unwrap()];
+    let options = Options { rules, rulesets, ..Options::default() };
+    let mut lines = replay(&plain(101, &frames), options).0;
+    for folder in ["tls", "quic"] {
+        let folder = format!("{}/../tests/data/{folder}", env!("CARGO_MANIFEST_DIR"));
+        let mut files: Vec<_> =
+            std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+        files.retain(|file| file.extension().is_some_and(|end| end == "pcap" || end == "pcapng"));
+        for file in files {
+            lines.extend(replay(&std::fs::read(file).unwrap(), Options::default()).0);
+        }
+    }
+    let mut printed = BTreeSet::new();
+    for line in &lines {
+        let event = line["type"].as_str().unwrap();
+        for (field, value) in fields(line) {
+            let row = documented.iter().find(|row| {
+                row.field == field && (row.event == event || row.event == "every event")
+            });
+            let row = row.unwrap_or_else(|| panic!("{event}.{field} is not in events.md"));
+            assert!(fits(&value, &row.kind), "{event}.{field}: {value} is no {}", row.kind);
+            printed.insert((row.event.clone(), field));
+        }
+        let missing = documented.iter().find(|row| {
+            (row.event == event || row.event == "every event")
+                && !row.field.contains("[]")
+                && !row.kind.ends_with("may be absent")
+                && line.get(&row.field).is_none()
+        });
+        assert!(missing.is_none(), "{event} without {}", missing.unwrap().field);
+    }
+    for row in documented.iter().filter(|row| cfg!(feature = "quic") || row.event != "quic") {
+        let field = (row.event.clone(), row.field.clone());
+        assert!(printed.contains(&field), "{} of {} is never printed", row.field, row.event);
+    }
+}
