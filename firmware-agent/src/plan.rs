@@ -103,6 +103,8 @@ pub struct DomainListPlan {
     pub name: Box<str>,
     /// Its files as they were when the configuration was read.
     pub files: Vec<DomainFile>,
+    /// Whether it only observes.
+    pub observes: bool,
 }
 
 impl DomainListPlan {
@@ -351,10 +353,17 @@ impl Plan {
 
 fn domainlists(config: &Config) -> Vec<DomainListPlan> {
     let enabled = config.domainlists.iter().filter(|list| list.enabled);
-    enabled
+    let mut lists: Vec<_> = enabled
         .take(DOMAINLISTS_MAX as usize)
-        .map(|list| DomainListPlan { name: list.name.as_str().into(), files: list.sources.clone() })
-        .collect()
+        .map(|list| DomainListPlan {
+            name: list.name.as_str().into(),
+            files: list.sources.clone(),
+            observes: list.observes,
+        })
+        .collect();
+    // Of lists with the same name the first one counts, and blocking is more than observing.
+    lists.sort_by_key(|list| list.observes);
+    lists
 }
 
 /// Whether packets from and to a device are dropped while nobody inspects.

@@ -161,6 +161,9 @@ pub struct DomainList {
     pub names: u64,
     /// Flows it blocked.
     pub flows: u64,
+    /// Devices whose flows it would have blocked.
+    #[serde(default)]
+    pub devices: Vec<RuleDevice>,
 }
 
 /// The set of the domains of all lists.
@@ -333,6 +336,17 @@ pub struct Queue {
     pub inspecting: u64,
     /// Times when nobody inspected.
     pub unattended: Unattended,
+    /// How long packets waited for their verdict.
+    pub latency: Vec<Waited>,
+}
+
+/// Packets that waited about as long.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Waited {
+    /// Less than this many microseconds.
+    pub below_us: Option<u64>,
+    /// Packets.
+    pub packets: u64,
 }
 
 /// Times when nobody inspected.

@@ -25,7 +25,11 @@ fn files(module: &[&str]) -> Vec<PathBuf> {
         "sluice" => "firmware-agent/src",
         "xtask" => "cross/xtask/src",
         "users" => return vec![root().join("firmware-agent/tests/users.rs")],
-        test => return vec![root().join(format!("tests/tests/{test}.rs"))],
+        test => {
+            let test = root().join("tests/tests").join(test);
+            let part = rest.first().map_or("main", |part| part);
+            return vec![test.with_extension("rs"), test.join(part).with_extension("rs")];
+        }
     };
     let module = rest.iter().fold(root().join(top), |path, part| path.join(part));
     vec![module.with_extension("rs"), module.join("mod.rs"), module.join("tests.rs")]

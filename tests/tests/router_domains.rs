@@ -130,6 +130,42 @@ fn a_listed_name_fails_its_neighbour_works_and_a_rule_lifts_the_list() {
     assert_eq!(agent.why("a.news.test").unwrap().causes.len(), 0);
 }
 
+/// R173: a list that observes drops nothing and counts, by device, what it would have blocked; with
+/// another action it blocks, and what it counted stays.
+#[test]
+fn a_list_that_observes_counts_and_drops_nothing() {
+    if without_root() {
+        return;
+    }
+    let world = World::new();
+    let files =
+        [world.write("watched", "ads.test\nshop.test\n"), world.write("bad", "shop.test\n")];
+    let with = |action: &str| {
+        let mut setup = Setup::default().domainlist("watched", &[&files[0]]);
+        setup.more = setup.more.option("action", action);
+        setup.domainlist("bad", &[&files[1]])
+    };
+    let mut agent = Agent::start(&world.router, with("observe")).unwrap();
+    for name in ["ads.test", "deep.ads.test", "news.test"] {
+        let fetched = world.fetch(Family::V4, name, LIMIT);
+        assert!(fetched.is_success(), "{name}: {fetched:?}");
+        let flow = agent.wait_for_flow("decided", |flow| flow.sport == fetched.port).unwrap();
+        let expected = (name != "news.test").then_some("domainlist watched");
+        assert_eq!((&*flow.verdict, flow.observed.as_deref()), ("trusted", expected), "{name}");
+    }
+    world.is_blocked(&agent, Family::V4, "shop.test", "bad");
+    let status = agent.status().unwrap();
+    assert_eq!((blocked_by(&status, "watched"), blocked_by(&status, "bad")), (2, 1));
+    let list = status.domain_lists.iter().find(|list| list.name == "watched").unwrap();
+    let devices: Vec<_> = list.devices.iter().map(|one| (one.address, one.flows)).collect();
+    assert_eq!(devices, [(world.router.client().v4.into(), 2)]);
+    assert_eq!(agent.why("ads.test").unwrap().causes[0].action, "observe");
+
+    let status = reload(&mut agent, &with("block"));
+    assert!(blocked_by(&status, "watched") >= 2);
+    world.is_blocked(&agent, Family::V4, "ads.test", "watched");
+}
+
 /// R125: the new lists are in force at once when they are read, for flows that live, too, and the old
 /// ones until then; counters stay.
 #[test]

@@ -6,12 +6,14 @@ use std::io;
 use std::path::PathBuf;
 
 use super::inspector::Inspector;
+use super::ledger::{Hits, Ledger};
 use super::lists::cap_kib;
-use super::rules::Hits;
 use super::running::random;
 use crate::cli::chain;
+use crate::control::report::RuleDevice;
 use crate::inspect::domain_set::{Counting, DomainSet, Key, Room, TooLarge};
 use crate::plan::{DomainListPlan, Plan};
+use crate::policy::Ends;
 use crate::sys::{clock, memory};
 
 /// What is known about the domain lists.
@@ -20,7 +22,7 @@ pub(super) struct Domains {
     /// The lists in force, by number.
     lists: Vec<DomainListPlan>,
     /// What each of them did.
-    hits: Vec<Hits>,
+    ledger: Ledger,
     /// Why the lists that are wanted are not those in force.
     refused: Option<String>,
     /// How long the last change took.
@@ -39,8 +41,18 @@ pub(super) enum Refused {
 impl Domains {
     /// Counts a flow that the list `number` blocked; returns the list's name.
     pub(super) fn hit(&mut self, number: u32, now_ns: u64) -> Option<&str> {
-        let hits = self.hits.get_mut(number as usize)?;
-        hits.count(now_ns);
+        self.ledger.hit(number, now_ns);
+        self.list(number).map(|list| &*list.name)
+    }
+
+    /// Counts a flow that the list `number` would have blocked; returns the list's name.
+    pub(super) fn observed(
+        &mut self,
+        number: u32,
+        ends: Option<&Ends>,
+        now_ns: u64,
+    ) -> Option<&str> {
+        self.ledger.observed(number, ends, now_ns);
         self.list(number).map(|list| &*list.name)
     }
 
@@ -51,7 +63,12 @@ impl Domains {
 
     /// Every list, and what it did.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&DomainListPlan, Hits)> {
-        self.lists.iter().zip(self.hits.iter().copied())
+        (0..).zip(&self.lists).map(|(number, list)| (list, self.ledger.hits(number)))
+    }
+
+    /// Whose flows the list `number` would have blocked.
+    pub(super) fn devices(&self, number: u32) -> Vec<RuleDevice> {
+        self.ledger.devices(number)
     }
 
     /// Why the lists that are wanted are not in force, for people.
@@ -92,11 +109,9 @@ impl Inspector {
         match built {
             Ok(set) => {
                 self.engine.set_lists(set);
-                let hits = |name: &str| {
-                    let known = self.domains.iter().find(|(list, _)| *list.name == *name);
-                    known.map(|(_, hits)| hits).unwrap_or_default()
-                };
-                self.domains.hits = plan.domainlists.iter().map(|list| hits(&list.name)).collect();
+                let names = plan.domainlists.iter().map(|list| &*list.name);
+                let Domains { lists, ledger, .. } = &mut self.domains;
+                ledger.renumber(lists.iter().map(|list| &*list.name), names);
                 self.domains.lists.clone_from(&plan.domainlists);
                 self.domains.load_ms = (clock::monotonic_ns() - start_ns) / 1_000_000;
             }
@@ -116,7 +131,8 @@ fn build(lists: &[DomainListPlan], room: Room) -> Result<DomainSet, Refused> {
     names(lists, |name, _| counting.count(name))?;
     let mut builder = counting.done();
     names(lists, |name, list| builder.add(name, list))?;
-    Ok(builder.finish())
+    let blocking = lists.iter().take_while(|list| !list.observes).count();
+    Ok(builder.finish().observing_from(blocking as u32))
 }
 
 /// Reads all files and calls `each` with the names and the number of their list.

@@ -11,8 +11,9 @@ use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::{TCP, headers};
 
 use super::domains::Domains;
+use super::ledger::Ledger;
 use super::names::Resolutions;
-use super::rules::{Ledger, treated};
+use super::rules::treated;
 use super::signatures::Alarms;
 use super::unattended::Unseen;
 use crate::config::{MarkMask, OnError};

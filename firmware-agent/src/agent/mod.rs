@@ -9,6 +9,7 @@ mod ddos;
 mod domains;
 mod drops;
 mod inspector;
+mod ledger;
 mod lists;
 mod names;
 mod offload;

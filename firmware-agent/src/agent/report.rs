@@ -14,7 +14,7 @@ use crate::cli::chain;
 use crate::config::Net;
 use crate::control::report::{
     Cause, DomainList, DomainSet, Feature, Flow, FlowMap, Interface, List, ListImage, Netfilter,
-    Queue, State as Health, Status, Tuple, Unattended, Why,
+    Queue, State as Health, Status, Tuple, Unattended, Waited, Why,
 };
 use crate::dataplane::table::{self, Record};
 use crate::dataplane::{Counts, Dataplane, FeatureState, Hook, State as HookState};
@@ -220,6 +220,12 @@ impl State {
                 flows: self.inspector.totals.unseen,
                 ..self.attendance.report(clock::monotonic_ns())
             },
+            latency: self
+                .queue_latency
+                .rows()
+                .map(|(below_us, packets)| Waited { below_us, packets })
+                .collect(),
+            latency_sum_us: self.queue_latency.sum_us(),
         }
     }
 
@@ -250,12 +256,14 @@ impl State {
     }
 
     fn domain_lists(&self, now_ns: u64) -> Vec<DomainList> {
-        let lists = self.inspector.domains.iter();
+        let lists = (0..).zip(self.inspector.domains.iter());
         lists
-            .map(|(list, hits)| DomainList {
+            .map(|(number, (list, hits))| DomainList {
                 name: list.name.to_string(),
                 names: list.names().into(),
+                observes: list.observes,
                 flows: hits.flows,
+                devices: self.inspector.domains.devices(number),
                 last_s_ago: ago(now_ns, hits.last_ns),
             })
             .collect()
@@ -434,7 +442,7 @@ impl State {
         let place = places.find_map(|file| Some((&file.path, file.find(found.domain)?)));
         Some(Cause {
             hook: "inspect".to_owned(),
-            action: "block".to_owned(),
+            action: if list.observes { "observe" } else { "block" }.to_owned(),
             by: format!("domainlist {}", list.name),
             entry: match place {
                 Some((path, line)) => format!("{}, {}:{line}", found.domain, path.display()),

@@ -1,16 +1,14 @@
 //! The rules among the parts: where their facts come from, what they did, and what happens to flows
 //! that are decided when other rules come into force.
 
-use std::collections::HashMap;
-
 use sluice_abi::attach::Role;
-use sluice_abi::flow::{Addr, FlowKey};
+use sluice_abi::flow::FlowKey;
 use sluice_abi::verdict::{Reason, Verdict};
 
 use super::inspector::{Inspector, Policy, Rule};
 use super::running::State;
 use crate::config::{Clock, Fingerprint, Mac, RuleAction};
-use crate::control::report::{RuleDevice, RuleReport};
+use crate::control::report::RuleReport;
 use crate::dataplane::flows::Flows;
 use crate::dataplane::table::{self, Treatment};
 use crate::inspect::engine::{self, News, Sentence};
@@ -21,78 +19,8 @@ use crate::plan::Plan;
 use crate::policy::{self, Ends, Path, Seen, Surroundings, TimeZone, Zone, grammar};
 use crate::sys::{clock, rtnetlink};
 
-/// Devices that are told apart under rules that observe.
-const DEVICES_MAX: usize = 1024;
-
 /// Where OpenWrt keeps the time zone, the first that is there.
 const TIME_ZONES: [&str; 2] = ["/etc/TZ", "/etc/config/system"];
-
-/// What the rules did, by number.
-#[derive(Debug)]
-pub(super) struct Ledger {
-    rules: Vec<Hits>,
-    /// Flows of a device that a rule would have blocked.
-    devices: HashMap<(u32, Addr), u64>,
-}
-
-/// What a rule or a list did.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Hits {
-    /// Flows that it decided.
-    pub(super) flows: u64,
-    /// When the last one was; 0 is never.
-    pub(super) last_ns: u64,
-}
-
-impl Hits {
-    /// Counts one more.
-    pub(super) const fn count(&mut self, now_ns: u64) {
-        self.flows += 1;
-        self.last_ns = now_ns;
-    }
-}
-
-impl Ledger {
-    /// Nothing yet, of so many rules.
-    pub(super) fn new(rules: usize) -> Self {
-        Self { rules: vec![Hits::default(); rules], devices: HashMap::new() }
-    }
-
-    fn hit(&mut self, rule: u32, now_ns: u64) {
-        if let Some(hits) = self.rules.get_mut(rule as usize) {
-            hits.count(now_ns);
-        }
-    }
-
-    fn observed(&mut self, rule: u32, ends: Option<&Ends>, now_ns: u64) {
-        self.hit(rule, now_ns);
-        let Some(ends) = ends else { return };
-        let key = (rule, ends.device);
-        if self.devices.len() < DEVICES_MAX || self.devices.contains_key(&key) {
-            *self.devices.entry(key).or_default() += 1;
-        }
-    }
-
-    /// Keeps what rules did that have the same name among the new ones.
-    fn renumber(&mut self, old: &[Rule], new: &[Rule]) {
-        let place = |name: &str| new.iter().position(|rule| *rule.name == *name);
-        let mut rules = vec![Hits::default(); new.len()];
-        let mut numbers = HashMap::new();
-        for ((number, rule), hits) in (0..).zip(old).zip(&self.rules) {
-            if let Some(place) = place(&rule.name)
-                && let Some(slot) = rules.get_mut(place)
-            {
-                *slot = *hits;
-                numbers.insert(number, place as u32);
-            }
-        }
-        let devices = std::mem::take(&mut self.devices).into_iter();
-        self.devices = devices
-            .filter_map(|((number, device), flows)| Some(((*numbers.get(&number)?, device), flows)))
-            .collect();
-        self.rules = rules;
-    }
-}
 
 impl Inspector {
     /// Where a queued packet comes from and goes.
@@ -105,7 +33,7 @@ impl Inspector {
     }
 
     /// Counts the rules of a decision. The second value is the entry of the rule that decided, the
-    /// third the name of one that observes.
+    /// third the name of one, or of a list, that observes.
     pub(super) fn note(
         &mut self,
         now_ns: u64,
@@ -119,6 +47,10 @@ impl Inspector {
         }
         if let Some(found) = decision.observed {
             self.ledger.observed(found.rule, ends, now_ns);
+        }
+        if let Some(list) = decision.watched {
+            let name = self.domains.observed(list, ends, now_ns);
+            return (entry, name.map(|name| format!("domainlist {name}").into()));
         }
         let observed = decision.observed.and_then(|found| self.rules.get(found.rule as usize));
         (entry, observed.map(|rule| rule.name.clone()))
@@ -158,7 +90,7 @@ impl Inspector {
     ) {
         compiled.inherit(self.engine.rules());
         compiled.update(time_of_day);
-        self.ledger.renumber(&self.rules, &rules);
+        self.ledger.renumber(names(&self.rules), names(&rules));
         self.rules = rules;
         self.policy = policy;
         self.engine.set_rules(compiled);
@@ -235,6 +167,10 @@ impl Inspector {
     }
 }
 
+fn names(rules: &[Rule]) -> impl Iterator<Item = &str> {
+    rules.iter().map(|rule| &*rule.name)
+}
+
 /// What a verdict of the engine means with the rule that said so: the profile of an allowed flow may
 /// have a rate.
 pub(super) fn treated(verdict: Verdict, rule: Option<&Rule>) -> (Verdict, Treatment) {
@@ -282,28 +218,18 @@ impl State {
         let rules = (0..).zip(&self.plan.rules);
         rules
             .filter_map(|(number, rule)| {
-                let hits = ledger.rules.get(number as usize).copied().unwrap_or_default();
+                let hits = ledger.hits(number);
                 let comes_and_goes = rule.until.is_some() || !rule.schedules.is_empty();
                 if hits.flows == 0 && !comes_and_goes && rule.action != RuleAction::Observe {
                     return None;
                 }
-                let devices = ledger.devices.iter().filter(|((of, _), _)| *of == number);
-                let mut devices: Vec<RuleDevice> = devices
-                    .map(|((_, device), flows)| RuleDevice {
-                        address: (*device).into(),
-                        flows: *flows,
-                    })
-                    .collect();
-                devices.sort_unstable_by_key(|device| {
-                    (std::cmp::Reverse(device.flows), device.address)
-                });
                 Some(RuleReport {
                     name: rule.name.clone(),
                     text: grammar::print(rule),
                     in_force: self.inspector.engine.rules().is_in_force(number),
                     flows: hits.flows,
                     last_s_ago: super::report::ago(now_ns, hits.last_ns),
-                    devices,
+                    devices: ledger.devices(number),
                 })
             })
             .collect()

@@ -28,6 +28,7 @@ use crate::inspect::engine::Engine;
 use crate::kernel::Report;
 use crate::netfilter::apply::Backend;
 use crate::netfilter::conntrack::Conntrack;
+use crate::netfilter::latency::Latency;
 use crate::netfilter::offload::Guard;
 use crate::netfilter::queue::{LEN_MAX, Options, QueueError, Queues, Totals};
 use crate::netfilter::watch::Watch;
@@ -88,6 +89,7 @@ pub(super) struct State {
     pub(super) reapplied: u64,
     pub(super) inspector: Inspector,
     pub(super) queue_totals: Totals,
+    pub(super) queue_latency: Latency,
     /// Packets of full size that the queue's buffer holds; `None` without queues.
     pub(super) queue_burst: Option<usize>,
     /// Received and seen per interface, when its shield was attached.
@@ -190,6 +192,7 @@ impl Running {
             reapplied: 0,
             inspector,
             queue_totals: Totals::default(),
+            queue_latency: Latency::default(),
             queue_burst: queues.as_ref().map(Queues::burst),
             unverified: HashMap::new(),
             offload: Guard::start(),
@@ -474,6 +477,7 @@ impl State {
         let received =
             queues.receive(|packet| inspector.packet(now_ns, &packet, flows.as_deref_mut()));
         self.queue_totals = queues.totals();
+        self.queue_latency = *queues.latency();
         received.map(drop)
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::control::report::{State, Status};
+use crate::control::report::{Queue, State, Status};
 
 /// `metrics`.
 #[must_use]
@@ -63,6 +63,7 @@ pub(super) fn metrics(status: &Status) -> String {
     }
     text.family("sluice_flows_inspecting", "gauge", "Flows under inspection.");
     text.sample("sluice_flows_inspecting", &[], status.queue.inspecting);
+    text.latency(&status.queue);
     let away = &status.queue.unattended;
     text.family("sluice_unattended", "counter", "What passed while the agent did not inspect.");
     for (what, value) in [
@@ -88,7 +89,7 @@ pub(super) fn metrics(status: &Status) -> String {
     for list in &status.lists {
         text.sample("sluice_list_packets_total", &[("list", &list.name)], list.packets);
     }
-    text.family("sluice_domain_list_flows_total", "counter", "Flows that a domain list blocked.");
+    text.family("sluice_domain_list_flows_total", "counter", "Flows to names of a domain list.");
     for list in &status.domain_lists {
         text.sample("sluice_domain_list_flows_total", &[("list", &list.name)], list.flows);
     }
@@ -121,6 +122,20 @@ impl Text {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
+    /// A histogram, whose buckets add up.
+    fn latency(&mut self, queue: &Queue) {
+        let name = "sluice_queue_latency_seconds";
+        self.family(name, "histogram", "From a packet's arrival at the queue to its verdict.");
+        let mut packets = 0;
+        for bucket in &queue.latency {
+            packets += bucket.packets;
+            let end = bucket.below_us.map_or_else(|| "+Inf".to_owned(), seconds);
+            self.sample(&format!("{name}_bucket"), &[("le", &end)], packets);
+        }
+        let _ = writeln!(self.0, "{name}_sum {}", seconds(queue.latency_sum_us));
+        self.sample(&format!("{name}_count"), &[], packets);
+    }
+
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
         self.0.push_str(name);
         for (index, (label, value)) in labels.iter().enumerate() {
@@ -149,6 +164,11 @@ impl fmt::Display for Value<'_> {
         }
         Ok(())
     }
+}
+
+/// Microseconds as seconds.
+fn seconds(us: u64) -> String {
+    format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
 }
 
 #[cfg(test)]

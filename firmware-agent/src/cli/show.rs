@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::table::Table;
 use crate::control::ddos::Ddos;
-use crate::control::report::{Feature, Flow, Status, Tuple, Why};
+use crate::control::report::{Feature, Flow, Queue, Status, Tuple, Why};
 use crate::text::plain;
 
 /// `status`.
@@ -74,6 +74,20 @@ pub(super) fn status(status: &Status) -> String {
     text
 }
 
+/// Microseconds below which all but one part of the packets had their verdict, rounded up to a power of
+/// two.
+fn answered_below(queue: &Queue, part: u64) -> String {
+    let all: u64 = queue.latency.iter().map(|bucket| bucket.packets).sum();
+    let mut left = all - all / part;
+    for bucket in &queue.latency {
+        if all > 0 && bucket.packets >= left {
+            return bucket.below_us.map_or_else(|| "more".to_owned(), |below| below.to_string());
+        }
+        left = left.saturating_sub(bucket.packets);
+    }
+    "-".to_owned()
+}
+
 /// What lists take.
 fn memory(status: &Status) -> String {
     let mut text = String::new();
@@ -115,6 +129,9 @@ fn counters(status: &Status) -> Table {
         table.row([&name, counter, &value.to_string()]);
     }
     table.row([&name, "flows under inspection", &queue.inspecting.to_string()]);
+    for (what, part) in [("half answered below, µs", 2), ("99 % answered below, µs", 100)] {
+        table.row([&name, what, &answered_below(queue, part)]);
+    }
     if queue.unattended.times > 0 {
         let away = &queue.unattended;
         for (what, value) in [
@@ -148,10 +165,11 @@ fn counters(status: &Status) -> Table {
 
 /// Lists of domains and what they did.
 fn domain_lists(status: &Status) -> Table {
-    let mut table = Table::new(&["domain list", "names", "flows blocked", "last"]);
+    let mut table = Table::new(&["domain list", "action", "names", "flows", "last"]);
     for list in &status.domain_lists {
         table.row([
             list.name.clone(),
+            if list.observes { "observe" } else { "block" }.to_owned(),
             list.names.to_string(),
             list.flows.to_string(),
             ago(list.last_s_ago),

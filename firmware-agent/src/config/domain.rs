@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::file::{self, FileError, Read};
 use super::list::{ENABLED, Source};
-use super::reader::{Placed, Reader};
+use super::reader::{Placed, Reader, words};
 use super::schema::{Fallback, Kind, OptionSpec, SectionSpec};
 
 /// Most sections of type `domainlist`.
@@ -28,7 +28,18 @@ pub struct DomainList {
     pub sources: Vec<DomainFile>,
     /// Most names; with more the configuration is refused.
     pub max_entries: u32,
+    /// Whether flows are only counted that it would block.
+    pub observes: bool,
 }
+
+/// What becomes of flows to listed names.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Action {
+    #[default]
+    Block,
+    Observe,
+}
+words!(Action, "block" => Self::Block, "observe" => Self::Observe);
 
 /// A file of a domain list, as it was when the configuration was read.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,6 +70,12 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "2000000",
             "Most names, counted as written; with more the configuration is refused. What fits is a question of domain_memory_kib.",
         ),
+        OptionSpec::new(
+            "action",
+            Kind::Word(&["block", "observe"]),
+            "block",
+            "What happens to flows to these names: blocked, or only counted, with their devices, as such that would be.",
+        ),
     ],
 };
 
@@ -71,6 +88,7 @@ impl DomainList {
             files: files.iter().map(|file| file.value.clone()).collect(),
             sources: Vec::new(),
             max_entries: uci.get("max_entries"),
+            observes: uci.get::<Action>("action") == Action::Observe,
         };
         let sources = files.into_iter().map(|Placed { value, line }| Source { file: value, line });
         (list, sources.collect())

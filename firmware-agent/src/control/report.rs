@@ -90,6 +90,23 @@ pub struct Queue {
     /// Times when nobody inspected.
     #[serde(default)]
     pub unattended: Unattended,
+    /// How long packets waited for their verdict, in buckets that grow by two.
+    #[serde(default)]
+    pub latency: Vec<Waited>,
+    /// Microseconds that they waited together.
+    #[serde(default)]
+    pub latency_sum_us: u64,
+}
+
+/// Packets that waited about as long for their verdict.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Waited {
+    /// Less than this many microseconds, and not less than half of it; absent in the last, which has
+    /// no end.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub below_us: Option<u64>,
+    /// Packets.
+    pub packets: u64,
 }
 
 /// Times when the agent did not inspect and policy let packets pass.
@@ -274,8 +291,14 @@ pub struct DomainList {
     pub name: String,
     /// Names in force, counted as written.
     pub names: u64,
-    /// Flows it blocked.
+    /// Whether it only observes.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub observes: bool,
+    /// Flows it blocked, or would have blocked if it did more than observe.
     pub flows: u64,
+    /// Devices whose flows it would have blocked, those with the most first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub devices: Vec<RuleDevice>,
     /// Seconds since the last one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_s_ago: Option<u64>,
@@ -346,7 +369,7 @@ pub struct Flow {
     /// The entry of that rule that fits.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub entry: Option<String>,
-    /// The rule that would have blocked it if it did more than observe.
+    /// The rule that would have blocked it if it did more than observe, or the list: `domainlist ads`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub observed: Option<String>,
     /// The name of its server that counts most.

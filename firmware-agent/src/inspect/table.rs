@@ -73,7 +73,7 @@ impl<V> Table<V> {
         self.max
     }
 
-    const fn is_full(&self) -> bool {
+    pub(super) const fn is_full(&self) -> bool {
         self.len >= self.max
     }
 
@@ -107,6 +107,13 @@ impl<V> Table<V> {
     pub(super) fn oldest(&self) -> Option<(&FlowKey, &V)> {
         let (key, value) = self.slots.get(self.oldest as usize)?.entry.as_ref()?;
         Some((key, value))
+    }
+
+    /// All flows, the one used longest ago first.
+    pub(super) fn by_age(&self) -> impl Iterator<Item = (&FlowKey, &V)> {
+        let slot = |index: u32| self.slots.get(index as usize);
+        let slots = core::iter::successors(slot(self.oldest), move |at| slot(at.newer));
+        slots.filter_map(|slot| slot.entry.as_ref()).map(|(key, value)| (key, value))
     }
 
     /// Stores a flow that is not there, as the newest. In a full table the oldest makes place and

@@ -245,7 +245,7 @@ fn shares_agree_with_a_list() {
     let mut state = 3_u64;
     for step in 0..50_000_u32 {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
-        let (owner, key) = ((state >> 60) as u8, (state >> 40) as u16 % 12);
+        let (owner, key) = ((state >> 62) as u8, (state >> 40) as u16 % 12);
         if (state >> 33).is_multiple_of(8) {
             let place = model.iter().position(|one| *one == (owner, key));
             place.map(|place| model.remove(place));
@@ -266,7 +266,7 @@ fn shares_agree_with_a_list() {
         model.push((owner, key));
         shares.touch(owner, key, || step);
         assert_eq!(shares.len(), model.len());
-        for (owner, key) in (0..16).flat_map(|owner| (0..12).map(move |key| (owner, key))) {
+        for (owner, key) in (0..4).flat_map(|owner| (0..12).map(move |key| (owner, key))) {
             let expected = model.contains(&(owner, key)).then(|| values[&(owner, key)]);
             assert_eq!(shares.get(owner, key).copied(), expected);
         }

@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod conntrack;
+pub mod latency;
 pub mod nfqueue;
 pub mod offload;
 pub mod queue;

@@ -18,6 +18,7 @@ mod nfqa {
     pub(super) const PACKET_HDR: u16 = 1;
     pub(super) const VERDICT_HDR: u16 = 2;
     pub(super) const MARK: u16 = 3;
+    pub(super) const TIMESTAMP: u16 = 4;
     pub(super) const INDEV: u16 = 5;
     pub(super) const OUTDEV: u16 = 6;
     pub(super) const HWADDR: u16 = 9;
@@ -58,6 +59,9 @@ pub struct Packet<'a> {
     pub outdev: u32,
     /// Hardware address of its sender, on Ethernet.
     pub mac: Option<[u8; 6]>,
+    /// When it came to this machine, in microseconds since 1970. Only where something on the router
+    /// wants such times, a capture for one.
+    pub arrived_us: Option<u64>,
 }
 
 impl Packet<'_> {
@@ -100,7 +104,7 @@ pub fn read<'a>(message: &Message<'a>) -> Arrival<'a> {
     let [_family, _version, high, low, ..] = *message.body else { return Arrival::Nameless };
     let queue = u16::from_be_bytes([high, low]);
     let (mut header, mut payload, mut cap_len) = (None, None, None);
-    let mut mac = None;
+    let (mut mac, mut arrived_us) = (None, None);
     let (mut mark, mut skb_info, mut indev, mut outdev) = (Some(0), Some(0), Some(0), Some(0));
     for attr in message.attrs(FAMILY_HEADER) {
         match attr.kind {
@@ -112,6 +116,7 @@ pub fn read<'a>(message: &Message<'a>) -> Arrival<'a> {
             nfqa::INDEV => indev = attr.be32(),
             nfqa::OUTDEV => outdev = attr.be32(),
             nfqa::HWADDR => mac = mac_of(attr.value),
+            nfqa::TIMESTAMP => arrived_us = time_of(attr.value),
             _ => {}
         }
     }
@@ -135,6 +140,7 @@ pub fn read<'a>(message: &Message<'a>) -> Arrival<'a> {
         indev,
         outdev,
         mac,
+        arrived_us,
     })
 }
 
@@ -142,6 +148,13 @@ pub fn read<'a>(message: &Message<'a>) -> Arrival<'a> {
 fn mac_of(value: &[u8]) -> Option<[u8; 6]> {
     let address = value.strip_prefix(&[0, 6])?.get(2..8)?;
     address.try_into().ok()
+}
+
+/// `struct nfqnl_msg_packet_timestamp`: seconds and microseconds.
+fn time_of(value: &[u8]) -> Option<u64> {
+    let (seconds, rest) = value.split_first_chunk::<8>()?;
+    let micros = u64::from_be_bytes(*rest.first_chunk::<8>()?);
+    u64::from_be_bytes(*seconds).checked_mul(1_000_000)?.checked_add(micros)
 }
 
 /// `struct nfqnl_msg_packet_hdr`: number, Ethernet type, hook.
@@ -312,6 +325,7 @@ mod tests {
             builder.attr(nfqa::SKB_INFO, &(SKB_GSO | SKB_CHECKSUM_MISSING).to_be_bytes());
             builder.attr(nfqa::CAP_LEN, &9000_u32.to_be_bytes());
             builder.attr(nfqa::HWADDR, &[0, 6, 0, 0, 2, 0, 0x5e, 0x10, 0, 1, 0, 0]);
+            builder.attr(nfqa::TIMESTAMP, &[0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 7]);
         });
         let Arrival::Packet(packet) = read_all(&bytes) else { panic!("not a packet") };
         assert_eq!(
@@ -328,6 +342,7 @@ mod tests {
                 indev: 3,
                 outdev: 4,
                 mac: Some([2, 0, 0x5e, 0x10, 0, 1]),
+                arrived_us: Some(2_000_007),
             }
         );
         assert!(packet.is_cut());

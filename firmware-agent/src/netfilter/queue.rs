@@ -21,8 +21,10 @@ use std::task::Poll;
 use nix::sys::socket::{SockProtocol, getsockopt, setsockopt, sockopt};
 use smol::Async;
 
+use super::latency::Latency;
 use super::nfqueue::{Arrival, KernelStats, Packet, Verdict, Verdicts, read};
 use crate::config::MarkMask;
+use crate::sys::clock;
 use crate::sys::netlink::{Batch, Messages, adopt};
 
 /// The queues of the calling thread's namespace; `/proc/net` would be that of the first thread.
@@ -87,6 +89,7 @@ pub struct Queues {
     batch: Batch,
     verdicts: Verdicts,
     totals: Totals,
+    latency: Latency,
 }
 
 #[derive(Debug)]
@@ -107,6 +110,7 @@ impl Queues {
             batch: Batch::new(BATCH, MESSAGE_MAX),
             verdicts: Verdicts::new(options.marks, BATCH),
             totals: Totals::default(),
+            latency: Latency::default(),
         })
     }
 
@@ -153,6 +157,9 @@ impl Queues {
                 }
                 Err(source) => return Err(QueueError::Receive { number: queue.number, source }),
             }
+            let received_ns = clock::monotonic_ns();
+            // Those of the batch that have no time of their own.
+            let mut timeless = 0;
             for datagram in self.batch.datagrams() {
                 // No message is longer than a slot; should one be, it has no end and is not read.
                 self.totals.malformed += u64::from(datagram.is_cut);
@@ -162,6 +169,15 @@ impl Queues {
                             self.totals.packets += 1;
                             self.totals.gso += u64::from(packet.gso);
                             self.totals.cut += u64::from(packet.is_cut());
+                            match packet.arrived_us {
+                                // The clock of the stamps is the wall's: a step of it makes one
+                                // packet look late, and nothing else.
+                                Some(then) => {
+                                    let waited = clock::unix_us().saturating_sub(then);
+                                    self.latency.add(waited.saturating_mul(1000), 1);
+                                }
+                                None => timeless += 1,
+                            }
                             let verdict = each(packet);
                             self.verdicts.push(packet.queue, packet.id, packet.mark, verdict);
                         }
@@ -178,6 +194,7 @@ impl Queues {
             let answers = self.verdicts.finish();
             let sent = if answers.is_empty() { Ok(()) } else { Batch::send(fd, answers) };
             self.totals.verdict_messages += u64::from(self.verdicts.clear());
+            self.latency.add(clock::monotonic_ns().saturating_sub(received_ns), timeless);
             sent.map_err(|source| QueueError::Answer { number: queue.number, source })?;
         }
         Ok(datagrams)
@@ -187,6 +204,13 @@ impl Queues {
     #[must_use]
     pub const fn totals(&self) -> Totals {
         self.totals
+    }
+
+    /// How long packets waited for their verdict: from their arrival where the kernel says it, else
+    /// from the call that received them.
+    #[must_use]
+    pub const fn latency(&self) -> &Latency {
+        &self.latency
     }
 
     /// Packets of full size that the smallest socket buffer holds. Below the length asked for when

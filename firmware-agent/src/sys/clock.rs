@@ -56,6 +56,13 @@ pub fn unix_s() -> Option<i64> {
     i64::try_from(passed.as_secs()).ok()
 }
 
+/// Microseconds since 1970 by the system's clock, to compare with the kernel's stamps of packets.
+#[must_use]
+pub fn unix_us() -> u64 {
+    let passed = wall_clock().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(passed.as_micros()).unwrap_or_default()
+}
+
 /// The date, for people: never for a comparison.
 #[must_use]
 pub fn wall_clock() -> SystemTime {

@@ -184,6 +184,6 @@ impl Builder {
         }
         names.finish();
         lists.finish();
-        DomainSet { key, names, lists }
+        DomainSet { key, names, lists, observing_from: u32::MAX }
     }
 }

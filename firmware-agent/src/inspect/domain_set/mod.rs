@@ -21,6 +21,8 @@ pub struct DomainSet {
     names: Packed,
     /// The list of each, where there are several.
     lists: Row,
+    /// Lists from this number on only observe.
+    observing_from: u32,
 }
 
 /// A domain of a list that covers a name.
@@ -28,6 +30,8 @@ pub struct DomainSet {
 pub struct Found<'a> {
     /// Number of the list.
     pub list: u32,
+    /// Whether that only observes.
+    pub observes: bool,
     /// The domain.
     pub domain: &'a str,
 }
@@ -38,26 +42,38 @@ impl Default for DomainSet {
             key: Key::new([0, 0]),
             names: Packed::into_room(0, Row::default()),
             lists: Row::default(),
+            observing_from: u32::MAX,
         }
     }
 }
 
 impl DomainSet {
-    /// The longest listed domain that is `name` or above it. Letters of both cases are alike. Takes
+    /// The set whose lists from this number on only observe.
+    #[must_use]
+    pub const fn observing_from(mut self, first: u32) -> Self {
+        self.observing_from = first;
+        self
+    }
+
+    /// The longest listed domain that is `name` or above it, of a list that blocks where there is one,
+    /// else of one that observes. Letters of both cases are alike. Takes
     /// nothing from the heap.
     #[must_use]
     pub fn lookup<'a>(&self, name: &'a str) -> Option<Found<'a>> {
         if self.is_empty() {
             return None;
         }
-        let mut longest = None;
+        let (mut blocking, mut observing) = (None, None);
         suffixes(self.key, name, |fingerprint, start| {
             if let Some(place) = self.names.find(fingerprint) {
-                longest = Some((place, start));
+                let list = self.lists.get(place) as u32;
+                let longest =
+                    if list < self.observing_from { &mut blocking } else { &mut observing };
+                *longest = Some((list, start));
             }
         });
-        let (place, start) = longest?;
-        Some(Found { list: self.lists.get(place) as u32, domain: name.get(start..)? })
+        let (list, start) = blocking.or(observing)?;
+        Some(Found { list, observes: list >= self.observing_from, domain: name.get(start..)? })
     }
 
     /// How many domains there are.

@@ -49,6 +49,21 @@ impl Random {
     }
 }
 
+/// R173: a list that observes is told where none blocks, however particular its entry is.
+#[test]
+fn a_list_that_blocks_comes_before_longer_names_of_one_that_observes() {
+    let names = [("ads.test", 0), ("a.ads.test", 1), ("b.test", 1), ("b.test", 0), ("c.test", 1)];
+    let set = set(&names).observing_from(1);
+    for (name, list, observes, domain) in [
+        ("x.a.ads.test", 0, false, "ads.test"),
+        ("b.test", 0, false, "b.test"),
+        ("x.c.test", 1, true, "c.test"),
+    ] {
+        assert_eq!(set.lookup(name), Some(Found { list, observes, domain }), "{name}");
+    }
+    assert_eq!(set.lookup("test"), None);
+}
+
 /// R72: every name of the list and what is below it, on borders of labels, and nothing else.
 #[test]
 fn a_listed_domain_covers_itself_and_what_is_below_it_and_nothing_else() {
@@ -62,7 +77,7 @@ fn a_listed_domain_covers_itself_and_what_is_below_it_and_nothing_else() {
         ("shop.example", 2, "shop.example"),
         ("EXAMPLE.com", 0, "EXAMPLE.com"),
     ] {
-        assert_eq!(set.lookup(name), Some(Found { list, domain }), "{name}");
+        assert_eq!(set.lookup(name), Some(Found { list, observes: false, domain }), "{name}");
     }
     for name in [
         "notexample.com",

@@ -165,6 +165,7 @@ impl Flow {
             rule: None,
             list: None,
             observed: None,
+            watched: None,
         }))
     }
 
@@ -313,17 +314,20 @@ impl Flow {
 
     fn conclude(&self, judgement: Judgement) -> Outcome {
         match judgement {
-            Ok(Sentence { verdict, reason, rule, list, observed }) => Outcome::Decided(Decision {
-                verdict,
-                reason,
-                rule: rule.map(|found| found.rule),
-                original: self.original,
-                packets: self.packets,
-                list,
-                protocol: self.protocol,
-                entry: rule.map(|found| found.entry),
-                observed,
-            }),
+            Ok(Sentence { verdict, reason, rule, list, watched, observed }) => {
+                Outcome::Decided(Decision {
+                    verdict,
+                    reason,
+                    rule: rule.map(|found| found.rule),
+                    original: self.original,
+                    packets: self.packets,
+                    list,
+                    protocol: self.protocol,
+                    entry: rule.map(|found| found.entry),
+                    observed,
+                    watched,
+                })
+            }
             Err(cause) => Outcome::Undecided(cause),
         }
     }

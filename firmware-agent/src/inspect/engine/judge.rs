@@ -21,6 +21,8 @@ pub(crate) struct Sentence {
     pub(crate) rule: Option<Match>,
     /// Number of the domain list that says so.
     pub(crate) list: Option<u32>,
+    /// Number of the domain list that would have blocked if it did more than observe.
+    pub(crate) watched: Option<u32>,
     /// The rule that would have blocked if it did more than observe.
     pub(crate) observed: Option<Match>,
 }
@@ -42,7 +44,14 @@ impl Sentence {
     fn new(rules: Rules, clean: Reason) -> Self {
         let (verdict, reason) =
             rules.decides.as_ref().map_or((Verdict::Trusted, clean), verdict_of);
-        Self { verdict, reason, rule: rules.decides, list: None, observed: rules.observes }
+        Self {
+            verdict,
+            reason,
+            rule: rules.decides,
+            list: None,
+            watched: None,
+            observed: rules.observes,
+        }
     }
 }
 
@@ -113,12 +122,16 @@ impl Judge<'_> {
     /// What a message means; `clean` is the reason when nothing speaks about it.
     pub(super) fn message(self, seen: Seen<'_>, clean: Reason) -> Sentence {
         let mut sentence = Sentence::new(self.decided(seen), clean);
-        if sentence.rule.is_none()
-            && let Some(found) = seen.names.iter().find_map(|name| self.lists.lookup(name))
-        {
-            sentence.verdict = Verdict::Blocked;
-            sentence.reason = Reason::DomainList;
-            sentence.list = Some(found.list);
+        let names = seen.names.iter().filter(|_| sentence.rule.is_none());
+        let found = names.filter_map(|name| self.lists.lookup(name));
+        match found.min_by_key(|found| found.observes) {
+            Some(found) if found.observes => sentence.watched = Some(found.list),
+            Some(found) => {
+                sentence.verdict = Verdict::Blocked;
+                sentence.reason = Reason::DomainList;
+                sentence.list = Some(found.list);
+            }
+            None => {}
         }
         sentence
     }

@@ -16,6 +16,7 @@ mod outcome;
 #[cfg_attr(not(feature = "quic"), path = "no_quic.rs")]
 mod quic;
 pub(super) mod segment;
+mod share;
 mod stats;
 mod watch;
 
@@ -297,6 +298,9 @@ impl Engine {
                 return Outcome::Inspect.into();
             }
             self.stats.flows += 1;
+            if self.flows.is_full() {
+                self.crowd_out(now_ms);
+            }
             let evicted = self.flows.insert(key, Flow::new(&key, direction, flags, now_ms, path));
             self.forget(now_ms, evicted, Cause::Memory);
         }
@@ -341,8 +345,7 @@ impl Engine {
             self.close(key);
         }
         while self.kept > self.kept_max && self.flows.len() > 1 {
-            let evicted = self.flows.pop_oldest();
-            self.forget(now_ms, evicted, Cause::Memory);
+            self.crowd_out(now_ms);
         }
         Step { news, original, ends, alerts, ..outcome.into() }
     }
@@ -429,6 +432,14 @@ impl Engine {
                 self.past.insert(key, Past::Closed { packets: 0 });
             }
         }
+    }
+
+    /// Makes place for another flow.
+    fn crowd_out(&mut self, now_ms: u64) {
+        let oldest = self.flows.by_age().map(|(key, flow)| (*key, flow.ends.device));
+        let victim = share::victim(oldest);
+        let evicted = victim.and_then(|key| self.flows.remove(&key).map(|flow| (key, flow)));
+        self.forget(now_ms, evicted, Cause::Memory);
     }
 
     fn take_out(&mut self, key: &FlowKey) -> Option<Flow> {

@@ -134,6 +134,8 @@ pub struct Decision {
     pub entry: Option<Entry>,
     /// The rule that would have blocked if it did more than observe.
     pub observed: Option<Match>,
+    /// Number of the domain list that would have blocked if it did more than observe.
+    pub watched: Option<u32>,
 }
 
 /// Why a flow cannot be decided. Append only: indices and names are in statistics.

@@ -169,6 +169,7 @@ fn a_hello_decides_by_its_name() {
             protocol,
             entry,
             observed,
+            watched: None,
         };
         assert_eq!(step.outcome, Outcome::Decided(expected), "{name}");
         let hello = step.hello().unwrap();
@@ -213,6 +214,35 @@ fn a_domain_list_blocks_what_no_rule_covers() {
         let Outcome::Decided(decision) = step.outcome else { panic!("{step:?}") };
         assert_eq!((decision.verdict, decision.reason), (verdict, reason), "{name}");
         assert_eq!((decision.rule, decision.list), by, "{name}");
+    }
+}
+
+/// R173: a list that observes lets a flow pass and is told with the decision, where no rule decides.
+#[test]
+fn a_domain_list_that_observes_is_told_and_decides_nothing() {
+    let names = [("trackers.test", 0), ("bank.test", 0)];
+    let mut counting = Counting::new(Key::new([1, 2]), Room::new(2, 1, 0, 1 << 20).unwrap());
+    for (name, _) in names {
+        counting.count(name);
+    }
+    let mut builder = counting.done();
+    for (name, list) in names {
+        builder.add(name, list);
+    }
+    let mut talk = Talk::new(Limits::default());
+    talk.engine.set_lists(builder.finish().observing_from(0));
+    let cases = [
+        ("x.trackers.test", Reason::HelloClean, Some(0)),
+        ("nottrackers.test", Reason::HelloClean, None),
+        ("bank.test", Reason::DomainAllowed, None),
+    ];
+    for (port, (name, reason, watched)) in (50_000..).zip(cases) {
+        talk.client.set_port(port);
+        talk.open();
+        let step = talk.client(PSH_ACK, &Recipe::named(name).wire());
+        let Outcome::Decided(decision) = step.outcome else { panic!("{step:?}") };
+        assert_eq!((decision.verdict, decision.reason), (Verdict::Trusted, reason), "{name}");
+        assert_eq!((decision.list, decision.watched), (None, watched), "{name}");
     }
 }
 
@@ -716,6 +746,23 @@ fn an_unfinished_hello_that_had_to_make_place_stays_undecided() {
     assert_eq!(talk.engine.flows(), 64);
     assert_eq!(talk.engine.stats().undecided[Cause::Memory.index()], 1);
     assert_eq!(cause(&talk.client(PSH_ACK, &wire[20..])), Some("memory"));
+}
+
+/// R19: a device that opens flows by the thousand costs another one none of its hellos.
+#[test]
+fn a_device_that_opens_flows_by_the_thousand_crowds_out_its_own() {
+    let limits = Limits { flows_max: 64, ..Limits::default() };
+    let wire = Recipe::named("ads.test").wire();
+    let mut talk = Talk::new(limits);
+    talk.open();
+    let _ = talk.client(PSH_ACK, &wire[..20]);
+    for port in 1..=10_000 {
+        let flooder = SocketAddr::new([192, 0, 2, 200].into(), port);
+        let _ = talk.give(&tcp(flooder, talk.server, 0, SYN, &[]));
+    }
+    assert_eq!(talk.engine.flows(), 64);
+    assert_eq!(talk.engine.stats().undecided[Cause::Memory.index()], 10_001 - 64);
+    assert_eq!(reason(&talk.client(PSH_ACK, &wire[20..])), Some(Reason::DomainRule));
 }
 
 /// R32: a million flows, each left in the middle of a ClientHello, in the memory of some.
