@@ -1,6 +1,7 @@
 //! The agent under a guard: started in the router's namespace with a configuration of its own,
 //! asked over its control socket, ended with everything it left behind.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -268,7 +269,23 @@ impl Agent {
         Ok(agent)
     }
 
+    /// Starts it with these capabilities and no way to more, as a jail does, and waits until it is in force.
+    pub fn start_confined(world: &Router, setup: Setup, capabilities: &[String]) -> Result<Self> {
+        let text = |pins: &Path, run: &Path| setup.text(world.lan, pins, run);
+        let mut agent = Self::prepare_with(world, capabilities, text)?;
+        agent.wait_until_active()?;
+        Ok(agent)
+    }
+
     fn prepare(world: &Router, text: impl FnOnce(&Path, &Path) -> String) -> Result<Self> {
+        Self::prepare_with(world, &[], text)
+    }
+
+    fn prepare_with(
+        world: &Router,
+        capabilities: &[String],
+        text: impl FnOnce(&Path, &Path) -> String,
+    ) -> Result<Self> {
         mount_bpffs()?;
         sweep()?;
         let files = Directory::new("agent")?;
@@ -276,7 +293,14 @@ impl Agent {
         let run = files.path().join("run");
         files.write("sluice.uci", text(&pins, &run))?;
         let command = (world.netns.name().to_owned(), program()?);
-        let daemon = Daemon::spawn("sluice", run_command(world, &command.1, &files), files.path())?;
+        let mut run_it = run_command(world, &command.1, &files);
+        if !capabilities.is_empty() {
+            run_it = world.netns.command("setpriv");
+            let set = capabilities.join(",+");
+            run_it.args(["--no-new-privs", &format!("--bounding-set=-all,+{set}"), "--"]);
+            run_it.arg(&command.1).args(run_arguments(&files));
+        }
+        let daemon = Daemon::spawn("sluice", run_it, files.path())?;
         Ok(Self { daemon, command, files, pins, run, lan: world.lan.to_owned() })
     }
 
@@ -493,6 +517,10 @@ fn in_place(file: &str, pins: &Path, run: &Path) -> String {
 
 fn run_command(world: &Router, program: &Path, files: &Directory) -> Command {
     let mut command = world.netns.command(program);
-    command.args(["run", "--config"]).arg(files.path().join("sluice.uci"));
+    command.args(run_arguments(files));
     command
+}
+
+fn run_arguments(files: &Directory) -> [OsString; 3] {
+    ["run".into(), "--config".into(), files.path().join("sluice.uci").into()]
 }
