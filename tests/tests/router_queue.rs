@@ -1,7 +1,5 @@
 //! The queue as those behind the router see it: who floods it, and how long packets wait in it.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

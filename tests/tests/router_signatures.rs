@@ -116,7 +116,7 @@ fn a_match_is_told_and_when_enforced_blocks_its_flow_alone() {
     let ad = world.works("https://www.ads.test/");
     let passed = world.works("http://shop.test/evil");
     let knocks: Vec<_> = (0..4).map(|_| talk(&[b"\x00harmles"])).collect();
-    let word = talk(&[b"\x00harmles", b"\x00 EVIL \x00", b"\x00more..."]);
+    let curse = talk(&[b"\x00harmles", b"\x00 EVIL \x00", b"\x00more..."]);
     let question = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x04evil\x04test\0\0\x01\0\x01";
     let server = (world.router.server.v4, 53).into();
     let asks = udp(world.router.client(), server).unwrap();
@@ -125,7 +125,7 @@ fn a_match_is_told_and_when_enforced_blocks_its_flow_alone() {
     let told =
         |_: &Status| agent.alerts().unwrap().iter().any(|alert| alert.sid == 7).then_some(());
     agent.wait_for_status("the question was seen", LIMIT, told).unwrap();
-    assert_eq!((knocks[3].1, word.1), (1, 3), "nothing is blocked");
+    assert_eq!((knocks[3].1, curse.1), (1, 3), "nothing is blocked");
     let alerts = agent.alerts().unwrap();
     for (port, expected) in [
         (evil, &[1][..]),
@@ -135,7 +135,7 @@ fn a_match_is_told_and_when_enforced_blocks_its_flow_alone() {
         (knocks[1].0, &[]),
         (knocks[2].0, &[3]),
         (knocks[3].0, &[]),
-        (word.0, &[4]),
+        (curse.0, &[4]),
         (asks, &[7]),
     ] {
         assert_eq!(sids(&alerts, port), expected, "{port}: {alerts:?}");

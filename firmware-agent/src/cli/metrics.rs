@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use crate::control::report::{Queue, State, Status};
+use crate::control::signatures::Signatures;
 
 /// `metrics`.
 #[must_use]
@@ -65,14 +66,18 @@ pub(super) fn metrics(status: &Status) -> String {
     text.sample("sluice_flows_inspecting", &[], status.queue.inspecting);
     text.latency(&status.queue);
     let away = &status.queue.unattended;
-    text.family("sluice_unattended", "counter", "What passed while the agent did not inspect.");
+    text.family(
+        "sluice_unattended_total",
+        "counter",
+        "What passed while the agent did not inspect.",
+    );
     for (what, value) in [
         ("times", away.times),
         ("seconds", away.seconds),
         ("packets", away.packets),
         ("flows", away.flows),
     ] {
-        text.sample("sluice_unattended", &[("what", what)], value);
+        text.sample("sluice_unattended_total", &[("what", what)], value);
     }
     text.family("sluice_flows", "gauge", "Decided flows that are remembered.");
     text.sample("sluice_flows", &[], status.flows.entries);
@@ -81,43 +86,54 @@ pub(super) fn metrics(status: &Status) -> String {
         text.sample("sluice_flows_ended_total", &[("cause", cause)], value);
     }
 
-    text.family("sluice_list_entries", "gauge", "Entries of a blocklist in force.");
-    for list in &status.lists {
-        text.sample("sluice_list_entries", &[("list", &list.name)], list.entries);
-    }
-    text.family("sluice_list_packets_total", "counter", "Packets that a blocklist dropped.");
-    for list in &status.lists {
-        text.sample("sluice_list_packets_total", &[("list", &list.name)], list.packets);
-    }
-    text.family("sluice_domain_list_flows_total", "counter", "Flows to names of a domain list.");
-    for list in &status.domain_lists {
-        text.sample("sluice_domain_list_flows_total", &[("list", &list.name)], list.flows);
-    }
-    let signatures = &status.signatures;
-    text.family("sluice_ruleset_rules", "gauge", "Rules of a ruleset by what became of them.");
-    for one in &signatures.rulesets {
-        for (state, rules) in
-            [("in_force", one.rules), ("unsupported", one.unsupported), ("wrong", one.wrong)]
-        {
-            let labels = [("ruleset", one.name.as_str()), ("state", state)];
-            text.sample("sluice_ruleset_rules", &labels, rules.into());
-        }
-    }
-    text.family("sluice_ruleset_total", "counter", "What a ruleset did.");
-    for one in &signatures.rulesets {
-        for (what, count) in [("alerts", one.alerts), ("blocked_flows", one.blocked)] {
-            let labels = [("ruleset", one.name.as_str()), ("what", what)];
-            text.sample("sluice_ruleset_total", &labels, count);
-        }
-    }
-    text.family("sluice_alerts_unlogged_total", "counter", "Alerts that were not logged.");
-    text.sample("sluice_alerts_unlogged_total", &[], signatures.unlogged);
+    text.lists(status);
+    text.rulesets(&status.signatures);
     text.0
 }
 
 struct Text(String);
 
 impl Text {
+    fn lists(&mut self, status: &Status) {
+        self.family("sluice_list_entries", "gauge", "Entries of a blocklist in force.");
+        for list in &status.lists {
+            self.sample("sluice_list_entries", &[("list", &list.name)], list.entries);
+        }
+        self.family("sluice_list_packets_total", "counter", "Packets that a blocklist dropped.");
+        for list in &status.lists {
+            self.sample("sluice_list_packets_total", &[("list", &list.name)], list.packets);
+        }
+        self.family(
+            "sluice_domain_list_flows_total",
+            "counter",
+            "Flows to names of a domain list.",
+        );
+        for list in &status.domain_lists {
+            self.sample("sluice_domain_list_flows_total", &[("list", &list.name)], list.flows);
+        }
+    }
+
+    fn rulesets(&mut self, signatures: &Signatures) {
+        self.family("sluice_ruleset_rules", "gauge", "Rules of a ruleset by what became of them.");
+        for one in &signatures.rulesets {
+            for (state, rules) in
+                [("in_force", one.rules), ("unsupported", one.unsupported), ("wrong", one.wrong)]
+            {
+                let labels = [("ruleset", one.name.as_str()), ("state", state)];
+                self.sample("sluice_ruleset_rules", &labels, rules.into());
+            }
+        }
+        self.family("sluice_ruleset_total", "counter", "What a ruleset did.");
+        for one in &signatures.rulesets {
+            for (what, count) in [("alerts", one.alerts), ("blocked_flows", one.blocked)] {
+                let labels = [("ruleset", one.name.as_str()), ("what", what)];
+                self.sample("sluice_ruleset_total", &labels, count);
+            }
+        }
+        self.family("sluice_alerts_unlogged_total", "counter", "Alerts that were not logged.");
+        self.sample("sluice_alerts_unlogged_total", &[], signatures.unlogged);
+    }
+
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }

@@ -14,12 +14,12 @@ pub struct Latency {
 impl Latency {
     /// Counts `packets` that waited this long.
     pub fn add(&mut self, waited_ns: u64, packets: u64) {
-        let waited_us = waited_ns / 1000;
-        let bucket = (u64::BITS - waited_us.leading_zeros()) as usize;
+        let us = waited_ns / 1000;
+        let bucket = (u64::BITS - us.leading_zeros()) as usize;
         if let Some(count) = self.buckets.get_mut(bucket.min(BUCKETS - 1)) {
             *count += packets;
         }
-        self.sum_us = self.sum_us.saturating_add(waited_us.saturating_mul(packets));
+        self.sum_us = self.sum_us.saturating_add(us.saturating_mul(packets));
     }
 
     /// Packets that waited less than a number of microseconds and not less than half of it; `None`
