@@ -24,9 +24,10 @@ echo \"sluice $*\" >>/calls
 ";
 
 /// All files of the agent's package, with what a router must find.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "0600 root root /etc/config/sluice",
     "0644 root root /etc/capabilities/sluice.json",
+    "0644 root root /etc/sluice/apps",
     "0644 root root /lib/upgrade/keep.d/sluice",
     "0644 root root /usr/share/doc/sluice/NOTICE",
     "0755 root root /etc/init.d/sluice",
@@ -141,7 +142,7 @@ fn an_ipk_says_what_it_is_and_needs() {
     assert_eq!(field("Depends"), DEPENDS.join(", "));
     assert_eq!(field("Require-User"), "sluice:sluice");
     assert_eq!(field("License"), "Apache-2.0 OR MIT");
-    assert_eq!(read("conffiles"), "/etc/config/sluice\n");
+    assert_eq!(read("conffiles"), "/etc/config/sluice\n/etc/sluice/apps\n");
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn an_apk_has_the_same_files_and_needs_the_same() {
         String::from_utf8(bytes.clone()).unwrap()
     };
     assert_eq!(list("rusers"), "sluice:sluice\n");
-    assert_eq!(list("conffiles"), "/etc/config/sluice\n");
+    assert_eq!(list("conffiles"), "/etc/config/sluice\n/etc/sluice/apps\n");
     let names: Vec<&str> = FILES.iter().map(|line| line.rsplit_once(' ').unwrap().1).collect();
     assert!(names.iter().all(|name| list("list").lines().any(|line| line == *name)));
 }
@@ -204,9 +205,8 @@ fn the_makefile_of_the_feed_says_what_the_recipe_says() {
         }
     }
     assert!(makefile.contains(" mips mipsel,$(ARCH)),--cfg fix_y2038)"), "timers never fire");
-    for path in &package.conffiles {
-        assert!(makefile.contains(&format!("/conffiles\n{path}\nendef")), "{path}");
-    }
+    let conffiles = package.conffiles.join("\n");
+    assert!(makefile.contains(&format!("/conffiles\n{conffiles}\nendef")), "{conffiles}");
 }
 
 #[test]

@@ -173,7 +173,15 @@ impl Router {
             let _ = std::fs::remove_file(self.path(path));
         }
         self.quiet("/usr/lib/opkg/info/sluice.postrm remove");
-        self.quiet("rm -r /usr/lib/opkg/info/sluice.* /usr/share/doc/sluice");
+        self.quiet("rm -r /usr/lib/opkg/info/sluice.*");
+        self.remove_empty();
+    }
+
+    /// Both package managers remove directories that are empty with the package.
+    fn remove_empty(&self) {
+        for directory in ["etc/sluice", "usr/share/doc/sluice"] {
+            let _ = std::fs::remove_dir(self.path(directory));
+        }
     }
 
     fn apk(&self, script: &str, apk: &Apk) {
@@ -202,7 +210,7 @@ impl Router {
             let _ = std::fs::remove_file(self.path(line.rsplit_once(' ').unwrap().1));
         }
         self.apk("post-deinstall", apk);
-        self.quiet("rm -r /usr/share/doc/sluice");
+        self.remove_empty();
     }
 
     /// The options of the package.
