@@ -5,6 +5,7 @@
 pub mod guard;
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use sluice_abi::flow::FlowLimit;
@@ -13,9 +14,9 @@ use sluice_abi::profile;
 use sluice_abi::settings::Settings;
 
 use crate::config::{
-    self, Apps, Backend, Clock, Config, Counts, DOMAINLISTS_MAX, Ddos, DomainFile, Group, ListFile,
-    Main, ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule, RuleAction,
-    RulesetSection, Schedule, ZonePolicy,
+    self, Apps, Backend, Clock, Config, Countries, Counts, DOMAINLISTS_MAX, Ddos, DomainFile,
+    Group, ListFile, Main, ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule,
+    RuleAction, RulesetSection, Schedule, ZonePolicy,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -88,6 +89,8 @@ pub struct Plan {
     pub clock: Clock,
     /// Classes of applications that rules name.
     pub apps: Apps,
+    /// Networks of countries that rules name.
+    pub countries: Rc<Countries>,
     /// Pairs of a device and an address whose names are remembered.
     pub names: usize,
     /// Rulesets by number.
@@ -269,6 +272,7 @@ impl Plan {
             schedules: config.schedules.clone(),
             clock: main.clock,
             apps: config.apps.clone(),
+            countries: Rc::clone(&config.countries),
             names: main.dns_names as usize,
             rulesets: config.rulesets.iter().filter(|one| one.enabled).cloned().collect(),
             signature_memory_kib: main.signature_memory_kib,
@@ -312,6 +316,7 @@ impl Plan {
             schedules,
             clock,
             apps,
+            countries,
             names,
             rulesets,
             signature_memory_kib,
@@ -327,7 +332,7 @@ impl Plan {
         let update = *settings != old.settings
             || *ruleset != self.ruleset
             || (rules, groups, schedules) != (&self.rules, &self.groups, &self.schedules)
-            || *apps != self.apps
+            || (apps, countries) != (&self.apps, &self.countries)
             || (*clock, *names) != (self.clock, self.names)
             || (rulesets, *signature_memory_kib) != (&self.rulesets, self.signature_memory_kib)
             || (lists, allowed) != (&self.lists, &self.allowed)

@@ -266,6 +266,36 @@ fn a_class_of_applications_is_blocked_and_shown() {
     assert_eq!(site.works(0, "ads.test").app, None);
 }
 
+/// R169: a country is blocked with the first packet, but for an address that a rule allows; its file
+/// counts with a reload.
+#[test]
+fn a_country_is_blocked_by_its_file() {
+    if without_root() {
+        return;
+    }
+    let mut site = Site::new(&[]);
+    let directory = site.world.directory.path().join("countries");
+    std::fs::create_dir(&directory).unwrap();
+    let [here, elsewhere] = ["aa.zone", "bb.txt"].map(|name| directory.join(name));
+    std::fs::write(&here, "203.0.113.0/24\n2001:db8:77::/48\n").unwrap();
+    std::fs::write(&elsewhere, "198.51.100.0/24\n").unwrap();
+    let block = [("rule", "abroad"), ("country", "AA"), ("country", "bb")];
+    let rules = |more: &[&[(&str, &str)]]| {
+        let all = [&[&block[..]], more].concat();
+        setup(&all).main("country_dir", directory.display())
+    };
+    site.reload(&rules(&[]));
+    assert_eq!(by(&site.fails(0, "plain.test")), ("blocked", Some("abroad"), Some("country aa")));
+    let address = site.world.server.v4.to_string();
+    site.reload(&rules(&[&[("rule", "known"), ("action", "allow"), ("ip", &address)]]));
+    let flow = site.works(0, "plain.test");
+    assert_eq!(by(&flow), ("trusted", Some("known"), Some(address.as_str())));
+    // The country has other networks now.
+    std::fs::write(&here, "192.0.2.0/24\n").unwrap();
+    site.reload(&rules(&[]));
+    assert_eq!(by(&site.works(0, "plain.test")), ("trusted", None, None));
+}
+
 /// R170: a schedule and an end take effect by themselves, on flows that live too.
 #[test]
 fn a_rule_begins_and_ends_by_itself() {

@@ -246,6 +246,7 @@ pub(super) fn compiled(plan: &Plan) -> policy::Policy {
             groups: &plan.groups,
             schedules: &plan.schedules,
             apps: &plan.apps,
+            countries: &plan.countries,
             time_zone: if plan.schedules.is_empty() { TimeZone::UTC } else { time_zone() },
         },
     )

@@ -185,6 +185,8 @@ pub struct Main {
     pub clock: Clock,
     /// File of classes of applications.
     pub app_file: Option<PathBuf>,
+    /// Directory of the networks of countries.
+    pub country_dir: Option<PathBuf>,
     /// Pairs of a device and an address whose names from DNS are remembered.
     pub dns_names: u32,
 }
@@ -269,6 +271,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "When schedules believe the time of day: once it comes from the network or from a clock with a battery (auto), or always (trust)."),
         OptionSpec::optional("app_file", Kind::Path,
             "File of classes of applications that rules can name, each line a class, a colon and domains, comments behind #; a domain covers what is below it, and the longest counts."),
+        OptionSpec::optional("country_dir", Kind::Path,
+            "Directory of the networks of countries that rules can name, for each a file such as de.zone or de.txt with a prefix on each line, comments behind #; of prefixes that cover an address the longest counts. At most 262144 for all countries that rules name."),
         OptionSpec::new("dns_names", number(0, 65_536), "2048",
             "Pairs of a device and an address whose names from DNS are remembered for ten minutes, to show flows that name no server, a quarter of them for one device at most; 0 is off."),
     ],
@@ -312,6 +316,7 @@ impl Main {
             spread: uci.get("spread"),
             clock: uci.get("clock"),
             app_file: uci.find("app_file"),
+            country_dir: uci.find("country_dir"),
             dns_names: uci.get("dns_names"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;

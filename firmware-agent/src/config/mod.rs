@@ -7,6 +7,7 @@
 mod action;
 mod app;
 mod condition;
+mod country;
 mod ddos;
 mod domain;
 mod file;
@@ -30,6 +31,7 @@ mod values;
 use std::fmt;
 use std::io::Read as _;
 use std::path::Path;
+use std::rc::Rc;
 
 use sluice_abi::attach::{Attachment, Role};
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
@@ -37,6 +39,8 @@ use sluice_abi::names::LISTS_CONFIGURED_MAX;
 pub use self::action::RuleAction;
 pub use self::app::Apps;
 pub use self::condition::{Device, Fingerprint, Mac, Moment, Ports, date_of, days_of};
+pub use self::country::Countries;
+pub(crate) use self::country::code;
 pub use self::ddos::Ddos;
 pub use self::domain::{DOMAINLISTS_MAX, DomainFile, DomainList};
 pub use self::file::{Counts, ListFile};
@@ -91,6 +95,8 @@ pub struct Config {
     pub groups: Vec<Group>,
     /// Classes of applications; none when the configuration was read as text only.
     pub apps: Apps,
+    /// Networks of the countries that rules name; none when the configuration was read as text only.
+    pub countries: Rc<Countries>,
     /// Rulesets, in the order of the file.
     pub rulesets: Vec<RulesetSection>,
     /// What is never inspected.
@@ -215,10 +221,12 @@ impl Builder<'_> {
             builder.read_files();
             builder.read_fingerprints(&package);
             builder.read_apps(&package);
+            builder.read_countries(&package);
         }
         if !is_broken {
             builder.check_names(&package);
             builder.check_app_file(&package);
+            builder.check_country_dir(&package);
         }
         builder.finish_lists();
         builder.config

@@ -11,7 +11,7 @@ use super::condition::{Device, Fingerprint, Moment, Ports};
 use super::net::Net;
 use super::reader::Reader;
 use super::schema::{Fallback, Kind, OptionSpec, SectionSpec};
-use super::values::{Domain, File, Ja3, Ja4, Name, Protocol};
+use super::values::{Country, Domain, File, Ja3, Ja4, Name, Protocol};
 
 /// Protocols that a rule can name.
 pub const PROTOCOLS: &[&str] = &[
@@ -44,10 +44,11 @@ pub const PROTOCOLS: &[&str] = &[
 ];
 
 /// Options of which a rule needs one.
-const CONDITIONS: [&str; 11] = [
+const CONDITIONS: [&str; 12] = [
     "domain",
     "app",
     "ip",
+    "country",
     "port",
     "ja3",
     "ja4",
@@ -85,6 +86,8 @@ pub struct Rule {
     pub profile: Option<String>,
     /// Addresses of the other end.
     pub nets: Vec<Net>,
+    /// Countries of the other end, in two lower-case letters.
+    pub countries: Vec<String>,
     /// Ports of the service.
     pub ports: Vec<Ports>,
     /// Fingerprints of the ClientHello.
@@ -113,7 +116,7 @@ pub(super) const BURST_KIB_MAX: u32 = FlowLimit::BURST_MAX / 8192;
 pub(super) const SPEC: SectionSpec = SectionSpec {
     kind: "rule",
     example: "tracker",
-    about: "What happens to flows. Everything that a rule names has to hold, of several values of one option one; without device, group and zone it is for everyone. Of rules that hold for a flow, the one for the most particular of device, group, zone and everyone counts; then the most particular of longest domain, app, fingerprint, address, longest prefix, port and protocol; then one that allows; then the first.",
+    about: "What happens to flows. Everything that a rule names has to hold, of several values of one option one; without device, group and zone it is for everyone. Of rules that hold for a flow, the one for the most particular of device, group, zone and everyone counts; then the most particular of longest domain, app, fingerprint, address, longest prefix, country, port and protocol; then one that allows; then the first.",
     #[rustfmt::skip]
     options: &[
         OptionSpec::new("enabled", Kind::Flag, "1",
@@ -152,6 +155,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "When the rule ends, in universal time."),
         OptionSpec::list("app", Kind::Class, Fallback::Empty,
             "Classes of applications, of the file that app_file names, by the name of the server."),
+        OptionSpec::list("country", Kind::Country, Fallback::Empty,
+            "Countries of the other end, whose networks are in files of country_dir."),
     ],
 };
 
@@ -168,6 +173,7 @@ impl Rule {
         !(self.domains.is_empty()
             && self.apps.is_empty()
             && self.nets.is_empty()
+            && self.countries.is_empty()
             && self.ports.is_empty()
             && self.fingerprints.is_empty()
             && self.fingerprint_files.is_empty()
@@ -217,6 +223,7 @@ impl Rule {
             burst_kib: uci.get("burst_kib"),
             profile: uci.find("profile").map(|Name(name)| name),
             nets: uci.values("ip"),
+            countries: uci.values("country").into_iter().map(|Country(name)| name).collect(),
             ports: uci.values("port"),
             fingerprints,
             fingerprint_files: uci
@@ -237,7 +244,7 @@ impl Rule {
             uci.reject(
                 uci.line(),
                 "domain",
-                "is required, or app, ip, port, ja3, ja4, fingerprint_file, protocol, device, group or zone"
+                "is required, or app, ip, country, port, ja3, ja4, fingerprint_file, protocol, device, group or zone"
                     .to_owned(),
             );
         }

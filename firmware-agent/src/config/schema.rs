@@ -52,6 +52,8 @@ pub enum Kind {
     Section,
     /// Name of a class of applications.
     Class,
+    /// Code of a country.
+    Country,
     /// Part of a day.
     Slot,
     /// Instant.
@@ -80,6 +82,7 @@ impl Kind {
             Self::Hardware => "hardware address",
             Self::Section => "section",
             Self::Class => "class",
+            Self::Country => "country",
             Self::Slot => "slot",
             Self::Moment => "time",
         }
@@ -107,6 +110,7 @@ impl fmt::Display for Kind {
             Self::Hardware => f.write_str("six bytes, such as 02:00:5e:10:00:01"),
             Self::Section => f.write_str("name of a section"),
             Self::Class => f.write_str("name of a class"),
+            Self::Country => f.write_str("two letters"),
             Self::Slot => f.write_str("HH:MM-HH:MM"),
             Self::Moment => f.write_str("YYYY-MM-DDTHH:MM:SSZ"),
         }

@@ -104,7 +104,7 @@ fn code_default_file_and_document_name_the_same_options_and_defaults() {
     let (mut config, warnings) = parse(&text).unwrap();
     assert_eq!(shown(&warnings), [""; 0]);
     let examples = std::mem::take(&mut config.main.management);
-    assert!(config.main.app_file.take().is_some());
+    assert!(config.main.app_file.take().is_some() && config.main.country_dir.take().is_some());
     assert_eq!((config.main, examples.len()), (Main::default(), 1));
     assert_eq!(
         config.ddos,
@@ -214,7 +214,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
                 option held_flows 65\noption reinspect_percent 21\noption reinspect_after_s 22\n\
                 option reinspect_mib 23\noption reinspect_age_s 24\noption reinspect_turn_mib 25\noption manage_offload off\noption offload software\n\
                 option list_memory_kib 4096\noption domain_memory_kib 4097\nlist management 192.0.2.0/24\n\
-                option spread auto\noption clock trust\noption app_file /a\noption dns_names 31\n";
+                option spread auto\noption clock trust\noption app_file /a\noption country_dir /c\noption dns_names 31\n";
     let (config, warnings) = with(text).unwrap();
     assert_eq!(shown(&warnings), [""; 0]);
     assert_eq!(
@@ -255,6 +255,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
             spread: SpreadWish::Auto,
             clock: Clock::Trust,
             app_file: Some("/a".into()),
+            country_dir: Some("/c".into()),
             dns_names: 31,
         }
     );
@@ -448,6 +449,44 @@ fn classes_of_applications_are_read_from_their_file() {
     );
 }
 
+/// R169: the networks of countries come from files; what is wrong is told by file and line.
+#[test]
+fn networks_of_countries_are_read_from_their_files() {
+    let dir = Dir::new("countries");
+    let load = |country: &str| {
+        let path = dir.0.join("sluice");
+        let text = format!(
+            "{INTERFACES}config sluice main\n\toption country_dir {}\nconfig rule r\n\tlist country {country}\n",
+            dir.0.display()
+        );
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path).map(|(config, _)| config).map_err(|error| shown(&error.mistakes))
+    };
+    let place = |text: &str| text.parse::<std::net::IpAddr>().unwrap().into();
+    std::fs::write(dir.0.join("de.zone"), "# ours\n192.0.2.0/24 # why\n").unwrap();
+    std::fs::write(dir.0.join("de.txt"), "2001:db8::/32\n").unwrap();
+    std::fs::write(dir.0.join("at.txt"), "198.51.100.0/24\nhere\n").unwrap();
+    let config = load("DE").unwrap();
+    assert_eq!(config.rules[0].countries, ["de"]);
+    for (address, country) in
+        [("192.0.2.9", Some("de")), ("2001:db8::9", Some("de")), ("198.51.100.1", None)]
+    {
+        let found = config.countries.find(place(address));
+        assert_eq!(found.and_then(|found| config.countries.name(found)), country, "{address}");
+    }
+    let at = dir.0.join("at.txt");
+    let wrong = format!("{}:2: 'here' is not an address or prefix", at.display());
+    assert_eq!(load("at").unwrap_err(), [wrong]);
+    let absent = load("fr").unwrap_err();
+    assert_eq!(absent.len(), 1);
+    assert!(absent[0].contains("sluice.r.country: no fr.zone and no fr.txt in "), "{absent:?}");
+    assert_eq!(
+        mistakes("config rule r\n\tlist country fr\n"),
+        ["f:7: sluice.r.country: needs option country_dir in the section of type sluice"]
+    );
+    assert!(mistakes("config rule r\n\tlist country fra\n")[0].contains("is not two letters"));
+}
+
 #[test]
 fn a_rule_that_marks_needs_a_profile_that_does() {
     let rule = "config rule r\n\tlist domain a.test\n\toption action mark\n";
@@ -486,7 +525,7 @@ fn what_is_odd_is_warned_about() {
     assert_eq!(
         mistakes("config rule\n\toption action deny\n"),
         [
-            "f:7: sluice.@rule[0].domain: is required, or app, ip, port, ja3, ja4, fingerprint_file, \
+            "f:7: sluice.@rule[0].domain: is required, or app, ip, country, port, ja3, ja4, fingerprint_file, \
              protocol, device, group or zone",
             "f:8: sluice.@rule[0].action: 'deny' is not one of allow, block, reject, limit, \
              mark, observe",

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::condition::{Device, Fingerprint, Moment, Ports};
+use super::country::code;
 use super::domain::plain;
 use super::reader::FromUci;
 use super::rule::PROTOCOLS;
@@ -39,6 +40,15 @@ impl FromUci for Name {
 pub(crate) fn is_name(text: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     !text.is_empty() && text.bytes().all(fits)
+}
+
+/// The code of a country.
+pub(super) struct Country(pub(super) String);
+
+impl FromUci for Country {
+    fn from_uci(text: &str, _: Kind) -> Result<Self, String> {
+        code(text).map(Self).map_err(str::to_owned)
+    }
 }
 
 /// A JA3.

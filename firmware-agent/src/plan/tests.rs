@@ -11,6 +11,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/");
 const SAMPLE: &str = "\
 config sluice main
 	option app_file /apps
+	option country_dir /countries
 config interface wan
 	option device eth0
 	option role wan
@@ -105,6 +106,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "clock", "trust", Update),
         // What is in it counts.
         ("sluice", "app_file", "/f", None),
+        ("sluice", "country_dir", "/f", None),
         ("sluice", "dns_names", "0", Update),
         ("sluice", "offload", "software", Update),
         ("sluice", "spread", "on", Update),
@@ -141,6 +143,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("rule", "zone", "lan", Update),
         ("rule", "schedule", "hours", Update),
         ("rule", "app", "video", Update),
+        ("rule", "country", "de", Update),
         ("rule", "until", "2030-01-01T00:00:00Z", Update),
         ("schedule", "day", "mon", Update),
         ("schedule", "slot", "08:00-10:00", Update),

@@ -1,13 +1,15 @@
 //! From rules as they are configured to rules as they are looked up.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::app::Classes;
+use super::country::Places;
 use super::index::{Fingerprints, Nets, Suffixes};
 use super::who::{Devices, Who};
 use super::zone::TimeZone;
 use super::{Compiled, Policy, Schedules, need};
-use crate::config::{Apps, Group, PROTOCOLS, Rule, RuleAction, Schedule};
+use crate::config::{Apps, Countries, Group, PROTOCOLS, Rule, RuleAction, Schedule};
 
 /// What rules refer to.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub struct Surroundings<'a> {
     pub schedules: &'a [Schedule],
     /// Classes of applications.
     pub apps: &'a Apps,
+    /// Networks of countries.
+    pub countries: &'a Rc<Countries>,
     /// Where their times of day are.
     pub time_zone: TimeZone,
 }
@@ -51,6 +55,9 @@ impl Policy {
             if !rule.nets.is_empty() {
                 needs |= need::NET;
                 nets.extend(rule.nets.iter().map(|net| (*net, number)));
+            }
+            if !rule.countries.is_empty() {
+                needs |= need::COUNTRY;
             }
             if needs == 0 && rule.is_complete() {
                 open.push(number);
@@ -87,6 +94,7 @@ impl Policy {
             domains: Suffixes::new(domains),
             apps: Classes::new(around.apps, rules),
             nets: Nets::new(nets),
+            places: Places::new(around.countries, rules),
             fingerprints: Fingerprints::new(fingerprints),
             open: open.into(),
             who: who.into(),
@@ -133,6 +141,7 @@ pub fn of_domains(rules: impl IntoIterator<Item = (String, RuleAction, u32)>) ->
         groups: &[],
         schedules: &[],
         apps: &Apps::default(),
+        countries: &Rc::default(),
         time_zone: TimeZone::UTC,
     };
     Policy::new(&all, &around)

@@ -4,7 +4,7 @@
 //! rule   = action { kind values } [ "any" ] [ "for" who ] [ "when" values ] [ "until" time ]
 //!          [ "at" kbit ] [ "burst" kib ] [ "profile" name ]
 //! action = "allow" | "block" | "reject" | "limit" | "mark" | "observe"
-//! kind   = "domain" | "app" | "ip" | "port" | "ja3" | "ja4" | "fingerprints" | "protocol"
+//! kind   = "domain" | "app" | "ip" | "country" | "port" | "ja3" | "ja4" | "fingerprints" | "protocol"
 //! who    = "everyone" | { ( "device" | "group" | "zone" ) values }
 //! values = value { "," value }
 //! ```
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use sluice_abi::flow::FlowLimit;
 
-use crate::config::{Fingerprint, PROTOCOLS, Rule, RuleAction, domain, is_name};
+use crate::config::{Fingerprint, PROTOCOLS, Rule, RuleAction, code, domain, is_name};
 
 /// Longest text that is read.
 pub const LEN_MAX: usize = 4096;
@@ -98,6 +98,7 @@ fn condition(rule: &mut Rule, word: &str, values: &str) -> Result<(), String> {
         "ip" => each(&mut rule.nets, values, |text| {
             text.parse().ok().ok_or("is not an address or prefix")
         }),
+        "country" => each(&mut rule.countries, values, code),
         "port" => each(&mut rule.ports, values, str::parse),
         "ja3" => each(&mut rule.fingerprints, values, Fingerprint::ja3),
         "ja4" => each(&mut rule.fingerprints, values, Fingerprint::ja4),
@@ -139,6 +140,7 @@ pub fn print(rule: &Rule) -> String {
     put(&mut text, "domain", &rule.domains);
     put(&mut text, "app", &rule.apps);
     put(&mut text, "ip", &rule.nets);
+    put(&mut text, "country", &rule.countries);
     put(&mut text, "port", &rule.ports);
     let of_kind = |is_ja3| {
         let all = rule.fingerprints.iter();
@@ -208,6 +210,7 @@ mod tests {
             ("block domain *.a.test", "wildcard"),
             ("block fingerprints /etc/../x", "absolute"),
             ("block protocol gopher", "protocol"),
+            ("block country deu", "two letters"),
             ("block port 1 until tomorrow", "is not a time"),
         ] {
             assert!(parse("r", text).is_err_and(|found| found.contains(why)), "{text}");
@@ -222,7 +225,7 @@ mod tests {
         let name =
             |random: &mut Random, names: [&str; 2]| names[random.below(2) as usize].to_owned();
         while !rule.is_complete() || random.below(3) > 0 {
-            match random.below(13) {
+            match random.below(14) {
                 0 => rule
                     .domains
                     .push(["port", "ads.example.com", "xn--a.b"][random.below(3) as usize].into()),
@@ -246,6 +249,7 @@ mod tests {
                 8 => rule.zones.push(name(random, ["a", "Z9"])),
                 9 => rule.schedules.push(name(random, ["when", "any"])),
                 11 => rule.apps.push(name(random, ["video", "app"])),
+                12 => rule.countries.push(name(random, ["de", "at"])),
                 10 => rule.until = Some(Moment(random.below(1 << 35).cast_signed())),
                 _ => {
                     let ja4 = "t13d1516h2_8daaf6152771_e5627efa2ab1";
@@ -274,6 +278,7 @@ mod tests {
         rule.domains.iter().for_each(|value| put("list", "domain", value));
         rule.apps.iter().for_each(|value| put("list", "app", value));
         rule.nets.iter().for_each(|value| put("list", "ip", value));
+        rule.countries.iter().for_each(|value| put("list", "country", value));
         rule.ports.iter().for_each(|value| put("list", "port", value));
         for value in &rule.fingerprints {
             let is_ja3 = matches!(value, Fingerprint::Ja3(_));
@@ -297,7 +302,7 @@ mod tests {
     /// R169: text and section of every rule give the same rule.
     #[test]
     fn text_and_section_of_a_rule_are_the_same_rule() {
-        const AROUND: &str = "config sluice main\n\toption app_file /etc/apps\n\
+        const AROUND: &str = "config sluice main\n\toption app_file /etc/apps\n\toption country_dir /etc/c\n\
                               config interface Z9\n\toption device a\n\toption role wan\n\
                               config interface a\n\toption device b\n\toption role lan\n\
                               config profile own\n\toption priority 3\n\

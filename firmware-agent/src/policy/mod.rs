@@ -3,14 +3,15 @@
 //! Owns the text of rules, the time at which they hold, and the choice among them. A rule holds when
 //! all its conditions do: of the target, of whose flow it is, and of the time. Of those that hold,
 //! the one for the most particular of device, group, zone and everyone counts; then the one with the
-//! most particular target (longest domain, class of applications, fingerprint, address, longer prefix, one port, range of
-//! ports, protocol, anything); then one that allows; then the one that stands first. A rule that only
+//! most particular target (longest domain, class of applications, fingerprint, address, longer prefix, country, one port,
+//! range of ports, protocol, anything); then one that allows; then the one that stands first. A rule that only
 //! observes is told when it would have counted, and lets the others decide.
 //!
 //! Pure: facts and time are arguments. Does not own what is done about a decision.
 
 mod app;
 mod compile;
+mod country;
 mod facts;
 pub mod grammar;
 mod index;
@@ -22,6 +23,7 @@ use sluice_abi::flow::Addr;
 
 use self::app::Classes;
 pub use self::compile::{Surroundings, of_domains};
+use self::country::Places;
 pub use self::facts::{Ends, Facts, Path, Seen, Zone};
 use self::index::{Fingerprints, Nets, Suffixes};
 pub use self::schedule::Schedules;
@@ -40,6 +42,8 @@ pub enum Entry {
     Fingerprint(u32),
     /// A prefix, by its number.
     Net(u32),
+    /// A country, by its number.
+    Country(u16),
     /// Ports.
     Ports(Ports),
     /// A protocol.
@@ -87,6 +91,7 @@ pub struct Policy {
     domains: Suffixes,
     apps: Classes,
     nets: Nets,
+    places: Places,
     fingerprints: Fingerprints,
     /// Rules that no index leads to.
     open: Box<[u32]>,
@@ -119,11 +124,12 @@ mod kind {
     pub(super) const ANY: u8 = 0;
     pub(super) const PROTOCOL: u8 = 1;
     pub(super) const PORTS: u8 = 2;
-    pub(super) const PREFIX: u8 = 3;
-    pub(super) const ADDRESS: u8 = 4;
-    pub(super) const FINGERPRINT: u8 = 5;
-    pub(super) const APP: u8 = 6;
-    pub(super) const DOMAIN: u8 = 7;
+    pub(super) const COUNTRY: u8 = 3;
+    pub(super) const PREFIX: u8 = 4;
+    pub(super) const ADDRESS: u8 = 5;
+    pub(super) const FINGERPRINT: u8 = 6;
+    pub(super) const APP: u8 = 7;
+    pub(super) const DOMAIN: u8 = 8;
 }
 
 /// Bits of [`Compiled::needs`].
@@ -132,6 +138,7 @@ mod need {
     pub(super) const FINGERPRINT: u8 = 2;
     pub(super) const NET: u8 = 4;
     pub(super) const APP: u8 = 8;
+    pub(super) const COUNTRY: u8 = 16;
 }
 
 /// What an index found.
@@ -152,7 +159,7 @@ const fn rank(action: RuleAction, kind: u8, len: u8, rule: u32) -> u64 {
 
 /// The same with who it is for.
 const fn with_tier(tier: u8, rank: u64) -> u64 {
-    (tier as u64) << 44 | rank
+    (tier as u64) << 45 | rank
 }
 
 impl Policy {
@@ -216,6 +223,7 @@ impl Policy {
             seen.fingerprints.iter().for_each(|one| self.fingerprints.find(one, &mut hits));
         }
         self.nets.find(facts.ends.peer, &mut hits);
+        self.places.find(facts.ends.peer, &mut hits);
         hits.sort_unstable_by_key(|hit| hit.rule);
         let mut best = Best::default();
         for hits in hits.chunk_by(|a, b| a.rule == b.rule) {
@@ -306,6 +314,8 @@ impl Policy {
                 (kind::FINGERPRINT, 0)
             } else if rule.needs & need::NET != 0 {
                 (kind::ADDRESS, 0)
+            } else if rule.needs & need::COUNTRY != 0 {
+                (kind::COUNTRY, 0)
             } else if !rule.ports.is_empty() {
                 (kind::PORTS, 1)
             } else {
@@ -344,6 +354,9 @@ impl Policy {
     pub fn text(&self, entry: Entry) -> String {
         match entry {
             Entry::Domain(number) => self.domains.text(number).to_owned(),
+            Entry::Country(country) => {
+                format!("country {}", self.places.name(country).unwrap_or_default())
+            }
             Entry::App(class) => format!("app {}", self.apps.name(class).unwrap_or_default()),
             Entry::Fingerprint(number) => self.fingerprints.text(number),
             Entry::Net(number) => self.nets.text(number),
@@ -369,6 +382,7 @@ impl Policy {
             + size_of_val(&*self.rules)
             + self.domains.memory()
             + self.apps.memory()
+            + self.places.memory()
             + self.nets.memory()
             + self.fingerprints.memory()
             + size_of_val(&*self.open)

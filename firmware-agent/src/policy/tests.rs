@@ -1,8 +1,9 @@
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use super::grammar::parse;
 use super::*;
-use crate::config::{Apps, Fingerprint, Group, Mac, Rule, Schedule};
+use crate::config::{Apps, Countries, Fingerprint, Group, Mac, Rule, Schedule};
 
 /// Numbers that look drawn and are the same every time.
 pub(crate) struct Random(pub(crate) u64);
@@ -34,6 +35,13 @@ fn rules(texts: &[&str]) -> Vec<Rule> {
     texts.iter().map(|text| parse("r", text).unwrap()).collect()
 }
 
+/// 198.51.100.0/24 is somewhere, all around it elsewhere.
+fn countries() -> Rc<Countries> {
+    let net = |text: &str, country| (text.parse().unwrap(), country);
+    let nets = vec![net("198.51.0.0/16", 0), net("198.51.100.0/24", 1)];
+    Rc::new(Countries::new(vec!["aa".to_owned(), "bb".to_owned()], nets))
+}
+
 fn policy(texts: &[&str]) -> Policy {
     let groups =
         [Group { name: "children".to_owned(), devices: vec!["192.0.2.7".parse().unwrap()] }];
@@ -47,6 +55,7 @@ fn policy(texts: &[&str]) -> Policy {
         groups: &groups,
         schedules: &[all],
         apps: &Apps::read("video: example.com\nbooks: read.example.com\nfilms: a.test").unwrap(),
+        countries: &countries(),
         time_zone: TimeZone::UTC,
     };
     Policy::new(&rules(texts), &around)
@@ -128,6 +137,10 @@ fn each_target_fits_what_it_names() {
         ("block domain a.test", true, "a.test"),
         ("block domain b.test", false, ""),
         ("block ip 198.51.100.0/24", true, "198.51.100.0/24"),
+        ("block country bb", true, "country bb"),
+        ("block country cc,bb", true, "country bb"),
+        ("block country aa", false, ""),
+        ("block country bb ip 203.0.113.1", false, ""),
         ("block ip 198.51.100.1", true, "198.51.100.1"),
         ("block ip 198.51.101.0/24", false, ""),
         ("block ip 192.0.2.7", false, ""),

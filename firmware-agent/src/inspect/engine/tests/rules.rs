@@ -13,6 +13,7 @@ fn ruled(rules: &[&str]) -> Talk {
         groups: &[],
         schedules: &[],
         apps: &crate::config::Apps::default(),
+        countries: &std::rc::Rc::default(),
         time_zone: TimeZone::UTC,
     };
     let mut talk = Talk::new(Limits::default());
