@@ -15,8 +15,8 @@ use sluice_abi::settings::Settings;
 
 use crate::config::{
     self, Apps, Backend, Clock, Config, Countries, Counts, DOMAINLISTS_MAX, Ddos, DomainFile,
-    Group, ListFile, Main, ManageOffload, Net, OnError, OwnOffload, Policy, Profile, Rule,
-    RuleAction, RulesetSection, Schedule, ZonePolicy,
+    Established, Group, ListFile, Main, ManageOffload, Net, OnError, OwnOffload, Policy, Profile,
+    Rule, RuleAction, RulesetSection, Schedule, ZonePolicy,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -87,6 +87,8 @@ pub struct Plan {
     pub schedules: Vec<Schedule>,
     /// When the time of day is believed.
     pub clock: Clock,
+    /// What happens to connections that are older than the agent.
+    pub established: Established,
     /// Classes of applications that rules name.
     pub apps: Apps,
     /// Networks of countries that rules name.
@@ -271,6 +273,7 @@ impl Plan {
             groups: config.groups.clone(),
             schedules: config.schedules.clone(),
             clock: main.clock,
+            established: main.established,
             apps: config.apps.clone(),
             countries: Rc::clone(&config.countries),
             names: main.dns_names as usize,
@@ -315,6 +318,8 @@ impl Plan {
             groups,
             schedules,
             clock,
+            // Counts at a start only.
+            established: _,
             apps,
             countries,
             names,

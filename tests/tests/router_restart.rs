@@ -210,3 +210,57 @@ fn switching_off_stops_the_programs_before_anything_else() {
         assert!(!world.answered("ads.test"));
     }
 }
+
+/// R30: connections that are older than the agent go on, inspected or trusted as is wanted; what an
+/// earlier agent could not decide or has blocked is never trusted for its age.
+#[test]
+fn connections_older_than_the_agent_are_inspected_or_trusted_as_is_wanted() {
+    const UNDECIDED: u32 = 0x3000_0000;
+    const BLOCKED: u32 = 0x2000_0000;
+    const TRUSTED: u32 = 0x1000_0000;
+    if without_root() {
+        return;
+    }
+    for wish in ["inspect", "trust"] {
+        let world = World::new();
+        let netns = &world.router.netns;
+        let mut streams: Vec<_> =
+            (0..3).map(|_| connect(world.router.client(), world.echo.address()).unwrap()).collect();
+        let ports: Vec<u16> = streams.iter().map(|s| s.local_addr().unwrap().port()).collect();
+        let mark_of = |port: u16| {
+            let filter = format!("-p tcp --dport 443 --sport {port}");
+            observe::connections(netns, &filter).unwrap()[0].mark
+        };
+        // What an earlier agent has left on two of them.
+        netns
+            .nft(&format!(
+                "table inet earlier {{
+                    chain forward {{
+                        type filter hook forward priority -200
+                        tcp sport {} ct mark set {UNDECIDED}
+                        tcp sport {} ct mark set {BLOCKED}
+                    }}
+                 }}\n",
+                ports[1], ports[2]
+            ))
+            .unwrap();
+        for stream in &mut streams {
+            assert_eq!(round_trip(stream, &[7; 100], 100).unwrap(), [7; 100]);
+        }
+        netns.nft("delete table inet earlier\n").unwrap();
+        let agent = Agent::start(&world.router, setup().main("established", wish)).unwrap();
+        let marks: Vec<u32> = ports.iter().map(|port| mark_of(*port)).collect();
+        let expected = if wish == "trust" { TRUSTED } else { 0 };
+        assert_eq!(marks, [expected, UNDECIDED, BLOCKED], "{wish}");
+        // It goes on either way; only where it is inspected the queue sees it.
+        let queued = observe::queued(netns).unwrap();
+        assert_eq!(round_trip(&mut streams[0], &[7; 100], 100).unwrap(), [7; 100]);
+        assert_eq!(observe::queued(netns).unwrap() > queued, wish == "inspect");
+        // What is new is inspected.
+        let mut new = connect(world.router.client(), world.echo.address()).unwrap();
+        let hello = client_hello("ads.test", 0);
+        new.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        assert!(round_trip(&mut new, &hello, hello.len()).is_err(), "{wish}");
+        drop(agent);
+    }
+}

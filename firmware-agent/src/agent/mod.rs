@@ -17,6 +17,7 @@ mod reload;
 mod report;
 mod rules;
 mod running;
+mod seed;
 mod signals;
 mod signatures;
 mod sweep;

@@ -223,6 +223,7 @@ impl Running {
         state.look_at_clock();
         if queues.is_some() {
             state.apply_rules();
+            state.seed();
         }
         state.look_after_offload();
         state.look_after_flowtable();

@@ -59,6 +59,17 @@ pub enum Clock {
 }
 words!(Clock, "auto" => Self::Auto, "trust" => Self::Trust);
 
+/// What happens to connections that are older than the agent.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Established {
+    /// They are inspected where they are.
+    #[default]
+    Inspect,
+    /// They are trusted unseen.
+    Trust,
+}
+words!(Established, "inspect" => Self::Inspect, "trust" => Self::Trust);
+
 /// What a crash of the agent leaves behind.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum OnCrash {
@@ -183,6 +194,8 @@ pub struct Main {
     pub spread: SpreadWish,
     /// When the time of day is believed.
     pub clock: Clock,
+    /// What happens to connections that are older than the agent.
+    pub established: Established,
     /// File of classes of applications.
     pub app_file: Option<PathBuf>,
     /// Directory of the networks of countries.
@@ -269,6 +282,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Whether the shield shares packets out to all processors, by flow: nowhere (off), behind devices with one receive queue and no packet steering (auto), or wherever it can work (on); status says where it does not and why."),
         OptionSpec::new("clock", Kind::Word(&["auto", "trust"]), "auto",
             "When schedules believe the time of day: once it comes from the network or from a clock with a battery (auto), or always (trust)."),
+        OptionSpec::new("established", Kind::Word(&["inspect", "trust"]), "inspect",
+            "What happens to connections that are there when the agent starts: their next packets are inspected (inspect), or they are trusted unseen (trust), but for those that an earlier agent blocked or could not decide, or that passed while it was away. Counts at a start only."),
         OptionSpec::optional("app_file", Kind::Path,
             "File of classes of applications that rules can name, each line a class, a colon and domains, comments behind #; a domain covers what is below it, and the longest counts."),
         OptionSpec::optional("country_dir", Kind::Path,
@@ -315,6 +330,7 @@ impl Main {
             signature_memory_kib: uci.get("signature_memory_kib"),
             spread: uci.get("spread"),
             clock: uci.get("clock"),
+            established: uci.get("established"),
             app_file: uci.find("app_file"),
             country_dir: uci.find("country_dir"),
             dns_names: uci.get("dns_names"),

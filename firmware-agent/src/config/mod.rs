@@ -48,7 +48,8 @@ pub use self::ignore::Ignore;
 pub use self::interface::{Interface, XdpWish, ZonePolicy};
 pub use self::list::{Allowlist, Blocklist};
 pub use self::main::{
-    Backend, Clock, Main, ManageOffload, OnCrash, OnError, OwnOffload, Policy, SpreadWish,
+    Backend, Clock, Established, Main, ManageOffload, OnCrash, OnError, OwnOffload, Policy,
+    SpreadWish,
 };
 pub use self::mark::{MarkMask, MarkMaskError};
 pub use self::net::{Net, NetError};

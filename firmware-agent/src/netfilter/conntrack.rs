@@ -163,6 +163,14 @@ impl Connection {
         [self.original.flow(), (behind, reply_way.reversed())]
     }
 
+    /// Whether both ends have agreed to it: of TCP the handshake is complete, of others both have sent.
+    #[must_use]
+    pub fn is_established(&self) -> bool {
+        /// `IPS_SEEN_REPLY`.
+        const SEEN_REPLY: u32 = 1 << 1;
+        self.status & SEEN_REPLY != 0 && !tcp_state::HALF_OPEN.contains(&self.tcp_state)
+    }
+
     /// Whether packets take the short way past the forward chain.
     #[must_use]
     pub const fn is_offloaded(&self) -> bool {

@@ -104,6 +104,8 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "management", "192.0.2.99", Update),
         ("sluice", "manage_offload", "off", Update),
         ("sluice", "clock", "trust", Update),
+        // Counts at a start only.
+        ("sluice", "established", "trust", None),
         // What is in it counts.
         ("sluice", "app_file", "/f", None),
         ("sluice", "country_dir", "/f", None),

@@ -94,6 +94,7 @@ fn duels(group: &Group) -> Vec<Duel> {
     let mut duels = vec![
         Duel::new("the same plain router", reference, reference),
         Duel::new("Sluice without XDP", tc, reference),
+        Duel::new("names from DNS / without them", tc, (0, Dress::Nameless("off"))),
         Duel::new("empty native XDP", driver, reference),
         Duel::new("Sluice on native XDP / empty", native, driver),
         Duel::new("empty generic XDP", before_stack, reference),

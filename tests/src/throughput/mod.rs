@@ -46,6 +46,8 @@ pub enum Dress {
     /// Sluice, with XDP as its option says: started for the turn, and measured once the connection, which
     /// it finds in the middle, is trusted.
     Sluice(&'static str),
+    /// The same, but nothing listens to DNS.
+    Nameless(&'static str),
 }
 
 /// A way to forward: a router by its place in a list, and what it wears.
@@ -143,8 +145,12 @@ fn turn(stands: &[Stand<'_>], (place, dress): Lane, way: Way, time: Duration) ->
             queue.stop()?;
             Ok(slice)
         }
-        Dress::Sluice(xdp) => {
-            let agent = Agent::start(stand.world, Setup::default().xdp(xdp))?;
+        Dress::Sluice(xdp) | Dress::Nameless(xdp) => {
+            let mut setup = Setup::default().xdp(xdp);
+            if matches!(dress, Dress::Nameless(_)) {
+                setup = setup.main("dns_names", 0);
+            }
+            let agent = Agent::start(stand.world, setup)?;
             if stand.is_offloaded() {
                 stand::wait_for_guard(&agent)?;
             }
