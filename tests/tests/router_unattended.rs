@@ -131,6 +131,32 @@ fn with_an_open_policy_packets_pass_a_stopped_agent_and_are_not_trusted_for_that
     stop_and_go_on(setup("open"));
 }
 
+/// R19: when an agent was stopped and nothing passed meanwhile, nobody is condemned: what was open is
+/// decided as ever.
+#[test]
+fn a_silence_in_which_nothing_passed_costs_no_flow_its_trust() {
+    if without_root() {
+        return;
+    }
+    let world = World::new();
+    let mut agent = Agent::start(&world.router, setup("open")).unwrap();
+    let open = world.connect().unwrap();
+    agent.sigstop().unwrap();
+    wait::pause(SILENCE);
+    agent.sigcont().unwrap();
+    let told = |away: Unattended| (away.times == 1).then_some(away.packets);
+    let passed = agent
+        .wait_for_status("the silence was told", LIMIT, |status| told(status.queue.unattended))
+        .unwrap();
+    assert_eq!(passed, 0);
+    for mut stream in open {
+        assert!(says(&mut stream, "news.test"));
+        let port = port(&stream);
+        let is_it = |flow: &sluice_tests::report::Flow| flow.sport == port;
+        assert_eq!(agent.wait_for_flow("decided", is_it).unwrap().verdict, "trusted");
+    }
+}
+
 /// R19: without a fast path a process beside the agent does it.
 #[test]
 fn without_a_fast_path_a_process_beside_the_agent_lets_packets_pass() {
