@@ -176,6 +176,7 @@ impl Dataplane {
                     open(&pins, names::BLOCK_HOSTS)?,
                     open(&pins, names::BLOCK_NETS)?,
                     open(&pins, names::ALLOW_NETS)?,
+                    open(&pins, names::LIVE)?,
                     room,
                 )?;
                 let hits = Hits::new(open(&pins, names::LIST_HITS)?)?;
