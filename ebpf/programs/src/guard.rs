@@ -117,6 +117,9 @@ pub fn objection(
             return Some(drop);
         }
     }
+    if on & (Limits::DESTINATIONS | Limits::ATTACKED) == 0 {
+        return None;
+    }
     let attacked = if on & Limits::ATTACKED != 0 && brief.is_syn() {
         ATTACKED.get_ptr_mut(&brief.dst)
     } else {

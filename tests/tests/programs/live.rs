@@ -115,7 +115,7 @@ fn a_filter_that_knows_nothing_is_made_anew_at_the_start() {
     }
 }
 
-/// R163: entries that are gone do not slow packets down for ever.
+/// Entries that are gone do not slow packets down for ever.
 #[test]
 fn a_filter_forgets_entries_that_are_gone() {
     if without_programs() {

@@ -79,16 +79,13 @@ pub fn xdp_shield(ctx: XdpContext) -> u32 {
     let attachment = Attachment::from_bits(ATTACHMENT.load());
     let outcome = outcome(&ctx, attachment);
     count(attachment.slot(), outcome);
-    if outcome.is_drop() {
-        return XDP_DROP;
+    match outcome {
+        Counter::XdpPass | Counter::XdpAllowed if attachment.spreads() => elsewhere(),
+        Counter::XdpPass => XDP_PASS,
+        Counter::XdpSynAnswered => XDP_TX,
+        _ if outcome.is_drop() => XDP_DROP,
+        _ => XDP_PASS,
     }
-    if matches!(outcome, Counter::XdpSynAnswered) {
-        return XDP_TX;
-    }
-    if attachment.spreads() && matches!(outcome, Counter::XdpPass | Counter::XdpAllowed) {
-        return elsewhere();
-    }
-    XDP_PASS
 }
 
 /// Hands an IP packet that passes to the processor of its flow.
@@ -207,6 +204,9 @@ fn listed(address: &Addr, settings: &Settings) -> Found {
         {
             return Found::new(Found::PREFIX, entry.list);
         }
+    }
+    if settings.flags & (Settings::BULK_V4 | Settings::BULK_V6) == 0 {
+        return Found::NOT;
     }
     let family = if address.is_v4() { Settings::BULK_V4 } else { Settings::BULK_V6 };
     if settings.flags & family != 0
