@@ -19,7 +19,6 @@ use sluice_tests::lists::{self, Random};
 use sluice_tests::observe;
 use sluice_tests::probe::Probe;
 use sluice_tests::raw::Injector;
-use sluice_tests::report::Status;
 use sluice_tests::router::{Build, Router, WAN, WAN_V4};
 use sluice_tests::skip::without_root;
 use sluice_tests::wait;
