@@ -94,8 +94,8 @@ impl Covers {
     }
 
     const fn add(&mut self, addr: &Addr, prefix: u32) {
-        let end = if addr.words()[0] == 0 { 112 } else { 32 };
-        let open = if prefix < end { end - prefix } else { 0 };
+        let end: u32 = if addr.words()[0] == 0 { 112 } else { 32 };
+        let open = end.saturating_sub(prefix);
         if open > Self::OPEN_MAX {
             self.0 = [u32::MAX; COVER_WORDS];
             return;

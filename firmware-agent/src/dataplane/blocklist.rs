@@ -19,6 +19,7 @@ use sluice_abi::shield::{AllowEntry, BlockEntry};
 use self::live::LiveMap;
 use self::maps::{AllowMap, Entries, HostMap, NetMap, Table};
 use super::error::Error;
+use super::plan::Sizes;
 use crate::config::Net;
 
 /// What the lists say about an address.
@@ -67,6 +68,13 @@ pub struct Room {
     pub nets: u32,
     /// In `ALLOW_NETS`.
     pub allow: u32,
+}
+
+impl Room {
+    /// That of maps of these sizes.
+    pub(super) const fn of(sizes: &Sizes) -> Self {
+        Self { hosts: sizes.block_hosts, nets: sizes.block_nets, allow: sizes.allow_nets }
+    }
 }
 
 impl Blocklist {

@@ -166,12 +166,7 @@ impl Dataplane {
         };
         let (blocklist, hits, bulk) = match &shield {
             Ok(()) => {
-                let sizes = loader.sizes();
-                let room = Room {
-                    hosts: sizes.block_hosts,
-                    nets: sizes.block_nets,
-                    allow: sizes.allow_nets,
-                };
+                let room = Room::of(loader.sizes());
                 let list = Blocklist::new(
                     open(&pins, names::BLOCK_HOSTS)?,
                     open(&pins, names::BLOCK_NETS)?,
