@@ -162,7 +162,7 @@ impl Object {
 }
 
 impl Table {
-    fn number(&mut self) -> u32 {
+    const fn number(&mut self) -> u32 {
         self.last = self.last.wrapping_add(0x9e37_79b9) | 1 << 30;
         self.last
     }
@@ -224,8 +224,8 @@ impl Table {
     fn take(&mut self, client: u32, message: &Message<'_>) {
         let (seq, peer) = (message.seq, message.peer);
         let status = match message.kind {
-            Some(Kind::Lookup) => self.look_up(client, message),
-            Some(Kind::AddObject) => self.add(client, message),
+            Some(Kind::Lookup) => Some(self.look_up(client, message)),
+            Some(Kind::AddObject) => Some(self.add(client, message)),
             Some(Kind::RemoveObject) => {
                 self.remove(message.object.unwrap_or_default());
                 Some(Status::Ok)
@@ -254,7 +254,7 @@ impl Table {
         }
     }
 
-    fn look_up(&self, client: u32, message: &Message<'_>) -> Option<Status> {
+    fn look_up(&self, client: u32, message: &Message<'_>) -> Status {
         let wanted = message.path.unwrap_or("*");
         let fits = |path: &str| match wanted.strip_suffix('*') {
             Some(prefix) => path.starts_with(prefix),
@@ -267,13 +267,13 @@ impl Table {
             let frame = Frame::new(Kind::Data, message.seq, 0).path(path).object(*number);
             self.send(client, frame.form(9).signature(&object.signature));
         }
-        Some(found)
+        found
     }
 
-    fn add(&mut self, client: u32, message: &Message<'_>) -> Option<Status> {
+    fn add(&mut self, client: u32, message: &Message<'_>) -> Status {
         let is_taken = |path| self.objects.values().any(|object| object.path.as_deref() == path);
         if message.path.is_some() && is_taken(message.path) {
-            return Some(Status::InvalidArgument);
+            return Status::InvalidArgument;
         }
         let number = self.number();
         let object = Object {
@@ -288,7 +288,7 @@ impl Table {
         if let Some(path) = message.path {
             self.tell_of("ubus.object.add", number, path);
         }
-        Some(Status::Ok)
+        Status::Ok
     }
 
     fn subscribe(&mut self, client: u32, message: &Message<'_>) -> Status {
@@ -317,9 +317,9 @@ impl Table {
                     Status::Ok
                 }
                 ("register", ..) => {
-                    let ear = data.number("object").unwrap_or_default() as u32;
+                    let ear = data.number("object").unwrap_or_default();
                     let pattern = data.text("pattern").unwrap_or_default().to_owned();
-                    let ear = self.objects.get_mut(&ear);
+                    let ear = self.objects.get_mut(&(ear as i32).cast_unsigned());
                     ear.map_or(Status::NotFound, |ear| {
                         ear.patterns.push(pattern);
                         Status::Ok

@@ -64,5 +64,5 @@ impl State {
 }
 
 fn net(subject: &str) -> Result<Net, String> {
-    subject.parse().map_err(|_| format!("{subject} is neither an address nor a prefix"))
+    subject.parse().ok().ok_or_else(|| format!("{subject} is neither an address nor a prefix"))
 }

@@ -60,6 +60,7 @@ impl<'a> Attributes<'a> {
     }
 }
 
+#[expect(clippy::copy_iterator, reason = "a look at borrowed bytes, which costs nothing to repeat")]
 impl<'a> Iterator for Attributes<'a> {
     type Item = Result<Attribute<'a>, Malformed>;
 

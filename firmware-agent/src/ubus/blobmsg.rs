@@ -121,6 +121,7 @@ impl<'a> Members<'a> {
     }
 }
 
+#[expect(clippy::copy_iterator, reason = "a look at borrowed bytes, which costs nothing to repeat")]
 impl<'a> Iterator for Members<'a> {
     type Item = Result<(&'a str, Value<'a>), Malformed>;
 

@@ -227,8 +227,8 @@ pub fn frame_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
     };
     let len = u32::from_be_bytes(*head) as usize & blob::LEN_MAX;
     match len {
-        ..blob::HEAD => Err(Malformed::Length),
-        ..=LEN_MAX => Ok(Some(HEADER + len)),
+        0..blob::HEAD => Err(Malformed::Length),
+        blob::HEAD..=LEN_MAX => Ok(Some(HEADER + len)),
         len => Err(Malformed::TooLong(len)),
     }
 }

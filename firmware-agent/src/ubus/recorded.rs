@@ -51,7 +51,7 @@ pub(super) fn transcripts() -> Vec<(String, Vec<Recorded>)> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with(".hex"))
+        .filter(|name| Path::new(name).extension().is_some_and(|end| end == "hex"))
         .collect();
     names.sort();
     names.into_iter().map(|name| (name.clone(), transcript(&name))).collect()

@@ -142,7 +142,7 @@ impl Client {
 
     /// Whether somebody wants notifications of our object.
     #[must_use]
-    pub fn is_wanted(&self) -> bool {
+    pub const fn is_wanted(&self) -> bool {
         self.is_wanted.get()
     }
 
