@@ -13,6 +13,7 @@ use sluice_datapath::parse::{TCP, headers};
 use super::domains::Domains;
 use super::ledger::Ledger;
 use super::names::Resolutions;
+use super::observing::Observing;
 use super::rules::treated;
 use super::signatures::Alarms;
 use super::unattended::Unseen;
@@ -121,6 +122,7 @@ pub(super) struct Inspector {
     /// Connections of which packets may have passed while nobody inspected.
     pub(super) unseen: Unseen,
     pub(super) resolutions: Resolutions,
+    pub(super) observing: Observing,
 }
 
 impl Inspector {
@@ -154,6 +156,7 @@ impl Inspector {
             rejects: reject::socket::Sender::new(policy.marks.trusted()),
             unseen: Unseen::default(),
             resolutions,
+            observing: Observing::default(),
         }
     }
 

@@ -12,6 +12,7 @@ mod inspector;
 mod ledger;
 mod lists;
 mod names;
+mod observing;
 mod offload;
 mod reload;
 mod report;

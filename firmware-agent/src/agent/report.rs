@@ -9,6 +9,7 @@ use sluice_abi::names::{LIST_AUTOMATIC, LIST_MANUAL};
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::TCP;
 
+use super::observing::uncounted;
 use super::running::State;
 use crate::cli::chain;
 use crate::config::Net;
@@ -124,7 +125,12 @@ impl State {
             name: "inspection".to_owned(),
             state,
             rung: rung.to_owned(),
-            reasons: self.inspection_notes.clone(),
+            reasons: self
+                .inspection_notes
+                .iter()
+                .cloned()
+                .chain(uncounted(&self.plan, self.backend.is_some()))
+                .collect(),
         });
         features.push(self.offload_feature());
         features.push(self.names_feature());
@@ -235,12 +241,18 @@ impl State {
             .zip(&self.plan.lists)
             .map(|(number, list)| {
                 let hits = hits.and_then(|hits| hits.of(number).ok()).unwrap_or_default();
+                let observing = &self.inspector.observing;
+                let observed = observing.hits(number);
+                let last_ns = if list.observes { observed.last_ns } else { hits.last_ns };
                 List {
                     name: list.name.to_string(),
                     entries: self.lists.entries(number),
                     packets: hits.packets,
                     bytes: hits.bytes,
-                    last_s_ago: ago(now_ns, hits.last_ns),
+                    last_s_ago: ago(now_ns, last_ns),
+                    observes: list.observes,
+                    flows: observed.flows,
+                    devices: observing.devices(number),
                 }
             })
             .collect()
@@ -252,6 +264,7 @@ impl State {
             kib: bytes / 1024,
             cap_kib: super::lists::cap_kib(self.plan.list_memory_kib).into(),
             load_ms,
+            observing_kib: self.inspector.observing.bytes().div_ceil(1024),
         }
     }
 
@@ -356,13 +369,19 @@ impl State {
         }
         let bulk = self.dataplane.as_ref().and_then(|dataplane| dataplane.bulk.as_ref());
         if let Some(number) = bulk.and_then(|bulk| bulk.lookup(address)) {
-            let list = self.plan.lists.get(number as usize);
-            let entry = match list.and_then(|list| super::lists::find(list, address)) {
-                Some((net, None)) => net.to_string(),
-                Some((net, Some((file, line)))) => format!("{net}, {}:{line}", file.display()),
-                None => "an entry that its files do not have any more".to_owned(),
-            };
-            causes.push(self.list_cause(number, entry, now_ns));
+            causes.push(self.list_cause(number, self.list_entry(number, address), now_ns));
+        }
+        if let Some(found) = self.inspector.observing.listed(address.into()) {
+            let number = found.number.into();
+            let list = self.plan.lists.get(usize::from(found.number));
+            causes.push(Cause {
+                hook: "inspect".to_owned(),
+                action: "observe".to_owned(),
+                by: format!("blocklist {}", list.map_or("", |list| &*list.name)),
+                entry: self.list_entry(number, address),
+                packets: 0,
+                last_s_ago: ago(now_ns, self.inspector.observing.hits(number).last_ns),
+            });
         }
         let host = Net::host(address);
         for (net, roles) in self.plan.allowed.iter().filter(|(net, _)| net.contains(&host)) {
@@ -388,6 +407,16 @@ impl State {
             })
             .collect();
         Ok(Why { subject: subject.to_owned(), causes, flows })
+    }
+
+    /// The entry of the list with this number that has an address, and where it stands.
+    fn list_entry(&self, number: u32, address: IpAddr) -> String {
+        let list = self.plan.lists.get(number as usize);
+        match list.and_then(|list| super::lists::find(list, address)) {
+            Some((net, None)) => net.to_string(),
+            Some((net, Some((file, line)))) => format!("{net}, {}:{line}", file.display()),
+            None => "an entry that its files do not have any more".to_owned(),
+        }
     }
 
     /// What the list with this number does to an address that its `entry` has.

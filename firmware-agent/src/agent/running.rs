@@ -107,16 +107,18 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Fills the lists and attaches the programs.
-    fn protect(&mut self, mut dataplane: Dataplane, around: Option<&Around>) {
+    /// Fills the lists and attaches the programs, where there are some.
+    fn protect(&mut self, mut dataplane: Option<Dataplane>, around: Option<&Around>) {
         if let Some(around) = around {
             self.lists.spare(around.own(&self.plan.management));
         }
         // What an earlier agent left stays in force, and `status` says why; everything else
         // protects meanwhile.
-        if let Err(error) = self.lists.set(&mut dataplane, &self.plan) {
-            self.lists.refuse(&error);
+        let Self { lists, inspector, plan, .. } = self;
+        if let Err(error) = lists.set(dataplane.as_mut(), &mut inspector.observing, plan) {
+            lists.refuse(&error);
         }
+        let Some(mut dataplane) = dataplane else { return };
         self.strangers.look_around(around, &mut dataplane, &self.plan);
         let attached = dataplane.reattach();
         self.dataplane = Some(dataplane);
@@ -211,9 +213,7 @@ impl Running {
             Err(error) => log::warn!("{error}"),
         }
         let around = Around::look();
-        if let Some(dataplane) = dataplane {
-            state.protect(dataplane, around.as_ref());
-        }
+        state.protect(dataplane, around.as_ref());
         // Before the rules bring the first hello.
         state.inspector.set_domain_lists(&state.plan);
         state.inspector.start_rulesets(&state.plan);
