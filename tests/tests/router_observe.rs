@@ -122,10 +122,13 @@ fn a_blocklist_that_observes_counts_and_drops_nothing() {
     let shown = agent.ask(&["status"]).unwrap();
     assert!(shown.contains("203.0.113.0/28 is left out"), "{shown}");
     let metrics = agent.ask(&["metrics"]).unwrap();
-    assert!(metrics.contains("sluice_list_observed_flows_total{list=\"watched\"} 4\n"), "{metrics}");
+    assert!(
+        metrics.contains("sluice_list_observed_flows_total{list=\"watched\"} 4\n"),
+        "{metrics}"
+    );
 
+    let url = format!("https://203.0.113.20{}", page::SLOW);
     std::thread::scope(|scope| {
-        let url = format!("https://203.0.113.20{}", page::SLOW);
         let slow = scope.spawn(|| fetch(world.router.client(), Family::V4, &url, SLOW).unwrap());
         agent.wait_for_flow("trusted", |flow| flow.reply_packets > 100).unwrap();
         let status = reload(&mut agent, &with("block"));
