@@ -126,7 +126,8 @@ impl Lists {
         let image = dataplane.as_ref().and_then(|all| all.bulk.as_ref()).map_or(0, Bulk::bytes);
         // Before any of it is in memory. What blocks is measured when it has been read.
         let most = bulk::Observing { new: Observing::bytes_max(plan), in_force };
-        bulk::check(0, image, most, Live::default(), cap_kib)?;
+        let hosts = dataplane.as_ref().map_or(0, |all| all.sizes().block_hosts);
+        bulk::check(0, image, most, Live { hosts, nets: 0 }, cap_kib)?;
         let read = self.read(plan)?;
         let observed = read.observed.finish();
         let image = match dataplane {
