@@ -6,6 +6,7 @@
 
 mod action;
 mod app;
+mod bounded;
 mod condition;
 mod country;
 mod ddos;
@@ -29,7 +30,6 @@ pub mod uci;
 mod values;
 
 use std::fmt;
-use std::io::Read as _;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -61,10 +61,11 @@ pub use self::schedule::{DAYS, Group, Schedule, Slot};
 pub use self::schema::{Fallback, Kind, OptionSpec, SECTIONS, SectionSpec};
 pub(crate) use self::values::{domain, is_name};
 
+use self::bounded::{read_bounded, read_text};
 use self::list::Source;
 use self::reader::Reader;
 use self::remark::Remarks;
-use self::uci::{FILE_MAX, Package, Section};
+use self::uci::{Package, Section};
 
 /// Name of the package, and of its file.
 pub const PACKAGE: &str = "sluice";
@@ -152,16 +153,6 @@ impl Config {
             Err(ConfigError { mistakes, warnings })
         }
     }
-}
-
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
-    // Opening a pipe would wait for its writer.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(std::io::Error::other("not a regular file"));
-    }
-    let mut text = Vec::new();
-    std::fs::File::open(path)?.take(FILE_MAX as u64 + 1).read_to_end(&mut text)?;
-    Ok(text)
 }
 
 /// Which of the vectors of lists is meant.
@@ -439,16 +430,12 @@ impl Builder<'_> {
     fn read_fingerprints(&mut self, package: &Package) {
         for rule in self.config.rules.iter_mut().filter(|rule| rule.enabled) {
             for file in rule.fingerprint_files.clone() {
-                let reason = match read_bounded(&file).map(String::from_utf8) {
-                    Ok(Ok(text)) if text.len() > FILE_MAX => {
-                        format!("is larger than {FILE_MAX} bytes")
-                    }
-                    Ok(Ok(text)) => match rule.read_listed(&text) {
+                let reason = match read_text(&file) {
+                    Ok(text) => match rule.read_listed(&text) {
                         Ok(()) => continue,
                         Err((line, why)) => format!("line {line} {why}"),
                     },
-                    Ok(Err(_)) => "is not UTF-8".to_owned(),
-                    Err(error) => format!("cannot be read: {error}"),
+                    Err(why) => why.to_string(),
                 };
                 let line = package.line_of(&rule.name);
                 let reason = format!("{}: {reason}", remark::shown(&file.to_string_lossy()));
