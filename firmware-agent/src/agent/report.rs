@@ -7,7 +7,6 @@ use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::names::{LIST_AUTOMATIC, LIST_MANUAL};
 use sluice_abi::verdict::{Reason, Verdict};
-use sluice_datapath::parse::TCP;
 
 use super::observing::uncounted;
 use super::running::State;
@@ -22,6 +21,7 @@ use crate::dataplane::{Counts, Dataplane, FeatureState, Hook, State as HookState
 use crate::kernel::{Report, Support};
 use crate::netfilter::apply;
 use crate::sys::clock;
+use crate::text::transport;
 
 impl State {
     /// Everything.
@@ -312,7 +312,7 @@ impl State {
         let named = decision.name();
         Flow {
             tuple: tuple(&key, original),
-            transport: if key.proto() == TCP { "tcp" } else { "udp" }.to_owned(),
+            transport: transport(key.proto()).to_owned(),
             nat_reply: decision.nat_key.map(|(key, original)| tuple(&key, original.reversed())),
             verdict: decision.verdict.name().to_owned(),
             reason: decision.reason.name().to_owned(),

@@ -8,7 +8,6 @@ use std::io;
 use std::path::PathBuf;
 
 use sluice_abi::flow::{Direction, FlowKey};
-use sluice_datapath::parse::TCP;
 
 use super::inspector::Inspector;
 use super::lists::cap_kib;
@@ -21,7 +20,7 @@ use crate::inspect::engine::{Step, Watch};
 use crate::plan::Plan;
 use crate::signature::{Alert, Builder, Limits, Loader, Ruleset, TooLarge};
 use crate::sys::{clock, memory};
-use crate::text::plain;
+use crate::text::{plain, transport};
 
 /// Alerts that are kept.
 const KEPT_MAX: usize = 256;
@@ -214,7 +213,7 @@ impl State {
                 action: alert.action.name().to_owned(),
                 blocked: alert.blocks,
                 msg: alert.msg.to_string(),
-                transport: if key.proto() == TCP { "tcp" } else { "udp" }.to_owned(),
+                transport: transport(key.proto()).to_owned(),
                 tuple: tuple(key, *direction),
             })
             .collect()
@@ -258,6 +257,7 @@ fn shown(one: &Ruleset) -> report::Ruleset {
 #[cfg(test)]
 mod tests {
     use sluice_abi::flow::Addr;
+    use sluice_datapath::parse::TCP;
 
     use super::*;
     use crate::inspect::engine::Outcome;
