@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use sluice_abi::flow::FlowKey;
+use sluice_abi::settings::Settings;
 
 use super::inspector::Inspector;
 use super::running::State;
@@ -23,7 +24,7 @@ pub(super) const BEAT: Duration = Duration::from_millis(450);
 ///
 /// Less by what it takes to be told and by their coarse clock: to take silence for longer than it was
 /// costs a look at conntrack, to miss one would trust what passed.
-const SILENCE_MAX: Duration = Duration::from_millis(1900);
+const SILENCE_MAX: Duration = Duration::from_nanos(Settings::SILENCE_NS as u64 - 100_000_000);
 
 /// Connections of which packets may have passed while nobody inspected, with the number by which
 /// conntrack tells one from a later one between the same ends.
