@@ -12,6 +12,7 @@ use sluice_abi::settings::Settings;
 
 use super::inspector::Inspector;
 use super::running::State;
+use super::seed::undecided;
 use crate::cli::chain;
 use crate::control::report::Unattended;
 use crate::netfilter::apply::{Backend, Watchdog};
@@ -181,20 +182,16 @@ impl Inspector {
     /// many connections these are.
     fn note_unseen(&mut self, max: usize) -> usize {
         let Some(conntrack) = &mut self.conntrack else { return 0 };
-        let mask = self.policy.marks.bits();
         let connections = &mut self.unseen.connections;
         connections.clear();
         let mut count = 0;
-        let listed = conntrack.each(|connection| {
-            if connection.mark & mask == 0 && connections.len() < max {
+        undecided(conntrack, self.policy.marks, |connection| {
+            if connections.len() < max {
                 count += 1;
                 // Which of both the queue shows depends on which end is translated.
                 connections.extend(connection.flows().map(|(key, _)| (key, connection.id)));
             }
         });
-        if let Err(error) = listed {
-            log::warn!("{}", chain(&error));
-        }
         count
     }
 }
