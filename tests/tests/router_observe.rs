@@ -57,16 +57,6 @@ impl World {
     }
 }
 
-fn reload(agent: &mut Agent, setup: &Setup) -> Status {
-    let before = agent.status().unwrap().generation;
-    agent.reload(setup).unwrap();
-    agent
-        .wait_for_status("the reload was in force", LIMIT, |status| {
-            (status.generation > before).then(|| status.clone())
-        })
-        .unwrap()
-}
-
 fn list<'a>(status: &'a Status, name: &str) -> &'a List {
     status.lists.iter().find(|list| list.name == name).unwrap()
 }
@@ -131,7 +121,7 @@ fn a_blocklist_that_observes_counts_and_drops_nothing() {
     std::thread::scope(|scope| {
         let slow = scope.spawn(|| fetch(world.router.client(), Family::V4, &url, SLOW).unwrap());
         agent.wait_for_flow("trusted", |flow| flow.reply_packets > 100).unwrap();
-        let status = reload(&mut agent, &with("block"));
+        let status = agent.reloaded(&with("block")).unwrap();
         let watched = list(&status, "watched");
         assert_eq!((watched.observes, watched.flows), (false, 5));
         assert!(has_image(&agent));
@@ -143,7 +133,7 @@ fn a_blocklist_that_observes_counts_and_drops_nothing() {
     assert_eq!(agent.why("203.0.113.21").unwrap().causes[0].action, "drop");
 
     // And back: nothing is dropped any more, and it goes on counting.
-    reload(&mut agent, &with("observe"));
+    agent.reloaded(&with("observe")).unwrap();
     assert!(!has_image(&agent));
     world.works(&agent, 1, "203.0.113.21");
     assert_eq!(list(&agent.status().unwrap(), "watched").flows, 6);
@@ -203,14 +193,17 @@ fn lists_that_observe_beyond_their_memory_are_refused_and_the_old_ones_stay() {
         .unwrap();
     let [refusal] = &status.config_errors[..] else { unreachable!("{:?}", status.config_errors) };
     println!("{refusal}");
-    assert!(refusal.starts_with("the lists need 1,173 KiB beside 1 KiB in force and 96 KiB of"), "{refusal}");
+    assert!(
+        refusal.starts_with("the lists need 1,173 KiB beside 1 KiB in force and 96 KiB of"),
+        "{refusal}"
+    );
     assert!(refusal.ends_with("list_memory_kib allows 1,024 KiB"), "{refusal}");
     assert_eq!((status.generation, list(&status, "watched").entries), (1, 1));
     let seen = |host: &str| world.works(&agent, 0, host).observed;
     assert_eq!(seen("203.0.113.20").as_deref(), Some("blocklist watched: 203.0.113.20"));
     assert_eq!(seen("203.0.113.21"), None);
 
-    let status = reload(&mut agent, &with(2048));
+    let status = agent.reloaded(&with(2048)).unwrap();
     assert_eq!((status.config_errors.len(), list(&status, "watched").entries), (0, 200_001));
     println!(
         "200,001 addresses: {} KiB, loaded in {} ms",
