@@ -8,6 +8,7 @@ mod around;
 mod ddos;
 mod domains;
 mod drops;
+mod features;
 mod inspector;
 mod ledger;
 mod lists;
@@ -22,8 +23,10 @@ mod seed;
 mod signals;
 mod signatures;
 mod sweep;
+mod tasks;
 mod unattended;
 mod upkeep;
+mod why;
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -127,5 +130,5 @@ pub fn watchdog(kind: &str, marks: &str) -> Result<(), Failed> {
 /// What this kernel can do, for `sluice doctor`.
 #[must_use]
 pub fn doctor() -> Vec<Feature> {
-    report::probes(Report::of_this_kernel())
+    features::probes(Report::of_this_kernel())
 }
