@@ -75,7 +75,7 @@ impl Lists {
         let start_ns = clock::monotonic_ns();
         let result = self.put(dataplane, observing, plan);
         memory::give_back();
-        let (image, left_out, shown) = result?;
+        let Put { image, left_out, shown } = result?;
         self.refused = None;
         self.image = image;
         self.load_ms = (clock::monotonic_ns() - start_ns) / 1_000_000;
@@ -113,14 +113,13 @@ impl Lists {
         (self.image, self.load_ms)
     }
 
-    /// Reads the lists and puts them where they belong; the bytes of the image, how many entries of
-    /// each list are left out, and the first of them.
+    /// Reads the lists and puts them where they belong.
     fn put(
         &self,
         dataplane: Option<&mut Dataplane>,
         observing: &mut Observing,
         plan: &Plan,
-    ) -> Result<(u64, Vec<u32>, Vec<(u32, LeftOut)>), Error> {
+    ) -> Result<Put, Error> {
         let cap_kib = cap_kib(plan.list_memory_kib);
         let in_force = observing.bytes();
         let image = dataplane.as_ref().and_then(|all| all.bulk.as_ref()).map_or(0, Bulk::bytes);
@@ -135,7 +134,7 @@ impl Lists {
             None => 0,
         };
         observing.set(observed, plan);
-        Ok((image, read.left_out, read.shown))
+        Ok(Put { image, left_out: read.left_out, shown: read.shown })
     }
 
     /// The entries that may be in force.
@@ -162,6 +161,16 @@ impl Lists {
         }
         Ok(read)
     }
+}
+
+/// What became of the lists.
+struct Put {
+    /// Bytes of the image.
+    image: u64,
+    /// How many entries of each list are left out.
+    left_out: Vec<u32>,
+    /// The first of those.
+    shown: Vec<(u32, LeftOut)>,
 }
 
 /// Entries on their way.

@@ -154,7 +154,9 @@ mod tests {
     fn take(observing: &mut Observing, plan: &Plan) {
         let mut set = Observing::empty_set(plan);
         for (number, list) in (0..).zip(&plan.lists).filter(|(_, list)| list.observes) {
-            list.entries.iter().for_each(|net| set.push(net, number));
+            for net in &list.entries {
+                set.push(net, number);
+            }
         }
         observing.set(set.finish(), plan);
         assert!(observing.bytes() <= Observing::bytes_max(plan));

@@ -241,7 +241,9 @@ mod tests {
 
     fn set(nets: &[(Net, u8)]) -> AddressSet {
         let mut set = AddressSet::with_capacity(nets.len(), nets.len());
-        nets.iter().for_each(|(net, number)| set.push(net, *number));
+        for (net, number) in nets {
+            set.push(net, *number);
+        }
         set.finish()
     }
 
