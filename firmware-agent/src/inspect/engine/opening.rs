@@ -4,7 +4,8 @@
 use sluice_abi::flow::{Direction, FlowKey};
 
 use super::judge::{Judge, Judgement};
-use super::outcome::{Cause, Hello, News, Request};
+use super::message::{Hello, News, Request};
+use super::outcome::Cause;
 use crate::inspect::http;
 use crate::inspect::ja::Transport;
 use crate::inspect::protocol::{Seen, of_stream};

@@ -10,7 +10,8 @@ use sluice_abi::verdict::Reason;
 use sluice_datapath::parse::{ACK, SYN, TCP};
 
 use super::flow::Flow;
-use super::outcome::{Hello, News, Outcome};
+use super::message::{Hello, News};
+use super::outcome::Outcome;
 use super::segment::Segment;
 use crate::inspect::protocol::{Confidence, Protocol};
 use crate::inspect::{dns, http};
