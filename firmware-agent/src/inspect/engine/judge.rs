@@ -155,7 +155,7 @@ impl Judge<'_> {
     /// What a request of plain HTTP means.
     pub(super) fn request(mut self, request: &Request) -> Sentence {
         self.ends.port = request.key.destination(request.direction).1;
-        let protocol = Some(Protocol::Http.name());
+        let protocol = Some(request.protocol().name());
         let is_name = |host: &&str| host.parse::<std::net::IpAddr>().is_err();
         let names = request.host.as_deref().filter(is_name);
         self.message(

@@ -7,7 +7,7 @@ use sluice_abi::flow::{Direction, FlowKey};
 use crate::inspect::ja::{self, Ja3, Ja3s, Ja4, Transport};
 use crate::inspect::protocol::Protocol;
 use crate::inspect::tls::{Certificate, CertificateHash, ClientHello, NAME_MAX, ServerHello, Sni};
-use crate::inspect::{http, quic};
+use crate::inspect::{http, http2, quic};
 
 /// Longest JA3 text that is kept; its length is the choice of the client.
 pub const JA3_STRING_MAX: usize = 4096;
@@ -32,7 +32,7 @@ impl News {
         match self {
             Self::Hello(hello) if hello.quic.is_some() => Protocol::Quic,
             Self::Hello(_) | Self::Answer(_) => Protocol::Tls,
-            Self::Request(_) => Protocol::Http,
+            Self::Request(request) => request.protocol(),
         }
     }
 }
@@ -125,6 +125,10 @@ impl Hello {
 /// Most bytes of a target and of a user agent that are kept, before they are escaped.
 pub const TEXT_MAX: usize = 1024;
 
+fn kept(text: &[u8]) -> Box<str> {
+    text[..text.len().min(TEXT_MAX)].escape_ascii().to_string().into()
+}
+
 /// What a request of plain HTTP said; owned and bounded. Bytes that are not printable ASCII, quotes
 /// and backslashes are escaped as in Rust.
 #[derive(Clone, Debug)]
@@ -141,6 +145,8 @@ pub struct Request {
     pub target: Box<str>,
     /// The first [`TEXT_MAX`] bytes of the user agent.
     pub user_agent: Option<Box<str>>,
+    /// Major version: 1 or 2.
+    pub major: u8,
     /// Minor version.
     pub minor: u8,
 }
@@ -149,10 +155,6 @@ impl Request {
     /// The owned form of `request`.
     #[must_use]
     pub fn new(request: &http::Request<'_>, key: FlowKey, direction: Direction) -> Self {
-        let escape = |text: &[u8]| {
-            let kept = &text[..text.len().min(TEXT_MAX)];
-            kept.escape_ascii().to_string().into_boxed_str()
-        };
         Self {
             key,
             direction,
@@ -162,10 +164,31 @@ impl Request {
                 http::Host::Name(name) => Some(name.to_lower(&mut [0; NAME_MAX]).into()),
                 http::Host::Address(address) => Some(address.to_string().into()),
             },
-            target: escape(request.target),
-            user_agent: request.user_agent.map(escape),
+            target: kept(request.target),
+            user_agent: request.user_agent.map(kept),
+            major: 1,
             minor: request.minor,
         }
+    }
+
+    /// The same of HTTP/2.
+    pub(super) fn of_http2(request: &http2::Request, key: FlowKey, direction: Direction) -> Self {
+        Self {
+            key,
+            direction,
+            method: kept(request.method.as_bytes()),
+            host: request.host.as_deref().map(Into::into),
+            target: kept(&request.target),
+            user_agent: request.user_agent.as_deref().map(kept),
+            major: 2,
+            minor: 0,
+        }
+    }
+
+    /// What a flow with such requests speaks.
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        if self.major == 2 { Protocol::Http2 } else { Protocol::Http }
     }
 }
 

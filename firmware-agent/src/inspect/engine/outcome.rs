@@ -6,7 +6,7 @@ use sluice_abi::verdict::{Reason, Verdict};
 use super::message::{Hello, News};
 use crate::inspect::protocol::Seen;
 use crate::inspect::tls::Malformed;
-use crate::inspect::{http, quic};
+use crate::inspect::{http, http2, quic};
 use crate::policy::{Ends, Entry, Match};
 use crate::signature::Alert;
 
@@ -138,11 +138,13 @@ pub enum Cause {
     QuicUnreadable,
     /// It started as a request of HTTP and went wrong.
     MalformedHttp(http::Malformed),
+    /// It started as HTTP/2 and went wrong.
+    MalformedHttp2(http2::Malformed),
 }
 
 impl Cause {
     /// How many kinds there are.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
 
     /// Names of the counters, in the order of [`Cause::index`].
     pub const COUNTERS: [&'static str; Self::COUNT] = [
@@ -159,6 +161,7 @@ impl Cause {
         "undecided_quic_version",
         "undecided_quic_unreadable",
         "undecided_malformed_http",
+        "undecided_malformed_http2",
     ];
 
     /// Its place in statistics.
@@ -178,6 +181,7 @@ impl Cause {
             Self::QuicVersion => 10,
             Self::QuicUnreadable => 11,
             Self::MalformedHttp(_) => 12,
+            Self::MalformedHttp2(_) => 13,
         }
     }
 
@@ -194,6 +198,7 @@ impl Cause {
             Self::MalformedTls(malformed) => Some(malformed.name()),
             Self::MalformedQuic(malformed) => Some(malformed.name()),
             Self::MalformedHttp(malformed) => Some(malformed.name()),
+            Self::MalformedHttp2(malformed) => Some(malformed.name()),
             _ => None,
         }
     }

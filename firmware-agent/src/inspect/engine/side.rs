@@ -140,7 +140,10 @@ impl Side {
                     }
                 }
                 Opening::Other | Opening::Lines => self.search = Search::Doubtful,
-                Opening::NeedMore | Opening::Hello(_) | Opening::Request(_) => {}
+                Opening::NeedMore
+                | Opening::Hello(_)
+                | Opening::Request(_)
+                | Opening::Request2(_) => {}
             }
             break;
         }

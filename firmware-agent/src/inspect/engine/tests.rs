@@ -11,7 +11,7 @@ use sluice_datapath::parse::ACK;
 use super::*;
 use crate::config::RuleAction;
 use crate::inspect::domain_set::{Counting, Key, Room};
-use crate::inspect::http;
+use crate::inspect::http2;
 use crate::inspect::protocol::{Confidence, Protocol};
 use crate::inspect::tls::tests::Recipe;
 use crate::policy::of_domains;
@@ -810,7 +810,7 @@ fn every_counter_has_a_name_of_its_own() {
     names.dedup();
     assert_eq!(names.len(), count);
     assert_eq!(Cause::Timeout.name(), "timeout");
-    assert_eq!(Cause::MalformedHttp(http::Malformed::Host).index(), Cause::COUNT - 1);
+    assert_eq!(Cause::MalformedHttp2(http2::Malformed::Host).index(), Cause::COUNT - 1);
 }
 
 #[cfg(feature = "quic")]

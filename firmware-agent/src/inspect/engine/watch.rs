@@ -150,6 +150,11 @@ fn named<'a>(
             // What the flow remembers of it is escaped and cut.
             let (target, agent) = match http::request(bytes) {
                 http::Answer::Request(whole) => (Some(whole.target), whole.user_agent),
+                // Of HTTP/2 there is nothing else.
+                _ if request.major == 2 => (
+                    Some(request.target.as_bytes()),
+                    request.user_agent.as_deref().map(str::as_bytes),
+                ),
                 _ => (None, None),
             };
             [

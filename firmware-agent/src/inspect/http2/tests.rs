@@ -26,16 +26,17 @@ pub(in crate::inspect) fn opening(authority: &str) -> Vec<u8> {
 }
 
 fn get(authority: &str) -> Vec<u8> {
-    let all = [(":method", "GET"), (":path", "/a?b"), (":scheme", "http"), (":authority", authority)];
+    let all =
+        [(":method", "GET"), (":path", "/a?b"), (":scheme", "http"), (":authority", authority)];
     block(&[&all[..], &[("user-agent", "curl/8"), ("accept", "*/*")]].concat())
 }
 
 /// What a client sends: preface, settings, more room, these frames.
 fn connection(frames: &[(u8, u8, u32, &[u8])]) -> Vec<u8> {
     let before = [frame(4, 0, 0, &[0, 3, 0, 0, 0, 100]), frame(8, 0, 0, &[0, 1, 0, 0])].concat();
-    let frames = frames.iter().flat_map(|(kind, flags, stream, content)| {
-        frame(*kind, *flags, *stream, content)
-    });
+    let frames = frames
+        .iter()
+        .flat_map(|(kind, flags, stream, content)| frame(*kind, *flags, *stream, content));
     PREFACE.iter().copied().chain(before).chain(frames).collect()
 }
 
@@ -64,8 +65,12 @@ fn a_block_may_be_padded_with_a_priority_and_continued() {
     let get = get("a.test");
     let (first, second) = get.split_at(9);
     let padded = [&[3][..], &[0x80, 0, 0, 0, 16], first, &[0; 3]].concat();
-    let bytes =
-        connection(&[(0xfe, 0, 0, b"grease"), (1, 0x28, 3, &padded), (9, 0, 3, b""), (9, 4, 3, second)]);
+    let bytes = connection(&[
+        (0xfe, 0, 0, b"grease"),
+        (1, 0x28, 3, &padded),
+        (9, 0, 3, b""),
+        (9, 4, 3, second),
+    ]);
     assert_eq!(whole(&bytes).host.as_deref(), Some("a.test"));
     for frames in [
         &[(1, 0x28, 3, &padded[..]), (9, 4, 5, second)][..],
