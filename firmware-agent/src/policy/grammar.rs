@@ -310,7 +310,9 @@ mod tests {
         for (option, files) in
             [("ja3s_file", &rule.ja3s_files), ("certificate_file", &rule.certificate_files)]
         {
-            files.iter().for_each(|value| put("list", option, &value.display()));
+            for file in files {
+                put("list", option, &file.display());
+            }
         }
         rule.protocols.iter().for_each(|value| put("list", "protocol", value));
         rule.devices.iter().for_each(|value| put("list", "device", value));

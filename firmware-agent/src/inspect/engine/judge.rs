@@ -147,7 +147,7 @@ impl Judge<'_> {
     }
 
     /// With the port that the ClientHello went to.
-    fn to(mut self, hello: &Hello) -> Self {
+    const fn to(mut self, hello: &Hello) -> Self {
         self.ends.port = hello.key.destination(hello.direction).1;
         self
     }

@@ -131,9 +131,13 @@ fn listing(names: &[(&str, u32)]) -> DomainSet {
     let lists = 1 + names.iter().map(|(_, list)| *list).max().unwrap_or_default();
     let room = Room::new(names.len() as u32, lists, 0, 1 << 20).unwrap();
     let mut counting = Counting::new(Key::new([1, 2]), room);
-    names.iter().for_each(|(name, _)| counting.count(name));
+    for (name, _) in names {
+        counting.count(name);
+    }
     let mut builder = counting.done();
-    names.iter().for_each(|(name, list)| builder.add(name, *list));
+    for (name, list) in names {
+        builder.add(name, *list);
+    }
     builder.finish()
 }
 

@@ -30,13 +30,22 @@ pub(super) fn decode(coded: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut code = Code::default();
     for byte in coded {
         for shift in (0..8).rev() {
-            if let Some(symbol) = code.bit(byte >> shift & 1)? {
-                out.push(symbol);
+            match code.bit(byte >> shift & 1) {
+                Step::More => {}
+                Step::Symbol(symbol) => out.push(symbol),
+                Step::NoCode => return None,
             }
         }
     }
     // Up to seven ones.
     (code.len < 8 && code.is_ones).then_some(())
+}
+
+/// What a bit makes of a code.
+enum Step {
+    More,
+    Symbol(u8),
+    NoCode,
 }
 
 /// The bits of a code that is not whole yet.
@@ -56,22 +65,24 @@ impl Default for Code {
 }
 
 impl Code {
-    /// Takes a bit; the symbol, when it makes one whole.
-    fn bit(&mut self, bit: u8) -> Option<Option<u8>> {
+    /// Takes a bit.
+    fn bit(&mut self, bit: u8) -> Step {
         self.len += 1;
         self.bits = self.bits << 1 | u32::from(bit);
         self.is_ones &= bit == 1;
         self.first <<= 1;
-        let count = u32::from(*COUNTS.get(self.len)?);
+        let Some(count) = COUNTS.get(self.len).map(|count| u32::from(*count)) else {
+            return Step::NoCode;
+        };
         let behind = self.bits - self.first;
         if behind >= count {
             self.first += count;
             self.place += count;
-            return Some(None);
+            return Step::More;
         }
-        let symbol = *SYMBOLS.get((self.place + behind) as usize)?;
+        let place = self.place + behind;
         *self = Self::default();
-        Some(Some(symbol))
+        SYMBOLS.get(place as usize).map_or(Step::NoCode, |symbol| Step::Symbol(*symbol))
     }
 }
 

@@ -130,19 +130,18 @@ struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// Takes the first frame of `bytes`; `None` when it is not whole.
-    fn take(bytes: &mut &'a [u8]) -> Result<Option<Self>, Malformed> {
-        let Some((&[a, b, c, kind, flags, d, e, f, g], rest)) =
-            bytes.split_first_chunk::<FRAME_HEADER>()
-        else {
+    const fn take(bytes: &mut &'a [u8]) -> Result<Option<Self>, Malformed> {
+        let Some((header, rest)) = bytes.split_first_chunk::<FRAME_HEADER>() else {
             return Ok(None);
         };
-        let len = u32::from_be_bytes([0, a, b, c]) as usize;
+        let [_, _, _, kind, flags, stream @ ..] = *header;
+        let len = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
         if len > FRAME_MAX {
             return Err(Malformed::FrameTooLong);
         }
         let Some((content, rest)) = rest.split_at_checked(len) else { return Ok(None) };
         *bytes = rest;
-        let stream = u32::from_be_bytes([d, e, f, g]) & (u32::MAX >> 1);
+        let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
         Ok(Some(Self { kind, flags, stream, content }))
     }
 
@@ -217,7 +216,10 @@ impl Head {
         while let Some((name, value)) = fields.next()? {
             // RFC 9113, section 8.2.1.
             let is_odd = |byte: &u8| matches!(byte, 0..=0x20 | b'A'..=b'Z' | 0x7f..);
-            if name.is_empty() || name.iter().any(is_odd) || value.iter().any(is_control) {
+            if name.is_empty()
+                || name.iter().any(is_odd)
+                || value.iter().any(|byte| is_control(*byte))
+            {
                 return Err(Malformed::Field);
             }
             let is_pseudo = name.starts_with(b":");
@@ -271,8 +273,8 @@ impl Head {
 }
 
 /// A character that no value has; a tab is one that it may have.
-fn is_control(byte: &u8) -> bool {
-    byte.is_ascii_control() && *byte != b'\t'
+const fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && byte != b'\t'
 }
 
 /// The host of an authority, in lower case.
