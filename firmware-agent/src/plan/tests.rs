@@ -110,6 +110,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "app_file", "/f", None),
         ("sluice", "country_dir", "/f", None),
         ("sluice", "dns_names", "0", Update),
+        ("sluice", "ubus", "/u", Update),
         ("sluice", "offload", "software", Update),
         ("sluice", "spread", "on", Update),
         ("interface", "device", "eth9", Reattach),
