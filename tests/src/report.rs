@@ -451,6 +451,12 @@ pub struct Flow {
     /// The older fingerprint.
     #[serde(default)]
     pub ja3: Option<String>,
+    /// Fingerprint of the server, where it was waited for.
+    #[serde(default)]
+    pub ja3s: Option<String>,
+    /// SHA-1 of its certificate, where it was waited for.
+    #[serde(default)]
+    pub certificate: Option<String>,
     /// Host of a request in plain HTTP.
     #[serde(default)]
     pub host: Option<String>,

@@ -163,6 +163,8 @@ fn configuration(path: &str) -> String {
                 listen [::]:443 ssl http2 ipv6only=on;
                 listen 0.0.0.0:80;
                 listen [::]:80 ipv6only=on;
+                listen 0.0.0.0:8080 http2;
+                listen [::]:8080 http2 ipv6only=on;
                 ssl_certificate {path}/certificate.pem;
                 ssl_certificate_key {path}/key.pem;
                 ssl_protocols TLSv1.2 TLSv1.3;
@@ -226,7 +228,12 @@ pub fn curl(host: &Host, family: Family, url: &str, limit: Duration) -> Command 
 
 /// Fetches `url` on `host` and reports how it went.
 pub fn fetch(host: &Host, family: Family, url: &str, limit: Duration) -> Result<Fetched> {
-    let output = process::output(&mut curl(host, family, url, limit))?;
+    fetched(curl(host, family, url, limit))
+}
+
+/// Runs a curl command and reports how it went.
+pub fn fetched(mut command: Command) -> Result<Fetched> {
+    let output = process::output(&mut command)?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut fields = text.split(' ');
     let mut number = || fields.next().and_then(|field| field.trim().parse::<u64>().ok());

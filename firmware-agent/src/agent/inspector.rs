@@ -21,7 +21,7 @@ use super::unattended::Unseen;
 use crate::config::{MarkMask, OnError};
 use crate::dataplane::flows::{Adopted, Flows};
 use crate::dataplane::table::{self, Action, FlowTable, Reinspection, Treatment};
-use crate::inspect::engine::{self, Engine, News, Outcome};
+use crate::inspect::engine::{self, Engine, Hello, News, Outcome, Step};
 use crate::netfilter::conntrack::{Conntrack, Tuple};
 use crate::netfilter::nfqueue::{self, Packet};
 use crate::netfilter::reject;
@@ -214,7 +214,8 @@ impl Inspector {
                     // Without a message nothing new was learned about it, also where a rule is about
                     // less than was known before; a SYN is another connection.
                     let by = step.alerts.iter().find(|alert| alert.blocks);
-                    let is_nameless = step.news.is_none() && by.is_none() && !is_syn(packet.l3);
+                    let has_news = step.news.is_some() || step.earlier.is_some();
+                    let is_nameless = !has_news && by.is_none() && !is_syn(packet.l3);
                     if is_known && is_nameless && self.is_limited(&key) {
                         verdict = Verdict::Limited;
                         self.renew(&key, flows);
@@ -228,7 +229,7 @@ impl Inspector {
                         self.renew(&key, flows);
                     } else {
                         self.tell(now_ns, packet, &path, &decision, step.news.as_ref());
-                        let news = (step.news.as_ref(), step.ends, by);
+                        let news = (said(&step), step.ends, by);
                         self.decide(now_ns, key, direction, &decision, news, flows);
                     }
                 }
@@ -278,7 +279,7 @@ impl Inspector {
         key: FlowKey,
         direction: Direction,
         decision: &engine::Decision,
-        (news, ends, by): (Option<&News>, Option<Ends>, Option<&Alert>),
+        (hello, ends, by): (Option<table::Hello>, Option<Ends>, Option<&Alert>),
         flows: Option<&mut Flows>,
     ) {
         let keys = self.keys(key, direction, decision.original);
@@ -304,7 +305,7 @@ impl Inspector {
                 self.policy.idle_udp
             },
             expires_s,
-            hello: news.and_then(said),
+            hello,
             spoken: decision.protocol.map(|(protocol, confidence)| table::Spoken {
                 protocol: protocol.name(),
                 confidence: confidence.name(),
@@ -589,20 +590,26 @@ pub(super) fn describe(flow: Option<(FlowKey, Direction)>) -> String {
     })
 }
 
-/// What is kept of a client's first message.
-fn said(news: &News) -> Option<table::Hello> {
-    Some(match news {
-        News::Hello(hello) => table::Hello {
-            sni: hello.sni.clone(),
-            ech: hello.has_ech,
-            ja4: Some(hello.ja4.as_str().into()),
-            ja3: Some(hello.ja3.to_string().into()),
-            alpn: hello.alpn.clone().into(),
-            host: None,
+/// What is kept of a client's first message, and of the answer that was awaited with it.
+fn said(step: &Step) -> Option<table::Hello> {
+    let of = |hello: &Hello| table::Hello {
+        sni: hello.sni.clone(),
+        ech: hello.has_ech,
+        ja4: Some(hello.ja4.as_str().into()),
+        ja3: Some(hello.ja3.to_string().into()),
+        alpn: hello.alpn.clone().into(),
+        ..table::Hello::default()
+    };
+    Some(match (&step.news, &step.earlier) {
+        (Some(News::Answer(answer)), Some(hello)) => table::Hello {
+            ja3s: Some(answer.ja3s.to_string().into()),
+            certificate: answer.certificate.map(|hash| hash.to_string().into()),
+            ..of(hello)
         },
-        News::Request(request) => {
+        (Some(News::Hello(hello)), _) | (_, Some(hello)) => of(hello),
+        (Some(News::Request(request)), None) => {
             table::Hello { host: request.host.clone(), ..table::Hello::default() }
         }
-        News::Answer(_) => return None,
+        (Some(News::Answer(_)) | None, None) => return None,
     })
 }

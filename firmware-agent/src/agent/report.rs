@@ -294,6 +294,8 @@ impl State {
                 .unwrap_or_default(),
             ja4: text(hello.and_then(|hello| hello.ja4.as_ref())),
             ja3: text(hello.and_then(|hello| hello.ja3.as_ref())),
+            ja3s: text(hello.and_then(|hello| hello.ja3s.as_ref())),
+            certificate: text(hello.and_then(|hello| hello.certificate.as_ref())),
             inspected_packets: decision.inspected_packets,
             original_packets: sent.original_packets,
             original_bytes: sent.original_bytes,

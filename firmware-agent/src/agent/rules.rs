@@ -130,7 +130,11 @@ impl Inspector {
         };
         let ja3 = read(hello.and_then(|hello| hello.ja3.as_ref()), Fingerprint::ja3);
         let ja4 = read(hello.and_then(|hello| hello.ja4.as_ref()), Fingerprint::ja4);
-        let fingerprints: Vec<Fingerprint> = ja3.into_iter().chain(ja4).collect();
+        let ja3s = read(hello.and_then(|hello| hello.ja3s.as_ref()), Fingerprint::ja3s);
+        let certificate =
+            read(hello.and_then(|hello| hello.certificate.as_ref()), Fingerprint::certificate);
+        let fingerprints: Vec<Fingerprint> =
+            [ja3, ja4, ja3s, certificate].into_iter().flatten().collect();
         let sure = old.spoken.filter(|spoken| spoken.confidence != Confidence::Guess.name());
         let protocol = sure.map(|spoken| spoken.protocol);
         let seen = Seen { names: name.as_slice(), fingerprints: &fingerprints, protocol };

@@ -127,28 +127,41 @@ impl fmt::Display for Device {
     }
 }
 
-/// Fingerprint of a ClientHello.
+/// What tells one side of a TLS connection from others.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Fingerprint {
-    /// JA3, an MD5.
+    /// JA3 of a ClientHello, an MD5.
     Ja3([u8; 16]),
-    /// JA4, 36 characters.
+    /// JA4 of a ClientHello, 36 characters.
     Ja4([u8; 36]),
+    /// JA3S of a ServerHello, an MD5.
+    Ja3s([u8; 16]),
+    /// SHA-1 of a server's certificate.
+    Certificate([u8; 20]),
 }
 
 impl Fingerprint {
     /// Reads a JA3.
     pub fn ja3(text: &str) -> Result<Self, &'static str> {
-        const WRONG: &str = "is not a JA3: it has 32 hexadecimal digits";
-        let mut bytes = [0; 16];
-        if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(WRONG);
-        }
-        for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
-            let digits = text.get(at..at + 2).ok_or(WRONG)?;
-            *byte = u8::from_str_radix(digits, 16).ok().ok_or(WRONG)?;
-        }
-        Ok(Self::Ja3(bytes))
+        hash(text).map(Self::Ja3).ok_or("is not a JA3: it has 32 hexadecimal digits")
+    }
+
+    /// Reads a JA3S.
+    pub fn ja3s(text: &str) -> Result<Self, &'static str> {
+        hash(text).map(Self::Ja3s).ok_or("is not a JA3S: it has 32 hexadecimal digits")
+    }
+
+    /// Reads the SHA-1 of a certificate.
+    pub fn certificate(text: &str) -> Result<Self, &'static str> {
+        hash(text)
+            .map(Self::Certificate)
+            .ok_or("is not the SHA-1 of a certificate: it has 40 hexadecimal digits")
+    }
+
+    /// Whether it is a server's.
+    #[must_use]
+    pub const fn is_of_server(&self) -> bool {
+        matches!(self, Self::Ja3s(_) | Self::Certificate(_))
     }
 
     /// Reads a JA4.
@@ -164,10 +177,24 @@ impl Fingerprint {
     }
 }
 
+/// Exactly as many bytes in hexadecimal digits.
+fn hash<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    // `from_str_radix` takes a sign.
+    if text.len() != 2 * N || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ja3(bytes) => write_hex(f, bytes, ""),
+            Self::Ja3(bytes) | Self::Ja3s(bytes) => write_hex(f, bytes, ""),
+            Self::Certificate(bytes) => write_hex(f, bytes, ""),
             Self::Ja4(bytes) => f.write_str(str::from_utf8(bytes).unwrap_or_default()),
         }
     }
@@ -290,6 +317,17 @@ mod tests {
         for wrong in [&ja4[1..], ja3, "t13d1516h2-8daaf6152771_e5627efa2ab1"] {
             assert!(Fingerprint::ja4(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_servers_are_known_by_has_its_form() {
+        let (md5, sha1) =
+            ("ec74a5c51106f0419184d0dd08fb05bc", "a9993e364706816aba3e25717850c26c9cd0d89d");
+        assert_eq!(Fingerprint::ja3s(md5).unwrap().to_string(), md5);
+        assert_eq!(Fingerprint::certificate(&sha1.to_uppercase()).unwrap().to_string(), sha1);
+        assert!(Fingerprint::ja3s(sha1).is_err() && Fingerprint::certificate(md5).is_err());
+        assert!(Fingerprint::certificate(&format!("+{}", &sha1[1..])).is_err());
+        assert_ne!(Fingerprint::ja3s(md5), Fingerprint::ja3(md5), "one side is not the other");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::condition::{Device, Fingerprint, Moment, Ports};
 use super::net::Net;
 use super::reader::Reader;
 use super::schema::{Fallback, Kind, OptionSpec, SectionSpec};
-use super::values::{Country, Domain, File, Ja3, Ja4, Name, Protocol};
+use super::values::{Certificate, Country, Domain, File, Ja3, Ja3s, Ja4, Name, Protocol};
 
 /// Protocols that a rule can name.
 pub const PROTOCOLS: &[&str] = &[
@@ -44,7 +44,7 @@ pub const PROTOCOLS: &[&str] = &[
 ];
 
 /// Options of which a rule needs one.
-const CONDITIONS: [&str; 12] = [
+const CONDITIONS: [&str; 16] = [
     "domain",
     "app",
     "ip",
@@ -53,6 +53,10 @@ const CONDITIONS: [&str; 12] = [
     "ja3",
     "ja4",
     "fingerprint_file",
+    "ja3s",
+    "ja3s_file",
+    "certificate",
+    "certificate_file",
     "protocol",
     "device",
     "group",
@@ -61,6 +65,48 @@ const CONDITIONS: [&str; 12] = [
 
 /// Most fingerprints in the files of a rule.
 pub const LISTED_MAX: usize = 65_536;
+
+/// What a file of fingerprints has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Listing {
+    /// JA3 and JA4.
+    Client,
+    /// JA3S.
+    Ja3s,
+    /// SHA-1 of certificates.
+    Certificate,
+}
+
+impl Listing {
+    /// The option that names such files.
+    pub(super) const fn option(self) -> &'static str {
+        match self {
+            Self::Client => "fingerprint_file",
+            Self::Ja3s => "ja3s_file",
+            Self::Certificate => "certificate_file",
+        }
+    }
+
+    /// The fingerprint on a line that has one: of a client in its first column, of a server in any.
+    fn read(self, line: &str) -> Result<Fingerprint, &'static str> {
+        let mut columns = line.split(',').map(|column| column.trim().trim_matches('"'));
+        match self {
+            Self::Client => {
+                let first = columns.next().unwrap_or_default();
+                Fingerprint::ja3(first)
+                    .or_else(|_not_ja3| Fingerprint::ja4(first))
+                    .map_err(|_not_ja4| "is neither a JA3 nor a JA4")
+            }
+            Self::Ja3s => {
+                columns.find_map(|text| Fingerprint::ja3s(text).ok()).ok_or("has no JA3S")
+            }
+            Self::Certificate => {
+                let found = columns.find_map(|text| Fingerprint::certificate(text).ok());
+                found.ok_or("has no SHA-1")
+            }
+        }
+    }
+}
 
 /// What happens to flows.
 ///
@@ -90,10 +136,14 @@ pub struct Rule {
     pub countries: Vec<String>,
     /// Ports of the service.
     pub ports: Vec<Ports>,
-    /// Fingerprints of the ClientHello.
+    /// Fingerprints of the ClientHello, of the ServerHello and of the certificate: three conditions.
     pub fingerprints: Vec<Fingerprint>,
-    /// Files with more of them.
+    /// Files with more of the ClientHello.
     pub fingerprint_files: Vec<PathBuf>,
+    /// Files with more of the ServerHello.
+    pub ja3s_files: Vec<PathBuf>,
+    /// Files with more of the certificate.
+    pub certificate_files: Vec<PathBuf>,
     /// What was in those files; empty when the configuration was read as text only.
     pub listed: Vec<Fingerprint>,
     /// Protocols, by their words.
@@ -116,7 +166,7 @@ pub(super) const BURST_KIB_MAX: u32 = FlowLimit::BURST_MAX / 8192;
 pub(super) const SPEC: SectionSpec = SectionSpec {
     kind: "rule",
     example: "tracker",
-    about: "What happens to flows. Everything that a rule names has to hold, of several values of one option one; without device, group and zone it is for everyone. Of rules that hold for a flow, the one for the most particular of device, group, zone and everyone counts; then the most particular of longest domain, app, fingerprint, address, longest prefix, country, port and protocol; then one that allows; then the first.",
+    about: "What happens to flows. Everything that a rule names has to hold, of several values of one option one; without device, group and zone it is for everyone. Of rules that hold for a flow, the one for the most particular of device, group, zone and everyone counts; then the most particular of longest domain, app, fingerprint of either side, address, longest prefix, country, port and protocol; then one that allows; then the first.",
     #[rustfmt::skip]
     options: &[
         OptionSpec::new("enabled", Kind::Flag, "1",
@@ -157,6 +207,14 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Classes of applications, of the file that app_file names, by the name of the server."),
         OptionSpec::list("country", Kind::Country, Fallback::Empty,
             "Countries of the other end, whose networks are in files of country_dir."),
+        OptionSpec::list("ja3s", Kind::Ja3s, Fallback::Empty,
+            "JA3S fingerprints of what the server answers; those of ja3s and ja3s_file are alternatives. Where nothing above such a rule decides, a flow of TLS over TCP is inspected until the answer has come."),
+        OptionSpec::list("ja3s_file", Kind::Path, Fallback::Empty,
+            "Files with more JA3S fingerprints: one on a line, in any column of CSV, comments behind #."),
+        OptionSpec::list("certificate", Kind::Certificate, Fallback::Empty,
+            "SHA-1 fingerprints of the server's first certificate; those of certificate and certificate_file are alternatives. TLS 1.3 hides it."),
+        OptionSpec::list("certificate_file", Kind::Path, Fallback::Empty,
+            "Files with more SHA-1 fingerprints of certificates: one on a line, in any column of CSV, comments behind #. All files of a rule have 65536 fingerprints at most."),
     ],
 };
 
@@ -177,6 +235,8 @@ impl Rule {
             && self.ports.is_empty()
             && self.fingerprints.is_empty()
             && self.fingerprint_files.is_empty()
+            && self.ja3s_files.is_empty()
+            && self.certificate_files.is_empty()
             && self.protocols.is_empty())
     }
 
@@ -186,15 +246,32 @@ impl Rule {
         !(self.devices.is_empty() && self.groups.is_empty() && self.zones.is_empty())
     }
 
+    /// Its files of fingerprints, the option that names each, and what is in them.
+    pub(super) fn listings(&self) -> Vec<(Listing, PathBuf)> {
+        let of = |listing, files: &[PathBuf]| {
+            files.iter().map(move |file| (listing, file.clone())).collect::<Vec<_>>()
+        };
+        [
+            of(Listing::Client, &self.fingerprint_files),
+            of(Listing::Ja3s, &self.ja3s_files),
+            of(Listing::Certificate, &self.certificate_files),
+        ]
+        .concat()
+    }
+
     /// Reads the lines of a file of fingerprints; the number of the first line that is wrong, and why.
-    pub(super) fn read_listed(&mut self, text: &str) -> Result<(), (usize, &'static str)> {
+    pub(super) fn read_listed(
+        &mut self,
+        listing: Listing,
+        text: &str,
+    ) -> Result<(), (usize, &'static str)> {
         for (number, line) in (1..).zip(text.lines()) {
-            let entry = line.split(['#', ',']).next().unwrap_or_default().trim();
-            if entry.is_empty() {
+            let line = line.split('#').next().unwrap_or_default().trim();
+            let entry = line.split(',').next().unwrap_or_default().trim();
+            if line.is_empty() || listing == Listing::Client && entry.is_empty() {
                 continue;
             }
-            let read = Fingerprint::ja3(entry).or_else(|_not_ja3| Fingerprint::ja4(entry)).ok();
-            let read = read.ok_or((number, "is neither a JA3 nor a JA4"))?;
+            let read = listing.read(line).map_err(|why| (number, why))?;
             if self.listed.len() == LISTED_MAX {
                 return Err((number, "is one too many: a rule has 65536 at most"));
             }
@@ -212,7 +289,12 @@ impl Rule {
             .into_iter()
             .map(|Ja3(value)| value)
             .chain(uci.values("ja4").into_iter().map(|Ja4(value)| value))
+            .chain(uci.values("ja3s").into_iter().map(|Ja3s(value)| value))
+            .chain(uci.values("certificate").into_iter().map(|Certificate(value)| value))
             .collect();
+        let files = |uci: &mut Reader<'_>, option| {
+            uci.values(option).into_iter().map(|File(path)| path).collect()
+        };
         let rule = Self {
             name,
             enabled: uci.get("enabled"),
@@ -226,11 +308,9 @@ impl Rule {
             countries: uci.values("country").into_iter().map(|Country(name)| name).collect(),
             ports: uci.values("port"),
             fingerprints,
-            fingerprint_files: uci
-                .values("fingerprint_file")
-                .into_iter()
-                .map(|File(path)| path)
-                .collect(),
+            fingerprint_files: files(&mut uci, "fingerprint_file"),
+            ja3s_files: files(&mut uci, "ja3s_file"),
+            certificate_files: files(&mut uci, "certificate_file"),
             listed: Vec::new(),
             protocols: uci.values("protocol").into_iter().map(|Protocol(name)| name).collect(),
             devices: uci.values("device"),
@@ -244,7 +324,7 @@ impl Rule {
             uci.reject(
                 uci.line(),
                 "domain",
-                "is required, or app, ip, country, port, ja3, ja4, fingerprint_file, protocol, device, group or zone"
+                "is required, or app, ip, country, port, ja3, ja4, fingerprint_file, ja3s, ja3s_file, certificate, certificate_file, protocol, device, group or zone"
                     .to_owned(),
             );
         }
@@ -271,5 +351,38 @@ impl Rule {
             uci.reject(uci.line_of("action"), "profile", "is required with action mark".to_owned());
         }
         rule
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// R43: lists of servers as SSLBL has them, the hash in whatever column, and one on a line.
+    #[test]
+    fn fingerprints_of_servers_are_found_in_any_column() {
+        let sha1 = "a9993e364706816aba3e25717850c26c9cd0d89d";
+        let csv = format!(
+            "# Listingdate,SHA1,Listingreason\r\n2021-01-05 11:09:14,{sha1},Dridex C&C\r\n\n  {sha1}\n\
+             \"2021\",\"{}\"\n",
+            sha1.to_uppercase()
+        );
+        let mut rule = Rule::default();
+        assert_eq!(rule.read_listed(Listing::Certificate, &csv), Ok(()));
+        assert_eq!(rule.listed, [Fingerprint::certificate(sha1).unwrap(); 3]);
+        let md5 = "ec74a5c51106f0419184d0dd08fb05bc";
+        let mut rule = Rule::default();
+        assert_eq!(rule.read_listed(Listing::Ja3s, &format!("{md5}\nx,{md5},y # z\n")), Ok(()));
+        assert_eq!(rule.listed, [Fingerprint::ja3s(md5).unwrap(); 2]);
+        for (listing, text, why) in [
+            (Listing::Certificate, format!("{sha1}\n2021,{md5},x\n"), (2, "has no SHA-1")),
+            (Listing::Ja3s, format!("{sha1}\n"), (1, "has no JA3S")),
+            (Listing::Client, format!("x,{md5}\n"), (1, "is neither a JA3 nor a JA4")),
+        ] {
+            assert_eq!(Rule::default().read_listed(listing, &text), Err(why));
+        }
+        let many = format!("{sha1}\n").repeat(LISTED_MAX + 1);
+        let refused = Rule::default().read_listed(Listing::Certificate, &many);
+        assert!(refused.is_err_and(|(line, _)| line == LISTED_MAX + 1));
     }
 }

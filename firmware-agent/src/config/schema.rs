@@ -44,6 +44,10 @@ pub enum Kind {
     Ja3,
     /// JA4 fingerprint.
     Ja4,
+    /// JA3S fingerprint.
+    Ja3s,
+    /// Fingerprint of a certificate.
+    Certificate,
     /// Device of the household.
     Host,
     /// Hardware address.
@@ -80,6 +84,8 @@ impl Kind {
             Self::Ports => "ports",
             Self::Ja3 => "JA3",
             Self::Ja4 => "JA4",
+            Self::Ja3s => "JA3S",
+            Self::Certificate => "SHA-1",
             Self::Host => "host",
             Self::Hardware => "hardware address",
             Self::Section => "section",
@@ -107,7 +113,8 @@ impl fmt::Display for Kind {
             Self::Domain => f.write_str("domain name"),
             Self::Profile => f.write_str("name of a profile"),
             Self::Ports => f.write_str("port or range, with tcp/ or udp/ before it or not"),
-            Self::Ja3 => f.write_str("32 hexadecimal digits"),
+            Self::Ja3 | Self::Ja3s => f.write_str("32 hexadecimal digits"),
+            Self::Certificate => f.write_str("40 hexadecimal digits"),
             Self::Ja4 => f.write_str("36 characters"),
             Self::Host => f.write_str("hardware address, IP address or prefix"),
             Self::Hardware => f.write_str("six bytes, such as 02:00:5e:10:00:01"),

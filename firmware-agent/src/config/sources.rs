@@ -30,9 +30,9 @@ impl Builder<'_> {
     /// Reads the files of fingerprints of rules that count.
     pub(super) fn read_fingerprints(&mut self, package: &Package) {
         for rule in self.config.rules.iter_mut().filter(|rule| rule.enabled) {
-            for file in rule.fingerprint_files.clone() {
+            for (listing, file) in rule.listings() {
                 let reason = match read_text(&file) {
-                    Ok(text) => match rule.read_listed(&text) {
+                    Ok(text) => match rule.read_listed(listing, &text) {
                         Ok(()) => continue,
                         Err((line, why)) => format!("line {line} {why}"),
                     },
@@ -40,7 +40,7 @@ impl Builder<'_> {
                 };
                 let line = package.line_of(&rule.name);
                 let reason = format!("{}: {reason}", shown(&file.to_string_lossy()));
-                let path = format!("{PACKAGE}.{}.fingerprint_file", rule.name);
+                let path = format!("{PACKAGE}.{}.{}", rule.name, listing.option());
                 self.remarks.mistake(line, path, reason);
             }
             rule.listed.sort_unstable();

@@ -69,6 +69,24 @@ impl FromUci for Ja4 {
     }
 }
 
+/// A JA3S.
+pub(super) struct Ja3s(pub(super) Fingerprint);
+
+impl FromUci for Ja3s {
+    fn from_uci(text: &str, _: Kind) -> Result<Self, String> {
+        Fingerprint::ja3s(text).map(Self).map_err(str::to_owned)
+    }
+}
+
+/// The SHA-1 of a certificate.
+pub(super) struct Certificate(pub(super) Fingerprint);
+
+impl FromUci for Certificate {
+    fn from_uci(text: &str, _: Kind) -> Result<Self, String> {
+        Fingerprint::certificate(text).map(Self).map_err(str::to_owned)
+    }
+}
+
 /// The name of a protocol.
 pub(super) struct Protocol(pub(super) String);
 

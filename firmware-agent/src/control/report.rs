@@ -420,6 +420,12 @@ pub struct Flow {
     /// JA3 of the ClientHello.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ja3: Option<String>,
+    /// JA3S of the ServerHello, where a rule waited for it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ja3s: Option<String>,
+    /// SHA-1 of the server's certificate, where a rule waited for it and it came in the clear.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub certificate: Option<String>,
     /// Packets that went through the queue before the decision.
     pub inspected_packets: u32,
     /// Packets counted on the fast path.

@@ -39,6 +39,10 @@ pub struct Hello {
     pub ja4: Option<Box<str>>,
     /// JA3 fingerprint.
     pub ja3: Option<Box<str>>,
+    /// JA3S fingerprint of the answer, where that was awaited.
+    pub ja3s: Option<Box<str>>,
+    /// SHA-1 of the server's certificate, where that was awaited and not hidden.
+    pub certificate: Option<Box<str>>,
     /// Protocols offered, the preferred first.
     pub alpn: Box<[Box<str>]>,
 }

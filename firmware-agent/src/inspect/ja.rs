@@ -213,6 +213,12 @@ impl Ja3s {
         ja3s_text(hello, &mut text);
         Self(text.finish().into())
     }
+
+    /// The hash.
+    #[must_use]
+    pub const fn bytes(&self) -> [u8; 16] {
+        self.0
+    }
 }
 
 impl fmt::Display for Ja3s {

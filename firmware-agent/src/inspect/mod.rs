@@ -9,6 +9,7 @@ pub mod dns;
 pub mod domain_set;
 pub mod engine;
 pub mod http;
+pub mod http2;
 pub mod ja;
 pub mod protocol;
 pub mod quic;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::app::Classes;
 use super::country::Places;
-use super::index::{Fingerprints, Nets, Suffixes};
+use super::index::{Fingerprints, Nets, Suffixes, need_of};
 use super::who::{Devices, Who};
 use super::zone::TimeZone;
 use super::{Compiled, Policy, Schedules, need};
@@ -36,7 +36,7 @@ impl Policy {
         let schedules = Schedules::new(around.schedules.iter().cloned(), around.time_zone.clone());
         let (mut domains, mut nets, mut fingerprints) = (Vec::new(), Vec::new(), Vec::new());
         let (mut who, mut known) = (Vec::new(), HashMap::new());
-        let mut open = Vec::new();
+        let (mut open, mut answered) = (Vec::new(), Vec::new());
         let mut compiled = Vec::with_capacity(rules.len());
         for (number, rule) in (0..).zip(rules) {
             let mut needs = 0;
@@ -47,10 +47,11 @@ impl Policy {
             if !rule.apps.is_empty() {
                 needs |= need::APP;
             }
-            if !rule.fingerprints.is_empty() || !rule.fingerprint_files.is_empty() {
-                needs |= need::FINGERPRINT;
-                let all = rule.fingerprints.iter().chain(&rule.listed);
-                fingerprints.extend(all.map(|fingerprint| (*fingerprint, number)));
+            let all = rule.fingerprints.iter().chain(&rule.listed);
+            fingerprints.extend(all.map(|fingerprint| (*fingerprint, number)));
+            needs |= fingerprints_of(rule);
+            if needs & need::ANSWER != 0 {
+                answered.push(number);
             }
             if !rule.nets.is_empty() {
                 needs |= need::NET;
@@ -97,13 +98,27 @@ impl Policy {
             places: Places::new(around.countries, rules),
             fingerprints: Fingerprints::new(fingerprints),
             open: open.into(),
+            answered: answered.into(),
             who: who.into(),
             late: Vec::new(),
+            late_answered: Vec::new(),
             schedules,
         };
         policy.find_late();
         policy
     }
+}
+
+/// Which fingerprints a rule asks for. A file asks also when nothing is in it.
+fn fingerprints_of(rule: &Rule) -> u8 {
+    let files = [
+        (need::FINGERPRINT, &rule.fingerprint_files),
+        (need::JA3S, &rule.ja3s_files),
+        (need::CERTIFICATE, &rule.certificate_files),
+    ];
+    let of_files = files.iter().filter(|(_, files)| !files.is_empty()).map(|(need, _)| *need);
+    let of_values = rule.fingerprints.iter().map(need_of);
+    of_files.chain(of_values).fold(0, |needs, need| needs | need)
 }
 
 fn who_of(rule: &Rule, around: &Surroundings<'_>) -> Who {

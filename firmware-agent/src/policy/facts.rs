@@ -89,7 +89,7 @@ pub struct Facts<'a> {
 pub struct Seen<'a> {
     /// Names of the server, in lower case: of a ClientHello, of a request.
     pub names: &'a [&'a str],
-    /// JA3 and JA4 of a ClientHello.
+    /// JA3 and JA4 of a ClientHello; JA3S and certificate of what the server answered.
     pub fingerprints: &'a [Fingerprint],
     /// What it speaks.
     pub protocol: Option<&'a str>,

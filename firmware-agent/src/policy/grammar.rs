@@ -4,7 +4,8 @@
 //! rule   = action { kind values } [ "any" ] [ "for" who ] [ "when" values ] [ "until" time ]
 //!          [ "at" kbit ] [ "burst" kib ] [ "profile" name ]
 //! action = "allow" | "block" | "reject" | "limit" | "mark" | "observe"
-//! kind   = "domain" | "app" | "ip" | "country" | "port" | "ja3" | "ja4" | "fingerprints" | "protocol"
+//! kind   = "domain" | "app" | "ip" | "country" | "port" | "ja3" | "ja4" | "fingerprints"
+//!        | "ja3s" | "ja3s_file" | "certificate" | "certificate_file" | "protocol"
 //! who    = "everyone" | { ( "device" | "group" | "zone" ) values }
 //! values = value { "," value }
 //! ```
@@ -90,6 +91,10 @@ fn condition(rule: &mut Rule, word: &str, values: &str) -> Result<(), String> {
             .filter(|number| *number <= most)
             .ok_or_else(|| format!("'{}' is not 0 to {most}", text.escape_debug()))
     };
+    let file = |text: &str| {
+        let fits = text.starts_with('/') && !text.split('/').any(|part| part == "..");
+        if fits { Ok(PathBuf::from(text)) } else { Err("is not an absolute path") }
+    };
     match word {
         "domain" => each(&mut rule.domains, values, domain),
         "app" => each(&mut rule.apps, values, |text| {
@@ -102,10 +107,11 @@ fn condition(rule: &mut Rule, word: &str, values: &str) -> Result<(), String> {
         "port" => each(&mut rule.ports, values, str::parse),
         "ja3" => each(&mut rule.fingerprints, values, Fingerprint::ja3),
         "ja4" => each(&mut rule.fingerprints, values, Fingerprint::ja4),
-        "fingerprints" => each(&mut rule.fingerprint_files, values, |text| {
-            let fits = text.starts_with('/') && !text.split('/').any(|part| part == "..");
-            if fits { Ok(PathBuf::from(text)) } else { Err("is not an absolute path") }
-        }),
+        "ja3s" => each(&mut rule.fingerprints, values, Fingerprint::ja3s),
+        "certificate" => each(&mut rule.fingerprints, values, Fingerprint::certificate),
+        "fingerprints" => each(&mut rule.fingerprint_files, values, file),
+        "ja3s_file" => each(&mut rule.ja3s_files, values, file),
+        "certificate_file" => each(&mut rule.certificate_files, values, file),
         "protocol" => each(&mut rule.protocols, values, |text| {
             let is_known = PROTOCOLS.contains(&text);
             if is_known { Ok(text.to_owned()) } else { Err("is not a protocol") }
@@ -142,13 +148,14 @@ pub fn print(rule: &Rule) -> String {
     put(&mut text, "ip", &rule.nets);
     put(&mut text, "country", &rule.countries);
     put(&mut text, "port", &rule.ports);
-    let of_kind = |is_ja3| {
-        let all = rule.fingerprints.iter();
-        all.filter(move |value| matches!(value, Fingerprint::Ja3(_)) == is_ja3)
-    };
-    put(&mut text, "ja3", of_kind(true));
-    put(&mut text, "ja4", of_kind(false));
+    let fingerprints = |word| rule.fingerprints.iter().filter(move |one| word_of(one) == word);
+    put(&mut text, "ja3", fingerprints("ja3"));
+    put(&mut text, "ja4", fingerprints("ja4"));
     put(&mut text, "fingerprints", rule.fingerprint_files.iter().map(|file| file.display()));
+    put(&mut text, "ja3s", fingerprints("ja3s"));
+    put(&mut text, "ja3s_file", rule.ja3s_files.iter().map(|file| file.display()));
+    put(&mut text, "certificate", fingerprints("certificate"));
+    put(&mut text, "certificate_file", rule.certificate_files.iter().map(|file| file.display()));
     put(&mut text, "protocol", &rule.protocols);
     if !rule.has_target() {
         text.push_str(" any");
@@ -165,6 +172,16 @@ pub fn print(rule: &Rule) -> String {
     put(&mut text, "burst", (rule.burst_kib != 0).then_some(rule.burst_kib));
     put(&mut text, "profile", &rule.profile);
     text
+}
+
+/// The word before fingerprints of a kind, and their option.
+const fn word_of(fingerprint: &Fingerprint) -> &'static str {
+    match fingerprint {
+        Fingerprint::Ja3(_) => "ja3",
+        Fingerprint::Ja4(_) => "ja4",
+        Fingerprint::Ja3s(_) => "ja3s",
+        Fingerprint::Certificate(_) => "certificate",
+    }
 }
 
 #[cfg(test)]
@@ -225,7 +242,7 @@ mod tests {
         let name =
             |random: &mut Random, names: [&str; 2]| names[random.below(2) as usize].to_owned();
         while !rule.is_complete() || random.below(3) > 0 {
-            match random.below(14) {
+            match random.below(18) {
                 0 => rule
                     .domains
                     .push(["port", "ads.example.com", "xn--a.b"][random.below(3) as usize].into()),
@@ -250,6 +267,10 @@ mod tests {
                 9 => rule.schedules.push(name(random, ["when", "any"])),
                 11 => rule.apps.push(name(random, ["video", "app"])),
                 12 => rule.countries.push(name(random, ["de", "at"])),
+                14 => rule.fingerprints.push(Fingerprint::Ja3s(random.bytes())),
+                15 => rule.fingerprints.push(Fingerprint::Certificate(random.bytes())),
+                16 => rule.ja3s_files.push("/etc/sluice/servers".into()),
+                17 => rule.certificate_files.push("/etc/sluice/when.csv".into()),
                 10 => rule.until = Some(Moment(random.below(1 << 35).cast_signed())),
                 _ => {
                     let ja4 = "t13d1516h2_8daaf6152771_e5627efa2ab1";
@@ -257,7 +278,7 @@ mod tests {
                 }
             }
         }
-        // JA3 and JA4 are options of their own.
+        // Each kind is an option of its own.
         rule.fingerprints.sort_unstable();
         if rule.action == RuleAction::Limit {
             (rule.kbit, rule.burst_kib) =
@@ -281,12 +302,18 @@ mod tests {
         rule.countries.iter().for_each(|value| put("list", "country", value));
         rule.ports.iter().for_each(|value| put("list", "port", value));
         for value in &rule.fingerprints {
-            let is_ja3 = matches!(value, Fingerprint::Ja3(_));
-            put("list", if is_ja3 { "ja3" } else { "ja4" }, value);
+            put("list", word_of(value), value);
         }
         rule.fingerprint_files
             .iter()
             .for_each(|value| put("list", "fingerprint_file", &value.display()));
+        for (option, files) in
+            [("ja3s_file", &rule.ja3s_files), ("certificate_file", &rule.certificate_files)]
+        {
+            for file in files {
+                put("list", option, &file.display());
+            }
+        }
         rule.protocols.iter().for_each(|value| put("list", "protocol", value));
         rule.devices.iter().for_each(|value| put("list", "device", value));
         rule.groups.iter().for_each(|value| put("list", "group", value));

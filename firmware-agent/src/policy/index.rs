@@ -144,7 +144,7 @@ impl Fingerprints {
         for ((_, rule), number) in same.take_while(|((other, _), _)| other == fingerprint) {
             hits.push(Hit {
                 rule: *rule,
-                need: need::FINGERPRINT,
+                need: need_of(fingerprint),
                 kind: kind::FINGERPRINT,
                 len: 0,
                 entry: Entry::Fingerprint(number),
@@ -196,5 +196,14 @@ impl<P: Copy + Ord> ByPlace<P> {
 
     pub(super) fn memory(&self) -> usize {
         size_of_val(&*self.0)
+    }
+}
+
+/// The bit of a kind of fingerprint.
+pub(super) const fn need_of(fingerprint: &Fingerprint) -> u8 {
+    match fingerprint {
+        Fingerprint::Ja3(_) | Fingerprint::Ja4(_) => need::FINGERPRINT,
+        Fingerprint::Ja3s(_) => need::JA3S,
+        Fingerprint::Certificate(_) => need::CERTIFICATE,
     }
 }

@@ -3,7 +3,7 @@
 //! Owns the text of rules, the time at which they hold, and the choice among them. A rule holds when
 //! all its conditions do: of the target, of whose flow it is, and of the time. Of those that hold,
 //! the one for the most particular of device, group, zone and everyone counts; then the one with the
-//! most particular target (longest domain, class of applications, fingerprint, address, longer prefix, country, one port,
+//! most particular target (longest domain, class of applications, fingerprint of either side, address, longer prefix, country, one port,
 //! range of ports, protocol, anything); then one that allows; then the one that stands first. A rule that only
 //! observes is told when it would have counted, and lets the others decide.
 //!
@@ -15,11 +15,13 @@ mod country;
 mod facts;
 pub mod grammar;
 mod index;
+mod late;
 mod schedule;
 mod who;
 mod zone;
 
 use sluice_abi::flow::Addr;
+use sluice_datapath::parse::TCP;
 
 use self::app::Classes;
 pub use self::compile::{Surroundings, of_domains};
@@ -38,7 +40,7 @@ pub enum Entry {
     Domain(u32),
     /// A class of applications, by its number.
     App(u32),
-    /// A fingerprint, by its number.
+    /// A fingerprint of client or server, by its number.
     Fingerprint(u32),
     /// A prefix, by its number.
     Net(u32),
@@ -95,10 +97,14 @@ pub struct Policy {
     fingerprints: Fingerprints,
     /// Rules that no index leads to.
     open: Box<[u32]>,
+    /// Rules that wait for what a server answers.
+    answered: Box<[u32]>,
     who: Box<[Who]>,
     /// By who is concerned: the highest rank, but for the tier, that a rule in force can have which
     /// waits for the payload.
     late: Vec<(u32, u64)>,
+    /// The same of rules that wait for the answer of a TLS server: flows of TCP alone have one.
+    late_answered: Vec<(u32, u64)>,
     schedules: Schedules,
 }
 
@@ -139,6 +145,10 @@ mod need {
     pub(super) const NET: u8 = 4;
     pub(super) const APP: u8 = 8;
     pub(super) const COUNTRY: u8 = 16;
+    pub(super) const JA3S: u8 = 32;
+    pub(super) const CERTIFICATE: u8 = 64;
+    /// What a server answers.
+    pub(super) const ANSWER: u8 = JA3S | CERTIFICATE;
 }
 
 /// What an index found.
@@ -211,9 +221,8 @@ impl Policy {
         self.find_late();
     }
 
-    /// What the rules say about a flow.
-    #[must_use]
-    pub fn decide(&self, facts: &Facts<'_>) -> Answer {
+    /// What indices lead to, rule by rule.
+    fn hits(&self, facts: &Facts<'_>) -> Vec<Hit> {
         let mut hits = Vec::new();
         if let Some(seen) = &facts.seen {
             for name in seen.names {
@@ -225,6 +234,11 @@ impl Policy {
         self.nets.find(facts.ends.peer, &mut hits);
         self.places.find(facts.ends.peer, &mut hits);
         hits.sort_unstable_by_key(|hit| hit.rule);
+        hits
+    }
+
+    /// The best of the rules that hold.
+    fn best(&self, facts: &Facts<'_>, hits: &[Hit]) -> Best {
         let mut best = Best::default();
         for hits in hits.chunk_by(|a, b| a.rule == b.rule) {
             let found = hits.iter().fold(0, |found, hit| found | hit.need);
@@ -236,9 +250,18 @@ impl Policy {
         for rule in &self.open {
             self.weigh(facts, *rule, 0, (kind::ANY, 0, Entry::Any), &mut best);
         }
+        best
+    }
+
+    /// What the rules say about a flow.
+    #[must_use]
+    pub fn decide(&self, facts: &Facts<'_>) -> Answer {
+        let best = self.best(facts, &self.hits(facts));
         if facts.seen.is_none() {
+            let answered: &[_] =
+                if facts.ends.transport == TCP { &self.late_answered } else { &[] };
             let is_final = best.decides.is_some_and(|(decided, _)| {
-                self.late.iter().all(|(who, rank)| {
+                self.late.iter().chain(answered).all(|(who, rank)| {
                     let tier = self.who.get(*who as usize).and_then(|who| who.tier(&facts.ends));
                     tier.is_none_or(|tier| with_tier(tier, *rank) < decided)
                 })
@@ -298,37 +321,6 @@ impl Policy {
         }
     }
 
-    /// Notes what a rule that waits for the payload can outrank.
-    fn find_late(&mut self) {
-        let mut best = vec![None; self.who.len()];
-        for (number, rule) in (0..).zip(&self.rules) {
-            let waits = rule.needs & (need::DOMAIN | need::APP | need::FINGERPRINT) != 0;
-            if !self.holds(rule) || (!waits && rule.protocols.is_empty()) {
-                continue;
-            }
-            let (kind, len) = if rule.needs & need::DOMAIN != 0 {
-                (kind::DOMAIN, rule.longest)
-            } else if rule.needs & need::APP != 0 {
-                (kind::APP, 0)
-            } else if rule.needs & need::FINGERPRINT != 0 {
-                (kind::FINGERPRINT, 0)
-            } else if rule.needs & need::NET != 0 {
-                (kind::ADDRESS, 0)
-            } else if rule.needs & need::COUNTRY != 0 {
-                (kind::COUNTRY, 0)
-            } else if !rule.ports.is_empty() {
-                (kind::PORTS, 1)
-            } else {
-                (kind::PROTOCOL, 0)
-            };
-            let rank = rank(rule.action, kind, len, number);
-            if let Some(best) = best.get_mut(rule.who as usize) {
-                *best = (*best).max(Some(rank));
-            }
-        }
-        self.late = (0..).zip(best).filter_map(|(who, rank)| Some((who, rank?))).collect();
-    }
-
     /// The rule that counts for a name alone, whoever asks: one that is for everyone.
     #[must_use]
     pub fn of_name(&self, name: &str) -> Option<Match> {
@@ -386,7 +378,9 @@ impl Policy {
             + self.nets.memory()
             + self.fingerprints.memory()
             + size_of_val(&*self.open)
+            + size_of_val(&*self.answered)
             + size_of_val(&*self.late)
+            + size_of_val(&*self.late_answered)
             + self.who.iter().map(Who::memory).sum::<usize>()
     }
 }

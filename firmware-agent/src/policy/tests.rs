@@ -256,6 +256,69 @@ fn a_first_packet_decides_when_nothing_above_waits() {
     }
 }
 
+/// R43: what waits for a server's answer, and for whose flows; what comes first does not.
+#[test]
+fn a_flow_waits_for_an_answer_that_could_count_for_it() {
+    const JA3S: &str = "ec74a5c51106f0419184d0dd08fb05bc";
+    let rule = |text: &str| text.replace("JA3S", &format!("ja3s {JA3S}"));
+    let hello = named(&["x.a.test"]);
+    let hello = facts(hello.seen.map(|seen| Seen { protocol: Some("tls"), ..seen }));
+    for (texts, waits, waits_blocked) in [
+        (&["block JA3S"][..], true, false),
+        (&["observe JA3S"], true, false),
+        (&["reject certificate a9993e364706816aba3e25717850c26c9cd0d89d"], true, false),
+        (&["allow JA3S"], true, true),
+        (&["block domain a.test JA3S"], true, false),
+        (&["block domain b.test JA3S"], false, false),
+        (&["block JA3S port 444"], false, false),
+        (&["block JA3S protocol quic"], false, false),
+        (&["block JA3S for device 192.0.2.8"], false, false),
+        (&["block JA3S for device 192.0.2.7"], true, false),
+        (&["block JA3S ip 198.51.100.1"], true, false),
+        (&["block JA3S ip 198.51.100.2"], false, false),
+        (&["block JA3S when night"], false, false),
+        // A name is more particular, an address less.
+        (&["block JA3S", "allow domain a.test"], false, false),
+        (&["allow JA3S", "block domain a.test"], false, false),
+        (&["block JA3S", "allow ip 198.51.100.1"], true, false),
+        (&["block JA3S for device 192.0.2.7", "allow domain a.test"], true, false),
+        (&["block ja3 00000000000000000000000000000000"], false, false),
+    ] {
+        let texts: Vec<String> = texts.iter().map(|text| rule(text)).collect();
+        let policy = policy(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        let waiting = [policy.awaits_answer(&hello, false), policy.awaits_answer(&hello, true)];
+        assert_eq!(waiting, [waits, waits_blocked], "{texts:?}");
+    }
+    // Before any payload it keeps flows of TCP waiting, others have no such answer.
+    let both = policy(&[&rule("block JA3S"), "allow port 443"]);
+    let mut first = facts(None);
+    assert_eq!(both.decide(&first), Answer::Open);
+    first.ends.transport = 17;
+    assert!(matches!(both.decide(&first), Answer::Final(_)));
+}
+
+/// JA3S and certificate are conditions of their own beside those of the client.
+#[test]
+fn fingerprints_of_both_sides_hold_together() {
+    let (md5, sha1) =
+        ("ec74a5c51106f0419184d0dd08fb05bc", "a9993e364706816aba3e25717850c26c9cd0d89d");
+    let all = [
+        Fingerprint::ja4(JA4).unwrap(),
+        Fingerprint::ja3s(md5).unwrap(),
+        Fingerprint::certificate(sha1).unwrap(),
+    ];
+    let text = format!("block ja4 {JA4} ja3s {md5} certificate {sha1}");
+    for (count, fits) in [(1, false), (2, false), (3, true)] {
+        let seen = Seen { fingerprints: &all[..count], ..Seen::default() };
+        assert_eq!(decided(&policy(&[&text]), &facts(Some(seen))).is_some(), fits, "{count}");
+    }
+    let seen = Seen { fingerprints: &all, ..Seen::default() };
+    let found = decided(&policy(&[&format!("block certificate {sha1}")]), &facts(Some(seen)));
+    assert_eq!(found, Some((0, sha1.to_owned())));
+    // The hash of one kind is none of another.
+    assert_eq!(decided(&policy(&[&format!("block ja3 {md5}")]), &facts(Some(seen))), None);
+}
+
 /// R170: rules follow their schedules and ends, and stay as they are while the time is not known.
 #[test]
 fn rules_hold_while_their_time_does() {

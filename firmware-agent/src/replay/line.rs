@@ -135,7 +135,10 @@ pub(super) fn http(time: Option<f64>, request: &Request) -> Line<impl Serialize>
         host: request.host.as_deref(),
         target: &request.target,
         user_agent: request.user_agent.as_deref(),
-        version: format!("1.{}", request.minor),
+        version: match request.major {
+            2 => "2".to_owned(),
+            major => format!("{major}.{}", request.minor),
+        },
     };
     Line::new("http", time, &request.key, request.direction, body)
 }

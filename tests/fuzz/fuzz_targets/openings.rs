@@ -4,6 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use sluice::inspect::http::{Answer, HEAD_MAX, Host, request};
+use sluice::inspect::http2;
 use sluice::inspect::protocol::{of_datagram, of_stream};
 use sluice::inspect::tls::{Certificate, ServerAnswer, server_hello};
 use sluice::inspect::upgrade::{Upgrade, look};
@@ -27,6 +28,19 @@ fuzz_target!(|data: &[u8]| {
         answer @ (Answer::NotHttp | Answer::Malformed(_) | Answer::Request(_)) => {
             assert_eq!(request(bytes), answer);
         }
+    }
+    if let http2::Answer::Request(whole) = http2::request(bytes) {
+        assert!(whole.len <= bytes.len().min(HEAD_MAX));
+        assert_eq!(http2::request(&bytes[..whole.len]), http2::Answer::Request(whole));
+    }
+    match http2::request(shorter) {
+        http2::Answer::NeedMore => {}
+        answer => assert_eq!(http2::request(bytes), answer),
+    }
+    // Random bytes have no preface.
+    let begun = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], bytes].concat();
+    if let http2::Answer::Request(whole) = http2::request(&begun) {
+        assert_eq!(http2::request(&begun[..whole.len]), http2::Answer::Request(whole));
     }
     match look(shorter) {
         Upgrade::Lines => {}

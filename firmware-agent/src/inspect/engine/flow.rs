@@ -4,17 +4,17 @@ use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{ACK, SYN, TCP};
 
-use super::answer::Answering;
+use super::answer::{Answering, Awaited, Told as Answered};
 use super::judge::{Judge, Judgement, Sentence, with_doubt};
-use super::opening::{Opening, protocol};
-use super::outcome::{Cause, Decision, News, Outcome};
-use super::quic::Quic;
+use super::message::{Hello, News};
+use super::outcome::{Cause, Decision, Outcome};
 use super::segment::Segment;
+use super::side::{Found, Search, Side};
 use super::watch::STREAM_MAX;
 use super::{Limits, PIECES_MAX};
 use crate::inspect::protocol::{Confidence, Seen, of_datagram};
-use crate::inspect::stream::{Caps, Fault, Stream};
-use crate::inspect::tls::{Finder, Joined};
+use crate::inspect::stream::Caps;
+use crate::inspect::tls::Joined;
 use crate::policy::{Ends, Path};
 use crate::signature::Told;
 
@@ -53,34 +53,8 @@ pub(super) struct Flow {
     met: u8,
     /// What rulesets told about it.
     pub(super) told: Option<Box<Told>>,
-}
-
-#[derive(Debug, Default)]
-struct Side {
-    /// Packets that count for the window.
-    packets: u16,
-    /// Their bytes.
-    bytes: u32,
-    search: Search,
-    /// Where in the stream TLS may begin: behind the line that asked for it.
-    start: u32,
-    stream: Stream,
-    finder: Finder,
-    quic: Quic,
-}
-
-/// The search for a ClientHello in one direction.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Search {
-    /// Nothing contradicts one so far.
-    #[default]
-    Open,
-    /// Lines of text so far, which may ask for TLS.
-    Lines,
-    /// These bytes are none, but earlier ones may still arrive: no SYN was seen.
-    Doubtful,
-    /// There is none.
-    Over,
+    /// What it waits with until its server has answered.
+    awaited: Option<Box<Awaited>>,
 }
 
 impl Flow {
@@ -113,6 +87,7 @@ impl Flow {
             has_news: true,
             met: 0,
             told: None,
+            awaited: None,
         }
     }
 
@@ -131,8 +106,9 @@ impl Flow {
     /// Heap bytes in use.
     pub(super) fn memory(&self) -> usize {
         let told = self.told.as_ref().map_or(0, |told| size_of::<Told>() + told.memory());
+        let awaited = self.awaited.as_ref().map_or(0, |awaited| awaited.memory());
         let sides = self.sides.iter().map(|side| side.stream.memory() + side.quic.memory());
-        told + sides.sum::<usize>()
+        told + awaited + sides.sum::<usize>()
     }
 
     /// The bytes of a direction that are kept in order, and where in them a message may begin.
@@ -169,9 +145,19 @@ impl Flow {
         }))
     }
 
-    /// Whether a ClientHello was begun, or may hide behind a gap.
+    /// What its ClientHello led to, where its server has not answered yet.
+    pub(super) fn pending(&self) -> Option<Outcome> {
+        self.awaited.as_ref().map(|awaited| awaited.outcome)
+    }
+
+    /// The ClientHello that it waited with.
+    pub(super) fn into_hello(self) -> Option<Box<Hello>> {
+        self.awaited.map(|awaited| awaited.hello)
+    }
+
+    /// Whether a ClientHello was begun, may hide behind a gap, or waits for its answer.
     pub(super) fn is_unfinished(&self) -> bool {
-        self.sides.iter().any(Side::is_unfinished)
+        self.awaited.is_some() || self.sides.iter().any(Side::is_unfinished)
     }
 
     /// Whether any payload was seen.
@@ -200,6 +186,9 @@ impl Flow {
         {
             return (self.conclude(Ok(sentence)), None);
         }
+        if self.awaited.is_some() {
+            return self.answer(key, direction, segment, context);
+        }
         if key.proto() != TCP {
             return self.datagram(key, direction, segment, context);
         }
@@ -221,7 +210,7 @@ impl Flow {
                     if !self.is_origin_known {
                         self.original = direction;
                     }
-                    return self.tell(news, judgement);
+                    return self.tell(news, judgement, context);
                 }
             }
         } else if segment.len > 0 {
@@ -260,7 +249,7 @@ impl Flow {
                 Found::Failed(cause) => return (Outcome::Undecided(cause), None),
                 Found::News(news, judgement) => {
                     self.original = direction;
-                    return self.tell(news, judgement);
+                    return self.tell(news, judgement, context);
                 }
             }
         }
@@ -274,10 +263,45 @@ impl Flow {
         }
     }
 
-    fn tell(&mut self, news: News, judgement: Judgement) -> (Outcome, Option<News>) {
+    fn tell(
+        &mut self,
+        news: News,
+        judgement: Judgement,
+        context: &Context<'_>,
+    ) -> (Outcome, Option<News>) {
         // Also of a protocol that went over to TLS.
         self.protocol = Some((news.protocol(), Confidence::Certain));
+        if let (News::Hello(hello), Ok(sentence)) = (&news, &judgement)
+            && context.judge.awaits(hello, sentence)
+        {
+            let outcome = self.conclude(judgement);
+            self.awaited = Some(Box::new(Awaited::new(hello, outcome, context.now_ms)));
+            return (Outcome::Inspect, Some(news));
+        }
         (self.conclude(judgement), Some(news))
+    }
+
+    /// Takes a packet behind the ClientHello of a flow whose server has not answered yet.
+    fn answer(
+        &mut self,
+        key: FlowKey,
+        direction: Direction,
+        segment: Segment<'_>,
+        context: &Context<'_>,
+    ) -> (Outcome, Option<News>) {
+        let Some(awaited) = &mut self.awaited else { return (Outcome::Inspect, None) };
+        let Context { now_ms, limits, judge, .. } = context;
+        let stream = &mut self.sides[awaited.reading.direction as usize].stream;
+        let told = awaited.reading.look(stream, (key, direction), segment, limits.window_bytes);
+        let is_late = now_ms.saturating_sub(awaited.since_ms) > limits.hello_ms;
+        let answer = match told {
+            Answered::Nothing if !is_late => return (Outcome::Inspect, None),
+            Answered::Nothing => None,
+            Answered::Over(answer) => answer,
+        };
+        let judgement = judge.answered(&awaited.hello, answer.as_deref());
+        let judgement = with_doubt(judgement, stream.has_conflict());
+        (self.conclude(judgement), answer.map(News::Answer))
     }
 
     /// What the window says after a packet that decided nothing by itself. `has_news` says that it
@@ -330,120 +354,5 @@ impl Flow {
             }
             Err(cause) => Outcome::Undecided(cause),
         }
-    }
-}
-
-/// What a segment told about its direction.
-pub(super) enum Found {
-    Nothing,
-    Failed(Cause),
-    /// No message that names a server, but this.
-    Protocol(Seen),
-    News(News, Judgement),
-}
-
-impl Side {
-    /// Counts a packet for the window.
-    fn count(&mut self, len: usize) {
-        self.packets = self.packets.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
-    }
-
-    const fn is_ended(&self, limits: &Limits) -> bool {
-        self.packets >= limits.window_packets || self.bytes >= limits.window_bytes
-    }
-
-    fn is_full(&self, limits: &Limits) -> bool {
-        let len = self.stream.head().len().max(self.quic.len());
-        len as u64 >= u64::from(limits.window_bytes)
-    }
-
-    fn is_unfinished(&self) -> bool {
-        self.quic.is_unfinished()
-            || self.search == Search::Open
-                && (!self.stream.head().is_empty() || self.stream.has_gap())
-    }
-
-    /// Takes a segment whose first byte has the number `seq`. Also says whether it brought bytes.
-    fn look(
-        &mut self,
-        seq: u32,
-        key: FlowKey,
-        direction: Direction,
-        segment: Segment<'_>,
-        context: &mut Context<'_>,
-    ) -> (Found, bool) {
-        if segment.len == 0 {
-            return (Found::Nothing, false);
-        }
-        let caps = Caps { bytes: context.limits.window_bytes, pieces: PIECES_MAX };
-        // The common case: one segment holds the whole message, and nothing need be kept.
-        if self.stream.starts_at(seq) {
-            let opening = Opening::read(&mut Finder::default(), segment.payload, context.joined);
-            if let Some((news, judgement)) = opening.news(key, direction, context.judge) {
-                self.count(segment.len);
-                return (Found::News(news, judgement), true);
-            }
-        }
-        let pushed = self.stream.push(seq, segment.payload, caps);
-        let is_new = pushed.fresh > 0 || pushed.fault.is_some() || segment.is_cut();
-        if is_new {
-            self.count(segment.len);
-        }
-        if pushed.is_rebased {
-            self.finder = Finder::default();
-            self.search = Search::Open;
-            self.start = 0;
-        }
-        let mut found = Found::Nothing;
-        while matches!(self.search, Search::Open | Search::Lines) {
-            let head = self.stream.head().get(self.start as usize..).unwrap_or_default();
-            if head.is_empty() {
-                break;
-            }
-            let opening = Opening::read(&mut self.finder, head, context.joined);
-            if let Some((news, judgement)) = opening.news(key, direction, context.judge) {
-                let judgement = with_doubt(judgement, self.stream.has_conflict());
-                return (Found::News(news, judgement), is_new);
-            }
-            match opening {
-                Opening::Failed(cause) => return (Found::Failed(cause), is_new),
-                Opening::Upgraded(start) => {
-                    // What was seen before is told by the flow's first lines.
-                    found = protocol(head, &key, direction).map_or(found, Found::Protocol);
-                    self.start += start as u32;
-                    self.finder = Finder::default();
-                    self.search = Search::Open;
-                    continue;
-                }
-                Opening::Other | Opening::Lines if self.stream.has_conflict() => {
-                    return (Found::Failed(Cause::Conflict), is_new);
-                }
-                Opening::Lines if self.stream.is_anchored() => {
-                    found = protocol(head, &key, direction).map_or(found, Found::Protocol);
-                    self.search = Search::Lines;
-                }
-                Opening::Other if self.stream.is_anchored() => {
-                    found = protocol(head, &key, direction).map_or(found, Found::Protocol);
-                    self.search = Search::Over;
-                    if !context.is_watched {
-                        self.stream.release();
-                    }
-                }
-                Opening::Other | Opening::Lines => self.search = Search::Doubtful,
-                Opening::NeedMore | Opening::Hello(_) | Opening::Request(_) => {}
-            }
-            break;
-        }
-        let found = if self.search != Search::Open {
-            found
-        } else if pushed.fault == Some(Fault::Pieces) {
-            Found::Failed(Cause::Pieces)
-        } else if segment.is_cut() {
-            Found::Failed(Cause::Truncated)
-        } else {
-            found
-        };
-        (found, pushed.fresh > 0 && self.search != Search::Lines)
     }
 }

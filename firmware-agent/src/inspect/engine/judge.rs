@@ -6,7 +6,8 @@
 
 use sluice_abi::verdict::{Reason, Verdict};
 
-use super::outcome::{Cause, Hello, Request};
+use super::message::{Answer as Told, Hello, Request};
+use super::outcome::Cause;
 use crate::config::{Fingerprint, RuleAction};
 use crate::inspect::domain_set::DomainSet;
 use crate::inspect::ja::Transport;
@@ -29,6 +30,39 @@ pub(crate) struct Sentence {
 
 /// A sentence, or why there can be none.
 pub(super) type Judgement = Result<Sentence, Cause>;
+
+/// What the two sides of a TLS connection said.
+struct Said<'a> {
+    name: Option<&'a str>,
+    fingerprints: Vec<Fingerprint>,
+    protocol: Protocol,
+}
+
+impl<'a> Said<'a> {
+    fn new(hello: &'a Hello, answer: Option<&Told>) -> Self {
+        let certificate = answer.and_then(|answer| answer.certificate);
+        let is_quic = hello.transport == Transport::Quic;
+        let fingerprints = [
+            Some(Fingerprint::Ja3(hello.ja3.bytes())),
+            Fingerprint::ja4(hello.ja4.as_str()).ok(),
+            answer.map(|answer| Fingerprint::Ja3s(answer.ja3s.bytes())),
+            certificate.map(|hash| Fingerprint::Certificate(hash.0)),
+        ];
+        Self {
+            name: hello.sni.as_deref(),
+            fingerprints: fingerprints.into_iter().flatten().collect(),
+            protocol: if is_quic { Protocol::Quic } else { Protocol::Tls },
+        }
+    }
+
+    fn seen(&self) -> Seen<'_> {
+        Seen {
+            names: self.name.as_slice(),
+            fingerprints: &self.fingerprints,
+            protocol: Some(self.protocol.name()),
+        }
+    }
+}
 
 /// What decides.
 #[derive(Clone, Copy)]
@@ -88,29 +122,40 @@ impl Judge<'_> {
     }
 
     /// What a ClientHello means.
-    pub(super) fn hello(mut self, hello: &Hello) -> Judgement {
-        self.ends.port = hello.key.destination(hello.direction).1;
-        let ja3 = Fingerprint::Ja3(hello.ja3.bytes());
-        let both = Fingerprint::ja4(hello.ja4.as_str()).map(|ja4| [ja3, ja4]);
-        let is_quic = hello.transport == Transport::Quic;
-        let protocol = if is_quic { Protocol::Quic } else { Protocol::Tls };
-        let name = hello.sni.as_deref();
-        let seen = Seen {
-            names: name.as_slice(),
-            fingerprints: both.as_ref().map_or(std::slice::from_ref(&ja3), |both| &both[..]),
-            protocol: Some(protocol.name()),
-        };
-        let sentence = self.message(seen, Reason::HelloClean);
+    pub(super) fn hello(self, hello: &Hello) -> Judgement {
+        self.answered(hello, None)
+    }
+
+    /// What a ClientHello means with what the server answered to it.
+    pub(super) fn answered(self, hello: &Hello, answer: Option<&Told>) -> Judgement {
+        let said = Said::new(hello, answer);
+        let sentence = self.to(hello).message(said.seen(), Reason::HelloClean);
         if hello.is_sni_malformed && sentence.verdict != Verdict::Blocked {
             return Err(Cause::MalformedName);
         }
         Ok(sentence)
     }
 
+    /// Whether what the server answers to a ClientHello can still change its sentence.
+    pub(super) fn awaits(self, hello: &Hello, sentence: &Sentence) -> bool {
+        if hello.transport != Transport::Tcp {
+            return false;
+        }
+        let said = Said::new(hello, None);
+        let facts = Facts { ends: self.to(hello).ends, seen: Some(said.seen()) };
+        self.rules.awaits_answer(&facts, sentence.verdict == Verdict::Blocked)
+    }
+
+    /// With the port that the ClientHello went to.
+    const fn to(mut self, hello: &Hello) -> Self {
+        self.ends.port = hello.key.destination(hello.direction).1;
+        self
+    }
+
     /// What a request of plain HTTP means.
     pub(super) fn request(mut self, request: &Request) -> Sentence {
         self.ends.port = request.key.destination(request.direction).1;
-        let protocol = Some(Protocol::Http.name());
+        let protocol = Some(request.protocol().name());
         let is_name = |host: &&str| host.parse::<std::net::IpAddr>().is_err();
         let names = request.host.as_deref().filter(is_name);
         self.message(

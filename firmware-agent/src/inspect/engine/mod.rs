@@ -11,28 +11,30 @@
 mod answer;
 mod flow;
 mod judge;
+mod message;
 mod opening;
 mod outcome;
+mod past;
 #[cfg_attr(not(feature = "quic"), path = "no_quic.rs")]
 mod quic;
 pub(super) mod segment;
 mod share;
+mod side;
 mod stats;
 mod watch;
 
 use sluice_abi::attach::Link;
 use sluice_abi::flow::{Direction, FlowKey};
-use sluice_abi::verdict::{Reason, Verdict};
+use sluice_abi::verdict::Reason;
 use sluice_datapath::parse::{FIN, Headers, RST, SYN, TCP, headers};
 
-use self::answer::{Answering, Told};
+use self::answer::Answering;
 use self::flow::{Context, Flow};
 use self::judge::Judge;
 pub(crate) use self::judge::Sentence;
-pub use self::outcome::{
-    ALPN_MAX, Answer, Cause, Decision, Hello, JA3_STRING_MAX, News, Outcome, Request, Step,
-    TEXT_MAX,
-};
+pub use self::message::{ALPN_MAX, Answer, Hello, JA3_STRING_MAX, News, Request, TEXT_MAX};
+pub use self::outcome::{Cause, Decision, Outcome, Step};
+use self::past::Past;
 use self::segment::Segment;
 pub use self::stats::Stats;
 use self::watch::Taken;
@@ -44,8 +46,6 @@ use crate::policy::{Ends, Path, Policy, Seen};
 
 /// Pieces of one stream that may wait behind gaps.
 const PIECES_MAX: usize = 32;
-/// How long a trusted flow is remembered; a packet that comes later is inspected anew.
-const TRUSTED_MS: u64 = 10_000;
 /// Flows whose time is checked with each packet.
 const SWEEP: usize = 2;
 
@@ -83,15 +83,6 @@ impl Default for Limits {
             reads_answers: false,
         }
     }
-}
-
-/// What is remembered of a flow that is no longer inspected.
-#[derive(Debug)]
-enum Past {
-    /// The outcome, which stays.
-    Answered { outcome: Outcome, at_ms: u64 },
-    /// Closed before a decision; packets with payload since.
-    Closed { packets: u16 },
 }
 
 /// The first-N engine.
@@ -301,8 +292,7 @@ impl Engine {
             if self.flows.is_full() {
                 self.crowd_out(now_ms);
             }
-            let evicted = self.flows.insert(key, Flow::new(&key, direction, flags, now_ms, path));
-            self.forget(now_ms, evicted, Cause::Memory);
+            let _ = self.flows.insert(key, Flow::new(&key, direction, flags, now_ms, path));
         }
         let (limits, rules, joined) = (&self.limits, &self.rules, &mut self.joined);
         let (lists, watch) = (&self.lists, &mut self.watch);
@@ -322,23 +312,29 @@ impl Engine {
         if let Some(watch) = watch {
             let (news, before) = (news.as_ref(), before.1);
             let tcp_flags = flags;
+            // What a rule allows by now no ruleset blocks while the answer is awaited.
+            let pending = flow.pending().filter(|pending| !pending.is_blocked());
+            let outcome = pending.filter(|_| outcome == Outcome::Inspect).unwrap_or(outcome);
             let key = &key;
             let taken = Taken { key, direction, tcp_flags, segment, before, outcome, news };
             alerts = watch.look(now_ms, flow, &taken);
-            if alerts.iter().any(|alert| alert.blocks) {
-                outcome = flow.block(Reason::Signature);
-            }
+        }
+        if alerts.iter().any(|alert| alert.blocks) {
+            outcome = flow.block(Reason::Signature);
         }
         self.kept = self.kept + flow.memory() - before.0;
         let (original, ends) = (Some(flow.original), Some(flow.ends));
         self.stats.take(news.as_ref());
         self.stats.count(outcome);
+        let mut earlier = None;
         if outcome != Outcome::Inspect {
             let flow = self.take_out(&key);
             if self.limits.reads_answers
                 && matches!(&news, Some(News::Hello(hello)) if hello.quic.is_none())
             {
                 self.await_answer(key, direction, flow, outcome);
+            } else {
+                earlier = flow.and_then(Flow::into_hello);
             }
             self.past.insert(key, Past::Answered { outcome, at_ms: now_ms });
         } else if flags & (FIN | RST) != 0 {
@@ -347,136 +343,7 @@ impl Engine {
         while self.kept > self.kept_max && self.flows.len() > 1 {
             self.crowd_out(now_ms);
         }
-        Step { news, original, ends, alerts, ..outcome.into() }
-    }
-
-    /// Awaits the answer of the server of a flow that a ClientHello has decided.
-    fn await_answer(
-        &mut self,
-        key: FlowKey,
-        direction: Direction,
-        flow: Option<Flow>,
-        outcome: Outcome,
-    ) {
-        let Some(flow) = flow else { return };
-        let answering = flow.answering(direction, outcome);
-        self.stop_awaiting(&key);
-        self.kept += answering.memory();
-        if let Some((_, oldest)) = self.answers.insert(key, answering) {
-            self.kept -= oldest.memory();
-        }
-    }
-
-    /// Takes a packet of a flow whose server has not answered yet. `None` when there is nothing to
-    /// say about it that is not remembered anyway.
-    fn answer(
-        &mut self,
-        (key, direction): (FlowKey, Direction),
-        flags: u8,
-        segment: Segment<'_>,
-    ) -> Option<Step> {
-        let answering = self.answers.get(&key)?;
-        let before = answering.memory();
-        let is_end = flags & (FIN | RST) != 0;
-        let told = answering.look(key, direction, segment, is_end, self.limits.window_bytes);
-        self.kept = self.kept + answering.memory() - before;
-        let Told::Over(answer) = told else { return None };
-        let outcome = self.stop_awaiting(&key)?.outcome;
-        let news = News::Answer(answer?);
-        self.stats.take(Some(&news));
-        self.stats.repeated += 1;
-        Some(Step { news: Some(news), is_repeated: true, ..outcome.into() })
-    }
-
-    fn stop_awaiting(&mut self, key: &FlowKey) -> Option<Answering> {
-        let answering = self.answers.remove(key)?;
-        self.kept -= answering.memory();
-        Some(answering)
-    }
-
-    /// The answer about a flow that is no longer inspected.
-    fn remembered(&mut self, now_ms: u64, key: FlowKey, has_payload: bool) -> Option<Step> {
-        match self.past.get(&key)? {
-            Past::Answered { outcome: Outcome::Decided(decision), at_ms }
-                if decision.verdict == Verdict::Trusted
-                    && now_ms.saturating_sub(*at_ms) > TRUSTED_MS =>
-            {
-                self.past.remove(&key);
-                None
-            }
-            Past::Answered { outcome, .. } => {
-                self.stats.repeated += 1;
-                Some(Step { is_repeated: true, ..(*outcome).into() })
-            }
-            Past::Closed { packets } => {
-                *packets += u16::from(has_payload);
-                if *packets <= self.limits.window_packets {
-                    return Some(Outcome::Inspect.into());
-                }
-                // A forged end would else hide all that follows.
-                let outcome = Outcome::Undecided(Cause::AfterClose);
-                self.stats.count(outcome);
-                self.past.remove(&key);
-                self.past.insert(key, Past::Answered { outcome, at_ms: now_ms });
-                Some(outcome.into())
-            }
-        }
-    }
-
-    /// Drops the state of a flow that ended undecided.
-    fn close(&mut self, key: FlowKey) {
-        if let Some(flow) = self.take_out(&key) {
-            self.stats.closed += 1;
-            // Without payload there is nothing to inherit: what comes next starts from the front.
-            if flow.has_payload() {
-                self.past.insert(key, Past::Closed { packets: 0 });
-            }
-        }
-    }
-
-    /// Makes place for another flow.
-    fn crowd_out(&mut self, now_ms: u64) {
-        let oldest = self.flows.by_age().map(|(key, flow)| (*key, flow.ends.device));
-        let victim = share::victim(oldest);
-        let evicted = victim.and_then(|key| self.flows.remove(&key).map(|flow| (key, flow)));
-        self.forget(now_ms, evicted, Cause::Memory);
-    }
-
-    fn take_out(&mut self, key: &FlowKey) -> Option<Flow> {
-        let flow = self.flows.remove(key)?;
-        self.kept -= flow.memory();
-        Some(flow)
-    }
-
-    /// Counts a flow that had to go. What was in the middle of a ClientHello stays undecided: a
-    /// later packet of it must not look like the start of something harmless.
-    fn forget(&mut self, now_ms: u64, flow: Option<(FlowKey, Flow)>, cause: Cause) {
-        let Some((key, flow)) = flow else { return };
-        self.kept -= flow.memory();
-        let outcome = Outcome::Undecided(cause);
-        if flow.is_unfinished() {
-            self.past.insert(key, Past::Answered { outcome, at_ms: now_ms });
-        } else if cause == Cause::Timeout {
-            self.stats.expired += 1;
-            return;
-        }
-        self.stats.count(outcome);
-    }
-
-    fn sweep(&mut self, now_ms: u64, most: usize) {
-        for _ in 0..most {
-            let is_old = |flow: &Flow| now_ms.saturating_sub(flow.last_ms) > self.limits.idle_ms;
-            if !self.flows.oldest().is_some_and(|(_, flow)| is_old(flow)) {
-                break;
-            }
-            let silent = self.flows.pop_oldest();
-            self.forget(now_ms, silent, Cause::Timeout);
-        }
-    }
-
-    /// Forgets the flows that were silent for too long. Packets do this too, a few flows each.
-    pub fn expire(&mut self, now_ms: u64) {
-        self.sweep(now_ms, usize::MAX);
+        Step { news, earlier, original, ends, alerts, ..outcome.into() }
     }
 }
 

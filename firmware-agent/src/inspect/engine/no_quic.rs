@@ -4,9 +4,10 @@
 
 use sluice_abi::flow::{Direction, FlowKey};
 
-use super::flow::{Context, Found};
+use super::flow::Context;
 use super::outcome::Cause;
 use super::segment::Segment;
+use super::side::Found;
 
 /// No search.
 #[derive(Debug, Default)]

@@ -1,15 +1,16 @@
-//! What a direction of a TCP stream starts with: a ClientHello, a request of plain HTTP, lines of
-//! text that ask for TLS (STARTTLS), or something else.
+//! What a direction of a TCP stream starts with: a ClientHello, a request of plain HTTP (also of
+//! HTTP/2), lines of text that ask for TLS (STARTTLS), or something else.
 
 use sluice_abi::flow::{Direction, FlowKey};
 
 use super::judge::{Judge, Judgement};
-use super::outcome::{Cause, Hello, News, Request};
-use crate::inspect::http;
+use super::message::{Hello, News, Request};
+use super::outcome::Cause;
 use crate::inspect::ja::Transport;
 use crate::inspect::protocol::{Seen, of_stream};
 use crate::inspect::tls::{Answer, ClientHello, Finder, Joined, client_hello};
 use crate::inspect::upgrade::{self, Upgrade};
+use crate::inspect::{http, http2};
 
 /// What the bytes so far are.
 pub(super) enum Opening<'a> {
@@ -19,6 +20,7 @@ pub(super) enum Opening<'a> {
     Failed(Cause),
     Hello(ClientHello<'a>),
     Request(http::Request<'a>),
+    Request2(Box<http2::Request>),
     /// Lines of a protocol that may go over to TLS.
     Lines,
     /// Behind so many bytes TLS begins.
@@ -34,6 +36,12 @@ impl<'a> Opening<'a> {
             Answer::Malformed(cause) => return Self::Failed(Cause::MalformedTls(cause)),
             Answer::Hello(hello) => return Self::Hello(hello),
             Answer::NotTls => {}
+        }
+        match http2::request(bytes) {
+            http2::Answer::Malformed(cause) => return Self::Failed(Cause::MalformedHttp2(cause)),
+            http2::Answer::Request(request) => return Self::Request2(request),
+            http2::Answer::NeedMore => return Self::NeedMore,
+            http2::Answer::NotHttp2 => {}
         }
         match http::request(bytes) {
             http::Answer::Malformed(cause) => return Self::Failed(Cause::MalformedHttp(cause)),
@@ -63,12 +71,18 @@ impl<'a> Opening<'a> {
                 Some((News::Hello(owned), judgement))
             }
             Self::Request(request) => {
-                let owned = Box::new(Request::new(request, key, direction));
-                let sentence = judge.request(&owned);
-                Some((News::Request(owned), Ok(sentence)))
+                Some(Self::asked(Request::new(request, key, direction), judge))
+            }
+            Self::Request2(request) => {
+                Some(Self::asked(Request::of_http2(request, key, direction), judge))
             }
             _ => None,
         }
+    }
+
+    fn asked(request: Request, judge: Judge<'_>) -> (News, Judgement) {
+        let sentence = judge.request(&request);
+        (News::Request(Box::new(request)), Ok(sentence))
     }
 }
 

@@ -3,10 +3,12 @@
 use sluice_abi::flow::{Direction, FlowKey};
 
 use super::PIECES_MAX;
-use super::flow::{Context, Found};
+use super::flow::Context;
 use super::judge::with_doubt;
-use super::outcome::{Cause, Hello, News};
+use super::message::{Hello, News};
+use super::outcome::Cause;
 use super::segment::Segment;
+use super::side::Found;
 use crate::inspect::ja::Transport;
 use crate::inspect::quic::{Answer, Client, Limits, looks_like};
 use crate::inspect::tls::HELLO_MAX;

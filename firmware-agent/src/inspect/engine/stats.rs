@@ -1,6 +1,7 @@
 //! What the engine counted.
 
-use super::outcome::{Cause, News, Outcome};
+use super::message::News;
+use super::outcome::{Cause, Outcome};
 use sluice_abi::verdict::{Reason, Verdict};
 
 /// Counters since the engine was made. A flow counts once under the first answer it got.

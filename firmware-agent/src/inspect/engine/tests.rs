@@ -1,16 +1,17 @@
+mod answers;
 mod openings;
 mod rules;
 mod watch;
 
 use std::net::{IpAddr, SocketAddr};
 
-use sluice_abi::verdict::Reason;
+use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::ACK;
 
 use super::*;
 use crate::config::RuleAction;
 use crate::inspect::domain_set::{Counting, Key, Room};
-use crate::inspect::http;
+use crate::inspect::http2;
 use crate::inspect::protocol::{Confidence, Protocol};
 use crate::inspect::tls::tests::Recipe;
 use crate::policy::of_domains;
@@ -125,6 +126,21 @@ fn opened() -> Talk {
     talk
 }
 
+/// Names and the numbers of their lists.
+fn listing(names: &[(&str, u32)]) -> DomainSet {
+    let lists = 1 + names.iter().map(|(_, list)| *list).max().unwrap_or_default();
+    let room = Room::new(names.len() as u32, lists, 0, 1 << 20).unwrap();
+    let mut counting = Counting::new(Key::new([1, 2]), room);
+    for (name, _) in names {
+        counting.count(name);
+    }
+    let mut builder = counting.done();
+    for (name, list) in names {
+        builder.add(name, *list);
+    }
+    builder.finish()
+}
+
 fn reason(step: &Step) -> Option<Reason> {
     match step.outcome {
         Outcome::Decided(decision) => Some(decision.reason),
@@ -188,17 +204,8 @@ fn a_hello_decides_by_its_name() {
 #[test]
 fn a_domain_list_blocks_what_no_rule_covers() {
     let names = [("trackers.test", 1), ("ads.test", 0), ("good.ads.test", 0), ("bank.test", 0)];
-    let room = Room::new(names.len() as u32, 2, 0, 1 << 20).unwrap();
-    let mut counting = Counting::new(Key::new([1, 2]), room);
-    for (name, _) in names {
-        counting.count(name);
-    }
-    let mut builder = counting.done();
-    for (name, list) in names {
-        builder.add(name, list);
-    }
     let mut talk = Talk::new(Limits::default());
-    talk.engine.set_lists(builder.finish());
+    talk.engine.set_lists(listing(&names));
     #[rustfmt::skip]
     let cases = [
         ("x.TRACKERS.test",  Verdict::Blocked, Reason::DomainList,    (None, Some(1))),
@@ -221,16 +228,8 @@ fn a_domain_list_blocks_what_no_rule_covers() {
 #[test]
 fn a_domain_list_that_observes_is_told_and_decides_nothing() {
     let names = [("trackers.test", 0), ("bank.test", 0)];
-    let mut counting = Counting::new(Key::new([1, 2]), Room::new(2, 1, 0, 1 << 20).unwrap());
-    for (name, _) in names {
-        counting.count(name);
-    }
-    let mut builder = counting.done();
-    for (name, list) in names {
-        builder.add(name, list);
-    }
     let mut talk = Talk::new(Limits::default());
-    talk.engine.set_lists(builder.finish().observing_from(0));
+    talk.engine.set_lists(listing(&names).observing_from(0));
     let cases = [
         ("x.trackers.test", Reason::HelloClean, Some(0)),
         ("nottrackers.test", Reason::HelloClean, None),
@@ -815,7 +814,7 @@ fn every_counter_has_a_name_of_its_own() {
     names.dedup();
     assert_eq!(names.len(), count);
     assert_eq!(Cause::Timeout.name(), "timeout");
-    assert_eq!(Cause::MalformedHttp(http::Malformed::Host).index(), Cause::COUNT - 1);
+    assert_eq!(Cause::MalformedHttp2(http2::Malformed::Host).index(), Cause::COUNT - 1);
 }
 
 #[cfg(feature = "quic")]

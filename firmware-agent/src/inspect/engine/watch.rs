@@ -10,7 +10,8 @@ use sluice_abi::verdict::Reason;
 use sluice_datapath::parse::{ACK, SYN, TCP};
 
 use super::flow::Flow;
-use super::outcome::{Hello, News, Outcome};
+use super::message::{Hello, News};
+use super::outcome::Outcome;
 use super::segment::Segment;
 use crate::inspect::protocol::{Confidence, Protocol};
 use crate::inspect::{dns, http};
@@ -149,6 +150,11 @@ fn named<'a>(
             // What the flow remembers of it is escaped and cut.
             let (target, agent) = match http::request(bytes) {
                 http::Answer::Request(whole) => (Some(whole.target), whole.user_agent),
+                // Of HTTP/2 there is nothing else.
+                _ if request.major == 2 => (
+                    Some(request.target.as_bytes()),
+                    request.user_agent.as_deref().map(str::as_bytes),
+                ),
                 _ => (None, None),
             };
             [

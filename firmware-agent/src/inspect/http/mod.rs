@@ -233,7 +233,7 @@ fn host_of_target<'a>(method: &str, target: &'a [u8]) -> Result<Option<Host<'a>>
 }
 
 /// The host of `host[:port]`.
-fn host(text: &[u8]) -> Result<Host<'_>, Malformed> {
+pub(super) fn host(text: &[u8]) -> Result<Host<'_>, Malformed> {
     if text.is_empty() {
         return Ok(Host::Absent);
     }

@@ -1,6 +1,7 @@
 //! Openings that are no ClientHello: requests of plain HTTP, lines that ask for TLS, other protocols.
 
 use super::*;
+use crate::inspect::http2::tests::opening;
 
 fn plain() -> Talk {
     let mut talk = Talk::new(Limits::default());
@@ -51,6 +52,47 @@ fn a_request_names_its_flow_as_a_hello_does() {
         assert_eq!((talk.engine.stats().requests, talk.engine.stats().hellos), (1, 0));
         assert_eq!(talk.engine.flows(), 0, "a decided flow is forgotten");
     }
+}
+
+/// R39: HTTP/2 without TLS is named by its first request, however its bytes arrive.
+#[test]
+fn a_request_of_http2_names_its_flow_as_one_of_http1_does() {
+    for (host, verdict, reason_of, rule) in [
+        ("Example.com:8080", Verdict::Trusted, Reason::RequestClean, None),
+        ("x.ADS.test", Verdict::Blocked, Reason::DomainRule, Some(10)),
+        ("192.0.2.1", Verdict::Trusted, Reason::RequestClean, None),
+    ] {
+        let mut talk = plain();
+        let step = talk.client(PSH_ACK, &opening(host));
+        let Outcome::Decided(decision) = step.outcome else { panic!("{step:?}") };
+        assert_eq!(
+            (decision.verdict, decision.reason, decision.rule),
+            (verdict, reason_of, rule),
+            "{host}"
+        );
+        assert_eq!(spoken(&step), Some(("http2", "certain")));
+        let Some(News::Request(request)) = step.news else { panic!() };
+        assert_eq!((&*request.method, &*request.target, request.major), ("GET", "/a?b", 2));
+        assert_eq!(request.user_agent.as_deref(), Some("curl/8"));
+    }
+    let bytes = opening("ads.test");
+    for at in 1..bytes.len() {
+        for is_swapped in [false, true] {
+            let mut talk = plain();
+            let parts = [(0, &bytes[..at]), (at, &bytes[at..])];
+            let [first, last] = if is_swapped { [parts[1], parts[0]] } else { parts };
+            let step = talk.client_at(first.0, PSH_ACK, first.1);
+            assert_eq!(step.outcome, Outcome::Inspect, "{at} {is_swapped}");
+            let step = talk.client_at(last.0, PSH_ACK, last.1);
+            assert_eq!(reason(&step), Some(Reason::DomainRule), "{at} {is_swapped}");
+        }
+    }
+    // What cannot be told is never trusted.
+    let mut talk = plain();
+    let step = talk.client(PSH_ACK, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x01\0\0\0\0\x01");
+    assert_eq!(cause(&step), Some("malformed_http2"));
+    let Outcome::Undecided(cause_of) = step.outcome else { panic!() };
+    assert_eq!(cause_of.detail(), Some("frame"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::policy::grammar::parse;
 use crate::policy::{Surroundings, TimeZone, Zone};
 
 /// A talk under rules as text, whose client is behind interface 1.
-fn ruled(rules: &[&str]) -> Talk {
+pub(super) fn ruled(rules: &[&str]) -> Talk {
     let rules: Vec<_> = rules.iter().map(|text| parse("r", text).unwrap()).collect();
     let around = Surroundings {
         zones: vec!["wan", "lan"],
@@ -21,7 +21,7 @@ fn ruled(rules: &[&str]) -> Talk {
     talk
 }
 
-fn decided(step: &Step) -> Option<(Verdict, Reason, Option<u32>)> {
+pub(super) fn decided(step: &Step) -> Option<(Verdict, Reason, Option<u32>)> {
     match step.outcome {
         Outcome::Decided(decision) => Some((decision.verdict, decision.reason, decision.rule)),
         _ => None,

@@ -40,7 +40,8 @@ fn hash(der: &[u8]) -> Certificate {
     Certificate::Sha1(CertificateHash(Sha1::digest(der).into()))
 }
 
-fn flight(der: &[u8]) -> Vec<u8> {
+/// ServerHello of TLS 1.2, certificate and the end, without records.
+pub(in crate::inspect) fn flight(der: &[u8]) -> Vec<u8> {
     let hello = hello_body(32, &[(0xff01, &[0]), (0, &[]), (11, &[3, 0, 1, 2])]);
     let chain = certificates(&[der, b"issuer"]);
     [message(SERVER_HELLO, &hello), chain, message(14, &[])].concat()
