@@ -12,6 +12,7 @@ use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowLimit, FlowState};
 use sluice_abi::limits::{
     ATTACKED_MAX, Attacked, KNOWN_SETS, KnownSet, OWN_MAX, Offenders, SCANS, Scan,
 };
+use sluice_abi::message::Message;
 use sluice_abi::names;
 use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
@@ -21,7 +22,7 @@ use super::bulk::Bulk;
 use super::error::Error;
 use super::pins::Pins;
 use super::plan::Sizes;
-use crate::sys::bpf;
+use crate::sys::{bpf, memory};
 
 /// Object with the shield.
 pub const XDP_SHIELD: &str = "xdp_shield";
@@ -76,6 +77,7 @@ enum Sized {
     AllowNets,
     Held,
     Limits,
+    Messages,
 }
 
 impl Sized {
@@ -89,6 +91,7 @@ impl Sized {
             names::ALLOW_NETS => Self::AllowNets,
             names::HELD => Self::Held,
             names::LIMITS => Self::Limits,
+            names::MESSAGES => Self::Messages,
             _ => return None,
         })
     }
@@ -103,17 +106,19 @@ impl Sized {
             Self::AllowNets => &mut sizes.allow_nets,
             Self::Held => &mut sizes.held_keys,
             Self::Limits => &mut sizes.held_slots,
+            Self::Messages => &mut sizes.messages,
         }
     }
 
     /// Below this a map is of no use.
-    const fn floor(self) -> u32 {
+    fn floor(self) -> u32 {
         match self {
             Self::Flows => 256,
             Self::FlowCounts => 128,
             Self::Buckets | Self::BlockHosts | Self::BlockNets | Self::Held => 64,
             Self::Limits => 32,
             Self::AllowNets => 16,
+            Self::Messages => memory::page(),
         }
     }
 }
@@ -130,7 +135,7 @@ pub(super) fn halve(sizes: &mut Sizes, name: &str) -> Option<(u32, u32)> {
     })
 }
 
-/// Sizes that the maps can have: no map empty, the buckets a power of two.
+/// Sizes that the maps can have: no map empty, the buckets a power of two, the messages of pages.
 pub(super) fn usable(mut sizes: Sizes) -> Sizes {
     for map in [
         Sized::Flows,
@@ -148,6 +153,8 @@ pub(super) fn usable(mut sizes: Sizes) -> Sizes {
     // Rounded down where up does not fit 32 bits.
     let sets = sizes.bucket_sets;
     sizes.bucket_sets = sets.checked_next_power_of_two().unwrap_or(1 << 31);
+    let messages = sizes.messages.max(memory::page());
+    sizes.messages = messages.checked_next_power_of_two().unwrap_or(1 << 31);
     sizes
 }
 
@@ -321,7 +328,7 @@ impl Loader {
         Ok(())
     }
 
-    fn shapes(&self) -> [(&'static str, Shape); 20] {
+    fn shapes(&self) -> [(&'static str, Shape); 22] {
         let map = |name, kind, key: usize, value: usize, max_entries| {
             let shape = Shape { kind, key_size: key as u32, value_size: value as u32, max_entries };
             (name, shape)
@@ -351,6 +358,8 @@ impl Loader {
             map(names::ATTACKED, MapType::Hash, addr, size_of::<Attacked>(), ATTACKED_MAX),
             map(names::CPUS, MapType::CpuMap, index, 8, self.cpus),
             map(names::SPREAD, MapType::Array, index, 4, names::SPREAD_SLOTS),
+            map(names::MESSAGES, MapType::RingBuf, 0, 0, sizes.messages),
+            map(names::COPY, MapType::PerCpuArray, index, size_of::<Message>(), 1),
         ];
         shapes
     }
