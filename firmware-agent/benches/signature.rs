@@ -6,6 +6,8 @@
 #![expect(clippy::print_stdout, reason = "a program for developers")]
 
 mod common;
+#[path = "common/dice.rs"]
+mod dice;
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -13,41 +15,26 @@ use std::hint::black_box;
 use sluice::signature::{Builder, Facts, Limits, Loader, Matcher, Transport, Variables};
 
 use common::{interleaved, thread_ns};
+use dice::Dice;
 
 /// Packets in a round.
 const CALLS: u32 = 400;
 /// Bytes of a packet.
 const PAYLOAD: usize = 1500;
 
-/// Numbers from a seed.
-struct Dice(u64);
-
-impl Dice {
-    const fn roll(&mut self, sides: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-
-    /// A word of lower-case letters, as names and paths are made of.
-    fn word(&mut self) -> String {
-        (0..self.roll(8) + 2).map(|_| char::from(b'a' + self.roll(26) as u8)).collect()
-    }
-
-    /// A content of 8 to 30 bytes: a path, a name, a field of a header, or binary.
-    fn content(&mut self) -> String {
-        let [one, two, three] = [self.word(), self.word(), self.word()];
-        match self.roll(4) {
-            0 => format!("/{one}/{two}.php?{three}="),
-            1 => format!("{one}-{two}.{three}"),
-            2 => format!("X-{one}|3a 20|{two}{three}"),
-            _ => {
-                let mut text = "|".to_owned();
-                for _ in 0..self.roll(12) + 6 {
-                    let _ = write!(text, "{:02x} ", self.roll(256));
-                }
-                text + "|"
+/// A content of 8 to 30 bytes: a path, a name, a field of a header, or binary.
+fn content(dice: &mut Dice) -> String {
+    let [one, two, three] = [dice.word(2), dice.word(2), dice.word(2)];
+    match dice.roll(4) {
+        0 => format!("/{one}/{two}.php?{three}="),
+        1 => format!("{one}-{two}.{three}"),
+        2 => format!("X-{one}|3a 20|{two}{three}"),
+        _ => {
+            let mut text = "|".to_owned();
+            for _ in 0..dice.roll(12) + 6 {
+                let _ = write!(text, "{:02x} ", dice.roll(256));
             }
+            text + "|"
         }
     }
 }
@@ -59,7 +46,7 @@ fn matcher(rules: u32) -> Matcher {
     let mut builder = Builder::default();
     loader.file("bench");
     for sid in 1..=rules {
-        let [one, two] = [dice.content(), dice.content()];
+        let [one, two] = [content(&mut dice), content(&mut dice)];
         let rule = format!(
             "alert tcp any any -> any any (flow:established; content:\"{one}\"; nocase; \
              content:\"{two}\"; distance:0; sid:{sid};)"
@@ -79,14 +66,14 @@ fn payloads(rules: u32) -> [(&'static str, Vec<u8>); 3] {
     let random = (0..PAYLOAD).map(|_| dice.roll(256) as u8).collect();
     let mut text = String::from("GET /index.html HTTP/1.1\r\n");
     while text.len() < PAYLOAD {
-        let [name, one, two] = [dice.word(), dice.word(), dice.word()];
+        let [name, one, two] = [dice.word(2), dice.word(2), dice.word(2)];
         let _ = write!(text, "X-{name}: {one}/{two}\r\n");
     }
     text.truncate(PAYLOAD);
     let mut dice = Dice(u64::from(rules));
     let mut pieces = String::new();
     while pieces.len() < PAYLOAD {
-        let content = dice.content().replace("|3a 20|", ": ");
+        let content = content(&mut dice).replace("|3a 20|", ": ");
         if !content.contains('|') {
             pieces += content.get(..7).unwrap_or_default();
         }

@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for developers")]
 
 mod common;
+#[path = "common/dice.rs"]
+mod dice;
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -16,31 +18,17 @@ use sluice::policy::Policy;
 use sluice::signature::Ruleset;
 
 use common::interleaved;
+use dice::Dice;
 
 /// Flows in a round.
 const FLOWS: u32 = 200;
-
-/// Numbers from a seed.
-struct Dice(u64);
-
-impl Dice {
-    const fn roll(&mut self, sides: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-
-    fn word(&mut self) -> String {
-        (0..self.roll(8) + 4).map(|_| char::from(b'a' + self.roll(26) as u8)).collect()
-    }
-}
 
 /// Rules as feeds have them: half about payload, the rest about paths, hosts and names.
 fn rules(count: u32) -> String {
     let mut dice = Dice(u64::from(count));
     let mut text = String::new();
     for sid in 1..=count {
-        let [one, two, three] = [dice.word(), dice.word(), dice.word()];
+        let [one, two, three] = [dice.word(4), dice.word(4), dice.word(4)];
         let (protocol, options) = match dice.roll(10) {
             0..5 => (
                 "tcp",
@@ -100,7 +88,7 @@ fn flows() -> [(&'static str, Vec<Vec<u8>>); 3] {
     let mut dice = Dice(99);
     let mut request = "GET /index.html HTTP/1.1\r\nHost: www.example.com\r\n".to_owned();
     while request.len() < 600 {
-        let [name, one, two] = [dice.word(), dice.word(), dice.word()];
+        let [name, one, two] = [dice.word(4), dice.word(4), dice.word(4)];
         let _ = write!(request, "X-{name}: {one}/{two}\r\n");
     }
     request += "\r\n";

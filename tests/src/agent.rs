@@ -22,6 +22,8 @@ use crate::wait;
 const BPFFS: &str = "/sys/fs/bpf";
 /// Time for the agent to be in force; many times what it takes.
 const START: Duration = Duration::from_secs(30);
+/// Time for a reload, also of the largest lists on an emulated machine.
+const RELOAD_LIMIT: Duration = Duration::from_secs(120);
 /// Time for a flow to be decided and shown.
 const FLOW: Duration = Duration::from_secs(5);
 
@@ -466,6 +468,15 @@ impl Agent {
     pub fn reload_text(&mut self, text: &str) -> Result<()> {
         self.files.write("sluice.uci", text)?;
         self.daemon.signal(Signal::SIGHUP)
+    }
+
+    /// The same, and its status when that is in force.
+    pub fn reloaded(&mut self, setup: &Setup) -> Result<Status> {
+        let before = self.status()?.generation;
+        self.reload(setup)?;
+        self.wait_for_status("the reload was in force", RELOAD_LIMIT, |status| {
+            (status.generation > before).then(|| status.clone())
+        })
     }
 
     /// Ends it as procd does.

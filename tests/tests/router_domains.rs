@@ -64,16 +64,6 @@ impl World {
     }
 }
 
-fn reload(agent: &mut Agent, setup: &Setup) -> Status {
-    let before = agent.status().unwrap().generation;
-    agent.reload(setup).unwrap();
-    agent
-        .wait_for_status("the reload was in force", LIMIT, |status| {
-            (status.generation > before).then(|| status.clone())
-        })
-        .unwrap()
-}
-
 fn blocked_by(status: &Status, list: &str) -> u64 {
     status.domain_lists.iter().find(|one| one.name == list).unwrap().flows
 }
@@ -161,7 +151,7 @@ fn a_list_that_observes_counts_and_drops_nothing() {
     assert_eq!(devices, [(world.router.client().v4.into(), 2)]);
     assert_eq!(agent.why("ads.test").unwrap().causes[0].action, "observe");
 
-    let status = reload(&mut agent, &with("block"));
+    let status = agent.reloaded(&with("block")).unwrap();
     assert!(blocked_by(&status, "watched") >= 2);
     world.is_blocked(&agent, Family::V4, "ads.test", "watched");
 }
@@ -188,7 +178,7 @@ fn lists_are_replaced_while_connections_live() {
             .wait_for_flow("trusted", |flow| flow.is_for("news.test") && flow.reply_packets > 100)
             .unwrap();
         world.write("list", "news.test\nshop.test\n");
-        let status = reload(&mut agent, &setup);
+        let status = agent.reloaded(&setup).unwrap();
         assert_eq!((status.domain_lists[0].names, blocked_by(&status, "ads")), (2, 3));
         let flow = agent
             .wait_for_flow("blocked", |flow| flow.is_for("news.test") && flow.verdict == "blocked")
@@ -197,7 +187,7 @@ fn lists_are_replaced_while_connections_live() {
         world.is_blocked(&agent, Family::V4, "shop.test", "ads");
         world.works("ads.test");
         // Without the list everything works again, but for what is blocked until its deadline.
-        let status = reload(&mut agent, &Setup::default());
+        let status = agent.reloaded(&Setup::default()).unwrap();
         assert!(status.domain_lists.is_empty());
         assert_eq!((status.domain_set.names, status.domain_set.kib), (0, 0));
         world.works("shop.test");
@@ -268,7 +258,7 @@ fn lists_beyond_their_memory_are_refused_and_the_old_ones_stay() {
     world.works("news.test");
     // With room it is taken.
     let roomy = Setup::default().domainlist("ads", &[&file]).main("domain_memory_kib", 4096);
-    let status = reload(&mut agent, &roomy);
+    let status = agent.reloaded(&roomy).unwrap();
     assert_eq!((says(&status), status.domain_set.names), (0, 200_001));
     println!(
         "200,001 names: {} KiB, loaded in {} ms",

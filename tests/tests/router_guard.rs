@@ -98,12 +98,7 @@ fn entries_that_would_cut_the_router_off_are_left_out_and_shown() {
     check(&agent, &expected, 1);
     assert_eq!((world.arrivals(LISTED), world.arrivals(NEIGHBOUR)), (0, 10));
     // A reload decides the same.
-    agent.reload(&setup.main("block_s", 60)).unwrap();
-    agent
-        .wait_for_status("the reload was in force", LIMIT, |status| {
-            (status.generation == 2).then_some(())
-        })
-        .unwrap();
+    agent.reloaded(&setup.main("block_s", 60)).unwrap();
     check(&agent, &expected, 1);
     assert_eq!(world.arrivals(NEIGHBOUR), 10);
 

@@ -19,7 +19,6 @@ use sluice_tests::lists::{self, Random};
 use sluice_tests::observe;
 use sluice_tests::probe::Probe;
 use sluice_tests::raw::Injector;
-use sluice_tests::report::Status;
 use sluice_tests::router::{Build, Router, WAN, WAN_V4};
 use sluice_tests::skip::without_root;
 use sluice_tests::wait;
@@ -86,16 +85,6 @@ fn with(files: &[&Path]) -> Setup {
     setup
 }
 
-fn reload(agent: &mut Agent, setup: &Setup) -> Status {
-    let before = agent.status().unwrap().generation;
-    agent.reload(setup).unwrap();
-    agent
-        .wait_for_status("the reload was in force", LIMIT, |status| {
-            (status.generation > before).then(|| status.clone())
-        })
-        .unwrap()
-}
-
 /// The image in force.
 fn image(agent: &Agent) -> u32 {
     let mut id = 0_u32;
@@ -146,7 +135,7 @@ fn no_packet_passes_while_lists_are_replaced() {
         for round in 1..=20 {
             let image_before = image(&agent);
             world.write("bad", &texts[round % 2]);
-            let status = reload(&mut agent, &setup);
+            let status = agent.reloaded(&setup).unwrap();
             assert_eq!(status.config_errors, [""; 0]);
             assert_ne!(image(&agent), image_before, "round {round} replaced nothing");
         }
@@ -247,7 +236,7 @@ fn a_million_entries_are_loaded_and_replaced_within_their_memory() {
         world.write("bad", lists::text(&list));
         // The peak is counted anew from here on.
         fs::write(format!("/proc/{}/clear_refs", agent.pid()), "5").unwrap();
-        let status = reload(&mut agent, &setup);
+        let status = agent.reloaded(&setup).unwrap();
         let (peak, rest) = memory(&agent);
         println!(
             "1,000,000 addresses and 100,000 prefixes: image {} KiB, loaded in {} ms, resident {idle} \
@@ -311,7 +300,7 @@ fn lists_beyond_their_memory_are_refused_and_the_old_ones_stay() {
     assert_eq!(image(&agent), before);
     assert_eq!(world.passing(&agent, &[LISTED, large[0].0]), [large[0].0]);
     // With room it is taken.
-    let status = reload(&mut agent, &with(&[&file]).main("list_memory_kib", 8192));
+    let status = agent.reloaded(&with(&[&file]).main("list_memory_kib", 8192)).unwrap();
     assert_eq!((status.config_errors.len(), status.lists[0].entries), (0, 400_000));
     assert_eq!(world.passing(&agent, &[LISTED, large[0].0]), [LISTED]);
     assert!(!agent.ask(&["status"]).unwrap().contains("allows"));
@@ -331,7 +320,7 @@ fn an_unchanged_list_is_not_loaded_again() {
     let first = image(&agent);
     // The same bytes, written again.
     world.write("bad", format!("{LISTED}\n203.0.113.64/26\n"));
-    reload(&mut agent, &setup.clone().main("block_s", 60));
+    agent.reloaded(&setup.clone().main("block_s", 60)).unwrap();
     assert_eq!(image(&agent), first);
     let managed = Ipv4Addr::new(203, 0, 113, 66);
     assert_eq!(world.passing(&agent, &[LISTED, managed]), NONE);

@@ -37,12 +37,7 @@ impl Site {
 
     /// Puts other rules into force.
     fn reload(&mut self, setup: &Setup) {
-        let before = self.agent.status().unwrap().generation;
-        self.agent.reload(setup).unwrap();
-        let is_new = |generation: u32| (generation > before).then_some(());
-        self.agent
-            .wait_for_status("it is in force", LIMIT, |status| is_new(status.generation))
-            .unwrap();
+        self.agent.reloaded(setup).unwrap();
     }
 
     fn fetch(&self, client: usize, name: &str, limit: Duration) -> Fetched {

@@ -74,16 +74,6 @@ impl World {
     }
 }
 
-fn reload(agent: &mut Agent, setup: &Setup) -> Status {
-    let before = agent.status().unwrap().generation;
-    agent.reload(setup).unwrap();
-    agent
-        .wait_for_status("the reload was in force", LIMIT, |status| {
-            (status.generation > before).then(|| status.clone())
-        })
-        .unwrap()
-}
-
 /// Numbers of the alerts of connections from this port, the first first.
 fn sids(alerts: &[Alert], port: u16) -> Vec<u32> {
     let of_port = alerts.iter().rev().filter(|alert| alert.sport == port || alert.dport == port);
@@ -153,7 +143,7 @@ fn a_match_is_told_and_when_enforced_blocks_its_flow_alone() {
     assert_eq!((one.alerts, one.blocked), (5, 0));
     assert!(agent.log().contains("alert: feed:1 a bad; path: "), "{}", agent.log());
 
-    let status = reload(&mut agent, &Setup::default().ruleset("feed", true, &[&file]));
+    let status = agent.reloaded(&Setup::default().ruleset("feed", true, &[&file])).unwrap();
     assert!(status.signatures.rulesets[0].enforce);
     let flow = world.is_blocked(&agent, "http://news.test/evil");
     assert_eq!((&*flow.reason, flow.rule.as_deref()), ("signature", Some("feed:1 a bad; path")));
@@ -197,7 +187,7 @@ fn a_fingerprint_blocks_its_client_and_an_allow_rule_lifts_it() {
     let file = world.write("a.rules", rule);
     let setup =
         Setup::default().ruleset("ja4", true, &[&file]).rule("mine", "allow", &["shop.test"]);
-    reload(&mut agent, &setup);
+    agent.reloaded(&setup).unwrap();
     let flow = world.is_blocked(&agent, "https://news.test/");
     assert_eq!(flow.rule.as_deref(), Some("ja4:1 curl\x1b[2J"));
     world.works("https://shop.test/");
@@ -253,7 +243,7 @@ fn a_set_over_its_cap_is_refused_and_the_old_one_stays() {
     // With room it is taken.
     let roomy =
         Setup::default().ruleset("feed", true, &[&file]).main("signature_memory_kib", 16384);
-    let status = reload(&mut agent, &roomy);
+    let status = agent.reloaded(&roomy).unwrap();
     println!("19,999 rules: {} KiB", status.signatures.kib);
     assert_eq!(status.signatures.rulesets[0].rules, 19_999);
     world.is_blocked(&agent, "http://news.test/good7/x");

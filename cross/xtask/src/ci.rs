@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use lexopt::Arg::Long;
 use lexopt::ValueExt as _;
 
+use crate::libtest::Failure;
 use crate::tally::Tally;
 use crate::{agent, bench, check, ebpf, licence, mips, package, run, targets, vm};
 
@@ -48,14 +49,15 @@ struct Report {
     closing: Vec<String>,
     /// Steps that could not be taken, with the reason.
     skipped: Vec<String>,
+    /// Tests that did not hold.
+    failed: Vec<Failure>,
 }
 
-impl Report {
-    fn cargo_line(&mut self, line: &str) {
-        self.tally.cargo_line(line);
-        if line.starts_with("test result: ") {
-            self.closing.push(line.to_owned());
-        }
+/// Counts a line of a test program.
+fn count(tally: &mut Tally, closing: &mut Vec<String>, line: &str) {
+    tally.cargo_line(line);
+    if line.starts_with("test result: ") {
+        closing.push(line.to_owned());
     }
 }
 
@@ -110,6 +112,7 @@ fn run_steps(chosen: &[usize]) -> Result<()> {
         all.tally += report.tally;
         all.closing.append(&mut report.closing);
         all.skipped.append(&mut report.skipped);
+        all.failed.append(&mut report.failed);
     }
 
     println!("\n=== summary\n{table}");
@@ -125,6 +128,9 @@ fn run_steps(chosen: &[usize]) -> Result<()> {
         println!("{line}");
     }
     println!("{}", all.tally);
+    for Failure { name, words } in &all.failed {
+        println!("\nfailed: {name}\n    {}", words.join("\n    "));
+    }
     if failed.is_empty() {
         return Ok(());
     }
@@ -183,19 +189,19 @@ fn clippy(_: &mut Report) -> Result<()> {
 fn test(report: &mut Report) -> Result<()> {
     run::watched(
         run::host_cargo().args(["test", "--locked", "--no-fail-fast", "--quiet"]),
-        |line| {
-            report.cargo_line(line);
-        },
+        |line| count(&mut report.tally, &mut report.closing, line),
+        &mut report.failed,
     )
 }
 
-/// Shows the output of tests that passed too: it says which of them could not run.
+/// Asks for the output of tests that passed too: it says which of them could not run.
 fn kernel(report: &mut Report) -> Result<()> {
     run::watched(
         run::host_cargo()
             .args(["test", "--locked", "--no-fail-fast", "--quiet", "--package", "sluice-tests"])
             .args(["--", "--show-output"]),
-        |line| report.cargo_line(line),
+        |line| count(&mut report.tally, &mut report.closing, line),
+        &mut report.failed,
     )
 }
 
@@ -204,7 +210,8 @@ fn virtual_machines(report: &mut Report) -> Result<()> {
 }
 
 fn mips_tests(report: &mut Report) -> Result<()> {
-    mips::test(|line| report.cargo_line(line))
+    let Report { tally, closing, failed, .. } = report;
+    mips::test(|line| count(tally, closing, line), failed)
 }
 
 fn cross(_: &mut Report) -> Result<()> {

@@ -9,6 +9,7 @@ mod check;
 mod ci;
 mod demo;
 mod ebpf;
+mod libtest;
 mod licence;
 mod mips;
 mod package;

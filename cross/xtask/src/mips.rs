@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::libtest::Failure;
 use crate::run;
 use crate::tally::Tally;
 use crate::targets;
@@ -48,7 +49,7 @@ const TESTS: [&[&str]; 3] = [
 /// `mips`.
 pub(crate) fn main() -> Result<()> {
     let mut tally = Tally::default();
-    let result = test(|line| tally.cargo_line(line));
+    let result = test(|line| tally.cargo_line(line), &mut Vec::new());
     println!("mips: {tally}");
     result?;
     if tally.passed == 0 {
@@ -57,8 +58,8 @@ pub(crate) fn main() -> Result<()> {
     Ok(())
 }
 
-/// Runs the tests on each target that has some. Each line of their output goes to `watch`.
-pub(crate) fn test(mut watch: impl FnMut(&str)) -> Result<()> {
+/// Runs the tests on each target that has some. Each line of their output goes to `watch`, what fails to `kept`.
+pub(crate) fn test(mut watch: impl FnMut(&str), kept: &mut Vec<Failure>) -> Result<()> {
     let toolchain = Toolchain::find()?;
     let mut failed = Vec::new();
     for (name, target) in targets::read()?.into_iter().filter(|(_, target)| target.run_tests) {
@@ -70,7 +71,7 @@ pub(crate) fn test(mut watch: impl FnMut(&str)) -> Result<()> {
             println!("mips: {name}: {}", tests.join(" "));
             let mut cargo = target.cargo(&toolchain, "test")?;
             cargo.args(["--quiet"]).args(tests).env(&runner, &qemu);
-            if let Err(error) = run::watched(&mut cargo, &mut watch) {
+            if let Err(error) = run::watched(&mut cargo, &mut watch, kept) {
                 println!("mips: {name}: {error:#}");
                 failed.push(name.clone());
             }

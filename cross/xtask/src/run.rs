@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::libtest::{Failure, Output};
+
 /// The root of the workspace.
 pub(crate) fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -110,9 +112,15 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs a command, shows what it prints and hands each line to `watch`. The caller looks at the result after
-/// it has counted: a failed test is a failed command.
-pub(crate) fn watched(command: &mut Command, mut watch: impl FnMut(&str)) -> Result<()> {
+/// Runs test programs and hands each line that they print to `watch`; shows what is worth it and keeps what failed
+/// ([`libtest::Output`](crate::libtest::Output)). The caller looks at the result after it has counted: a failed test
+/// is a failed command.
+pub(crate) fn watched(
+    command: &mut Command,
+    mut watch: impl FnMut(&str),
+    failed: &mut Vec<Failure>,
+) -> Result<()> {
+    let mut output = Output::default();
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
@@ -121,9 +129,12 @@ pub(crate) fn watched(command: &mut Command, mut watch: impl FnMut(&str)) -> Res
     for line in BufReader::new(stdout).split(b'\n') {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
-        println!("{line}");
+        if let Some(shown) = output.line(&line) {
+            println!("{shown}");
+        }
         watch(&line);
     }
+    failed.append(&mut output.into_failed());
     let status = child.wait()?;
     if !status.success() {
         bail!("{} failed: {status}", shown(command));

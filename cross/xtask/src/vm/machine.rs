@@ -92,21 +92,27 @@ pub(crate) fn run(cell: &Cell, kernel: &Kernel, archive: &[u8]) -> Result<Outcom
 #[derive(Default)]
 struct Console {
     tally: Tally,
+    /// Lines of tests that did not hold.
+    failed: Vec<String>,
     succeeded: bool,
 }
 
 impl Console {
     fn line(&mut self, line: &str) {
+        let failed = self.tally.failed;
         self.tally.guest_line(line);
+        if self.tally.failed > failed {
+            self.failed.push(line.to_owned());
+        }
         self.succeeded |= line == "init: success";
     }
 
     /// Why this is no success: PID 1 has to say so, and at least one test has to have held.
     fn fault(&self) -> Option<String> {
-        if !self.succeeded {
+        if self.tally.failed > 0 {
+            Some(format!("{} tests failed: {}", self.tally.failed, self.failed.join(", ")))
+        } else if !self.succeeded {
             Some("the guest did not print `init: success`".to_owned())
-        } else if self.tally.failed > 0 {
-            Some(format!("{} tests failed", self.tally.failed))
         } else if self.tally.passed == 0 {
             Some("the guest ran no test".to_owned())
         } else {
@@ -153,5 +159,7 @@ mod tests {
         assert!(fault(&["test a ... SKIPPED: old", "init: success"]).is_some());
         assert!(fault(&["test a ... ok", "test b ... FAILED", "init: success"]).is_some());
         assert!(fault(&["test a ... ok", "not init: success"]).is_some());
+        let named = fault(&["test a ... ok", "test b ... FAILED"]).unwrap_or_default();
+        assert!(named.contains("test b"), "{named}");
     }
 }

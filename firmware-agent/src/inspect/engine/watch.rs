@@ -87,6 +87,7 @@ impl Watch {
         if key.destination(direction).1 == dns::PORT {
             question = asked(if is_tcp { framed(stream, before) } else { segment.payload });
         }
+        // The same bytes in the same place: the matcher compares pointers, and searches them once.
         let payload = if stream == segment.payload { stream } else { segment.payload };
         let mut buffers = [(Buffer::Payload, &[][..]); 4];
         let mut count =
