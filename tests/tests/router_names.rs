@@ -9,6 +9,7 @@ use sluice_abi::message::RING;
 use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::dns::{self, Kind, ask};
 use sluice_tests::host::Host;
+use sluice_tests::observe;
 use sluice_tests::report::{Flow, Status};
 use sluice_tests::router::{Build, LAN_V4, Router};
 use sluice_tests::service::{Dns, Family, Web, fetch};
@@ -217,7 +218,7 @@ fn a_trusted_flow_of_dns_is_heard_to_its_end() {
     }
     let world = World::new();
     let service = resolver(&world.router.server);
-    let mut setup = Setup::default().main("sweep_s", 1);
+    let mut setup = Setup::default().main("sweep_s", 1).main("offload", "software");
     setup.more = setup.more.section("rule", "dns").option("action", "allow");
     setup.more = setup.more.list("port", &["udp/53"]);
     let agent = Agent::start(&world.router, setup).unwrap();
@@ -245,6 +246,11 @@ fn a_trusted_flow_of_dns_is_heard_to_its_end() {
     assert_eq!(agent.wait_for_status("all were heard", LIMIT, heard).unwrap(), asked);
     let (there, back) = seen(&before);
     assert_eq!(seen(&flow()), (there + TIMES, back + TIMES), "the fast path had all of them");
+    let filter = format!("-f ipv4 -p udp --orig-port-src {port}");
+    let [connection] = &observe::connections(&world.router.netns, &filter).unwrap()[..] else {
+        panic!("one connection")
+    };
+    assert!(!connection.line.contains("[OFFLOAD]"), "{}", connection.line);
 }
 
 /// R40: what was told while no agent was there counts for the next one, with the time when it was told.
@@ -290,7 +296,8 @@ fn messages_that_find_no_room_are_counted_and_nothing_else_happens() {
     let heard = |status: &Status| (status.names.questions > 100).then_some(());
     agent.wait_for_status("the others were read", LIMIT, heard).unwrap();
     world.asks(1, "third.test");
-    assert_eq!(world.nameless(&agent, 1).named(), Some(("third.test", "dns")));
+    let is_named = || world.nameless(&agent, 1).named() == Some(("third.test", "dns"));
+    wait::until_true("what came later is known", LIMIT, is_named).unwrap();
 }
 
 /// Off is off: nothing is heard, no name, and it says so.
