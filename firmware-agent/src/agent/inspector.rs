@@ -47,9 +47,10 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// The mark of a connection with this verdict.
-    pub(super) fn mark(&self, verdict: Verdict, key: &FlowKey) -> u32 {
-        let is_dns = [Direction::Up, Direction::Down].map(|way| key.source(way).1).contains(&PORT);
+    /// The mark of the connection with this key, when it has this verdict.
+    pub(super) fn mark(&self, verdict: Verdict, key: Option<&FlowKey>) -> u32 {
+        let ports = |key: &FlowKey| [Direction::Up, Direction::Down].map(|way| key.source(way).1);
+        let is_dns = key.is_some_and(|key| ports(key).contains(&PORT));
         match verdict {
             Verdict::Blocked => self.marks.blocked(),
             // Leaves the queue and is never given to a flowtable, where nothing limits it.
@@ -230,7 +231,8 @@ impl Inspector {
                         self.decide(now_ns, key, direction, &decision, news, flows);
                     }
                 }
-                nfqueue::Verdict::Accept { mark: Some(self.policy.mark(verdict, &decision.key.0)) }
+                let key = step.flow.as_ref().map(|(key, _)| key);
+                nfqueue::Verdict::Accept { mark: Some(self.policy.mark(verdict, key)) }
             }
             Outcome::Undecided(cause) => {
                 if let Some((key, _)) = &step.flow

@@ -110,7 +110,7 @@ impl Inspector {
             }
             let (key, verdict) = (decision.key, decision.verdict);
             self.record(now_ns, decision, flows.as_deref_mut());
-            self.mark_connection(key, self.policy.mark(verdict, &key.0));
+            self.mark_connection(key, self.policy.mark(verdict, Some(&key.0)));
         }
     }
 
