@@ -37,7 +37,11 @@ impl Ring {
     /// The reader of `map`.
     pub fn open(map: OwnedFd) -> io::Result<Self> {
         let (_, bytes) = bpf::map_size(map.as_fd())?;
-        let (page, bytes) = (memory::page() as usize, bytes as usize);
+        Self::of_size(map, bytes as usize)
+    }
+
+    fn of_size(map: OwnedFd, bytes: usize) -> io::Result<Self> {
+        let page = memory::page() as usize;
         if !bytes.is_power_of_two() || bytes < page {
             return Err(contradiction("its size is not that of a ring"));
         }
@@ -148,5 +152,97 @@ impl Drop for Pages {
     fn drop(&mut self) {
         // SAFETY: nobody else has these pages, and what borrows them ends before.
         let _unmapped = unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::FileExt as _;
+
+    use super::*;
+
+    /// A file that looks like the pages of a ring.
+    struct Sheet {
+        file: File,
+        page: u64,
+    }
+
+    impl Sheet {
+        fn new(name: &str) -> (Self, Ring) {
+            let path = std::env::temp_dir().join(format!("sluice-{}-{name}", std::process::id()));
+            let mut options = File::options();
+            let file = options.read(true).write(true).create_new(true).open(&path).unwrap();
+            fs::remove_file(&path).unwrap();
+            let page = u64::from(memory::page());
+            file.set_len(page * 4).unwrap();
+            let ring = Ring::of_size(file.try_clone().unwrap().into(), page as usize).unwrap();
+            (Self { file, page }, ring)
+        }
+
+        fn read_up_to(&self) -> usize {
+            let mut word = [0; size_of::<usize>()];
+            self.file.read_exact_at(&mut word, 0).unwrap();
+            usize::from_ne_bytes(word)
+        }
+
+        fn set(&self, read: usize, written: usize) {
+            self.file.write_all_at(&read.to_ne_bytes(), 0).unwrap();
+            self.file.write_all_at(&written.to_ne_bytes(), self.page).unwrap();
+        }
+
+        fn record(&self, at: u64, header: u32, bytes: &[u8]) {
+            self.file.write_all_at(&header.to_ne_bytes(), 2 * self.page + at).unwrap();
+            self.file.write_all_at(bytes, 2 * self.page + at + 8).unwrap();
+        }
+    }
+
+    fn next(ring: &Ring) -> io::Result<Option<Vec<u8>>> {
+        let mut taken = None;
+        let is_there = ring.next(|record| taken = Some(record.to_vec()))?;
+        assert_eq!(is_there, taken.is_some());
+        Ok(taken)
+    }
+
+    #[test]
+    fn records_are_read_once_in_order_and_only_when_they_are_whole() {
+        let (sheet, ring) = Sheet::new("order");
+        assert_eq!(next(&ring).unwrap(), None);
+        sheet.record(0, 3, b"one");
+        sheet.record(16, 5 | DISCARDED, b"never");
+        sheet.record(32, 9, b"and three");
+        sheet.record(56, 2 | BUSY, b"wr");
+        sheet.set(0, 72);
+        assert_eq!(next(&ring).unwrap().unwrap(), b"one");
+        assert_eq!(sheet.read_up_to(), 16);
+        assert_eq!(next(&ring).unwrap().unwrap(), b"and three");
+        assert_eq!((next(&ring).unwrap(), sheet.read_up_to()), (None, 56));
+        sheet.record(56, 2, b"wr");
+        assert_eq!(next(&ring).unwrap().unwrap(), b"wr");
+        assert_eq!((next(&ring).unwrap(), sheet.read_up_to()), (None, 72));
+        // Where the ring begins anew, and where the word does.
+        let page = sheet.page as usize;
+        for start in [3 * page - 8, 0_usize.wrapping_sub(8)] {
+            sheet.record(sheet.page - 8, 6, b"across");
+            sheet.set(start, start.wrapping_add(16));
+            assert_eq!(next(&ring).unwrap().unwrap(), b"across");
+            assert_eq!(sheet.read_up_to(), start.wrapping_add(16));
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_an_error_and_nothing_is_read() {
+        let (sheet, ring) = Sheet::new("wrong");
+        let page = sheet.page as usize;
+        sheet.record(0, 3, b"one");
+        for (read, written, header) in
+            [(4, 24, 3), (16, 0, 3), (0, page + 8, 3), (0, 4, 3), (0, 16, 9), (0, 16, !BUSY)]
+        {
+            sheet.record(0, header, b"one");
+            sheet.set(read, written);
+            let error = next(&ring).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{read} {written} {header}");
+            assert_eq!(sheet.read_up_to(), read);
+        }
     }
 }
