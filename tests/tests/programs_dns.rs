@@ -86,7 +86,7 @@ fn questions_of_the_lan_and_answers_to_it_are_told() {
             let path = path_of(Role::Lan, link, told());
             // Odd, even, short, and as long as a packet of Ethernet is.
             for len in [0, 1, 30, 1432] {
-                let payload: Vec<u8> = (0..len).map(|byte| byte as u8).collect();
+                let payload: Vec<u8> = (0..len).map(|byte: u32| byte as u8).collect();
                 // The kernel runs a program for a packet without Ethernet header as for a frame to
                 // somebody else.
                 let sides: &[Side] =

@@ -61,7 +61,7 @@ impl Ring {
             if waiting == 0 {
                 return Ok(false);
             }
-            if waiting > self.bytes || at % HEADER != 0 || waiting < HEADER {
+            if waiting > self.bytes || !at.is_multiple_of(HEADER) || waiting < HEADER {
                 return Err(contradiction("more is read than was written"));
             }
             // Below the ring's size and a multiple of eight: what it points to, and as much again as
@@ -126,7 +126,7 @@ impl Pages {
     }
 
     /// The position at the beginning of the pages, a machine word.
-    fn position(&self) -> &AtomicUsize {
+    const fn position(&self) -> &AtomicUsize {
         // SAFETY: there is a whole page, it is aligned as one, and kernel and reader change the word
         // atomically.
         unsafe { self.start.cast().as_ref() }
@@ -134,7 +134,7 @@ impl Pages {
 
     /// The length and flags of the record at `start`, a multiple of eight inside the pages.
     fn header(&self, start: usize) -> &AtomicU32 {
-        debug_assert!(start + HEADER <= self.len && start % HEADER == 0, "{start}");
+        debug_assert!(start + HEADER <= self.len && start.is_multiple_of(HEADER), "{start}");
         // SAFETY: the caller says that it lies inside and is aligned; the kernel changes it atomically.
         unsafe { self.start.add(start).cast().as_ref() }
     }

@@ -127,7 +127,7 @@ impl Ears {
     }
 
     /// The rung in use, the least of all devices; `None` where there is none.
-    pub(super) fn rung(&self) -> Option<&'static str> {
+    pub(super) const fn rung(&self) -> Option<&'static str> {
         match (self.told.is_empty(), self.sockets.is_empty(), self.deaf.is_empty()) {
             (true, true, _) => None,
             (false, true, true) => Some("tc"),
