@@ -15,3 +15,4 @@ pub mod replay;
 pub mod signature;
 pub mod sys;
 pub mod text;
+pub mod ubus;

@@ -17,7 +17,7 @@ use sluice_abi::settings::Settings;
 use crate::config::{
     self, Apps, Backend, Clock, Config, Countries, Counts, DOMAINLISTS_MAX, Ddos, DomainFile,
     Established, Group, ListFile, Main, ManageOffload, Net, OnError, OwnOffload, Policy, Profile,
-    Rule, RuleAction, RulesetSection, Schedule, ZonePolicy,
+    Rule, RuleAction, RulesetSection, Schedule, Ubus, ZonePolicy,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -100,6 +100,8 @@ pub struct Plan {
     pub rulesets: Vec<RulesetSection>,
     /// Memory for them in the agent; 0 is a part of the machine's.
     pub signature_memory_kib: u32,
+    /// Where ubus is.
+    pub ubus: Ubus,
 }
 
 /// A domain list.
@@ -280,6 +282,7 @@ impl Plan {
             names: main.dns_names as usize,
             rulesets: config.rulesets.iter().filter(|one| one.enabled).cloned().collect(),
             signature_memory_kib: main.signature_memory_kib,
+            ubus: main.ubus.clone(),
             ruleset,
         })
     }
@@ -326,6 +329,7 @@ impl Plan {
             names,
             rulesets,
             signature_memory_kib,
+            ubus,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -349,7 +353,8 @@ impl Plan {
             || (profiles, *spread) != (&old.profiles, old.spread)
             || *answer != self.answer
             || (*guard_offload, *own_offload) != (self.guard_offload, self.own_offload)
-            || (domainlists, *domain_memory_kib) != (&self.domainlists, self.domain_memory_kib);
+            || (domainlists, *domain_memory_kib) != (&self.domainlists, self.domain_memory_kib)
+            || *ubus != self.ubus;
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {

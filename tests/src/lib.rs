@@ -5,6 +5,8 @@
 
 pub mod agent;
 pub mod bare;
+pub mod bus;
+pub mod caller;
 pub mod capture;
 pub mod demo;
 pub mod directory;

@@ -13,7 +13,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-use aya::maps::Map;
+use aya::maps::{Map, MapData};
 use aya::programs::{ProgramError, SchedClassifier, TestRun as _, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRunOptions};
 use sluice::dataplane::blocklist::Room;
@@ -177,8 +177,11 @@ pub struct Shield {
     pub bulk: Bulk,
     /// What it knows of strangers.
     pub strangers: Strangers,
-    _pins: PinDir,
+    pins: PinDir,
 }
+
+/// Room in the lists of a [`Shield`].
+const ROOM: Room = Room { hosts: 1024, nets: 1024, allow: 64 };
 
 impl Shield {
     /// Loads it for an interface in slot 3.
@@ -199,12 +202,12 @@ impl Shield {
         let xdp: &mut Xdp = ebpf.program_mut(names::XDP_SHIELD).unwrap().try_into().unwrap();
         xdp.load().unwrap();
         let mut map = |name| take(&mut ebpf, name);
-        let room = Room { hosts: 1024, nets: 1024, allow: 64 };
         let blocklist = Blocklist::new(
             map(names::BLOCK_HOSTS),
             map(names::BLOCK_NETS),
             map(names::ALLOW_NETS),
-            room,
+            map(names::LIVE),
+            ROOM,
         );
         let strangers = Strangers::new(
             map(names::OFFENDERS),
@@ -222,8 +225,27 @@ impl Shield {
             bulk: Bulk::new(map(names::BULK)).unwrap(),
             strangers: strangers.unwrap(),
             ebpf,
-            _pins: pins,
+            pins,
         }
+    }
+
+    /// One of its maps, opened once more.
+    #[must_use]
+    pub fn pinned(&self, name: &str) -> MapData {
+        MapData::from_pin(self.pins.path().join(name)).unwrap()
+    }
+
+    /// Its lists as an agent finds them that comes after another one.
+    #[must_use]
+    pub fn blocklist_found(&self) -> Blocklist {
+        Blocklist::new(
+            Map::HashMap(self.pinned(names::BLOCK_HOSTS)),
+            Map::LpmTrie(self.pinned(names::BLOCK_NETS)),
+            Map::LpmTrie(self.pinned(names::ALLOW_NETS)),
+            Map::Array(self.pinned(names::LIVE)),
+            ROOM,
+        )
+        .unwrap()
     }
 
     /// A map that has no place above.

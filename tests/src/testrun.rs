@@ -76,6 +76,12 @@ pub fn set(map: &OwnedFd, key: &[u8], value: &[u8]) -> io::Result<()> {
     bpf(MAP_UPDATE_ELEM, &mut Update { map, pad: 0, key, value, flags: 0 }).map(drop)
 }
 
+/// Lets no process write to a map any more; programs still do.
+pub fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    const MAP_FREEZE: libc::c_long = 22;
+    bpf(MAP_FREEZE, &mut map.as_raw_fd()).map(drop)
+}
+
 /// Loads a program that may use every helper.
 pub fn program(kind: u32, code: &[Instruction]) -> io::Result<OwnedFd> {
     const PROG_LOAD: libc::c_long = 5;

@@ -18,8 +18,9 @@ use sluice_tests::wait;
 
 /// Limit of what works, and of what would end by a time-out.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Longest time until a client knows that it is rejected.
-const AT_ONCE: Duration = Duration::from_secs(1);
+/// Longest time until a client knows that it is rejected, on an emulated machine with much else to do too. Who is
+/// told nothing waits for [`LIMIT`].
+const AT_ONCE: Duration = Duration::from_secs(4);
 
 /// A router with rules, each a name and its options in words.
 fn with_rules(rules: &[(&str, &str)]) -> Setup {
@@ -151,7 +152,7 @@ fn strangers_are_not_answered_and_a_flood_gets_few_answers() {
     let service = TcpService::echo(world.client(), world.client().v6.into(), 7001).unwrap();
     let start = Instant::now();
     assert!(connect(&world.server, service.address()).is_err());
-    assert!(start.elapsed() > AT_ONCE * 4, "it was told");
+    assert!(start.elapsed() >= AT_ONCE, "it was told");
     assert_eq!(told(&agent), [0; 3]);
     let to = (world.server.v4, 7001).into();
     for _ in 0..600 {

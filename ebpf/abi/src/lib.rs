@@ -36,6 +36,7 @@ pub mod device;
 pub mod flow;
 pub mod layout;
 pub mod limits;
+pub mod live;
 pub mod message;
 pub mod names;
 pub mod profile;

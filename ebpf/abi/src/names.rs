@@ -22,6 +22,8 @@ pub const BLOCK_HOSTS: &str = "BLOCK_HOSTS";
 pub const BLOCK_NETS: &str = "BLOCK_NETS";
 /// [`Addr`](crate::flow::Addr) prefix to [`AllowEntry`](crate::shield::AllowEntry), LPM trie.
 pub const ALLOW_NETS: &str = "ALLOW_NETS";
+/// The one [`Live`](crate::live::Live), array.
+pub const LIVE: &str = "LIVE";
 /// Per-CPU [`ListHits`](crate::shield::ListHits) by list number.
 pub const LIST_HITS: &str = "LIST_HITS";
 /// [`BucketSet`](crate::shield::BucketSet) by hash; a power of two of sets.

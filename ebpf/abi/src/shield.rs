@@ -23,8 +23,11 @@ pub struct ListHits {
     pub bytes: u64,
     /// `CLOCK_MONOTONIC` nanoseconds of the last one.
     pub last_ns: u64,
+    /// The timer tick of that moment, modulo 2³²: others of the same tick need no look at the clock.
+    pub tick: u32,
+    pad: u32,
 }
-abi_type!(ListHits, size = 24, align = 8);
+abi_type!(ListHits, size = 32, align = 8, last_ns @ 16, tick @ 24);
 
 /// Value of an allowlist prefix. Only the agent writes it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]

@@ -15,7 +15,7 @@ use crate::sources::Class;
 /// What checks and rates need to know about a packet. What is left of an earlier packet in the same
 /// memory is never looked at: ports count only where `kind` says that there are some.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct Brief {
     /// Source address.
     pub src: Addr,

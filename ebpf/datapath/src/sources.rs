@@ -122,13 +122,22 @@ impl Chosen {
     #[inline(always)]
     #[must_use]
     pub fn find(set: &BucketSet, tag: u32, now_ms: u32) -> Self {
+        // Nearly every packet is of a source that has a way.
+        for index in 0..4 {
+            if set.ways[index].tag == tag {
+                return Self(index as u32);
+            }
+        }
+        Self::to_replace(set, now_ms)
+    }
+
+    /// A free way, or the one that was quiet longest.
+    #[inline(always)]
+    fn to_replace(set: &BucketSet, now_ms: u32) -> Self {
         let (mut chosen, mut quiet) = (0, 0);
         // Counted down, so that of several candidates the first way is taken.
         for index in (0..4).rev() {
             let way = &set.ways[index];
-            if way.tag == tag {
-                return Self(index as u32);
-            }
             let (since, change) = if way.tag == 0 {
                 (u32::MAX, Self::NEW)
             } else {

@@ -117,6 +117,9 @@ pub fn objection(
             return Some(drop);
         }
     }
+    if on & (Limits::DESTINATIONS | Limits::ATTACKED) == 0 {
+        return None;
+    }
     let attacked = if on & Limits::ATTACKED != 0 && brief.is_syn() {
         ATTACKED.get_ptr_mut(&brief.dst)
     } else {
@@ -154,9 +157,15 @@ fn is_own(addr: &Addr) -> bool {
 /// the kernel compiles programs for 64 bits, while every clock is a call.
 #[inline(always)]
 pub(crate) fn now_ms(limits: &Limits) -> u32 {
+    (ticks().wrapping_mul(u64::from(limits.tick)) >> 16) as u32
+}
+
+/// Timer ticks since the kernel started, and a constant.
+#[inline(always)]
+#[must_use]
+pub fn ticks() -> u64 {
     // SAFETY: the helper has no preconditions.
-    let ticks = unsafe { bpf_jiffies64() };
-    (ticks.wrapping_mul(u64::from(limits.tick)) >> 16) as u32
+    unsafe { bpf_jiffies64() }
 }
 
 /// What all rates of one packet need.

@@ -13,6 +13,7 @@ use sluice_datapath::parse::{TCP, headers};
 use super::domains::Domains;
 use super::ledger::Ledger;
 use super::names::Resolutions;
+use super::notices::Notices;
 use super::rules::treated;
 use super::signatures::Alarms;
 use super::unattended::Unseen;
@@ -128,6 +129,8 @@ pub(super) struct Inspector {
     /// Connections of which packets may have passed while nobody inspected.
     pub(super) unseen: Unseen,
     pub(super) resolutions: Resolutions,
+    /// What is told at once.
+    pub(super) notices: Notices,
 }
 
 impl Inspector {
@@ -161,6 +164,7 @@ impl Inspector {
             rejects: reject::socket::Sender::new(policy.marks.trusted()),
             unseen: Unseen::default(),
             resolutions,
+            notices: Notices::default(),
         }
     }
 
@@ -176,6 +180,7 @@ impl Inspector {
         let step = self.engine.packet_on(now_ns / 1_000_000, packet.l3, packet.wire_len, &path);
         if !step.alerts.is_empty() {
             self.alarms.take(now_ns, &step);
+            self.notices.alerts(now_ns, &step);
         }
         let marks = self.policy.marks;
         if let Some((key, _)) = &step.flow
@@ -320,6 +325,9 @@ impl Inspector {
         let is_chosen = verdict == Verdict::Trusted
             && self.lot.draw(u64::from(self.policy.reinspection.percent));
         self.record(now_ns, record, flows);
+        if verdict == Verdict::Blocked {
+            self.notices.blocked(now_ns, keys.own.0);
+        }
         if is_chosen {
             let after = self.policy.reinspection.after.as_nanos() as u64;
             self.table.draw(&keys.own.0, now_ns.saturating_add(after));

@@ -88,6 +88,12 @@ impl Lists {
         self.refused = Some(error.chain());
     }
 
+    /// Why `net` is not to be blocked.
+    pub(super) fn spared(&self, net: &Net) -> Option<String> {
+        let own = Guard::new(&self.own).hit(net)?;
+        Some(format!("{net} is not blocked: it would block {}, {}", own.addr, own.what))
+    }
+
     /// What is left out and why lists are refused, for people.
     pub(super) fn warnings(&self) -> impl Iterator<Item = &String> {
         self.warnings.iter().chain(&self.refused)

@@ -5,13 +5,16 @@
 //! state while it waits.
 
 mod around;
+mod bus;
 mod ddos;
 mod domains;
 mod drops;
+mod hand;
 mod inspector;
 mod ledger;
 mod lists;
 mod names;
+mod notices;
 mod offload;
 mod reload;
 mod report;
@@ -126,5 +129,7 @@ pub fn watchdog(kind: &str, marks: &str) -> Result<(), Failed> {
 /// What this kernel can do, for `sluice doctor`.
 #[must_use]
 pub fn doctor() -> Vec<Feature> {
-    report::probes(Report::of_this_kernel())
+    let mut features = report::probes(Report::of_this_kernel());
+    features.push(bus::probe());
+    features
 }

@@ -12,6 +12,7 @@ use sluice_datapath::parse::TCP;
 use super::running::State;
 use crate::cli::chain;
 use crate::config::Net;
+use crate::control::page::{self, FlowPage};
 use crate::control::report::{
     Cause, DomainList, DomainSet, Feature, Flow, FlowMap, Interface, List, ListImage, Netfilter,
     Queue, State as Health, Status, Tuple, Unattended, Waited, Why,
@@ -128,6 +129,7 @@ impl State {
         });
         features.push(self.offload_feature());
         features.push(self.names_feature());
+        features.push(self.bus_feature());
         features
     }
 
@@ -282,12 +284,29 @@ impl State {
     /// Decided flows, the most recent first.
     pub(super) fn flows(&self) -> Vec<Flow> {
         let now_ns = clock::monotonic_ns();
-        let mut records: Vec<&Record> = self.inspector.table.iter().collect();
-        records.sort_unstable_by_key(|record| std::cmp::Reverse(record.decided_ns));
-        records.into_iter().map(|record| self.flow(record, now_ns)).collect()
+        self.records().into_iter().map(|record| self.flow(record, now_ns)).collect()
     }
 
-    fn flow(&self, record: &Record, now_ns: u64) -> Flow {
+    /// Some of them.
+    pub(super) fn flow_page(&self, offset: u32, limit: Option<u32>) -> FlowPage {
+        let now_ns = clock::monotonic_ns();
+        let records = self.records();
+        let limit = limit.unwrap_or(page::DEFAULT).min(page::MAX) as usize;
+        let page = records.iter().skip(offset as usize).take(limit);
+        FlowPage {
+            total: records.len() as u64,
+            offset: offset.into(),
+            flows: page.map(|record| self.flow(record, now_ns)).collect(),
+        }
+    }
+
+    fn records(&self) -> Vec<&Record> {
+        let mut records: Vec<&Record> = self.inspector.table.iter().collect();
+        records.sort_unstable_by_key(|record| std::cmp::Reverse(record.decided_ns));
+        records
+    }
+
+    pub(super) fn flow(&self, record: &Record, now_ns: u64) -> Flow {
         let decision = &record.decision;
         let count =
             self.flow_map().and_then(|flows| flows.count(record.slot).ok()).unwrap_or_default();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use smol::{LocalExecutor, Timer, future};
 
 use super::around::Around;
+use super::bus::Bus;
 use super::ddos::Strangers;
 use super::inspector::{Inspector, Policy, Room, Rule};
 use super::lists::Lists;
@@ -104,6 +105,8 @@ pub(super) struct State {
     pub(super) knows_time: bool,
     /// Whether the agent was there to inspect.
     pub(super) attendance: Attendance,
+    /// What is known of ubus.
+    pub(super) bus: Bus,
 }
 
 impl State {
@@ -200,6 +203,7 @@ impl Running {
             flowtable_marks: None,
             knows_time: false,
             attendance: Attendance::default(),
+            bus: Bus::default(),
         };
         let mut running = Self { state: RefCell::new(state), restart: smol::channel::bounded(1) };
         let state = running.state.get_mut();
@@ -282,6 +286,7 @@ impl Running {
         let watch = self.watch_strangers();
         let sweep = future::or(future::or(self.sweep(), watch), self.follow_names());
         let sweep = future::or(self.beat(), sweep);
+        let sweep = future::or(self.follow_bus(), sweep);
         future::or(
             future::or(future::or(outside, anew), future::or(queue, control)),
             future::or(future::or(rules, links), sweep),
@@ -407,6 +412,7 @@ impl Running {
                 state.mistakes.clone_from(mistakes);
             }
         }
+        state.bus.look_again();
         if let Some(anew) = outcome? {
             let _ = self.restart.0.try_send(anew);
         }
@@ -458,6 +464,16 @@ impl Methods for Running {
                 .reload()
                 .map(|()| serde_json::Value::Null)
                 .map_err(|mistakes| mistakes.join("\n")),
+            Request::FlowPage { offset, limit } => {
+                json(serde_json::to_value(self.state.borrow().flow_page(offset, limit)))
+            }
+            Request::Block { subject, seconds } => {
+                let blocked = self.state.borrow_mut().block_by_hand(&subject, seconds)?;
+                json(serde_json::to_value(blocked))
+            }
+            Request::Unblock { subject } => {
+                json(serde_json::to_value(self.state.borrow_mut().unblock_by_hand(&subject)?))
+            }
         }
     }
 }

@@ -211,20 +211,7 @@ impl State {
     pub(super) fn alerts(&self) -> Vec<report::Alert> {
         let now_ns = clock::monotonic_ns();
         let alerts = self.inspector.alarms.kept();
-        alerts
-            .map(|Kept { at_ns, flow: (key, direction), alert }| report::Alert {
-                s_ago: now_ns.saturating_sub(*at_ns) / 1_000_000_000,
-                ruleset: alert.ruleset.to_string(),
-                gid: alert.gid,
-                sid: alert.sid,
-                rev: alert.rev,
-                action: alert.action.name().to_owned(),
-                blocked: alert.blocks,
-                msg: alert.msg.to_string(),
-                transport: if key.proto() == TCP { "tcp" } else { "udp" }.to_owned(),
-                tuple: tuple(key, *direction),
-            })
-            .collect()
+        alerts.map(|kept| told(kept, now_ns)).collect()
     }
 
     /// The rulesets in force.
@@ -237,6 +224,23 @@ impl State {
             load_ms: self.inspector.alarms.load_ms(),
             unlogged: self.inspector.alarms.unlogged(),
         }
+    }
+}
+
+/// An alert as it is told.
+pub(super) fn told(kept: &Kept, now_ns: u64) -> report::Alert {
+    let Kept { at_ns, flow: (key, direction), alert } = kept;
+    report::Alert {
+        s_ago: now_ns.saturating_sub(*at_ns) / 1_000_000_000,
+        ruleset: alert.ruleset.to_string(),
+        gid: alert.gid,
+        sid: alert.sid,
+        rev: alert.rev,
+        action: alert.action.name().to_owned(),
+        blocked: alert.blocks,
+        msg: alert.msg.to_string(),
+        transport: if key.proto() == TCP { "tcp" } else { "udp" }.to_owned(),
+        tuple: tuple(key, *direction),
     }
 }
 

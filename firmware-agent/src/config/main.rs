@@ -6,7 +6,7 @@ use log::LevelFilter;
 
 use super::mark::MarkMask;
 use super::net::Net;
-use super::reader::{Reader, words};
+use super::reader::{FromUci, Reader, words};
 use super::remark::Remarks;
 use super::schema::{Fallback, Kind, OptionSpec, SectionSpec};
 use super::uci::Section;
@@ -116,6 +116,29 @@ pub enum SpreadWish {
 }
 words!(SpreadWish, "off" => Self::Off, "auto" => Self::Auto, "on" => Self::On);
 
+/// Where ubus is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Ubus {
+    /// Nowhere: the agent does without.
+    Off,
+    /// At one of the places where ubusd has its socket.
+    #[default]
+    On,
+    /// At this socket.
+    At(PathBuf),
+}
+
+impl FromUci for Ubus {
+    fn from_uci(text: &str, kind: Kind) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            "on" => Ok(Self::On),
+            path if path.starts_with('/') => PathBuf::from_uci(path, Kind::Path).map(Self::At),
+            _ => Err(format!("is not one of {kind}")),
+        }
+    }
+}
+
 words!(LevelFilter,
     "error" => Self::Error, "warn" => Self::Warn, "info" => Self::Info, "debug" => Self::Debug,
     "trace" => Self::Trace,
@@ -202,6 +225,8 @@ pub struct Main {
     pub country_dir: Option<PathBuf>,
     /// Pairs of a device and an address whose names from DNS are remembered.
     pub dns_names: u32,
+    /// Where ubus is.
+    pub ubus: Ubus,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -290,6 +315,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Directory of the networks of countries that rules can name, for each a file such as de.zone or de.txt with a prefix on each line, comments behind #; of prefixes that cover an address the longest counts. At most 262144 for all countries that rules name."),
         OptionSpec::new("dns_names", number(0, 65_536), "2048",
             "Pairs of a device and an address whose names from DNS are remembered for ten minutes, to show flows that name no server, a quarter of them for one device at most; 0 is off."),
+        OptionSpec::new("ubus", Kind::Bus, "on",
+            "Whether the agent offers object sluice on ubus, at the socket that ubusd has unless another path is given. Without ubus the control socket answers all the same."),
     ],
 };
 
@@ -334,6 +361,7 @@ impl Main {
             app_file: uci.find("app_file"),
             country_dir: uci.find("country_dir"),
             dns_names: uci.get("dns_names"),
+            ubus: uci.get("ubus"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
         if last > u32::from(u16::MAX) {

@@ -49,7 +49,7 @@ pub use self::interface::{Interface, XdpWish, ZonePolicy};
 pub use self::list::{Allowlist, Blocklist};
 pub use self::main::{
     Backend, Clock, Established, Main, ManageOffload, OnCrash, OnError, OwnOffload, Policy,
-    SpreadWish,
+    SpreadWish, Ubus,
 };
 pub use self::mark::{MarkMask, MarkMaskError};
 pub use self::net::{Net, NetError};

@@ -58,6 +58,8 @@ pub enum Kind {
     Slot,
     /// Instant.
     Moment,
+    /// Whether there is a bus, and where.
+    Bus,
 }
 
 impl Kind {
@@ -85,6 +87,7 @@ impl Kind {
             Self::Country => "country",
             Self::Slot => "slot",
             Self::Moment => "time",
+            Self::Bus => "bus",
         }
     }
 }
@@ -113,6 +116,7 @@ impl fmt::Display for Kind {
             Self::Country => f.write_str("two letters"),
             Self::Slot => f.write_str("HH:MM-HH:MM"),
             Self::Moment => f.write_str("YYYY-MM-DDTHH:MM:SSZ"),
+            Self::Bus => f.write_str("on, off, absolute path"),
         }
     }
 }

@@ -4,7 +4,9 @@
 
 pub mod client;
 pub mod ddos;
+pub mod hand;
 pub mod names;
+pub mod page;
 pub mod report;
 pub mod server;
 pub mod signatures;
@@ -42,13 +44,35 @@ pub enum Request {
     },
     /// Reads the configuration again; `null`, or the mistakes as an error.
     Reload {},
+    /// A [`page::FlowPage`].
+    FlowPage {
+        /// How many of the most recent flows are left out.
+        #[serde(default)]
+        offset: u32,
+        /// How many are told at most; [`page::DEFAULT`] where absent.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        limit: Option<u32>,
+    },
+    /// Blocks an address or a prefix; a [`hand::Blocked`].
+    Block {
+        /// The address or prefix.
+        subject: String,
+        /// For how long; without it, or with 0, until it is lifted.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        seconds: Option<u32>,
+    },
+    /// Lifts a block that was made by hand or automatically; a [`hand::Unblocked`].
+    Unblock {
+        /// The address or prefix.
+        subject: String,
+    },
 }
 
 impl Request {
     /// Whether the request changes something, so that only root may ask.
     #[must_use]
     pub const fn is_write(&self) -> bool {
-        matches!(self, Self::Reload {})
+        matches!(self, Self::Reload {} | Self::Block { .. } | Self::Unblock { .. })
     }
 }
 

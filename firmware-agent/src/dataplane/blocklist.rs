@@ -4,6 +4,7 @@
 //! written over the old one entry by entry, new ones first: what both have is blocked all the time.
 //! Entries with a deadline are not part of a set and stay until they are void.
 
+mod live;
 mod maps;
 
 use std::net::IpAddr;
@@ -11,11 +12,14 @@ use std::net::IpAddr;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, MapError};
 use sluice_abi::flow::Addr;
+use sluice_abi::live::Live;
 use sluice_abi::names;
 use sluice_abi::shield::{AllowEntry, BlockEntry};
 
+use self::live::LiveMap;
 use self::maps::{AllowMap, Entries, HostMap, NetMap, Table};
 use super::error::Error;
+use super::plan::Sizes;
 use crate::config::Net;
 
 /// What the lists say about an address.
@@ -47,11 +51,11 @@ pub struct Synced {
 }
 
 /// The lists in the kernel.
-#[derive(Debug)]
 pub struct Blocklist {
     hosts: HashMap<MapData, Addr, BlockEntry>,
     nets: LpmTrie<MapData, Addr, BlockEntry>,
     allow: LpmTrie<MapData, Addr, AllowEntry>,
+    live: LiveMap,
     room: Room,
 }
 
@@ -66,15 +70,41 @@ pub struct Room {
     pub allow: u32,
 }
 
+impl Room {
+    /// That of maps of these sizes.
+    pub(super) const fn of(sizes: &Sizes) -> Self {
+        Self { hosts: sizes.block_hosts, nets: sizes.block_nets, allow: sizes.allow_nets }
+    }
+}
+
 impl Blocklist {
-    /// Takes the maps.
-    pub fn new(hosts: Map, nets: Map, allow: Map, room: Room) -> Result<Self, Error> {
-        Ok(Self {
+    /// Takes the maps, with the entries that are in them: the filter may be of another agent, or of
+    /// none.
+    pub fn new(hosts: Map, nets: Map, allow: Map, live: Map, room: Room) -> Result<Self, Error> {
+        let mut list = Self {
             hosts: HashMap::try_from(hosts).map_err(Error::map(names::BLOCK_HOSTS, "open"))?,
             nets: LpmTrie::try_from(nets).map_err(Error::map(names::BLOCK_NETS, "open"))?,
             allow: LpmTrie::try_from(allow).map_err(Error::map(names::ALLOW_NETS, "open"))?,
+            live: LiveMap::new(live)?,
             room,
-        })
+        };
+        list.refilter()?;
+        Ok(list)
+    }
+
+    /// Makes the filter that of the entries in the maps.
+    fn refilter(&mut self) -> Result<(), Error> {
+        let mut wanted = Box::new(Live::EMPTY);
+        for (net, _) in HostMap(&mut self.hosts).entries()? {
+            live::add_blocked(&mut wanted, &net);
+        }
+        for (net, _) in NetMap(&mut self.nets).entries()? {
+            live::add_blocked(&mut wanted, &net);
+        }
+        for (net, _) in AllowMap(&mut self.allow).entries()? {
+            live::add_allowed(&mut wanted, &net);
+        }
+        self.live.replace(wanted)
     }
 
     /// Makes `lists` (number, entries) what is blocked. An entry on several lists counts for the
@@ -98,6 +128,10 @@ impl Blocklist {
         let mut synced = Synced { hosts: hosts.len(), nets: nets.len(), ..Synced::default() };
         let hosts_change = diff(hosts, &HostMap(&mut self.hosts).entries()?, now_s);
         let nets_change = diff(nets, &NetMap(&mut self.nets).entries()?, now_s);
+        self.live.add(|live| {
+            let new = hosts_change.insert.iter().chain(&nets_change.insert);
+            new.for_each(|(net, _)| live::add_blocked(live, net));
+        })?;
         // Prefixes can cover addresses and the other way round: everything new comes before
         // anything old goes, unless there is no room for both.
         let hosts_left = hosts_change.write(&mut HostMap(&mut self.hosts), self.room.hosts)?;
@@ -106,6 +140,9 @@ impl Blocklist {
         synced.removed = hosts_change.remove.len() + nets_change.remove.len();
         HostMap(&mut self.hosts).remove_all(hosts_left)?;
         NetMap(&mut self.nets).remove_all(nets_left)?;
+        if synced.removed > 0 {
+            self.refilter()?;
+        }
         Ok(synced)
     }
 
@@ -123,13 +160,18 @@ impl Blocklist {
         });
         fits(names::ALLOW_NETS, self.room.allow, wanted.len())?;
         let change = diff(wanted, &AllowMap(&mut self.allow).entries()?, 0);
+        self.live.add(|live| {
+            change.insert.iter().for_each(|(net, _)| live::add_allowed(live, net));
+        })?;
         let left = change.write(&mut AllowMap(&mut self.allow), self.room.allow)?;
-        AllowMap(&mut self.allow).remove_all(left)
+        AllowMap(&mut self.allow).remove_all(left)?;
+        if change.remove.is_empty() { Ok(()) } else { self.refilter() }
     }
 
     /// Blocks `net` on account of `list` until `expires_s`.
     pub fn block(&mut self, net: Net, list: u32, expires_s: u32) -> Result<(), Error> {
         let entry = BlockEntry { list, expires_s };
+        self.live.add(|live| live::add_blocked(live, &net))?;
         if net.is_host() {
             HostMap(&mut self.hosts).insert(&net, entry)
         } else {
@@ -139,11 +181,15 @@ impl Blocklist {
 
     /// Lifts a block; `false` when there was none for exactly this prefix.
     pub fn unblock(&mut self, net: Net) -> Result<bool, Error> {
-        if net.is_host() {
-            HostMap(&mut self.hosts).remove(&net)
+        let was_there = if net.is_host() {
+            HostMap(&mut self.hosts).remove(&net)?
         } else {
-            NetMap(&mut self.nets).remove(&net)
+            NetMap(&mut self.nets).remove(&net)?
+        };
+        if was_there && self.live.removed() {
+            self.refilter()?;
         }
+        Ok(was_there)
     }
 
     /// What the programs find when they look `addr` up at `now_s`.

@@ -168,16 +168,12 @@ impl Dataplane {
         };
         let (blocklist, hits, bulk) = match &shield {
             Ok(()) => {
-                let sizes = loader.sizes();
-                let room = Room {
-                    hosts: sizes.block_hosts,
-                    nets: sizes.block_nets,
-                    allow: sizes.allow_nets,
-                };
+                let room = Room::of(loader.sizes());
                 let list = Blocklist::new(
                     open(&pins, names::BLOCK_HOSTS)?,
                     open(&pins, names::BLOCK_NETS)?,
                     open(&pins, names::ALLOW_NETS)?,
+                    open(&pins, names::LIVE)?,
                     room,
                 )?;
                 let hits = Hits::new(open(&pins, names::LIST_HITS)?)?;

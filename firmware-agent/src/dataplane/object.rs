@@ -12,6 +12,7 @@ use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowLimit, FlowState};
 use sluice_abi::limits::{
     ATTACKED_MAX, Attacked, KNOWN_SETS, KnownSet, OWN_MAX, Offenders, SCANS, Scan,
 };
+use sluice_abi::live::Live;
 use sluice_abi::message::Message;
 use sluice_abi::names;
 use sluice_abi::profile::Profile;
@@ -328,7 +329,7 @@ impl Loader {
         Ok(())
     }
 
-    fn shapes(&self) -> [(&'static str, Shape); 22] {
+    fn shapes(&self) -> [(&'static str, Shape); 23] {
         let map = |name, kind, key: usize, value: usize, max_entries| {
             let shape = Shape { kind, key_size: key as u32, value_size: value as u32, max_entries };
             (name, shape)
@@ -358,6 +359,7 @@ impl Loader {
             map(names::ATTACKED, MapType::Hash, addr, size_of::<Attacked>(), ATTACKED_MAX),
             map(names::CPUS, MapType::CpuMap, index, 8, self.cpus),
             map(names::SPREAD, MapType::Array, index, 4, names::SPREAD_SLOTS),
+            map(names::LIVE, MapType::Array, index, size_of::<Live>(), 1),
             map(names::MESSAGES, MapType::RingBuf, 0, 0, sizes.messages),
             map(names::COPY, MapType::PerCpuArray, index, size_of::<Message>(), 1),
         ];

@@ -111,6 +111,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "country_dir", "/f", None),
         ("sluice", "dns_names", "31", Update),
         ("sluice", "dns_names", "0", Restart),
+        ("sluice", "ubus", "/u", Update),
         ("sluice", "offload", "software", Update),
         ("sluice", "spread", "on", Update),
         ("interface", "device", "eth9", Reattach),

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod fast_path;
+mod live;
 mod rates;
 
 use std::collections::BTreeMap;

@@ -15,11 +15,12 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::{btf_map, map, xdp};
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
-use aya_ebpf::maps::{HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::programs::XdpContext;
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::Addr;
+use sluice_abi::live::Live;
 use sluice_abi::names::LISTS_MAX;
 use sluice_abi::settings::Settings;
 use sluice_abi::shield::{AllowEntry, BlockEntry, ListHits};
@@ -56,6 +57,10 @@ static BLOCK_NETS: LpmTrie<Addr, BlockEntry> = LpmTrie::pinned(1, 0);
 #[map]
 static ALLOW_NETS: LpmTrie<Addr, AllowEntry> = LpmTrie::pinned(1, 0);
 
+/// Which addresses may be in one of the three above. Only the agent writes it.
+#[map]
+static LIVE: Array<Live> = Array::pinned(1, 0);
+
 /// The image of the configured lists.
 #[btf_map]
 static BULK: Bulk = Bulk::new();
@@ -74,16 +79,13 @@ pub fn xdp_shield(ctx: XdpContext) -> u32 {
     let attachment = Attachment::from_bits(ATTACHMENT.load());
     let outcome = outcome(&ctx, attachment);
     count(attachment.slot(), outcome);
-    if outcome.is_drop() {
-        return XDP_DROP;
+    match outcome {
+        Counter::XdpPass | Counter::XdpAllowed if attachment.spreads() => elsewhere(),
+        Counter::XdpPass => XDP_PASS,
+        Counter::XdpSynAnswered => XDP_TX,
+        _ if outcome.is_drop() => XDP_DROP,
+        _ => XDP_PASS,
     }
-    if matches!(outcome, Counter::XdpSynAnswered) {
-        return XDP_TX;
-    }
-    if attachment.spreads() && matches!(outcome, Counter::XdpPass | Counter::XdpAllowed) {
-        return elsewhere();
-    }
-    XDP_PASS
 }
 
 /// Hands an IP packet that passes to the processor of its flow.
@@ -184,19 +186,27 @@ fn read(found: &Found) -> Found {
 /// The live entry, or else the list, that blocks `address`.
 #[inline(always)]
 fn listed(address: &Addr, settings: &Settings) -> Found {
-    if settings.flags & Settings::BLOCK_HOSTS != 0 {
-        // SAFETY: the entry is copied at once; the agent replaces entries as a whole.
-        if let Some(entry) = unsafe { BLOCK_HOSTS.get(address) }.copied()
+    if settings.flags & (Settings::BLOCK_HOSTS | Settings::BLOCK_NETS) != 0
+        && let Some(live) = LIVE.get(0)
+    {
+        if settings.flags & Settings::BLOCK_HOSTS != 0
+            && live.may_have_host(address)
+            // SAFETY: the entry is copied at once; the agent replaces entries as a whole.
+            && let Some(entry) = unsafe { BLOCK_HOSTS.get(address) }.copied()
             && is_live(&entry)
         {
             return Found::new(Found::HOST, entry.list);
         }
+        if settings.flags & Settings::BLOCK_NETS != 0
+            && live.may_have_net(address)
+            && let Some(entry) = BLOCK_NETS.get(AlignedKey::of(address).as_key()).copied()
+            && is_live(&entry)
+        {
+            return Found::new(Found::PREFIX, entry.list);
+        }
     }
-    if settings.flags & Settings::BLOCK_NETS != 0
-        && let Some(entry) = BLOCK_NETS.get(AlignedKey::of(address).as_key()).copied()
-        && is_live(&entry)
-    {
-        return Found::new(Found::PREFIX, entry.list);
+    if settings.flags & (Settings::BULK_V4 | Settings::BULK_V6) == 0 {
+        return Found::NOT;
     }
     let family = if address.is_v4() { Settings::BULK_V4 } else { Settings::BULK_V6 };
     if settings.flags & family != 0
@@ -214,20 +224,24 @@ fn is_live(entry: &BlockEntry) -> bool {
 
 #[inline(always)]
 fn is_allowed(address: &Addr, role: Role) -> bool {
-    ALLOW_NETS
-        .get(AlignedKey::of(address).as_key())
-        .is_some_and(|entry| entry.roles & role.bit() != 0)
+    LIVE.get(0).is_some_and(|live| live.may_be_allowed(address))
+        && ALLOW_NETS
+            .get(AlignedKey::of(address).as_key())
+            .is_some_and(|entry| entry.roles & role.bit() != 0)
 }
 
 #[inline(always)]
 fn hit(list: u32, bytes: u64) {
     if let Some(hits) = LIST_HITS.get_ptr_mut(list) {
-        let now = now_ns();
         // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
-        unsafe {
-            (*hits).packets += 1;
-            (*hits).bytes += bytes;
-            (*hits).last_ns = now;
+        let hits = unsafe { &mut *hits };
+        hits.packets += 1;
+        hits.bytes += bytes;
+        // The clock moves with the tick, and to ask for it costs more than all else here.
+        let tick = guard::ticks() as u32;
+        if hits.tick != tick || hits.last_ns == 0 {
+            hits.tick = tick;
+            hits.last_ns = now_ns();
         }
     }
 }

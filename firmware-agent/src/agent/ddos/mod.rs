@@ -295,6 +295,11 @@ impl Strangers {
         }
     }
 
+    /// Somebody decided about this block.
+    pub(super) fn lifted(&mut self, net: &Net) {
+        self.blocks.retain(|block| block.net != *net);
+    }
+
     /// Whether something in `net` is never blocked.
     fn is_spared(&self, net: &Net) -> bool {
         self.never.iter().any(|never| never.contains(net) || net.contains(never))

@@ -53,6 +53,7 @@ impl Router {
             "usr/lib/opkg/info",
             "lib/apk/packages",
             "usr/share/doc",
+            "usr/share/rpcd/acl.d",
             "sys/fs/bpf",
         ] {
             std::fs::create_dir_all(router.path(directory)).unwrap();
