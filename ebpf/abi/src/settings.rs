@@ -46,8 +46,10 @@ impl Settings {
     pub const WATCHED: u32 = 1 << 6;
     /// DNS messages of the LAN are copied to the agent, and their flows not marked as trusted.
     pub const DNS: u32 = 1 << 7;
-    /// [`Settings::beat`]s after which the agent is taken for gone: two seconds.
-    pub const SILENCE_MAX: i32 = (2_000_000_000_u32 >> Self::BEAT_SHIFT).cast_signed();
+    /// Nanoseconds of silence after which the agent is taken for gone: two seconds.
+    pub const SILENCE_NS: u32 = 2_000_000_000;
+    /// The same in [`Settings::beat`]s.
+    pub const SILENCE_MAX: i32 = (Self::SILENCE_NS >> Self::BEAT_SHIFT).cast_signed();
 
     const BEAT_SHIFT: u32 = 20;
 
