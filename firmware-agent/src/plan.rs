@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use sluice_abi::flow::FlowLimit;
+use sluice_abi::message::RING;
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
 use sluice_abi::profile;
 use sluice_abi::settings::Settings;
@@ -432,6 +433,8 @@ fn sizes(main: &Main, ddos: &Ddos, lists: &[ListPlan], allowed: &[(Net, u32)]) -
         block_hosts: room(counts.hosts),
         block_nets: room(counts.nets),
         allow_nets: room(allowed.len() as u32),
+        // Without names the map is there all the same, as small as it can be.
+        messages: if main.dns_names == 0 { 1 } else { RING },
     }
 }
 
@@ -461,6 +464,9 @@ fn flags(main: &Main, policy_open: bool, treatments: &[Treatment], profiles: &Pr
     }
     if policy_open {
         flags |= Settings::WATCHED;
+    }
+    if main.dns_names != 0 {
+        flags |= Settings::DNS;
     }
     flags
 }

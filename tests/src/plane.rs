@@ -19,7 +19,9 @@ use aya::{Ebpf, EbpfLoader, TestRunOptions};
 use sluice::dataplane::blocklist::Room;
 use sluice::dataplane::object::Objects;
 use sluice::dataplane::profiles::ProfileMap;
-use sluice::dataplane::{Blocklist, Bulk, FlowMaps, Flows, Hits, SettingsMap, Strangers, Totals};
+use sluice::dataplane::{
+    Blocklist, Bulk, FlowMaps, Flows, Hits, Messages, SettingsMap, Strangers, Totals,
+};
 use sluice::kernel::Need;
 use sluice::kernel::probe::probe;
 use sluice_abi::attach::{Attachment, Link, Role};
@@ -318,7 +320,7 @@ pub struct FastPath {
     pub flows: Flows,
     /// What they look like when they leave.
     pub profiles: ProfileMap,
-    _pins: PinDir,
+    pins: PinDir,
 }
 
 /// Which program of the fast path.
@@ -365,7 +367,13 @@ impl FastPath {
     /// Loads it for an interface in slot 5.
     #[must_use]
     pub fn new(link: Link) -> Self {
-        let attachment = Attachment::new(5, Role::Lan, link);
+        Self::of(Role::Lan, link)
+    }
+
+    /// Loads it for an interface in slot 5 with this role.
+    #[must_use]
+    pub fn of(role: Role, link: Link) -> Self {
+        let attachment = Attachment::new(5, role, link);
         let pins = PinDir::new().unwrap();
         let mut ebpf = load(Objects::embedded().tc_flow, attachment, &pins, false);
         for name in [names::TC_FLOW_IN, names::TC_FLOW_OUT] {
@@ -386,7 +394,7 @@ impl FastPath {
             .unwrap(),
             profiles: ProfileMap::new(map(names::PROFILES)).unwrap(),
             ebpf,
-            _pins: pins,
+            pins,
         }
     }
 
@@ -396,6 +404,12 @@ impl FastPath {
         let mut path = Self::new(link);
         path.settings.set(enabled()).unwrap();
         path
+    }
+
+    /// A reader of the DNS messages that it tells.
+    #[must_use]
+    pub fn messages(&self) -> Messages {
+        Messages::open(&self.pins.path().join(names::MESSAGES)).unwrap()
     }
 
     /// One of the programs.

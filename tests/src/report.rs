@@ -60,6 +60,8 @@ pub struct Status {
 pub struct Names {
     /// Pairs of a device and an address that have a name.
     pub entries: u64,
+    /// How many fit.
+    pub capacity: u64,
     /// Questions.
     pub questions: u64,
     /// Answers to those.
@@ -68,6 +70,8 @@ pub struct Names {
     pub unasked: u64,
     /// What could not be read.
     pub malformed: u64,
+    /// Packets that found no room.
+    pub lost: u64,
 }
 
 /// The rulesets together.

@@ -3,8 +3,9 @@
 /// What happened to a packet, counted per interface and CPU in `TOTALS`. Append only.
 ///
 /// Each packet that a program looks at is counted under exactly one of its outcomes, so the
-/// outcomes of one program on one interface add up to the packets it saw. [`Counter::SourceNew`] and
-/// [`Counter::SourceEvicted`] are notes beside an outcome.
+/// outcomes of one program on one interface add up to the packets it saw. [`Counter::SourceNew`],
+/// [`Counter::SourceEvicted`], the same of destinations and [`Counter::TcDnsLost`] are notes beside an
+/// outcome.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
 pub enum Counter {
@@ -88,6 +89,8 @@ pub enum Counter {
     XdpSynAnswered = 38,
     /// TC: to be inspected while the agent's heart does not beat: marked, so that it goes past the queue.
     TcUnattended = 39,
+    /// A DNS message found no room on its way to the agent.
+    TcDnsLost = 40,
 }
 
 impl Counter {
@@ -96,13 +99,13 @@ impl Counter {
 
     /// Every counter, in the order of the numbers.
     #[rustfmt::skip]
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::XdpPass, Self::XdpInert, Self::XdpNotIp, Self::XdpTruncated, Self::XdpMalformed,
         Self::XdpDropHost, Self::XdpDropPrefix, Self::XdpDropSourceRate, Self::XdpDropSynRate,
         Self::XdpAllowed, Self::SourceNew, Self::SourceEvicted, Self::TcNoFlow, Self::TcUnknown,
         Self::TcInspect, Self::TcTrusted, Self::TcDropBlocked, Self::TcNewSyn,
         Self::TcInert, Self::TcOutPass, Self::TcOutDropBlocked, Self::TcOutInert,
-        Self::XdpDropListed, Self::XdpDropBogon, Self::XdpDropPrivate, Self::XdpDropMartian, Self::XdpDropTcpFlags, Self::XdpDropIcmpRate, Self::XdpDropAmplification, Self::XdpDropDestinationRate, Self::XdpDropDestinationSyn, Self::XdpDropConnectionRate, Self::DestinationNew, Self::DestinationEvicted, Self::TcDropLimited, Self::TcLimited, Self::TcOutDscp, Self::XdpDropAttackedSyn, Self::XdpSynAnswered, Self::TcUnattended,
+        Self::XdpDropListed, Self::XdpDropBogon, Self::XdpDropPrivate, Self::XdpDropMartian, Self::XdpDropTcpFlags, Self::XdpDropIcmpRate, Self::XdpDropAmplification, Self::XdpDropDestinationRate, Self::XdpDropDestinationSyn, Self::XdpDropConnectionRate, Self::DestinationNew, Self::DestinationEvicted, Self::TcDropLimited, Self::TcLimited, Self::TcOutDscp, Self::XdpDropAttackedSyn, Self::XdpSynAnswered, Self::TcUnattended, Self::TcDnsLost,
     ];
 
     /// Where this counter lies in `TOTALS` for the interface in `slot`.
@@ -156,6 +159,7 @@ impl Counter {
             Self::XdpDropAttackedSyn => "xdp_drop_attacked_syn",
             Self::XdpSynAnswered => "xdp_syn_answered",
             Self::TcUnattended => "tc_unattended",
+            Self::TcDnsLost => "tc_dns_lost",
         }
     }
 

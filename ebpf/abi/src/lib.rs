@@ -37,6 +37,7 @@ pub mod flow;
 pub mod layout;
 pub mod limits;
 pub mod live;
+pub mod message;
 pub mod names;
 pub mod profile;
 pub mod reason;

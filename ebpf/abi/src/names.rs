@@ -47,6 +47,11 @@ pub const CPUS: &str = "CPUS";
 /// Number of a processor and one, by hash of the flow; 0 for the processor that the packet is on.
 pub const SPREAD: &str = "SPREAD";
 
+/// DNS messages, each a [`Head`](crate::message::Head) and a packet: a ring buffer.
+pub const MESSAGES: &str = "MESSAGES";
+/// One per-CPU [`Message`](crate::message::Message) that is being made.
+pub const COPY: &str = "COPY";
+
 /// Entries of [`SPREAD`], a power of two.
 pub const SPREAD_SLOTS: u32 = 128;
 

@@ -5,6 +5,7 @@ pub mod bulk;
 pub mod counters;
 pub mod guard;
 pub mod mem;
+pub mod message;
 pub mod spread;
 pub mod syncookie;
 

@@ -39,6 +39,13 @@ impl Linear {
         Self { data: ctx.data(), end: ctx.data_end() }
     }
 
+    /// The linear part of a socket buffer as it is.
+    #[inline(always)]
+    #[must_use]
+    pub fn as_it_is(ctx: &TcContext) -> Self {
+        Self { data: ctx.data(), end: ctx.data_end() }
+    }
+
     /// Bytes in the linear part.
     #[inline(always)]
     #[must_use]

@@ -21,6 +21,7 @@ use super::unattended::Unseen;
 use crate::config::{MarkMask, OnError};
 use crate::dataplane::flows::{Adopted, Flows};
 use crate::dataplane::table::{self, Action, FlowTable, Reinspection, Treatment};
+use crate::inspect::dns::PORT;
 use crate::inspect::engine::{self, Engine, Hello, News, Outcome, Step};
 use crate::netfilter::conntrack::{Conntrack, Tuple};
 use crate::netfilter::nfqueue::{self, Packet};
@@ -43,15 +44,21 @@ pub(super) struct Policy {
     pub(super) block: Duration,
     /// When trusted flows are looked at once more.
     pub(super) reinspection: Reinspection,
+    /// Whether flows of DNS are heard to their end.
+    pub(super) hears_dns: bool,
 }
 
 impl Policy {
-    /// The mark of connections with this verdict.
-    pub(super) const fn mark(&self, verdict: Verdict) -> u32 {
+    /// The mark of the connection with this key, when it has this verdict.
+    pub(super) fn mark(&self, verdict: Verdict, key: Option<&FlowKey>) -> u32 {
+        let ports = |key: &FlowKey| [Direction::Up, Direction::Down].map(|way| key.source(way).1);
+        let is_dns = key.is_some_and(|key| ports(key).contains(&PORT));
         match verdict {
             Verdict::Blocked => self.marks.blocked(),
             // Leaves the queue and is never given to a flowtable, where nothing limits it.
             Verdict::Limited => self.marks.undecided(),
+            // The same: a flowtable takes packets past the programs that tell of them.
+            Verdict::Trusted if is_dns && self.hears_dns => self.marks.undecided(),
             _ => self.marks.trusted(),
         }
     }
@@ -233,7 +240,8 @@ impl Inspector {
                         self.decide(now_ns, key, direction, &decision, news, flows);
                     }
                 }
-                nfqueue::Verdict::Accept { mark: Some(self.policy.mark(verdict)) }
+                let key = step.flow.as_ref().map(|(key, _)| key);
+                nfqueue::Verdict::Accept { mark: Some(self.policy.mark(verdict, key)) }
             }
             Outcome::Undecided(cause) => {
                 if let Some((key, _)) = &step.flow

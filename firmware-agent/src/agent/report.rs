@@ -72,7 +72,7 @@ impl State {
             offload: self.offload(),
             domain_lists: self.domain_lists(now_ns),
             rules: self.rules(),
-            names: self.inspector.resolutions.report(),
+            names: self.names_report(&counts),
             domain_set: self.domain_set(),
             signatures: self.signatures(),
         }

@@ -316,6 +316,7 @@ pub(super) const fn policy(plan: &Plan) -> Policy {
         idle_udp: plan.idle.1,
         block: plan.block,
         reinspection: plan.reinspection,
+        hears_dns: plan.names != 0,
     }
 }
 

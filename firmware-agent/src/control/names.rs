@@ -19,7 +19,7 @@ pub struct Report {
     pub unanswered: u64,
     /// Messages that could not be read.
     pub malformed: u64,
-    /// Packets that found no room in the buffer of a socket.
+    /// Packets that found no room on their way to the agent.
     pub lost: u64,
 }
 

@@ -5,6 +5,7 @@ use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowLimit, FlowState};
 use sluice_abi::layout::{Layout as _, of_map};
 use sluice_abi::limits::{Attacked, KnownSet, Offenders, Scan};
 use sluice_abi::live::Live;
+use sluice_abi::message::{Head, Message};
 use sluice_abi::names;
 use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
@@ -16,7 +17,7 @@ type Index = u32;
 /// The layout of keys and values of a map; `None` of maps that hold no types of the ABI.
 #[must_use]
 pub const fn layout(name: &str) -> Option<u32> {
-    const KNOWN: [(&str, u32); 19] = [
+    const KNOWN: [(&str, u32); 21] = [
         (names::FLOWS, of_map(FlowKey::HASH, FlowState::HASH)),
         (names::HELD, of_map(FlowKey::HASH, FlowState::HASH)),
         (names::LIMITS, of_map(Index::HASH, FlowLimit::HASH)),
@@ -36,6 +37,8 @@ pub const fn layout(name: &str) -> Option<u32> {
         (names::ATTACKED, of_map(Addr::HASH, Attacked::HASH)),
         (names::SPREAD, of_map(Index::HASH, u32::HASH)),
         (names::LIVE, of_map(Index::HASH, Live::HASH)),
+        (names::MESSAGES, of_map(Index::HASH, Head::HASH)),
+        (names::COPY, of_map(Index::HASH, Message::HASH)),
     ];
     let mut index = 0;
     while index < KNOWN.len() {

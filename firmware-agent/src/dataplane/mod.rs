@@ -14,6 +14,7 @@ mod hardware;
 mod ladder;
 pub mod layout;
 mod links;
+pub mod messages;
 pub mod object;
 pub mod offenders;
 pub mod pins;
@@ -40,6 +41,7 @@ pub use self::bulk::Bulk;
 pub use self::error::Error;
 pub use self::feature::{FeatureState, Hook, State};
 pub use self::flows::{Adopted, FlowMaps, Flows};
+pub use self::messages::Messages;
 pub use self::object::Objects;
 pub use self::offenders::Strangers;
 pub use self::plan::{DataplanePlan, InterfacePlan, Sizes, TcWish, XdpWish};
@@ -265,6 +267,29 @@ impl Dataplane {
                 && state.device == device
                 && matches!(state.state, State::Active | State::Degraded)
         })
+    }
+
+    /// Whether both classifiers of this agent are on a device of the LAN; or how it is instead.
+    pub fn tells_messages(&self, ifindex: u32) -> Result<(), String> {
+        let device = |held: &&Held| {
+            let plan = self.plan.interfaces.iter().find(|plan| plan.name == held.state.interface);
+            held.state.hook == Hook::Tc
+                && plan.is_some_and(|plan| plan.role == Role::Lan)
+                && held.marks.iter().any(|(_, at)| *at == ifindex)
+        };
+        match self.held.iter().find(device) {
+            Some(held) if !held.is_stale => Ok(()),
+            Some(held) => Err(format!("tc: {}", held.state.rung)),
+            None => Err("tc: not attached".to_owned()),
+        }
+    }
+
+    /// The DNS messages that the classifiers tell. There is one reader at a time.
+    pub fn messages(&self) -> Result<Messages, Error> {
+        if let Some(reason) = &self.no_fast_path {
+            return Err(Error::Kernel(reason.clone()));
+        }
+        Messages::open(&self.links.pins().map(names::MESSAGES))
     }
 
     /// What was not as planned when objects were loaded: smaller maps, maps made anew.

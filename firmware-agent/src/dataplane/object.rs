@@ -13,6 +13,7 @@ use sluice_abi::limits::{
     ATTACKED_MAX, Attacked, KNOWN_SETS, KnownSet, OWN_MAX, Offenders, SCANS, Scan,
 };
 use sluice_abi::live::Live;
+use sluice_abi::message::Message;
 use sluice_abi::names;
 use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
@@ -22,7 +23,7 @@ use super::bulk::Bulk;
 use super::error::Error;
 use super::pins::Pins;
 use super::plan::Sizes;
-use crate::sys::bpf;
+use crate::sys::{bpf, memory};
 
 /// Object with the shield.
 pub const XDP_SHIELD: &str = "xdp_shield";
@@ -77,6 +78,7 @@ enum Sized {
     AllowNets,
     Held,
     Limits,
+    Messages,
 }
 
 impl Sized {
@@ -90,6 +92,7 @@ impl Sized {
             names::ALLOW_NETS => Self::AllowNets,
             names::HELD => Self::Held,
             names::LIMITS => Self::Limits,
+            names::MESSAGES => Self::Messages,
             _ => return None,
         })
     }
@@ -104,17 +107,19 @@ impl Sized {
             Self::AllowNets => &mut sizes.allow_nets,
             Self::Held => &mut sizes.held_keys,
             Self::Limits => &mut sizes.held_slots,
+            Self::Messages => &mut sizes.messages,
         }
     }
 
     /// Below this a map is of no use.
-    const fn floor(self) -> u32 {
+    fn floor(self) -> u32 {
         match self {
             Self::Flows => 256,
             Self::FlowCounts => 128,
             Self::Buckets | Self::BlockHosts | Self::BlockNets | Self::Held => 64,
             Self::Limits => 32,
             Self::AllowNets => 16,
+            Self::Messages => memory::page(),
         }
     }
 }
@@ -131,7 +136,7 @@ pub(super) fn halve(sizes: &mut Sizes, name: &str) -> Option<(u32, u32)> {
     })
 }
 
-/// Sizes that the maps can have: no map empty, the buckets a power of two.
+/// Sizes that the maps can have: no map empty, the buckets a power of two, the messages of pages.
 pub(super) fn usable(mut sizes: Sizes) -> Sizes {
     for map in [
         Sized::Flows,
@@ -149,6 +154,8 @@ pub(super) fn usable(mut sizes: Sizes) -> Sizes {
     // Rounded down where up does not fit 32 bits.
     let sets = sizes.bucket_sets;
     sizes.bucket_sets = sets.checked_next_power_of_two().unwrap_or(1 << 31);
+    let messages = sizes.messages.max(memory::page());
+    sizes.messages = messages.checked_next_power_of_two().unwrap_or(1 << 31);
     sizes
 }
 
@@ -322,7 +329,7 @@ impl Loader {
         Ok(())
     }
 
-    fn shapes(&self) -> [(&'static str, Shape); 21] {
+    fn shapes(&self) -> [(&'static str, Shape); 23] {
         let map = |name, kind, key: usize, value: usize, max_entries| {
             let shape = Shape { kind, key_size: key as u32, value_size: value as u32, max_entries };
             (name, shape)
@@ -353,6 +360,8 @@ impl Loader {
             map(names::CPUS, MapType::CpuMap, index, 8, self.cpus),
             map(names::SPREAD, MapType::Array, index, 4, names::SPREAD_SLOTS),
             map(names::LIVE, MapType::Array, index, size_of::<Live>(), 1),
+            map(names::MESSAGES, MapType::RingBuf, 0, 0, sizes.messages),
+            map(names::COPY, MapType::PerCpuArray, index, size_of::<Message>(), 1),
         ];
         shapes
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use sluice_abi::attach::Role;
+use sluice_abi::message::RING;
 use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
 
@@ -81,6 +82,8 @@ pub struct Sizes {
     pub block_nets: u32,
     /// Prefixes that no list blocks.
     pub allow_nets: u32,
+    /// Bytes for DNS messages that were not read yet; rounded up to a power of two of pages.
+    pub messages: u32,
 }
 
 impl Default for Sizes {
@@ -95,6 +98,7 @@ impl Default for Sizes {
             block_hosts: 32_768,
             block_nets: 4_096,
             allow_nets: 1_024,
+            messages: RING,
         }
     }
 }

@@ -109,7 +109,8 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         // What is in it counts.
         ("sluice", "app_file", "/f", None),
         ("sluice", "country_dir", "/f", None),
-        ("sluice", "dns_names", "0", Update),
+        ("sluice", "dns_names", "31", Update),
+        ("sluice", "dns_names", "0", Restart),
         ("sluice", "ubus", "/u", Update),
         ("sluice", "offload", "software", Update),
         ("sluice", "spread", "on", Update),
@@ -295,8 +296,10 @@ fn programs_are_told_a_burst_whenever_they_are_told_a_rate() {
     assert_eq!(both.limits.source_syn, Rate { per_second: 30, burst: 60 });
     let mask = MarkMask::default();
     assert_eq!((both.mark_mask, both.mark_trusted), (mask.bits(), mask.trusted()));
-    assert_eq!((both.flags, both.hash_key), (Settings::ENABLED | Settings::WATCHED, 7));
-    assert_eq!(settings("option policy closed\n").flags, Settings::ENABLED);
+    let flags = Settings::ENABLED | Settings::WATCHED | Settings::DNS;
+    assert_eq!((both.flags, both.hash_key), (flags, 7));
+    let quiet = "option policy closed\noption dns_names 0\n";
+    assert_eq!(settings(quiet).flags, Settings::ENABLED);
     assert_eq!(settings("option enabled 0\n").flags & Settings::ENABLED, 0);
 }
 

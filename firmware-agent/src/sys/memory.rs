@@ -6,6 +6,14 @@ pub fn total_kib() -> u64 {
     std::fs::read_to_string("/proc/meminfo").map_or(0, |text| field(&text, "MemTotal:"))
 }
 
+/// Bytes of a page.
+#[must_use]
+pub fn page() -> u32 {
+    // SAFETY: the function has no preconditions.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u32::try_from(bytes).unwrap_or(4096)
+}
+
 /// Gives memory that was freed back to the kernel. musl does that by itself; the GNU allocator keeps
 /// what it thinks it will need again.
 pub fn give_back() {

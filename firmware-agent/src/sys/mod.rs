@@ -14,4 +14,5 @@ pub mod nfnetlink;
 pub mod packet;
 pub mod peer;
 pub mod priority;
+pub mod ring;
 pub mod rtnetlink;

@@ -68,6 +68,7 @@ impl World {
             block_hosts: 128,
             block_nets: 64,
             allow_nets: 16,
+            messages: 4096,
         };
         DataplanePlan { sizes, ..plan(&self.pins, vec![interface("wan", 0)]) }
     }

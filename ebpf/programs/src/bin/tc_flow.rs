@@ -16,17 +16,19 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::programs::TcContext;
-use sluice_abi::attach::Attachment;
+use sluice_abi::attach::{Attachment, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Direction, FlowCount, FlowKey, FlowLimit, FlowState};
+use sluice_abi::message::PORT;
 use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
 use sluice_abi::verdict::Verdict;
 use sluice_datapath::packet::Packet as _;
-use sluice_datapath::parse::{FIN, Headers, RST, headers};
+use sluice_datapath::parse::{FIN, Headers, Ports, RST, headers};
 use sluice_datapath::{dscp, limit};
 use sluice_ebpf::counters::{count, settings};
 use sluice_ebpf::mem::Linear;
+use sluice_ebpf::message;
 
 /// The interface this copy is attached to.
 #[unsafe(no_mangle)]
@@ -76,7 +78,26 @@ fn decide(ctx: &TcContext, attachment: Attachment) -> Counter {
     let Some(settings) = settings() else {
         return Counter::TcInert;
     };
-    let outcome = judge(ctx, attachment, settings);
+    let Ok(headers) = headers(&Linear::of_buffer(ctx, attachment.link()), attachment.link()) else {
+        return Counter::TcNoFlow;
+    };
+    let outcome = attend(ctx, settings, judge(ctx, settings, &headers));
+    let asks = headers.dport == PORT && matches!(headers.ports, Ports::Known);
+    if asks && tells(attachment, settings) && !outcome.is_drop() {
+        message::question(ctx, attachment, headers.l3);
+    }
+    outcome
+}
+
+/// Whether DNS messages are told of where this copy is attached.
+#[inline(always)]
+const fn tells(attachment: Attachment, settings: &Settings) -> bool {
+    matches!(attachment.role(), Role::Lan) && settings.flags & Settings::DNS != 0
+}
+
+/// Lets packets for the queue go past it when nobody is there.
+#[inline(always)]
+fn attend(ctx: &TcContext, settings: &Settings, outcome: Counter) -> Counter {
     let is_for_the_queue =
         matches!(outcome, Counter::TcUnknown | Counter::TcInspect | Counter::TcNewSyn);
     if is_for_the_queue && settings.flags & Settings::WATCHED != 0 {
@@ -91,10 +112,7 @@ fn decide(ctx: &TcContext, attachment: Attachment) -> Counter {
 }
 
 #[inline(always)]
-fn judge(ctx: &TcContext, attachment: Attachment, settings: &Settings) -> Counter {
-    let Ok(headers) = headers(&Linear::of_buffer(ctx, attachment.link()), attachment.link()) else {
-        return Counter::TcNoFlow;
-    };
+fn judge(ctx: &TcContext, settings: &Settings, headers: &Headers) -> Counter {
     let Some((key, direction)) = headers.flow() else {
         return Counter::TcNoFlow;
     };
@@ -110,12 +128,12 @@ fn judge(ctx: &TcContext, attachment: Attachment, settings: &Settings) -> Counte
         Verdict::Unknown => Counter::TcUnknown,
         Verdict::Inspect => Counter::TcInspect,
         Verdict::Blocked => {
-            observe(Sent::new(ctx, &headers), &state, direction, now_ns, false);
+            observe(Sent::new(ctx, headers), &state, direction, now_ns, false);
             Counter::TcDropBlocked
         }
         // Not marked: the mark would bring the flow into a flowtable, where nothing holds it.
         Verdict::Limited => {
-            let sent = Sent::new(ctx, &headers);
+            let sent = Sent::new(ctx, headers);
             let Some(limit) = LIMITS.get_ptr_mut(state.slot) else {
                 return Counter::TcInspect;
             };
@@ -131,8 +149,13 @@ fn judge(ctx: &TcContext, attachment: Attachment, settings: &Settings) -> Counte
         Verdict::Trusted if headers.is_syn() => Counter::TcNewSyn,
         Verdict::Trusted => {
             let closes = headers.tcp_flags & (FIN | RST) != 0;
-            observe(Sent::new(ctx, &headers), &state, direction, now_ns, closes);
-            mark(ctx, settings, settings.mark_trusted);
+            observe(Sent::new(ctx, headers), &state, direction, now_ns, closes);
+            // The mark would lead an answer past the program at its other end.
+            let is_told = settings.flags & Settings::DNS != 0
+                && (headers.sport == PORT || headers.dport == PORT);
+            if !is_told {
+                mark(ctx, settings, settings.mark_trusted);
+            }
             Counter::TcTrusted
         }
     }
@@ -154,7 +177,16 @@ fn refuse(ctx: &TcContext, attachment: Attachment) -> Counter {
     let Some((key, _)) = headers.flow() else {
         return Counter::TcOutPass;
     };
-    let Some(state) = state(&key) else {
+    let outcome = release(ctx, &packet, &headers, &key);
+    if headers.sport == PORT && tells(attachment, settings) && !outcome.is_drop() {
+        message::answer(ctx, attachment, headers.l3);
+    }
+    outcome
+}
+
+#[inline(always)]
+fn release(ctx: &TcContext, packet: &Linear, headers: &Headers, key: &FlowKey) -> Counter {
+    let Some(state) = state(key) else {
         return Counter::TcOutPass;
     };
     let is_blocked = match state.verdict() {
@@ -172,7 +204,7 @@ fn refuse(ctx: &TcContext, attachment: Attachment) -> Counter {
     if is_blocked {
         return Counter::TcOutDropBlocked;
     }
-    dress(ctx, &packet, &headers, state.profile())
+    dress(ctx, packet, headers, state.profile())
 }
 
 /// The decision about a flow.
