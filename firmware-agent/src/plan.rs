@@ -69,7 +69,7 @@ pub struct Plan {
     pub run_dir: PathBuf,
     /// The kill switch.
     pub enabled: bool,
-    /// Memory for lists in the kernel; 0 is a part of the machine's.
+    /// Memory for blocklists; 0 is a part of the machine's.
     pub list_memory_kib: u32,
     /// What no list may cover.
     pub management: Vec<Net>,
@@ -131,6 +131,8 @@ pub struct ListPlan {
     pub entries: Vec<Net>,
     /// Its files as they were when the configuration was read.
     pub files: Vec<ListFile>,
+    /// Whether it only observes: nothing of it goes into the kernel.
+    pub observes: bool,
 }
 
 impl ListPlan {
@@ -206,6 +208,7 @@ impl Plan {
                 name: list.name.as_str().into(),
                 entries: list.entries.clone(),
                 files: list.sources.clone(),
+                observes: list.observes,
             })
             .collect();
         let allowed: Vec<(Net, u32)> = config
@@ -416,7 +419,7 @@ fn answer(ddos: &Ddos) -> Answer {
 
 fn sizes(main: &Main, ddos: &Ddos, lists: &[ListPlan], allowed: &[(Net, u32)]) -> Sizes {
     let mut counts = Counts::default();
-    for list in lists {
+    for list in lists.iter().filter(|list| !list.observes) {
         counts.join(&list.counts());
     }
     Sizes {

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
+use sluice_datapath::parse::TCP;
+
 /// `text` without anything a terminal would obey: control characters (ESC, newline, C1), and marks
 /// that reorder or hide text, become `\u{…}`.
 #[must_use]
@@ -31,6 +33,12 @@ pub fn plain_lines(text: &str) -> String {
 fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// The name of the transport of a flow, which is TCP or UDP.
+#[must_use]
+pub const fn transport(proto: u8) -> &'static str {
+    if proto == TCP { "tcp" } else { "udp" }
 }
 
 /// A number with separators: `1,002,003`.

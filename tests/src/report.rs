@@ -188,6 +188,8 @@ pub struct ListImage {
     pub cap_kib: u64,
     /// Time of the last change.
     pub load_ms: u64,
+    /// Memory of lists that observe.
+    pub observing_kib: u64,
 }
 
 /// The firewall's flow offload.
@@ -386,6 +388,14 @@ pub struct List {
     pub entries: u64,
     /// Packets it dropped.
     pub packets: u64,
+    /// Whether it only observes.
+    #[serde(default)]
+    pub observes: bool,
+    /// Flows it would have blocked.
+    pub flows: u64,
+    /// Devices of those flows.
+    #[serde(default)]
+    pub devices: Vec<RuleDevice>,
 }
 
 /// A decided flow.

@@ -44,8 +44,10 @@ impl Settings {
     pub const PROFILES: u32 = 1 << 5;
     /// Packets that should be inspected are marked while the agent's heart does not beat.
     pub const WATCHED: u32 = 1 << 6;
-    /// [`Settings::beat`]s after which the agent is taken for gone: two seconds.
-    pub const SILENCE_MAX: i32 = (2_000_000_000_u32 >> Self::BEAT_SHIFT).cast_signed();
+    /// Nanoseconds of silence after which the agent is taken for gone: two seconds.
+    pub const SILENCE_NS: u32 = 2_000_000_000;
+    /// The same in [`Settings::beat`]s.
+    pub const SILENCE_MAX: i32 = (Self::SILENCE_NS >> Self::BEAT_SHIFT).cast_signed();
 
     const BEAT_SHIFT: u32 = 20;
 

@@ -14,6 +14,7 @@ use super::domains::Domains;
 use super::ledger::Ledger;
 use super::names::Resolutions;
 use super::notices::Notices;
+use super::observing::Observing;
 use super::rules::treated;
 use super::signatures::Alarms;
 use super::unattended::Unseen;
@@ -124,6 +125,7 @@ pub(super) struct Inspector {
     pub(super) resolutions: Resolutions,
     /// What is told at once.
     pub(super) notices: Notices,
+    pub(super) observing: Observing,
 }
 
 impl Inspector {
@@ -158,6 +160,7 @@ impl Inspector {
             unseen: Unseen::default(),
             resolutions,
             notices: Notices::default(),
+            observing: Observing::default(),
         }
     }
 

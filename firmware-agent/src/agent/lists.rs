@@ -1,4 +1,5 @@
-//! The lists on their way into the kernel: without the entries that would cut the router off.
+//! The lists on their way into the kernel, or to who observes, without the entries that would cut the
+//! router off.
 //!
 //! Addresses come and go with leases and links, so what is left out is decided again when they do.
 //! Files are read entry by entry; nothing of them stays in memory.
@@ -6,9 +7,11 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use super::observing::Observing;
 use crate::config::{Counts, Net};
-use crate::dataplane::bulk::{Entries, default_cap_kib};
+use crate::dataplane::bulk::{self, Bulk, Entries, Live, default_cap_kib};
 use crate::dataplane::{Dataplane, Error};
+use crate::inspect::address_set::AddressSet;
 use crate::plan::guard::{Guard, LeftOut, Own};
 use crate::plan::{ListPlan, Plan};
 use crate::sys::{clock, memory};
@@ -51,24 +54,28 @@ impl Lists {
     }
 
     /// Puts the lists of `plan` into force, and what lifts them before that. With an error nothing
-    /// has changed; nothing has to be done either when they are in force already.
-    pub(super) fn set(&mut self, dataplane: &mut Dataplane, plan: &Plan) -> Result<(), Error> {
-        if let Some(blocklist) = &mut dataplane.blocklist {
+    /// has changed; nothing has to be done either when they are in force already. Where there is no
+    /// dataplane lists still observe.
+    pub(super) fn set(
+        &mut self,
+        mut dataplane: Option<&mut Dataplane>,
+        observing: &mut Observing,
+        plan: &Plan,
+    ) -> Result<(), Error> {
+        if let Some(blocklist) = dataplane.as_mut().and_then(|all| all.blocklist.as_mut()) {
             // What lifts a list is there before the list.
             blocklist.sync_allowed(&plan.allowed)?;
         }
         let same = |now: &InForce| now.lists == plan.lists && now.own == self.own;
         if self.in_force.as_ref().is_some_and(same) {
+            observing.allow(plan);
             self.refused = None;
             return Ok(());
         }
         let start_ns = clock::monotonic_ns();
-        let result = self.read(plan).and_then(|read| {
-            let synced = dataplane.set_lists(read.entries, cap_kib(plan.list_memory_kib))?;
-            Ok((synced.image, read.left_out, read.shown))
-        });
+        let result = self.put(dataplane, observing, plan);
         memory::give_back();
-        let (image, left_out, shown) = result?;
+        let Put { image, left_out, shown } = result?;
         self.refused = None;
         self.image = image;
         self.load_ms = (clock::monotonic_ns() - start_ns) / 1_000_000;
@@ -112,22 +119,49 @@ impl Lists {
         (self.image, self.load_ms)
     }
 
+    /// Reads the lists and puts them where they belong.
+    fn put(
+        &self,
+        dataplane: Option<&mut Dataplane>,
+        observing: &mut Observing,
+        plan: &Plan,
+    ) -> Result<Put, Error> {
+        let cap_kib = cap_kib(plan.list_memory_kib);
+        let in_force = observing.bytes();
+        let image = dataplane.as_ref().and_then(|all| all.bulk.as_ref()).map_or(0, Bulk::bytes);
+        // Before any of it is in memory. What blocks is measured when it has been read.
+        let most = bulk::Observing { new: Observing::bytes_max(plan), in_force };
+        let hosts = dataplane.as_ref().map_or(0, |all| all.sizes().block_hosts);
+        bulk::check(0, image, most, Live { hosts, nets: 0 }, cap_kib)?;
+        let read = self.read(plan)?;
+        let observed = read.observed.finish();
+        let image = match dataplane {
+            Some(dataplane) => dataplane.set_lists(read.entries, most, cap_kib)?.image,
+            None => 0,
+        };
+        observing.set(observed, plan);
+        Ok(Put { image, left_out: read.left_out, shown: read.shown })
+    }
+
     /// The entries that may be in force.
     fn read(&self, plan: &Plan) -> Result<Read, Error> {
         let guard = Guard::new(&self.own);
         let mut counts = Counts::default();
-        plan.lists.iter().for_each(|list| counts.join(&list.counts()));
+        let blocking = plan.lists.iter().filter(|list| !list.observes);
+        blocking.for_each(|list| counts.join(&list.counts()));
         let mut read = Read {
             entries: Entries::with_capacity(counts.v4 as usize, counts.v6 as usize),
+            observed: Observing::empty_set(plan),
             left_out: vec![0; plan.lists.len()],
             shown: Vec::new(),
         };
         for (number, list) in (0..).zip(&plan.lists) {
+            let of = (number, list.observes);
             for net in &list.entries {
-                read.add(&guard, number, *net);
+                read.add(&guard, of, *net);
             }
             for file in &list.files {
-                file.entries(|net, _| read.add(&guard, number, net))
+                file.entries(|net, _| read.add(&guard, of, net))
                     .map_err(|source| Error::ListFile { path: file.path.clone(), source })?;
             }
         }
@@ -135,9 +169,21 @@ impl Lists {
     }
 }
 
+/// What became of the lists.
+struct Put {
+    /// Bytes of the image.
+    image: u64,
+    /// How many entries of each list are left out.
+    left_out: Vec<u32>,
+    /// The first of those.
+    shown: Vec<(u32, LeftOut)>,
+}
+
 /// Entries on their way.
 struct Read {
     entries: Entries,
+    /// Of lists that observe.
+    observed: AddressSet,
     /// By list.
     left_out: Vec<u32>,
     /// The first of those.
@@ -145,9 +191,13 @@ struct Read {
 }
 
 impl Read {
-    fn add(&mut self, guard: &Guard<'_>, number: u32, net: Net) {
+    fn add(&mut self, guard: &Guard<'_>, (number, observes): (u32, bool), net: Net) {
         let Some(own) = guard.hit(&net) else {
-            self.entries.push(&net, number);
+            if observes {
+                self.observed.push(&net, number as u8);
+            } else {
+                self.entries.push(&net, number);
+            }
             return;
         };
         if let Some(count) = self.left_out.get_mut(number as usize) {

@@ -9,12 +9,14 @@ mod bus;
 mod ddos;
 mod domains;
 mod drops;
+mod features;
 mod hand;
 mod inspector;
 mod ledger;
 mod lists;
 mod names;
 mod notices;
+mod observing;
 mod offload;
 mod reload;
 mod report;
@@ -24,8 +26,10 @@ mod seed;
 mod signals;
 mod signatures;
 mod sweep;
+mod tasks;
 mod unattended;
 mod upkeep;
+mod why;
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -129,7 +133,7 @@ pub fn watchdog(kind: &str, marks: &str) -> Result<(), Failed> {
 /// What this kernel can do, for `sluice doctor`.
 #[must_use]
 pub fn doctor() -> Vec<Feature> {
-    let mut features = report::probes(Report::of_this_kernel());
+    let mut features = features::probes(Report::of_this_kernel());
     features.push(bus::probe());
     features
 }

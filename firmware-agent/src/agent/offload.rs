@@ -159,7 +159,7 @@ pub(super) fn mark(
     value: u32,
 ) -> Result<bool, ConntrackError> {
     let Some(connection) = conntrack.lookup(tuple)? else { return Ok(false) };
-    conntrack.set_mark(&connection, marks.bits(), value)?;
+    conntrack.set_mark(&connection.original, marks.bits(), value)?;
     // After the mark, which ends that it becomes offloaded.
     let connection = conntrack.lookup(tuple)?;
     match connection.filter(Connection::is_offloaded) {

@@ -37,15 +37,17 @@ impl State {
         self.inspector.check_domain_lists(&plan).map_err(|error| vec![error.to_string()])?;
         let rulesets = self.inspector.new_rulesets(&plan).map_err(|error| vec![chain(&error)])?;
         let around = Around::look();
-        if let Some(dataplane) = &mut self.dataplane {
-            // The lists first: they are what can be refused, and then nothing has changed.
-            if let Some(around) = &around {
-                self.lists.spare(around.own(&plan.management));
-            }
-            self.lists.set(dataplane, &plan).map_err(|error| vec![error.chain()])?;
-            if let Err(error) = dataplane.apply(&plan.dataplane) {
-                return Err(vec![error.chain()]);
-            }
+        // The lists first: they are what can be refused, and then nothing has changed.
+        if let Some(around) = &around {
+            self.lists.spare(around.own(&plan.management));
+        }
+        self.lists
+            .set(self.dataplane.as_mut(), &mut self.inspector.observing, &plan)
+            .map_err(|error| vec![error.chain()])?;
+        if let Some(dataplane) = &mut self.dataplane
+            && let Err(error) = dataplane.apply(&plan.dataplane)
+        {
+            return Err(vec![error.chain()]);
         }
         if let Some(backend) = &mut self.backend
             && plan.ruleset != self.plan.ruleset

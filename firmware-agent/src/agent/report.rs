@@ -1,27 +1,20 @@
 //! What the agent tells about itself.
 
-use std::net::IpAddr;
-
 use sluice_abi::ABI_VERSION;
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Direction, FlowKey};
-use sluice_abi::names::{LIST_AUTOMATIC, LIST_MANUAL};
-use sluice_abi::verdict::{Reason, Verdict};
-use sluice_datapath::parse::TCP;
+use sluice_abi::verdict::Reason;
 
 use super::running::State;
-use crate::cli::chain;
-use crate::config::Net;
 use crate::control::page::{self, FlowPage};
 use crate::control::report::{
-    Cause, DomainList, DomainSet, Feature, Flow, FlowMap, Interface, List, ListImage, Netfilter,
-    Queue, State as Health, Status, Tuple, Unattended, Waited, Why,
+    DomainList, DomainSet, Flow, FlowMap, Interface, List, ListImage, Netfilter, Queue,
+    State as Health, Status, Tuple, Unattended, Waited,
 };
+use crate::dataplane::Counts;
 use crate::dataplane::table::{self, Record};
-use crate::dataplane::{Counts, Dataplane, FeatureState, Hook, State as HookState};
-use crate::kernel::{Report, Support};
-use crate::netfilter::apply;
 use crate::sys::clock;
+use crate::text::transport;
 
 impl State {
     /// Everything.
@@ -83,54 +76,6 @@ impl State {
             domain_set: self.domain_set(),
             signatures: self.signatures(),
         }
-    }
-
-    fn features(&self) -> Vec<Feature> {
-        let mut features: Vec<Feature> = match (&self.dataplane, &self.no_dataplane) {
-            (Some(dataplane), _) => dataplane.features().into_iter().map(feature).collect(),
-            (None, reason) => vec![Feature {
-                name: "programs".to_owned(),
-                state: Health::Failed,
-                rung: "none".to_owned(),
-                reasons: reason.iter().cloned().collect(),
-            }],
-        };
-        if !self.plan.enabled {
-            for feature in features.iter_mut().filter(|feature| feature.state != Health::Failed) {
-                feature.state = Health::Off;
-                feature.reasons.push("option enabled is 0: everything passes".to_owned());
-            }
-        }
-        if let Some(dataplane) = &self.dataplane
-            && !dataplane.notes().is_empty()
-        {
-            features.push(Feature {
-                name: "maps".to_owned(),
-                state: Health::Degraded,
-                rung: "smaller than planned".to_owned(),
-                reasons: dataplane.notes().to_vec(),
-            });
-        }
-        features.extend(self.dataplane.iter().flat_map(spreading));
-        features.extend(self.strangers.features(&self.plan));
-        let (state, rung) = match &self.backend {
-            _ if !self.plan.enabled => (Health::Off, "none"),
-            None => (Health::Failed, "none"),
-            Some(backend) if self.inspection_notes.is_empty() => {
-                (Health::Active, backend.kind().name())
-            }
-            Some(backend) => (Health::Degraded, backend.kind().name()),
-        };
-        features.push(Feature {
-            name: "inspection".to_owned(),
-            state,
-            rung: rung.to_owned(),
-            reasons: self.inspection_notes.clone(),
-        });
-        features.push(self.offload_feature());
-        features.push(self.names_feature());
-        features.push(self.bus_feature());
-        features
     }
 
     /// What the programs counted, by interface; nothing where there are none.
@@ -237,12 +182,18 @@ impl State {
             .zip(&self.plan.lists)
             .map(|(number, list)| {
                 let hits = hits.and_then(|hits| hits.of(number).ok()).unwrap_or_default();
+                let observing = &self.inspector.observing;
+                let observed = observing.hits(number);
+                let last_ns = if list.observes { observed.last_ns } else { hits.last_ns };
                 List {
                     name: list.name.to_string(),
                     entries: self.lists.entries(number),
                     packets: hits.packets,
                     bytes: hits.bytes,
-                    last_s_ago: ago(now_ns, hits.last_ns),
+                    last_s_ago: ago(now_ns, last_ns),
+                    observes: list.observes,
+                    flows: observed.flows,
+                    devices: observing.devices(number),
                 }
             })
             .collect()
@@ -254,6 +205,7 @@ impl State {
             kib: bytes / 1024,
             cap_kib: super::lists::cap_kib(self.plan.list_memory_kib).into(),
             load_ms,
+            observing_kib: self.inspector.observing.bytes().div_ceil(1024),
         }
     }
 
@@ -318,7 +270,7 @@ impl State {
         let named = decision.name();
         Flow {
             tuple: tuple(&key, original),
-            transport: if key.proto() == TCP { "tcp" } else { "udp" }.to_owned(),
+            transport: transport(key.proto()).to_owned(),
             nat_reply: decision.nat_key.map(|(key, original)| tuple(&key, original.reversed())),
             verdict: decision.verdict.name().to_owned(),
             reason: decision.reason.name().to_owned(),
@@ -351,225 +303,6 @@ impl State {
             idle_s: now_ns.saturating_sub(sent.last_seen_ns) / 1_000_000_000,
         }
     }
-
-    /// What applies to an address or a domain.
-    pub(super) fn why(&self, subject: &str) -> Result<Why, String> {
-        match subject.parse::<IpAddr>() {
-            Ok(address) => self.why_address(subject, address.to_canonical()),
-            Err(_) => Ok(self.why_domain(subject)),
-        }
-    }
-
-    fn why_address(&self, subject: &str, address: IpAddr) -> Result<Why, String> {
-        let now_ns = clock::monotonic_ns();
-        let mut causes = Vec::new();
-        let blocklist = self.dataplane.as_ref().and_then(|dataplane| dataplane.blocklist.as_ref());
-        let listed = match blocklist {
-            Some(list) => {
-                list.lookup(address, clock::monotonic_s()).map_err(|error| error.chain())?
-            }
-            None => None,
-        };
-        if let Some(listed) = listed {
-            causes.push(self.list_cause(listed.list, listed.net.to_string(), now_ns));
-        }
-        let bulk = self.dataplane.as_ref().and_then(|dataplane| dataplane.bulk.as_ref());
-        if let Some(number) = bulk.and_then(|bulk| bulk.lookup(address)) {
-            let list = self.plan.lists.get(number as usize);
-            let entry = match list.and_then(|list| super::lists::find(list, address)) {
-                Some((net, None)) => net.to_string(),
-                Some((net, Some((file, line)))) => format!("{net}, {}:{line}", file.display()),
-                None => "an entry that its files do not have any more".to_owned(),
-            };
-            causes.push(self.list_cause(number, entry, now_ns));
-        }
-        let host = Net::host(address);
-        for (net, roles) in self.plan.allowed.iter().filter(|(net, _)| net.contains(&host)) {
-            let named = [sluice_abi::attach::Role::Lan, sluice_abi::attach::Role::Wan]
-                .into_iter()
-                .filter(|role| roles & role.bit() != 0)
-                .map(sluice_abi::attach::Role::name);
-            causes.push(Cause {
-                hook: "xdp".to_owned(),
-                action: "allow".to_owned(),
-                by: format!("allowlist on {}", named.collect::<Vec<_>>().join(" and ")),
-                entry: net.to_string(),
-                packets: 0,
-                last_s_ago: None,
-            });
-        }
-        let flows = self
-            .flows()
-            .into_iter()
-            .filter(|flow| {
-                let nat = flow.nat_reply.iter().flat_map(|tuple| [tuple.src, tuple.dst]);
-                [flow.tuple.src, flow.tuple.dst].into_iter().chain(nat).any(|end| end == address)
-            })
-            .collect();
-        Ok(Why { subject: subject.to_owned(), causes, flows })
-    }
-
-    /// What the list with this number does to an address that its `entry` has.
-    fn list_cause(&self, number: u32, entry: String, now_ns: u64) -> Cause {
-        let hits = self.dataplane.as_ref().and_then(|dataplane| dataplane.hits.as_ref());
-        let hits = hits.and_then(|hits| hits.of(number).ok()).unwrap_or_default();
-        let name = match number {
-            LIST_AUTOMATIC => Some("(automatic)".to_owned()),
-            LIST_MANUAL => Some("(by hand)".to_owned()),
-            number => self.plan.lists.get(number as usize).map(|list| list.name.to_string()),
-        };
-        Cause {
-            hook: "xdp".to_owned(),
-            action: "drop".to_owned(),
-            by: format!("blocklist {}", name.unwrap_or_default()),
-            entry,
-            packets: hits.packets,
-            last_s_ago: ago(now_ns, hits.last_ns),
-        }
-    }
-
-    fn why_domain(&self, subject: &str) -> Why {
-        let name = subject.trim_end_matches('.').to_ascii_lowercase();
-        let flows: Vec<Flow> =
-            self.flows().into_iter().filter(|flow| flow.name() == Some(name.as_str())).collect();
-        // The rule comes first: it decides where there is one.
-        let causes = self.rule_cause(&name).into_iter().chain(self.domain_cause(&name)).collect();
-        Why { subject: subject.to_owned(), causes, flows }
-    }
-
-    /// What the rule that covers `name` does.
-    fn rule_cause(&self, name: &str) -> Option<Cause> {
-        let rules = self.inspector.engine.rules();
-        let found = rules.of_name(name)?;
-        let rule = self.inspector.rules.get(found.rule as usize);
-        let is_block = found.action.is_blocking();
-        Some(Cause {
-            hook: "inspect".to_owned(),
-            action: found.action.name().to_owned(),
-            by: format!("rule {}", rule.map(|rule| rule.name.to_string()).unwrap_or_default()),
-            entry: rules.text(found.entry),
-            packets: if is_block { self.blocked_packets(name, Reason::DomainRule) } else { 0 },
-            last_s_ago: None,
-        })
-    }
-
-    /// What the domain list that has `name` does where no rule covers it.
-    fn domain_cause(&self, name: &str) -> Option<Cause> {
-        let found = self.inspector.engine.lists().lookup(name)?;
-        let list = self.inspector.domains.list(found.list)?;
-        let mut places = list.files.iter();
-        let place = places.find_map(|file| Some((&file.path, file.find(found.domain)?)));
-        Some(Cause {
-            hook: "inspect".to_owned(),
-            action: if list.observes { "observe" } else { "block" }.to_owned(),
-            by: format!("domainlist {}", list.name),
-            entry: match place {
-                Some((path, line)) => format!("{}, {}:{line}", found.domain, path.display()),
-                None => format!("{}, which its files do not have any more", found.domain),
-            },
-            packets: self.blocked_packets(name, Reason::DomainList),
-            last_s_ago: None,
-        })
-    }
-
-    /// Packets of flows to `name` that are blocked for this reason.
-    fn blocked_packets(&self, name: &str, reason: Reason) -> u64 {
-        let records = self.inspector.table.iter().filter(|record| {
-            let decision = &record.decision;
-            decision.reason == reason
-                && decision.verdict == Verdict::Blocked
-                && decision.hello.as_ref().and_then(table::Hello::name) == Some(name)
-        });
-        records
-            .map(|record| {
-                let count = self.flow_map().and_then(|flows| flows.count(record.slot).ok());
-                let sent = record.sent(&count.unwrap_or_default());
-                sent.original_packets + sent.reply_packets
-            })
-            .sum()
-    }
-}
-
-/// The probes of this kernel as features.
-pub(super) fn probes(report: &Report) -> Vec<Feature> {
-    let mut features = vec![Feature {
-        name: format!("Linux {}", report.kernel),
-        state: if report.obstacle().is_some() { Health::Failed } else { Health::Active },
-        rung: "kernel".to_owned(),
-        reasons: report.obstacle().into_iter().collect(),
-    }];
-    features.extend(report.items.iter().map(|item| {
-        let mut reasons: Vec<String> = item.note.iter().cloned().collect();
-        if !item.support.is_yes() {
-            reasons.insert(0, item.support.reason().to_owned());
-            reasons.extend(item.enabled_by.map(|what| format!("enabled by: {what}")));
-        }
-        Feature {
-            name: item.need.name().to_owned(),
-            state: match (&item.support, item.need.is_required()) {
-                (Support::Yes, _) => Health::Active,
-                (_, true) => Health::Failed,
-                (_, false) => Health::Degraded,
-            },
-            rung: match &item.support {
-                Support::Yes => "works",
-                Support::No(_) => "missing",
-                Support::Unknown(_) => "unknown",
-            }
-            .to_owned(),
-            reasons,
-        }
-    }));
-    features.push(rules());
-    features
-}
-
-/// How rules would reach this kernel, found out with tables that are gone again at once.
-fn rules() -> Feature {
-    let (state, rung, reasons) = match apply::choose(apply::Wish::Auto) {
-        Ok((backend, reasons)) if reasons.is_empty() => {
-            (Health::Active, backend.kind().name(), reasons)
-        }
-        Ok((backend, reasons)) => (Health::Degraded, backend.kind().name(), reasons),
-        Err(error) => (Health::Failed, "none", vec![chain(&error)]),
-    };
-    Feature { name: "rules".to_owned(), state, rung: rung.to_owned(), reasons }
-}
-
-fn feature(feature: FeatureState) -> Feature {
-    let hook = match feature.hook {
-        Hook::Xdp => "shield",
-        Hook::Tc => "fast path",
-    };
-    Feature {
-        name: format!("{hook} {}", feature.interface),
-        state: match feature.state {
-            HookState::Active => Health::Active,
-            HookState::Degraded => Health::Degraded,
-            HookState::Failed => Health::Failed,
-            HookState::Off => Health::Off,
-        },
-        rung: feature.rung.to_owned(),
-        reasons: feature
-            .card
-            .map(|card| format!("hardware: {card}"))
-            .into_iter()
-            .chain(feature.reasons)
-            .collect(),
-    }
-}
-
-/// Where packets are shared out to processors, as far as that is wanted.
-fn spreading(dataplane: &Dataplane) -> impl Iterator<Item = Feature> {
-    dataplane.spreading().iter().map(|spreading| Feature {
-        name: format!("spread {}", spreading.interface),
-        state: if spreading.is_everywhere() { Health::Active } else { Health::Degraded },
-        rung: match spreading.cpus {
-            0 => "none".to_owned(),
-            cpus => format!("{cpus} processors"),
-        },
-        reasons: spreading.reasons.clone(),
-    })
 }
 
 /// The ends of a packet of `key` that travels in `direction`.

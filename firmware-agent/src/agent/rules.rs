@@ -48,12 +48,13 @@ impl Inspector {
         if let Some(found) = decision.observed {
             self.ledger.observed(found.rule, ends, now_ns);
         }
-        if let Some(list) = decision.watched {
-            let name = self.domains.observed(list, ends, now_ns);
-            return (entry, name.map(|name| format!("domainlist {name}").into()));
-        }
-        let observed = decision.observed.and_then(|found| self.rules.get(found.rule as usize));
-        (entry, observed.map(|rule| rule.name.clone()))
+        let listed = ends.filter(|_| decision.verdict != Verdict::Blocked);
+        let listed = listed.and_then(|ends| self.observing.look(ends, now_ns));
+        let domain = decision.watched.and_then(|list| self.domains.observed(list, ends, now_ns));
+        let domain = domain.map(|name| format!("domainlist {name}").into());
+        let rule = decision.observed.and_then(|found| self.rules.get(found.rule as usize));
+        // In the order in which they would have blocked.
+        (entry, listed.or(domain).or_else(|| rule.map(|rule| rule.name.clone())))
     }
 
     /// Tells the ends of a flow that a rule rejects. Before the decision is in the kernel, where it

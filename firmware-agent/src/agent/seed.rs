@@ -1,11 +1,10 @@
-//! Connections that are older than the agent.
-
-use sluice_abi::flow::{Direction, FlowKey};
+//! Connections that are older than the agent, and those that nobody has decided about.
 
 use super::inspector::Inspector;
 use super::running::State;
 use crate::cli::chain;
-use crate::config::Established;
+use crate::config::{Established, MarkMask};
+use crate::netfilter::conntrack::{Connection, Conntrack, Tuple};
 
 impl State {
     /// Trusts the connections that are there, if that is wanted: once, at the start of this process.
@@ -26,25 +25,36 @@ impl Inspector {
         let Some(conntrack) = &mut self.conntrack else { return 0 };
         let marks = self.policy.marks;
         let unseen = &self.unseen;
-        let mut found: Vec<(FlowKey, Direction)> = Vec::new();
-        let listed = conntrack.each(|connection| {
-            let [own, other] = connection.flows();
-            let is_unseen = |key| unseen.get(key) == Some(connection.id);
-            if connection.is_established()
-                && connection.mark & marks.bits() == 0
-                && !is_unseen(&own.0)
-                && !is_unseen(&other.0)
-                && found.len() < max
-            {
-                found.push(own);
+        let mut found: Vec<Tuple> = Vec::new();
+        undecided(conntrack, marks, |connection| {
+            let is_unseen =
+                connection.flows().iter().any(|(key, _)| unseen.get(key) == Some(connection.id));
+            if connection.is_established() && !is_unseen && found.len() < max {
+                found.push(connection.original);
             }
         });
-        if let Err(error) = listed {
-            log::warn!("{}", chain(&error));
-        }
-        for own in &found {
-            self.mark_connection(*own, marks.trusted());
+        for original in &found {
+            // The mark alone: what is trusted may be offloaded or not.
+            if let Err(error) = conntrack.set_mark(original, marks.bits(), marks.trusted()) {
+                log::debug!("mark a connection: {error}");
+            }
         }
         found.len()
+    }
+}
+
+/// Calls `each` with the connections that nobody has decided about.
+pub(super) fn undecided(
+    conntrack: &mut Conntrack,
+    marks: MarkMask,
+    mut each: impl FnMut(&Connection),
+) {
+    let listed = conntrack.each(|connection| {
+        if connection.mark & marks.bits() == 0 {
+            each(connection);
+        }
+    });
+    if let Err(error) = listed {
+        log::warn!("{}", chain(&error));
     }
 }

@@ -8,20 +8,19 @@ use std::io;
 use std::path::PathBuf;
 
 use sluice_abi::flow::{Direction, FlowKey};
-use sluice_datapath::parse::TCP;
 
 use super::inspector::Inspector;
+use super::lists::cap_kib;
 use super::report::tuple;
 use super::running::{State, random};
 use crate::cli::chain;
 use crate::config::RulesetSection;
 use crate::control::signatures as report;
-use crate::dataplane::bulk::default_cap_kib;
 use crate::inspect::engine::{Step, Watch};
 use crate::plan::Plan;
 use crate::signature::{Alert, Builder, Limits, Loader, Ruleset, TooLarge};
 use crate::sys::{clock, memory};
-use crate::text::plain;
+use crate::text::{plain, transport};
 
 /// Alerts that are kept.
 const KEPT_MAX: usize = 256;
@@ -137,7 +136,8 @@ impl Inspector {
         if self.alarms.in_force == plan.rulesets && self.alarms.refused.is_none() {
             return Ok(None);
         }
-        rulesets(&plan.rulesets, cap_kib(plan) as usize * 1024, random).map(Some)
+        let cap = cap_kib(plan.signature_memory_kib) as usize * 1024;
+        rulesets(&plan.rulesets, cap, random).map(Some)
     }
 
     /// Puts rulesets into force, if they are others.
@@ -198,14 +198,6 @@ pub fn rulesets(
     Ok(rulesets)
 }
 
-/// KiB that rulesets may take in the agent.
-pub(super) fn cap_kib(plan: &Plan) -> u32 {
-    match plan.signature_memory_kib {
-        0 => default_cap_kib(memory::total_kib()),
-        kib => kib,
-    }
-}
-
 impl State {
     /// The last alerts.
     pub(super) fn alerts(&self) -> Vec<report::Alert> {
@@ -220,7 +212,7 @@ impl State {
         report::Signatures {
             rulesets: watch.iter().flat_map(|watch| watch.iter()).map(shown).collect(),
             kib: watch.map_or(0, Watch::memory).div_ceil(1024) as u64,
-            cap_kib: cap_kib(&self.plan).into(),
+            cap_kib: cap_kib(self.plan.signature_memory_kib).into(),
             load_ms: self.inspector.alarms.load_ms(),
             unlogged: self.inspector.alarms.unlogged(),
         }
@@ -239,7 +231,7 @@ pub(super) fn told(kept: &Kept, now_ns: u64) -> report::Alert {
         action: alert.action.name().to_owned(),
         blocked: alert.blocks,
         msg: alert.msg.to_string(),
-        transport: if key.proto() == TCP { "tcp" } else { "udp" }.to_owned(),
+        transport: transport(key.proto()).to_owned(),
         tuple: tuple(key, *direction),
     }
 }
@@ -269,6 +261,7 @@ fn shown(one: &Ruleset) -> report::Ruleset {
 #[cfg(test)]
 mod tests {
     use sluice_abi::flow::Addr;
+    use sluice_datapath::parse::TCP;
 
     use super::*;
     use crate::inspect::engine::Outcome;

@@ -8,9 +8,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use sluice_abi::flow::FlowKey;
+use sluice_abi::settings::Settings;
 
 use super::inspector::Inspector;
 use super::running::State;
+use super::seed::undecided;
 use crate::cli::chain;
 use crate::control::report::Unattended;
 use crate::netfilter::apply::{Backend, Watchdog};
@@ -23,7 +25,7 @@ pub(super) const BEAT: Duration = Duration::from_millis(450);
 ///
 /// Less by what it takes to be told and by their coarse clock: to take silence for longer than it was
 /// costs a look at conntrack, to miss one would trust what passed.
-const SILENCE_MAX: Duration = Duration::from_millis(1900);
+const SILENCE_MAX: Duration = Duration::from_nanos(Settings::SILENCE_NS as u64 - 100_000_000);
 
 /// Connections of which packets may have passed while nobody inspected, with the number by which
 /// conntrack tells one from a later one between the same ends.
@@ -180,20 +182,16 @@ impl Inspector {
     /// many connections these are.
     fn note_unseen(&mut self, max: usize) -> usize {
         let Some(conntrack) = &mut self.conntrack else { return 0 };
-        let mask = self.policy.marks.bits();
         let connections = &mut self.unseen.connections;
         connections.clear();
         let mut count = 0;
-        let listed = conntrack.each(|connection| {
-            if connection.mark & mask == 0 && connections.len() < max {
+        undecided(conntrack, self.policy.marks, |connection| {
+            if connections.len() < max {
                 count += 1;
                 // Which of both the queue shows depends on which end is translated.
                 connections.extend(connection.flows().map(|(key, _)| (key, connection.id)));
             }
         });
-        if let Err(error) = listed {
-            log::warn!("{}", chain(&error));
-        }
         count
     }
 }

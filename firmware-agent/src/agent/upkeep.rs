@@ -100,14 +100,16 @@ impl State {
         if let Some(around) = &around {
             self.look_at_zones(&around.devices);
         }
-        let Some(dataplane) = &mut self.dataplane else { return };
+        let Self { lists, inspector, dataplane, plan, .. } = self;
         if let Some(around) = &around
-            && self.lists.spare(around.own(&self.plan.management))
-            && !self.plan.lists.is_empty()
-            && let Err(error) = self.lists.set(dataplane, &self.plan)
+            && lists.spare(around.own(&plan.management))
+            && !plan.lists.is_empty()
+            && let Err(error) = lists.set(dataplane.as_mut(), &mut inspector.observing, plan)
         {
-            self.lists.refuse(&error);
+            lists.refuse(&error);
         }
-        self.strangers.look_around(around.as_ref(), dataplane, &self.plan);
+        if let Some(dataplane) = dataplane {
+            self.strangers.look_around(around.as_ref(), dataplane, plan);
+        }
     }
 }

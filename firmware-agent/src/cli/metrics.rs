@@ -104,6 +104,14 @@ impl Text {
             self.sample("sluice_list_packets_total", &[("list", &list.name)], list.packets);
         }
         self.family(
+            "sluice_list_observed_flows_total",
+            "counter",
+            "Flows that a blocklist would have blocked if it did more than observe.",
+        );
+        for list in status.lists.iter().filter(|list| list.observes || list.flows > 0) {
+            self.sample("sluice_list_observed_flows_total", &[("list", &list.name)], list.flows);
+        }
+        self.family(
             "sluice_domain_list_flows_total",
             "counter",
             "Flows to names of a domain list.",
@@ -215,6 +223,9 @@ mod tests {
                 packets: 1,
                 bytes: 60,
                 last_s_ago: None,
+                observes: true,
+                flows: 3,
+                devices: Vec::new(),
             }],
             ..Status::default()
         }

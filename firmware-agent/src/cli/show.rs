@@ -56,17 +56,7 @@ pub(super) fn status(status: &Status) -> String {
 
     section(&mut text, &counters(status));
 
-    let mut table = Table::new(&["list", "entries", "packets", "bytes", "last"]);
-    for list in &status.lists {
-        table.row([
-            list.name.clone(),
-            list.entries.to_string(),
-            list.packets.to_string(),
-            list.bytes.to_string(),
-            ago(list.last_s_ago),
-        ]);
-    }
-    section(&mut text, &table);
+    section(&mut text, &lists(status));
     section(&mut text, &domain_lists(status));
     section(&mut text, &strangers(&status.ddos));
     text.push_str(&super::signatures::rulesets(&status.signatures));
@@ -96,7 +86,9 @@ fn memory(status: &Status) -> String {
         let _ = writeln!(
             text,
             "lists take {} KiB of {} KiB, loaded in {} ms",
-            image.kib, image.cap_kib, image.load_ms
+            image.kib + image.observing_kib,
+            image.cap_kib,
+            image.load_ms
         );
     }
     if !status.domain_lists.is_empty() {
@@ -159,6 +151,24 @@ fn counters(status: &Status) -> Table {
         ("inspected once more", flows.reinspected),
     ] {
         table.row(["flow map", counter, &value.to_string()]);
+    }
+    table
+}
+
+/// Lists of addresses and what they did.
+fn lists(status: &Status) -> Table {
+    let columns = ["list", "action", "entries", "packets", "bytes", "flows", "last"];
+    let mut table = Table::new(&columns);
+    for list in &status.lists {
+        table.row([
+            list.name.clone(),
+            if list.observes { "observe" } else { "block" }.to_owned(),
+            list.entries.to_string(),
+            list.packets.to_string(),
+            list.bytes.to_string(),
+            list.flows.to_string(),
+            ago(list.last_s_ago),
+        ]);
     }
     table
 }

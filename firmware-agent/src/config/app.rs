@@ -5,10 +5,11 @@
 
 use std::path::Path;
 
+use super::bounded::read_text;
 use super::remark::{Remark, shown};
-use super::uci::{FILE_MAX, Package};
+use super::uci::Package;
 use super::values::{domain, is_name};
-use super::{Builder, PACKAGE, read_bounded};
+use super::{Builder, PACKAGE};
 
 /// Classes and their domains.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -58,14 +59,9 @@ impl Builder<'_> {
     pub(super) fn read_apps(&mut self, package: &Package) {
         let Some(file) = self.config.main.app_file.clone() else { return };
         let path = format!("{PACKAGE}.main.app_file");
-        let text = match read_bounded(&file).map(String::from_utf8) {
-            Ok(Ok(text)) if text.len() <= FILE_MAX => text,
-            other => {
-                let why = match other {
-                    Ok(Ok(_)) => format!("is larger than {FILE_MAX} bytes"),
-                    Ok(Err(_)) => "is not UTF-8".to_owned(),
-                    Err(error) => format!("cannot be read: {error}"),
-                };
+        let text = match read_text(&file) {
+            Ok(text) => text,
+            Err(why) => {
                 let reason = format!("{}: {why}", shown(&file.to_string_lossy()));
                 let line = self.main.unwrap_or_default();
                 return self.remarks.mistake(line, path, reason);

@@ -9,10 +9,11 @@ use std::rc::Rc;
 
 use sluice_abi::flow::Addr;
 
+use super::bounded::{Unread, read_whole};
 use super::net::Net;
 use super::remark::{Remark, shown};
-use super::uci::{FILE_MAX, Package};
-use super::{Builder, PACKAGE, read_bounded};
+use super::uci::Package;
+use super::{Builder, PACKAGE};
 
 /// Most prefixes of all countries together: 3 MiB where all are of IPv4.
 const PREFIXES_MAX: usize = 262_144;
@@ -164,18 +165,14 @@ impl Builder<'_> {
             for ending in ENDINGS {
                 let file = directory.join(name).with_extension(ending);
                 let about: Rc<str> = file.to_string_lossy().into();
-                let text = match read_bounded(&file) {
-                    Ok(text) if text.len() <= FILE_MAX => {
-                        String::from_utf8_lossy(&text).into_owned()
+                let text = match read_whole(&file) {
+                    Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+                    Err(Unread::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                        continue;
                     }
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                    other => {
-                        let why = other.map_or_else(
-                            |error| format!("cannot be read: {error}"),
-                            |_| format!("is larger than {FILE_MAX} bytes"),
-                        );
-                        let remark =
-                            Remark { file: about, line: 0, path: String::new(), reason: why };
+                    Err(why) => {
+                        let reason = why.to_string();
+                        let remark = Remark { file: about, line: 0, path: String::new(), reason };
                         self.remarks.mistake_about(remark);
                         continue;
                     }

@@ -8,8 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::file::{self, FileError, Read};
-use super::list::{ENABLED, Source};
-use super::reader::{Placed, Reader, words};
+use super::list::{Action, ENABLED, Source};
+use super::reader::{Placed, Reader};
 use super::schema::{Fallback, Kind, OptionSpec, SectionSpec};
 
 /// Most sections of type `domainlist`.
@@ -31,15 +31,6 @@ pub struct DomainList {
     /// Whether flows are only counted that it would block.
     pub observes: bool,
 }
-
-/// What becomes of flows to listed names.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Action {
-    #[default]
-    Block,
-    Observe,
-}
-words!(Action, "block" => Self::Block, "observe" => Self::Observe);
 
 /// A file of a domain list, as it was when the configuration was read.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -9,7 +9,7 @@ use sluice_abi::attach::Role;
 
 use super::file::ListFile;
 use super::net::Net;
-use super::reader::{FromUci, Placed, Reader};
+use super::reader::{FromUci, Placed, Reader, words};
 use super::remark::shown;
 use super::schema::{Fallback, Kind, OptionSpec, SectionSpec};
 
@@ -28,7 +28,18 @@ pub struct Blocklist {
     pub sources: Vec<ListFile>,
     /// Most entries; with more the configuration is refused.
     pub max_entries: u32,
+    /// Whether flows are only counted that it would block.
+    pub observes: bool,
 }
+
+/// What becomes of what a list has.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Action {
+    #[default]
+    Block,
+    Observe,
+}
+words!(Action, "block" => Self::Block, "observe" => Self::Observe);
 
 /// Addresses and prefixes that no blocklist drops.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,7 +93,18 @@ pub(super) const BLOCKLIST: SectionSpec = SectionSpec {
     kind: "blocklist",
     example: "bad",
     about: "Addresses that are dropped: as the source on wan interfaces, as the destination on lan interfaces.",
-    options: &[ENABLED, ENTRY, FILE, MAX_BLOCKED],
+    options: &[
+        ENABLED,
+        ENTRY,
+        FILE,
+        MAX_BLOCKED,
+        OptionSpec::new(
+            "action",
+            Kind::Word(&["block", "observe"]),
+            "block",
+            "What happens to packets from and to these addresses: dropped, or nothing; then flows that are inspected are counted, with their devices, as such that would be blocked.",
+        ),
+    ],
 };
 
 pub(super) const ALLOWLIST: SectionSpec = SectionSpec {
@@ -165,7 +187,11 @@ fn read(uci: &mut Reader<'_>, is_blocklist: bool) -> Common {
 impl Blocklist {
     pub(super) fn read(name: String, mut uci: Reader<'_>) -> (Self, Vec<Source>) {
         let Common { enabled, entries, files, max_entries, sources } = read(&mut uci, true);
-        (Self { name, enabled, entries, files, sources: Vec::new(), max_entries }, sources)
+        let observes = uci.get::<Action>("action") == Action::Observe;
+        (
+            Self { name, enabled, entries, files, sources: Vec::new(), max_entries, observes },
+            sources,
+        )
     }
 }
 

@@ -199,7 +199,7 @@ pub struct Main {
     pub run_dir: PathBuf,
     /// What is logged.
     pub log_level: LevelFilter,
-    /// Memory for blocklists in the kernel, while they are replaced too; 0 is an eighth of the
+    /// Memory for blocklists, while they are replaced too; 0 is an eighth of the
     /// machine's.
     pub list_memory_kib: u32,
     /// Addresses that no blocklist may cover.
@@ -292,7 +292,7 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
         OptionSpec::new("log_level", Kind::Word(&["error", "warn", "info", "debug", "trace"]), "info",
             "What is logged."),
         OptionSpec::new("list_memory_kib", number(0, 1 << 20), "0",
-            "Memory for blocklists in the kernel, in KiB, old and new ones together while they are replaced; 0 is an eighth of the machine's, from 2 to 64 MiB."),
+            "Memory for blocklists in the kernel, and in the agent for those that observe, in KiB, old and new ones together while they are replaced; 0 is an eighth of the machine's, from 2 to 64 MiB."),
         OptionSpec::list("management", Kind::Net, Fallback::Empty,
             "Addresses and prefixes from which the router is managed: an entry that overlaps one is left out of every blocklist."),
         OptionSpec::new("manage_offload", Kind::Word(&["guard", "off"]), "guard",

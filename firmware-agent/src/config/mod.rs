@@ -6,6 +6,8 @@
 
 mod action;
 mod app;
+mod bounded;
+mod check;
 mod condition;
 mod country;
 mod ddos;
@@ -25,16 +27,13 @@ mod rule;
 mod ruleset;
 mod schedule;
 mod schema;
+mod sources;
 pub mod uci;
 mod values;
 
 use std::fmt;
-use std::io::Read as _;
 use std::path::Path;
 use std::rc::Rc;
-
-use sluice_abi::attach::{Attachment, Role};
-use sluice_abi::names::LISTS_CONFIGURED_MAX;
 
 pub use self::action::RuleAction;
 pub use self::app::Apps;
@@ -61,10 +60,12 @@ pub use self::schedule::{DAYS, Group, Schedule, Slot};
 pub use self::schema::{Fallback, Kind, OptionSpec, SECTIONS, SectionSpec};
 pub(crate) use self::values::{domain, is_name};
 
+use self::bounded::read_bounded;
 use self::list::Source;
 use self::reader::Reader;
 use self::remark::Remarks;
-use self::uci::{FILE_MAX, Package, Section};
+use self::sources::{ListKind, Wanted};
+use self::uci::{Package, Section};
 
 /// Name of the package, and of its file.
 pub const PACKAGE: &str = "sluice";
@@ -152,33 +153,6 @@ impl Config {
             Err(ConfigError { mistakes, warnings })
         }
     }
-}
-
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
-    // Opening a pipe would wait for its writer.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(std::io::Error::other("not a regular file"));
-    }
-    let mut text = Vec::new();
-    std::fs::File::open(path)?.take(FILE_MAX as u64 + 1).read_to_end(&mut text)?;
-    Ok(text)
-}
-
-/// Which of the vectors of lists is meant.
-#[derive(Clone, Copy)]
-enum ListKind {
-    Block,
-    Allow,
-    Domain,
-    Ruleset,
-}
-
-/// A list's files, to be read when the file of the configuration is known to be right.
-struct Wanted {
-    kind: ListKind,
-    index: usize,
-    path: String,
-    sources: Vec<Source>,
 }
 
 /// Puts a configuration together section by section.
@@ -325,215 +299,6 @@ impl Builder<'_> {
             let path = format!("{PACKAGE}.{name}.file");
             self.wanted.push(Wanted { kind, index, path, sources });
         }
-    }
-
-    fn check_roles(&mut self) {
-        for role in [Role::Wan, Role::Lan] {
-            if !self.config.interfaces.iter().any(|interface| interface.role == role) {
-                let reason = format!(
-                    "no section of type interface has the role {role}: add one, such as: config \
-                     interface '{role}', option device '{}', option role '{role}'",
-                    if role == Role::Wan { "wan" } else { "br-lan" },
-                    role = role.name()
-                );
-                self.remarks.mistake(0, PACKAGE, reason);
-            }
-        }
-    }
-
-    fn check_counts(&mut self) {
-        for (count, most, kind) in [
-            (self.config.interfaces.len(), Attachment::SLOTS, "interface"),
-            (self.config.blocklists.len(), LISTS_CONFIGURED_MAX, "blocklist"),
-            (self.config.allowlists.len(), LISTS_CONFIGURED_MAX, "allowlist"),
-            (self.config.domainlists.len(), DOMAINLISTS_MAX, "domainlist"),
-            (self.config.rulesets.len(), RULESETS_MAX, "ruleset"),
-        ] {
-            if count > most as usize {
-                let reason = format!("has {count} sections of type {kind}, {most} are allowed");
-                self.remarks.mistake(0, PACKAGE, reason);
-            }
-        }
-    }
-
-    /// A domain that is both allowed and blocked is probably not what was meant.
-    fn check_rules(&mut self, package: &Package) {
-        let mut domains: Vec<(&str, RuleAction, &str)> = Vec::new();
-        let is_plain = |rule: &&Rule| {
-            let with_domains = Rule { domains: rule.domains.clone(), ..Rule::default() };
-            let conditions = Rule {
-                name: String::new(),
-                enabled: false,
-                action: RuleAction::default(),
-                kbit: 0,
-                burst_kib: 0,
-                profile: None,
-                ..(*rule).clone()
-            };
-            rule.enabled && conditions == with_domains
-        };
-        for rule in self.config.rules.iter().filter(is_plain) {
-            domains
-                .extend(rule.domains.iter().map(|d| (d.as_str(), rule.action, rule.name.as_str())));
-        }
-        domains.sort_by_key(|(domain, ..)| *domain);
-        for pair in domains.windows(2) {
-            let [(domain, action, first), (other, other_action, second)] = pair else { continue };
-            if domain == other && action != other_action {
-                let line = package.line_of(second);
-                let reason = format!("{domain} has two actions, here and in {first}");
-                self.remarks.warning(line, format!("{PACKAGE}.{second}.domain"), reason);
-            }
-        }
-    }
-
-    /// Every profile has a number, and every rule a profile that exists.
-    fn check_profiles(&mut self, package: &Package) {
-        let line_of = |name: &str| package.line_of(name);
-        let profiles = match Profile::numbered(self.config.profiles.clone()) {
-            Ok(profiles) => profiles,
-            Err(name) => {
-                let reason = "there are 16 profiles at most, six of them always".to_owned();
-                self.remarks.mistake(line_of(&name), format!("{PACKAGE}.{name}"), reason);
-                return;
-            }
-        };
-        for rule in &self.config.rules {
-            let Some(name) = &rule.profile else { continue };
-            let path = format!("{PACKAGE}.{}.profile", rule.name);
-            let Some(profile) = profiles.iter().find(|profile| profile.name == *name) else {
-                let reason = format!("there is no profile {name}");
-                self.remarks.mistake(line_of(&rule.name), path, reason);
-                continue;
-            };
-            if rule.action == RuleAction::Limit && rule.kbit == 0 && profile.kbit == 0 {
-                let reason = format!("the profile {name} has no rate, and option kbit is 0");
-                self.remarks.mistake(line_of(&rule.name), path, reason);
-            } else if rule.action == RuleAction::Mark && !profile.marks() {
-                let reason = format!("the profile {name} has neither code point nor priority");
-                self.remarks.mistake(line_of(&rule.name), path, reason);
-            }
-        }
-    }
-
-    /// Groups, zones and schedules that rules name exist.
-    fn check_names(&mut self, package: &Package) {
-        let Config { rules, groups, interfaces, schedules, .. } = &self.config;
-        for rule in rules {
-            for (option, named, known) in [
-                ("group", &rule.groups, groups.iter().map(|g| &g.name).collect::<Vec<_>>()),
-                ("zone", &rule.zones, interfaces.iter().map(|i| &i.name).collect()),
-                ("schedule", &rule.schedules, schedules.iter().map(|s| &s.name).collect()),
-            ] {
-                for name in named.iter().filter(|name| !known.contains(name)) {
-                    let line = package.line_of(&rule.name);
-                    let kind = if option == "zone" { "interface" } else { option };
-                    let reason = format!("there is no section {name} of type {kind}");
-                    self.remarks.mistake(line, format!("{PACKAGE}.{}.{option}", rule.name), reason);
-                }
-            }
-        }
-    }
-
-    /// Reads the files of fingerprints of rules that count.
-    fn read_fingerprints(&mut self, package: &Package) {
-        for rule in self.config.rules.iter_mut().filter(|rule| rule.enabled) {
-            for file in rule.fingerprint_files.clone() {
-                let reason = match read_bounded(&file).map(String::from_utf8) {
-                    Ok(Ok(text)) if text.len() > FILE_MAX => {
-                        format!("is larger than {FILE_MAX} bytes")
-                    }
-                    Ok(Ok(text)) => match rule.read_listed(&text) {
-                        Ok(()) => continue,
-                        Err((line, why)) => format!("line {line} {why}"),
-                    },
-                    Ok(Err(_)) => "is not UTF-8".to_owned(),
-                    Err(error) => format!("cannot be read: {error}"),
-                };
-                let line = package.line_of(&rule.name);
-                let reason = format!("{}: {reason}", remark::shown(&file.to_string_lossy()));
-                let path = format!("{PACKAGE}.{}.fingerprint_file", rule.name);
-                self.remarks.mistake(line, path, reason);
-            }
-            rule.listed.sort_unstable();
-            rule.listed.dedup();
-        }
-    }
-
-    fn read_files(&mut self) {
-        for Wanted { kind, index, path, sources } in std::mem::take(&mut self.wanted) {
-            let (mut entries, most) = match kind {
-                ListKind::Block => {
-                    let list = &self.config.blocklists[index];
-                    (list.entries.len(), list.max_entries as usize)
-                }
-                ListKind::Allow => {
-                    let list = &self.config.allowlists[index];
-                    (list.entries.len(), list.max_entries as usize)
-                }
-                ListKind::Domain => (0, self.config.domainlists[index].max_entries as usize),
-                ListKind::Ruleset => (0, usize::MAX),
-            };
-            for Source { file, line } in sources {
-                match self.read_file(kind, index, &file, most) {
-                    Ok(read) => entries += read,
-                    Err(err) => {
-                        let reason = format!("{}: {err}", remark::shown(&file.to_string_lossy()));
-                        self.remarks.mistake(line, path.as_str(), reason);
-                    }
-                }
-                if entries > most {
-                    let reason = format!("the list has more than {most} entries (max_entries)");
-                    self.remarks.mistake(line, path.as_str(), reason);
-                    break; // what is left of the files would only take time
-                }
-            }
-        }
-    }
-
-    /// Reads a file of a list: an allowlist keeps its entries, others only what they cost.
-    fn read_file(
-        &mut self,
-        kind: ListKind,
-        index: usize,
-        path: &Path,
-        most: usize,
-    ) -> Result<usize, file::FileError> {
-        let mut counts = Counts::default();
-        let (read, count) = match kind {
-            ListKind::Block => {
-                let read = file::nets(path, true, most, |net, _| {
-                    counts.add(&net);
-                    true
-                })?;
-                let sources = &mut self.config.blocklists[index].sources;
-                sources.push(ListFile::new(path, counts, &read));
-                (read, counts.sum())
-            }
-            ListKind::Allow => {
-                let mut kept = Vec::new();
-                let read = file::nets(path, false, most, |net, _| {
-                    kept.push(net);
-                    true
-                })?;
-                let count = kept.len() as u32;
-                self.config.allowlists[index].entries.append(&mut kept);
-                (read, count)
-            }
-            ListKind::Domain => {
-                let (file, read) = DomainFile::new(path, most)?;
-                let count = file.names;
-                self.config.domainlists[index].sources.push(file);
-                (read, count)
-            }
-            ListKind::Ruleset => {
-                let file = RulesetFile::new(path)?;
-                self.config.rulesets[index].sources.push(file);
-                (file::Read::default(), 0)
-            }
-        };
-        read.remarks.into_iter().for_each(|remark| self.remarks.warning_about(remark));
-        Ok(count as usize)
     }
 
     fn finish_lists(&mut self) {

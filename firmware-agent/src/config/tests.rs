@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use sluice_abi::attach::Role;
 use sluice_abi::limits::{Limits, prefix_mask};
 use sluice_abi::shield::Rate;
 

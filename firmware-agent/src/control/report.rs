@@ -160,9 +160,19 @@ pub struct List {
     pub packets: u64,
     /// Bytes of those packets.
     pub bytes: u64,
-    /// Seconds since the last one.
+    /// Seconds since the last one; of a list that observes, since the last flow that it would have
+    /// blocked.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_s_ago: Option<u64>,
+    /// Whether it only observes.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub observes: bool,
+    /// Flows that it would have blocked while it observed.
+    #[serde(default)]
+    pub flows: u64,
+    /// Devices of those flows, those with the most first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub devices: Vec<RuleDevice>,
 }
 
 /// The image of the blocklists in the kernel.
@@ -174,6 +184,9 @@ pub struct ListImage {
     pub cap_kib: u64,
     /// Milliseconds that the last change of the lists took, reading of files included.
     pub load_ms: u64,
+    /// Memory in the agent that lists take which observe.
+    #[serde(default)]
+    pub observing_kib: u64,
 }
 
 /// Packets dropped for one reason in one place.
@@ -369,7 +382,8 @@ pub struct Flow {
     /// The entry of that rule that fits.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub entry: Option<String>,
-    /// The rule that would have blocked it if it did more than observe, or the list: `domainlist ads`.
+    /// The rule that would have blocked it if it did more than observe, or the list: `domainlist ads`,
+    /// `blocklist bad: 192.0.2.0/24`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub observed: Option<String>,
     /// The name of its server that counts most.
@@ -435,7 +449,7 @@ impl Flow {
 pub struct Cause {
     /// Where: `xdp`, `tc`, `inspect`.
     pub hook: String,
-    /// What happens: `drop`, `block`, `allow`, `trust`.
+    /// What happens: `drop`, `block`, `allow`, `trust`, `observe`.
     pub action: String,
     /// The list or rule, by name.
     pub by: String,

@@ -48,7 +48,7 @@ pub use self::spread::Spreading;
 pub use self::totals::{Counts, Hits, Totals};
 
 use self::blocklist::Room;
-use self::bulk::{Entries, Live};
+use self::bulk::{Entries, Live, Observing};
 use self::feature::Held;
 use self::hardware::Hardware;
 use self::links::Links;
@@ -317,8 +317,14 @@ impl Dataplane {
     }
 
     /// Replaces what lists block, and tells the programs which are worth a lookup. Nothing changes
-    /// when the lists do not fit, or need more than `cap_kib` while old and new ones are in memory.
-    pub fn set_lists(&mut self, mut entries: Entries, cap_kib: u32) -> Result<Synced, Error> {
+    /// when the lists do not fit, or need more than `cap_kib` while old and new ones are in memory,
+    /// those of the agent that observe included.
+    pub fn set_lists(
+        &mut self,
+        mut entries: Entries,
+        observing: Observing,
+        cap_kib: u32,
+    ) -> Result<Synced, Error> {
         let (Some(blocklist), Some(bulk)) = (&mut self.blocklist, &mut self.bulk) else {
             return Ok(Synced::default());
         };
@@ -333,7 +339,7 @@ impl Dataplane {
         };
         let long = entries.take_long();
         let live = Live { hosts: self.loader.sizes().block_hosts, nets: long.len() as u32 };
-        bulk::check(size, bulk.bytes(), live, cap_kib)?;
+        bulk::check(size, bulk.bytes(), observing, live, cap_kib)?;
         let prepared = Bulk::prepare(&entries, size)?;
         drop(entries);
         // On before the first entry, off after the last.

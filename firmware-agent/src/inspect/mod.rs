@@ -4,6 +4,7 @@
 //! output, no clock (the monotonic time is an argument), bounded memory, and no panic on any bytes.
 //! Does not own the queue that packets come from, nor what is done about a decision.
 
+pub mod address_set;
 pub mod dns;
 pub mod domain_set;
 pub mod engine;

@@ -45,6 +45,16 @@ const PROTO_NUM: u16 = 1;
 const PROTO_SRC_PORT: u16 = 2;
 const PROTO_DST_PORT: u16 = 3;
 
+/// Bits of `enum ip_conntrack_status`.
+pub mod status {
+    /// `IPS_SEEN_REPLY`: packets went both ways.
+    pub const SEEN_REPLY: u32 = 1 << 1;
+    /// `IPS_ASSURED`: both directions were seen, and what they sent fits together.
+    pub const ASSURED: u32 = 1 << 2;
+    /// `IPS_OFFLOAD` and `IPS_HW_OFFLOAD`: packets take the short way.
+    pub const OFFLOADED: u32 = 1 << 14 | 1 << 15;
+}
+
 /// States of `enum tcp_conntrack`.
 pub mod tcp_state {
     /// A SYN was seen.
@@ -146,7 +156,7 @@ pub struct Connection {
     pub mark: u32,
     /// Number that tells it from a later connection with the same ends.
     pub id: u32,
-    /// Bits of `enum ip_conntrack_status`.
+    /// Bits of [`status`].
     pub status: u32,
     /// Seconds until conntrack forgets it, when no packet comes.
     pub timeout_s: u32,
@@ -166,16 +176,13 @@ impl Connection {
     /// Whether both ends have agreed to it: of TCP the handshake is complete, of others both have sent.
     #[must_use]
     pub fn is_established(&self) -> bool {
-        /// `IPS_SEEN_REPLY`.
-        const SEEN_REPLY: u32 = 1 << 1;
-        self.status & SEEN_REPLY != 0 && !tcp_state::HALF_OPEN.contains(&self.tcp_state)
+        self.status & status::SEEN_REPLY != 0 && !tcp_state::HALF_OPEN.contains(&self.tcp_state)
     }
 
     /// Whether packets take the short way past the forward chain.
     #[must_use]
     pub const fn is_offloaded(&self) -> bool {
-        // `IPS_OFFLOAD`, `IPS_HW_OFFLOAD`.
-        self.status & (1 << 14 | 1 << 15) != 0
+        self.status & status::OFFLOADED != 0
     }
 
     /// Whether addresses or ports are translated.
@@ -230,10 +237,11 @@ impl Conntrack {
         }
     }
 
-    /// Sets the bits under `mask` in the mark of a connection. `false` when it is gone.
+    /// Sets the bits under `mask` in the mark of the connection with this tuple of its first packet.
+    /// `false` when it is gone.
     pub fn set_mark(
         &mut self,
-        connection: &Connection,
+        original: &Tuple,
         mask: u32,
         value: u32,
     ) -> Result<bool, ConntrackError> {
@@ -241,7 +249,7 @@ impl Conntrack {
             builder.attr(MARK, &value.to_be_bytes());
             builder.attr(MARK_MASK, &mask.to_be_bytes());
         };
-        match self.ask(NEW, &connection.original, attributes, |_| ()) {
+        match self.ask(NEW, original, attributes, |_| ()) {
             Ok(()) => Ok(true),
             Err(error) if error.errno() == Some(libc::ENOENT) => Ok(false),
             Err(error) => Err(ConntrackError::new("mark a connection", error)),

@@ -191,6 +191,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("domainlist", "file", "/g", None),
         ("domainlist", "max_entries", "9", None),
         ("domainlist", "action", "observe", Update),
+        ("blocklist", "action", "observe", Update),
         ("ruleset", "enabled", "0", Update),
         ("ruleset", "enforce", "1", Update),
         ("ruleset", "home_net", "192.0.2.0/24", Update),

@@ -1,6 +1,6 @@
 //! Which class of applications a name belongs to, and the rules about it.
 
-use super::index::Suffixes;
+use super::index::{ByPlace, Suffixes};
 use super::{Entry, Hit, kind, need};
 use crate::config::{Apps, Rule};
 
@@ -10,26 +10,17 @@ pub(super) struct Classes {
     names: Box<[Box<str>]>,
     /// Domains; what they lead to is a class.
     domains: Suffixes,
-    /// Classes and rules about them, sorted.
-    rules: Box<[(u32, u32)]>,
+    rules: ByPlace<u32>,
 }
 
 impl Classes {
     pub(super) fn new(apps: &Apps, rules: &[Rule]) -> Self {
-        let place = |name: &String| (0..).zip(&apps.names).find(|(_, known)| *known == name);
-        let mut of_rules: Vec<(u32, u32)> = (0..)
-            .zip(rules)
-            .flat_map(|(number, rule)| {
-                rule.apps.iter().filter_map(move |name| Some((place(name)?.0, number)))
-            })
-            .collect();
-        of_rules.sort_unstable();
-        of_rules.dedup();
+        let place = |name: &str| Some((0..).zip(&apps.names).find(|(_, known)| *known == name)?.0);
         let domains = apps.domains.iter().map(|(domain, class)| (domain.as_str(), *class));
         Self {
             names: apps.names.iter().map(|name| name.as_str().into()).collect(),
             domains: Suffixes::new(domains.collect()),
-            rules: of_rules.into(),
+            rules: ByPlace::new(rules, |rule| &rule.apps, place),
         }
     }
 
@@ -43,10 +34,8 @@ impl Classes {
             return;
         }
         let Some(class) = self.of(name) else { return };
-        let first = self.rules.partition_point(|(other, _)| *other < class);
-        let rules = self.rules.iter().skip(first).take_while(|(other, _)| *other == class);
-        hits.extend(rules.map(|(_, rule)| Hit {
-            rule: *rule,
+        hits.extend(self.rules.of(class).map(|rule| Hit {
+            rule,
             need: need::APP,
             kind: kind::APP,
             len: 0,
@@ -65,6 +54,6 @@ impl Classes {
 
     pub(super) fn memory(&self) -> usize {
         let names: usize = self.names.iter().map(|name| name.len() + size_of::<Box<str>>()).sum();
-        names + self.domains.memory() + size_of_val(&*self.rules)
+        names + self.domains.memory() + self.rules.memory()
     }
 }

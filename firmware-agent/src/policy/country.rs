@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use sluice_abi::flow::Addr;
 
+use super::index::ByPlace;
 use super::{Entry, Hit, kind, need};
 use crate::config::{Countries, Rule};
 
@@ -11,22 +12,15 @@ use crate::config::{Countries, Rule};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Places {
     countries: Rc<Countries>,
-    /// Countries and rules about them, sorted.
-    rules: Box<[(u16, u32)]>,
+    rules: ByPlace<u16>,
 }
 
 impl Places {
     pub(super) fn new(countries: &Rc<Countries>, rules: &[Rule]) -> Self {
-        let place = |name: &String| (0..).zip(countries.names()).find(|(_, known)| *known == name);
-        let mut of_rules: Vec<(u16, u32)> = (0..)
-            .zip(rules)
-            .flat_map(|(number, rule)| {
-                rule.countries.iter().filter_map(move |name| Some((place(name)?.0, number)))
-            })
-            .collect();
-        of_rules.sort_unstable();
-        of_rules.dedup();
-        Self { countries: Rc::clone(countries), rules: of_rules.into() }
+        let place =
+            |name: &str| Some((0..).zip(countries.names()).find(|(_, known)| *known == name)?.0);
+        let rules = ByPlace::new(rules, |rule| &rule.countries, place);
+        Self { countries: Rc::clone(countries), rules }
     }
 
     pub(super) fn find(&self, addr: Addr, hits: &mut Vec<Hit>) {
@@ -34,10 +28,8 @@ impl Places {
             return;
         }
         let Some(country) = self.countries.find(addr) else { return };
-        let first = self.rules.partition_point(|(other, _)| *other < country);
-        let rules = self.rules.iter().skip(first).take_while(|(other, _)| *other == country);
-        hits.extend(rules.map(|(_, rule)| Hit {
-            rule: *rule,
+        hits.extend(self.rules.of(country).map(|rule| Hit {
+            rule,
             need: need::COUNTRY,
             kind: kind::COUNTRY,
             len: 0,
@@ -50,6 +42,6 @@ impl Places {
     }
 
     pub(super) fn memory(&self) -> usize {
-        self.countries.memory() + size_of_val(&*self.rules)
+        self.countries.memory() + self.rules.memory()
     }
 }

@@ -3,7 +3,7 @@
 use sluice_abi::flow::Addr;
 
 use super::{Entry, Hit, kind, need};
-use crate::config::{Fingerprint, Net};
+use crate::config::{Fingerprint, Net, Rule};
 
 /// Domains of rules: one text and one sorted array. A domain covers itself and what is below it.
 #[derive(Clone, Debug, Default)]
@@ -155,6 +155,43 @@ impl Fingerprints {
     pub(super) fn text(&self, number: u32) -> String {
         let found = self.0.get(number as usize);
         found.map(|(fingerprint, _)| fingerprint.to_string()).unwrap_or_default()
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        size_of_val(&*self.0)
+    }
+}
+
+/// Rules by the place of what they name, sorted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ByPlace<P>(Box<[(P, u32)]>);
+
+impl<P: Copy + Ord> ByPlace<P> {
+    /// Of the names that each rule has, those that have a place.
+    pub(super) fn new(
+        rules: &[Rule],
+        named: impl Fn(&Rule) -> &[String],
+        place: impl Fn(&str) -> Option<P>,
+    ) -> Self {
+        let mut entries: Vec<(P, u32)> = Vec::new();
+        for (number, rule) in (0..).zip(rules) {
+            let places = named(rule).iter().filter_map(|name| place(name));
+            entries.extend(places.map(|place| (place, number)));
+        }
+        entries.sort_unstable();
+        entries.dedup();
+        Self(entries.into())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The rules about what has this place.
+    pub(super) fn of(&self, place: P) -> impl Iterator<Item = u32> {
+        let first = self.0.partition_point(|(other, _)| *other < place);
+        let same = self.0.iter().skip(first).take_while(move |(other, _)| *other == place);
+        same.map(|(_, rule)| *rule)
     }
 
     pub(super) fn memory(&self) -> usize {

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use sluice_datapath::parse::TCP;
 
 use super::line::Line;
 use crate::inspect::dns::{Data, Found, Malformed, Message, Record, Service, kind, rcode_name};
+use crate::text::transport;
 
 #[derive(Serialize)]
 struct Dns {
@@ -35,7 +35,7 @@ pub(super) fn message(time: Option<f64>, found: &Found<'_>) -> Line<impl Seriali
     let response = message.filter(Message::is_response);
     let question = message.and_then(|message| message.question());
     let body = Dns {
-        transport: if found.key.proto() == TCP { "tcp" } else { "udp" },
+        transport: transport(found.key.proto()),
         id: message.map(|message| message.id()),
         response: message.map(|message| message.is_response()),
         name: question.map(|question| question.name.to_string()),

@@ -8,6 +8,7 @@ use sluice_datapath::parse::{FIN, Headers, RST, TCP};
 
 use super::line::Line;
 use crate::inspect::engine::{News, Outcome, Step};
+use crate::text::transport;
 
 /// Flows that are counted at a time. Beyond it the one that began first is written as it is then.
 const FLOWS_MAX: usize = 65_536;
@@ -82,7 +83,7 @@ impl Flows {
             let original = step.original.unwrap_or(direction);
             let is_tcp = key.proto() == TCP;
             let flow = Flow {
-                transport: if is_tcp { "tcp" } else { "udp" },
+                transport: transport(key.proto()),
                 end: is_tcp.then_some(End::None),
                 verdict: "inspect",
                 first: Some((time, key, original)),

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use sluice_abi::flow::{Direction, FlowKey};
-use sluice_datapath::parse::TCP;
 
 use super::ReplayError;
 use crate::inspect::engine::{Answer, Hello, Outcome, Request};
 use crate::inspect::quic::Connection;
 use crate::inspect::tls::version_name;
 use crate::signature::Alert;
+use crate::text::transport;
 
 /// An object: what every one has, then what it is about.
 #[derive(Serialize)]
@@ -192,7 +192,7 @@ pub(super) fn verdict(
     original: Direction,
     outcome: Outcome,
 ) -> Line<impl Serialize> {
-    let transport = if key.proto() == TCP { "tcp" } else { "udp" };
+    let transport = transport(key.proto());
     let nothing = Concluded {
         transport,
         verdict: "inspect",

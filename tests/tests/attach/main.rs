@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use aya::util::KernelVersion;
 use sluice::config::Net;
-use sluice::dataplane::bulk::Entries;
+use sluice::dataplane::bulk::{Entries, Observing};
 use sluice::dataplane::{
     Dataplane, DataplanePlan, Error, FeatureState, Hook, Objects, Sizes, State,
 };
@@ -197,7 +197,7 @@ fn dropped(dataplane: &Dataplane) -> u64 {
 
 fn block(dataplane: &mut Dataplane) {
     let list = [Net::host(IpAddr::V4(LISTED))];
-    dataplane.set_lists(Entries::of(&[(0, &list)]), u32::MAX).unwrap();
+    dataplane.set_lists(Entries::of(&[(0, &list)]), Observing::default(), u32::MAX).unwrap();
 }
 
 /// Sends frames and waits until the shield has counted as many as it should.

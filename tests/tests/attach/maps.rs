@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use sluice::config::Net;
-use sluice::dataplane::bulk::Entries;
+use sluice::dataplane::bulk::{Entries, Observing};
 use sluice::dataplane::{State, TcWish, XdpWish, layout};
 use sluice_abi::attach::Role;
 use sluice_abi::flow::{Direction, FlowKey, FlowState};
@@ -195,7 +195,8 @@ fn a_map_that_does_not_fit_is_halved_until_it_does_and_that_is_said() {
         .map(|n| Net::new(IpAddr::V6((0x2001 << 112 | n << 16).into()).into(), 112))
         .collect();
     let too_many = Entries::of(&[(0, &too_many)]);
-    let refused = dataplane.set_lists(too_many, u32::MAX).unwrap_err().chain();
+    let refused =
+        dataplane.set_lists(too_many, Observing::default(), u32::MAX).unwrap_err().chain();
     assert!(refused.contains(&format!("has room for {nets} entries")), "{refused}");
     expect_dropped(&world, &dataplane, 3);
     world.stop(dataplane, false);
@@ -229,7 +230,7 @@ fn a_hundred_thousand_entries_are_loaded_within_five_seconds() {
     ] {
         let start = Instant::now();
         let entries = Entries::of(&[(0, list), (1, &nets)]);
-        let synced = dataplane.set_lists(entries, u32::MAX).unwrap();
+        let synced = dataplane.set_lists(entries, Observing::default(), u32::MAX).unwrap();
         let taken = start.elapsed();
         println!("100,000 addresses and 10,000 prefixes, {what}: {} ms", taken.as_millis());
         assert_eq!((synced.written, synced.removed), changed, "{what}");

@@ -13,9 +13,8 @@ use sluice_datapath::parse::TCP;
 use sluice_datapath::sources::{Class, place};
 
 use crate::netfilter::conntrack::Connection;
+use crate::netfilter::conntrack::status::ASSURED;
 
-/// `IPS_ASSURED` of `enum ip_conntrack_status`.
-pub(super) const ASSURED: u32 = 1 << 2;
 /// Seconds for which a connection is evidence after it was last seen.
 pub(super) const FRESH_S: u32 = 300;
 /// Most ends that are remembered.

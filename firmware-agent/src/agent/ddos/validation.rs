@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use sluice_abi::limits::ATTACKED_MAX;
 use sluice_datapath::parse::TCP;
 
-use super::evidence::ASSURED;
+use crate::netfilter::conntrack::status::ASSURED;
 use crate::netfilter::conntrack::{Connection, tcp_state};
 use crate::plan::SynValidation;
 

@@ -23,6 +23,15 @@ impl Live {
     }
 }
 
+/// Bytes of lists that only observe, which are in the agent.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Observing {
+    /// Of the new ones.
+    pub new: u64,
+    /// Of those that stay in force until the new ones are whole.
+    pub in_force: u64,
+}
+
 /// Lists that need more memory than they may have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
@@ -30,9 +39,9 @@ impl Live {
     Kib(*.new), Kib(*.in_force), Kib(*.live), Kib(*.cap)
 )]
 pub struct TooLarge {
-    /// Bytes of the new image.
+    /// Bytes of the new image, and of new lists that observe.
     pub new: u64,
-    /// Bytes of the image that stays in force until the new one is whole.
+    /// Bytes of what stays in force until the new ones are whole.
     pub in_force: u64,
     /// Bytes of what is not in an image.
     pub live: u64,
@@ -40,12 +49,20 @@ pub struct TooLarge {
     pub cap: u64,
 }
 
-/// Refuses an image of `new` bytes next to one of `in_force` bytes when both and the live entries
-/// take more than `cap_kib`.
-pub fn check(new: u64, in_force: u64, live: Live, cap_kib: u32) -> Result<(), TooLarge> {
+/// Refuses an image of `new` bytes next to one of `in_force` bytes when both, the lists that observe
+/// and the live entries take more than `cap_kib`.
+pub fn check(
+    new: u64,
+    in_force: u64,
+    observing: Observing,
+    live: Live,
+    cap_kib: u32,
+) -> Result<(), TooLarge> {
     let cap = u64::from(cap_kib) * 1024;
     let live = live.bytes();
-    // Without a new image there is nothing to make room for.
+    let new = new.saturating_add(observing.new);
+    let in_force = in_force.saturating_add(observing.in_force);
+    // Without new lists there is nothing to make room for.
     let fits = new == 0 || new.saturating_add(in_force).saturating_add(live) <= cap;
     if fits { Ok(()) } else { Err(TooLarge { new, in_force, live, cap }) }
 }
@@ -66,16 +83,30 @@ mod tests {
         let live = Live { hosts: 1024, nets: 4 };
         let kib = |kib: u64| kib * 1024;
         // 96 KiB of addresses and 1 KiB of prefixes.
-        assert_eq!(check(kib(503), kib(400), live, 1000), Ok(()));
-        assert!(check(kib(504), kib(400), live, 1000).is_err());
-        assert!(check(kib(503), kib(401), live, 1000).is_err());
-        assert_eq!(check(0, kib(5000), live, 1), Ok(()), "taking lists away needs nothing");
-        assert!(check(u64::MAX, u64::MAX, live, u32::MAX).is_err());
+        let none = Observing::default();
+        assert_eq!(check(kib(503), kib(400), none, live, 1000), Ok(()));
+        assert!(check(kib(504), kib(400), none, live, 1000).is_err());
+        assert!(check(kib(503), kib(401), none, live, 1000).is_err());
+        assert_eq!(check(0, kib(5000), none, live, 1), Ok(()), "taking lists away needs nothing");
+        assert!(check(u64::MAX, u64::MAX, none, live, u32::MAX).is_err());
+        // Lists that observe count as those do that block.
+        let some = |new, in_force| Observing { new: kib(new), in_force: kib(in_force) };
+        assert_eq!(check(kib(500), kib(300), some(3, 100), live, 1000), Ok(()));
+        assert!(check(kib(500), kib(300), some(4, 100), live, 1000).is_err());
+        assert!(check(kib(500), kib(300), some(3, 101), live, 1000).is_err());
+        assert!(check(0, kib(900), some(4, 0), live, 1000).is_err());
+        assert_eq!(check(0, kib(900), some(0, 900), live, 1000), Ok(()));
     }
 
     #[test]
     fn a_refusal_shows_its_arithmetic() {
-        let error = check(5012 * 1024, 4900 * 1024, Live { hosts: 1024, nets: 0 }, 8192);
+        let error = check(
+            5012 * 1024,
+            4900 * 1024,
+            Observing::default(),
+            Live { hosts: 1024, nets: 0 },
+            8192,
+        );
         assert_eq!(
             error.unwrap_err().to_string(),
             "the lists need 5,012 KiB beside 4,900 KiB in force and 96 KiB of live entries, \

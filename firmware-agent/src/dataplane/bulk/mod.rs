@@ -21,7 +21,7 @@ use sluice_datapath::bulk::{Image, lookup};
 
 pub use self::entries::{Entries, Kind};
 pub use self::image::{ImageError, measure, write};
-pub use self::memory::{Live, TooLarge, check, default_cap_kib};
+pub use self::memory::{Live, Observing, TooLarge, check, default_cap_kib};
 
 use super::error::Error;
 use crate::sys::bpf;

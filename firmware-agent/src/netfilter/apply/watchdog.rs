@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use sluice_abi::settings::Settings;
 
 use super::command::nonblocking;
 use super::{ApplyError, Kind};
@@ -21,7 +22,7 @@ use crate::config::MarkMask;
 /// The command that starts it.
 pub const COMMAND: &str = "watchdog";
 /// Silence after which packets pass: that of the fast path.
-const SILENCE_MAX: Duration = Duration::from_secs(2);
+const SILENCE_MAX: Duration = Duration::from_nanos(Settings::SILENCE_NS as u64);
 
 /// The process, while it runs.
 #[derive(Debug)]

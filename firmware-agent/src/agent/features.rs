@@ -1,0 +1,147 @@
+//! What works, on which rung of its ladder, and why not better.
+
+use super::observing::uncounted;
+use super::running::State;
+use crate::cli::chain;
+use crate::control::report::{Feature, State as Health};
+use crate::dataplane::{Dataplane, FeatureState, Hook, State as HookState};
+use crate::kernel::{Report, Support};
+use crate::netfilter::apply;
+
+impl State {
+    /// The features of this agent.
+    pub(super) fn features(&self) -> Vec<Feature> {
+        let mut features: Vec<Feature> = match (&self.dataplane, &self.no_dataplane) {
+            (Some(dataplane), _) => dataplane.features().into_iter().map(feature).collect(),
+            (None, reason) => vec![Feature {
+                name: "programs".to_owned(),
+                state: Health::Failed,
+                rung: "none".to_owned(),
+                reasons: reason.iter().cloned().collect(),
+            }],
+        };
+        if !self.plan.enabled {
+            for feature in features.iter_mut().filter(|feature| feature.state != Health::Failed) {
+                feature.state = Health::Off;
+                feature.reasons.push("option enabled is 0: everything passes".to_owned());
+            }
+        }
+        if let Some(dataplane) = &self.dataplane
+            && !dataplane.notes().is_empty()
+        {
+            features.push(Feature {
+                name: "maps".to_owned(),
+                state: Health::Degraded,
+                rung: "smaller than planned".to_owned(),
+                reasons: dataplane.notes().to_vec(),
+            });
+        }
+        features.extend(self.dataplane.iter().flat_map(spreading));
+        features.extend(self.strangers.features(&self.plan));
+        let (state, rung) = match &self.backend {
+            _ if !self.plan.enabled => (Health::Off, "none"),
+            None => (Health::Failed, "none"),
+            Some(backend) if self.inspection_notes.is_empty() => {
+                (Health::Active, backend.kind().name())
+            }
+            Some(backend) => (Health::Degraded, backend.kind().name()),
+        };
+        features.push(Feature {
+            name: "inspection".to_owned(),
+            state,
+            rung: rung.to_owned(),
+            reasons: self
+                .inspection_notes
+                .iter()
+                .cloned()
+                .chain(uncounted(&self.plan, self.backend.is_some()))
+                .collect(),
+        });
+        features.push(self.offload_feature());
+        features.push(self.names_feature());
+        features.push(self.bus_feature());
+        features
+    }
+}
+
+/// The probes of this kernel as features.
+pub(super) fn probes(report: &Report) -> Vec<Feature> {
+    let mut features = vec![Feature {
+        name: format!("Linux {}", report.kernel),
+        state: if report.obstacle().is_some() { Health::Failed } else { Health::Active },
+        rung: "kernel".to_owned(),
+        reasons: report.obstacle().into_iter().collect(),
+    }];
+    features.extend(report.items.iter().map(|item| {
+        let mut reasons: Vec<String> = item.note.iter().cloned().collect();
+        if !item.support.is_yes() {
+            reasons.insert(0, item.support.reason().to_owned());
+            reasons.extend(item.enabled_by.map(|what| format!("enabled by: {what}")));
+        }
+        Feature {
+            name: item.need.name().to_owned(),
+            state: match (&item.support, item.need.is_required()) {
+                (Support::Yes, _) => Health::Active,
+                (_, true) => Health::Failed,
+                (_, false) => Health::Degraded,
+            },
+            rung: match &item.support {
+                Support::Yes => "works",
+                Support::No(_) => "missing",
+                Support::Unknown(_) => "unknown",
+            }
+            .to_owned(),
+            reasons,
+        }
+    }));
+    features.push(rules());
+    features
+}
+
+/// How rules would reach this kernel, found out with tables that are gone again at once.
+fn rules() -> Feature {
+    let (state, rung, reasons) = match apply::choose(apply::Wish::Auto) {
+        Ok((backend, reasons)) if reasons.is_empty() => {
+            (Health::Active, backend.kind().name(), reasons)
+        }
+        Ok((backend, reasons)) => (Health::Degraded, backend.kind().name(), reasons),
+        Err(error) => (Health::Failed, "none", vec![chain(&error)]),
+    };
+    Feature { name: "rules".to_owned(), state, rung: rung.to_owned(), reasons }
+}
+
+fn feature(feature: FeatureState) -> Feature {
+    let hook = match feature.hook {
+        Hook::Xdp => "shield",
+        Hook::Tc => "fast path",
+    };
+    Feature {
+        name: format!("{hook} {}", feature.interface),
+        state: match feature.state {
+            HookState::Active => Health::Active,
+            HookState::Degraded => Health::Degraded,
+            HookState::Failed => Health::Failed,
+            HookState::Off => Health::Off,
+        },
+        rung: feature.rung.to_owned(),
+        reasons: feature
+            .card
+            .map(|card| format!("hardware: {card}"))
+            .into_iter()
+            .chain(feature.reasons)
+            .collect(),
+    }
+}
+
+/// Where packets are shared out to processors, as far as that is wanted.
+fn spreading(dataplane: &Dataplane) -> impl Iterator<Item = Feature> {
+    dataplane.spreading().iter().map(|spreading| Feature {
+        name: format!("spread {}", spreading.interface),
+        state: if spreading.is_everywhere() { Health::Active } else { Health::Degraded },
+        rung: match spreading.cpus {
+            0 => "none".to_owned(),
+            cpus => format!("{cpus} processors"),
+        },
+        reasons: spreading.reasons.clone(),
+    })
+}

@@ -1,0 +1,251 @@
+//! The tasks that take turns while the parts run.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use smol::{LocalExecutor, Timer, future};
+
+use super::running::{Next, Running, State};
+use super::signals::{Signals, Wish};
+use super::unattended::BEAT;
+use crate::cli::{Exit, Failed, chain};
+use crate::control::Request;
+use crate::control::server::{Methods, Server};
+use crate::netfilter::queue::{QueueError, Queues};
+use crate::netfilter::watch::Watch;
+use crate::sys::{clock, rtnetlink};
+
+/// Least time between two looks at the rules, so that a flood of changes by others costs little.
+const RULES_PAUSE: Duration = Duration::from_millis(200);
+/// A device comes with several messages: time for them all.
+const LINKS_SETTLE: Duration = Duration::from_millis(50);
+/// Least time between two looks at devices and addresses.
+const LINKS_PAUSE: Duration = Duration::from_millis(400);
+/// Time between two looks at what the shield noted.
+const STRANGERS_PAUSE: Duration = Duration::from_secs(1);
+
+impl Running {
+    /// Runs the tasks until one of them says what comes next.
+    pub(super) async fn serve(
+        self: &Rc<Self>,
+        executor: &LocalExecutor<'static>,
+        server: &Server,
+        queues: Option<Queues>,
+        signals: &Signals,
+    ) -> Next {
+        let fail = |what: &str, error: &dyn std::error::Error| {
+            Next::Fail(Failed { exit: Exit::Failure, message: format!("{what}: {}", chain(error)) })
+        };
+        let queue = async {
+            match queues {
+                Some(queues) => fail("read the queue", &self.inspect(queues).await),
+                None => future::pending().await,
+            }
+        };
+        let rules = async {
+            // Without the listener rules are only looked at with every sweep.
+            if let Err(error) = self.guard_rules().await {
+                log::warn!("listen for changes of the rules: {error}");
+            }
+            future::pending().await
+        };
+        let links = async {
+            // Without the listener devices are only looked at with every sweep.
+            if let Err(error) = self.follow_links().await {
+                log::warn!("listen for changes of devices: {error}");
+            }
+            future::pending().await
+        };
+        let control = async {
+            let methods: Rc<dyn Methods> = Rc::clone(self) as Rc<dyn Methods>;
+            fail("serve the control socket", &server.serve(executor, methods).await)
+        };
+        let outside = async {
+            match self.obey(signals).await {
+                Ok(()) => Next::Stop,
+                Err(error) => fail("read signals", &error),
+            }
+        };
+        let anew = async { self.restart.1.recv().await.map_or(Next::Stop, Next::Restart) };
+        let watch = self.watch_strangers();
+        let sweep = future::or(future::or(self.sweep(), watch), self.follow_names());
+        let sweep = future::or(self.beat(), sweep);
+        let sweep = future::or(self.follow_bus(), sweep);
+        future::or(
+            future::or(future::or(outside, anew), future::or(queue, control)),
+            future::or(future::or(rules, links), sweep),
+        )
+        .await
+    }
+
+    async fn inspect(&self, mut queues: Queues) -> QueueError {
+        loop {
+            if let Err(source) = queues.readable().await {
+                return QueueError::Wait { source };
+            }
+            if let Err(error) = self.state.borrow_mut().receive(&mut queues) {
+                return error;
+            }
+            future::yield_now().await;
+        }
+    }
+
+    async fn sweep(&self) -> Next {
+        loop {
+            let pause = self.state.borrow().plan.sweep;
+            Timer::after(pause).await;
+            let mut state = self.state.borrow_mut();
+            let State { inspector, dataplane, .. } = &mut *state;
+            let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
+            inspector.sweep(clock::monotonic_ns(), flows);
+            state.empty_offload();
+            state.look_after_interfaces();
+            state.look_around();
+            state.restore_rules();
+            state.look_after_offload();
+            state.look_after_flowtable();
+        }
+    }
+
+    /// Tells the programs that packets of the queue are answered: while others keep this thread busy
+    /// they are not, and nothing is told.
+    async fn beat(&self) -> Next {
+        loop {
+            self.state.borrow_mut().beat();
+            Timer::after(BEAT).await;
+        }
+    }
+
+    async fn watch_strangers(&self) -> Next {
+        loop {
+            Timer::after(STRANGERS_PAUSE).await;
+            let mut state = self.state.borrow_mut();
+            state.look_at_clock();
+            let State { strangers, dataplane, plan, .. } = &mut *state;
+            if let Some(dataplane) = dataplane
+                && plan.enabled
+            {
+                strangers.look(dataplane, plan);
+            }
+        }
+    }
+
+    async fn guard_rules(&self) -> io::Result<()> {
+        let mut watch = Watch::open()?;
+        loop {
+            watch.changed().await?;
+            {
+                let mut state = self.state.borrow_mut();
+                state.restore_rules();
+                state.look_after_flowtable();
+            }
+            Timer::after(RULES_PAUSE).await;
+        }
+    }
+
+    /// Follows devices that come, go or change, and addresses that the lists have to spare.
+    async fn follow_links(&self) -> io::Result<()> {
+        let mut watch = rtnetlink::Watch::open()?;
+        loop {
+            let first = watch.changed().await?;
+            Timer::after(LINKS_SETTLE).await;
+            let more = watch.drain()?;
+            {
+                let mut state = self.state.borrow_mut();
+                if first.links || more.links {
+                    state.look_after_interfaces();
+                }
+                // The other end of a link counts as well, and goes with it.
+                state.look_around();
+            }
+            Timer::after(LINKS_PAUSE).await;
+        }
+    }
+
+    async fn obey(&self, signals: &Signals) -> io::Result<()> {
+        loop {
+            match signals.next().await? {
+                Wish::Stop => return Ok(()),
+                // The mistakes are in the log and in `status`.
+                Wish::Reload => drop(self.reload()),
+            }
+        }
+    }
+
+    /// Reads the configuration again. With mistakes in it the old one stays in force.
+    fn reload(&self) -> Result<(), Vec<String>> {
+        let mut state = self.state.borrow_mut();
+        // One that has not begun: what the file says by now counts.
+        let pending = self.restart.1.try_recv().ok();
+        let outcome = state.reload();
+        if outcome.is_err()
+            && let Some(pending) = pending
+        {
+            let _ = self.restart.0.try_send(pending);
+        }
+        match &outcome {
+            Ok(_) => state.mistakes.clear(),
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    log::error!("{mistake}");
+                }
+                log::error!(
+                    "the new configuration is refused, generation {} stays in force",
+                    state.generation
+                );
+                state.mistakes.clone_from(mistakes);
+            }
+        }
+        state.bus.look_again();
+        if let Some(anew) = outcome? {
+            let _ = self.restart.0.try_send(anew);
+        }
+        Ok(())
+    }
+}
+
+impl Methods for Running {
+    fn call(&self, request: Request) -> Result<serde_json::Value, String> {
+        let json = |value: Result<_, serde_json::Error>| value.map_err(|error| error.to_string());
+        match request {
+            Request::Status {} => json(serde_json::to_value(self.state.borrow().status())),
+            Request::Alerts {} => json(serde_json::to_value(self.state.borrow().alerts())),
+            Request::Flows {} => json(serde_json::to_value(self.state.borrow().flows())),
+            Request::Why { subject } => {
+                json(serde_json::to_value(self.state.borrow().why(&subject)?))
+            }
+            Request::Reload {} => self
+                .reload()
+                .map(|()| serde_json::Value::Null)
+                .map_err(|mistakes| mistakes.join("\n")),
+            Request::FlowPage { offset, limit } => {
+                json(serde_json::to_value(self.state.borrow().flow_page(offset, limit)))
+            }
+            Request::Block { subject, seconds } => {
+                let blocked = self.state.borrow_mut().block_by_hand(&subject, seconds)?;
+                json(serde_json::to_value(blocked))
+            }
+            Request::Unblock { subject } => {
+                json(serde_json::to_value(self.state.borrow_mut().unblock_by_hand(&subject)?))
+            }
+        }
+    }
+}
+
+impl State {
+    /// Answers the packets that are there.
+    fn receive(&mut self, queues: &mut Queues) -> Result<(), QueueError> {
+        self.notice_silence();
+        let now_ns = clock::monotonic_ns();
+        // What a device was told before it sent these packets.
+        self.inspector.resolutions.hear(now_ns / 1_000_000);
+        let mut flows = self.dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
+        let inspector = &mut self.inspector;
+        let received =
+            queues.receive(|packet| inspector.packet(now_ns, &packet, flows.as_deref_mut()));
+        self.queue_totals = queues.totals();
+        self.queue_latency = *queues.latency();
+        received.map(drop)
+    }
+}
