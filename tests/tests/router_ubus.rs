@@ -244,7 +244,8 @@ fn the_object_comes_back_with_the_bus_and_nothing_needs_it() {
         return;
     }
     let world = World::new();
-    let mut agent = Agent::start(&world.router, world.setup()).unwrap();
+    let setup = world.setup().main("log_level", "debug");
+    let mut agent = Agent::start(&world.router, setup).unwrap();
     let echo = TcpService::echo(&world.router.server, world.router.server.v4.into(), 7).unwrap();
     let works = || {
         let mut stream = connect(world.router.client(), echo.address()).unwrap();
@@ -261,7 +262,14 @@ fn the_object_comes_back_with_the_bus_and_nothing_needs_it() {
         wait::until_true("it said so", LIMIT, || feature(&agent).state == "active").unwrap();
         assert_eq!(call(&bus, "names", json!({})).status, Status::Ok);
         let hears = || bus.is_heard("network.interface");
-        wait::until_true("it heard of interfaces", LIMIT, hears).unwrap();
+        wait::until_true("it would hear of interfaces", LIMIT, hears).unwrap();
+        let looks = || agent.log().matches("an interface changed").count();
+        let before = looks();
+        let mut netifd = Caller::connect(bus.path()).unwrap();
+        netifd
+            .send_event("network.interface", &json!({"action": "ifup", "interface": "wan"}))
+            .unwrap();
+        wait::until_true("it looked around", LIMIT, || looks() > before).unwrap();
         drop(bus);
         wait::until_true("it noticed", LIMIT, || feature(&agent).state == "degraded").unwrap();
         works();

@@ -212,6 +212,7 @@ impl Running {
         }
         while looks.recv().await.is_ok() {
             {
+                log::debug!("ubus: an interface changed");
                 let mut state = self.state.borrow_mut();
                 state.look_after_interfaces();
                 state.look_around();
