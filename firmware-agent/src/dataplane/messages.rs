@@ -15,6 +15,17 @@ use crate::sys::ring::Ring;
 pub struct Messages(Ring);
 
 impl Messages {
+    /// Why the ring cannot be read on this kind of machine.
+    ///
+    /// The kernel writes it through a mapping of its own. Data caches of MIPS cores are indexed by virtual addresses
+    /// and may keep two copies of a line that two mappings share; `mmap` makes sure that they do not only for
+    /// mappings of processes.
+    pub const OBSTACLE: Option<&str> = if cfg!(target_arch = "mips") {
+        Some("the caches of this processor may keep the agent from seeing what programs tell")
+    } else {
+        None
+    };
+
     /// The reader of the map that is pinned at `path`.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Pin { path: path.to_owned(), operation: "read", source };

@@ -271,6 +271,9 @@ impl Dataplane {
 
     /// Whether both classifiers of this agent are on a device of the LAN; or how it is instead.
     pub fn tells_messages(&self, ifindex: u32) -> Result<(), String> {
+        if let Some(obstacle) = Messages::OBSTACLE {
+            return Err(format!("tc: {obstacle}"));
+        }
         let device = |held: &&Held| {
             let plan = self.plan.interfaces.iter().find(|plan| plan.name == held.state.interface);
             held.state.hook == Hook::Tc

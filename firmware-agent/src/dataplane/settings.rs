@@ -8,6 +8,7 @@ use sluice_abi::settings::Settings;
 use sluice_abi::{ABI_VERSION, names};
 
 use super::error::Error;
+use super::messages::Messages;
 use crate::sys::clock;
 
 /// The one entry of `SETTINGS`.
@@ -51,6 +52,9 @@ impl SettingsMap {
     /// have entries, own addresses and the kernel's clock are not taken from `settings`.
     pub fn set(&mut self, mut settings: Settings) -> Result<(), Error> {
         settings.flags = settings.flags & !Self::LISTS | self.current.flags & Self::LISTS;
+        if Messages::OBSTACLE.is_some() {
+            settings.flags &= !Settings::DNS;
+        }
         settings.limits.own = self.current.limits.own;
         self.wanted = settings.limits.checks;
         self.write(settings)
