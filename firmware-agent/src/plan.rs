@@ -443,6 +443,8 @@ fn settings(main: &Main, ddos: &Ddos, hash_key: u32) -> Settings {
         limits: ddos.limits(),
         heartbeat: 0,
         mark_unattended: main.mark_mask.undecided(),
+        // No packet that is blocked gets as far as the rules with a mark.
+        mark_asked: main.mark_mask.blocked(),
     }
 }
 

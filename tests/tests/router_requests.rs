@@ -72,6 +72,11 @@ fn http2_without_tls_is_judged_by_its_first_request() {
 
 /// Value under the default mask of a connection that is trusted.
 const MARK_TRUSTED: u32 = 0x1000_0000;
+/// The same of one that is undecided.
+const MARK_UNDECIDED: u32 = 0x3000_0000;
+
+/// Where a server says what it hears.
+const ECHO: u16 = 8000;
 
 /// A router with a rule about a domain, and a server behind it that says what it hears.
 struct Kept {
@@ -84,7 +89,7 @@ impl Kept {
     fn new(setup: Setup) -> Self {
         let world = Router::new(Build::default()).unwrap();
         let ends = [IpAddr::from(world.server.v4), world.server.v6.into()];
-        let services = ends.map(|end| TcpService::echo(&world.server, end, 80).unwrap());
+        let services = ends.map(|end| TcpService::echo(&world.server, end, ECHO).unwrap());
         let agent = Agent::start(&world, setup.rule("ads", "block", &["ads.test"])).unwrap();
         Self { agent, services, world }
     }
@@ -111,7 +116,7 @@ impl Kept {
     /// The mark of its connection, of IPv4.
     fn mark(&self, stream: &TcpStream) -> u32 {
         let port = stream.local_addr().unwrap().port();
-        let filter = format!("-p tcp --dport 80 --sport {port}");
+        let filter = format!("-p tcp --dport {ECHO} --sport {port}");
         observe::connections(&self.world.netns, &filter).unwrap()[0].mark
     }
 }
@@ -160,7 +165,7 @@ fn what_is_no_request_takes_the_short_way() {
     }
     let kept = Kept::new(Setup::default());
     let mut stream = kept.asked(0);
-    assert_eq!(kept.mark(&stream), 0, "the queue would see no other request");
+    assert_eq!(kept.mark(&stream), MARK_UNDECIDED, "a flowtable would hide the next request");
     let queued = observe::queued(&kept.world.netns).unwrap();
     for _ in 0..100 {
         round_trip(&mut stream, &[b'x'; 1000], 1000).unwrap();
@@ -171,7 +176,7 @@ fn what_is_no_request_takes_the_short_way() {
 
     let (_dns, _web) = service::named(&kept.world, &["file.test"]).unwrap();
     let queued = observe::queued(&kept.world.netns).unwrap();
-    let url = format!("http://file.test:8080{}", page::MIB16);
+    let url = format!("http://file.test{}", page::MIB16);
     let fetched = service::fetch(kept.world.client(), Family::V4, &url, LIMIT).unwrap();
     assert!(fetched.is_success() && fetched.bytes == 16 << 20, "{fetched:?}");
     let queued = observe::queued(&kept.world.netns).unwrap() - queued;
@@ -181,5 +186,5 @@ fn what_is_no_request_takes_the_short_way() {
     for _ in 0..20 {
         assert!(ask(&mut stream, "fine.test"));
     }
-    assert_eq!(kept.mark(&stream), 0, "requests stay requests");
+    assert_eq!(kept.mark(&stream), MARK_UNDECIDED, "requests stay requests");
 }

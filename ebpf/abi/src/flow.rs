@@ -240,12 +240,11 @@ impl FlowState {
         Self { flags: self.flags | Self::REQUESTS, ..self }
     }
 
-    /// Whether the payload of a packet that travels in `direction` is to be inspected whatever was
-    /// decided.
+    /// Whether what its client sends is to be inspected whatever was decided.
     #[inline(always)]
     #[must_use]
-    pub const fn awaits_requests(&self, direction: Direction) -> bool {
-        self.flags & Self::REQUESTS != 0 && self.side(direction) == 0
+    pub const fn has_requests(&self) -> bool {
+        self.flags & Self::REQUESTS != 0
     }
 
     /// Number of the flow's [`Profile`](crate::profile::Profile).

@@ -247,7 +247,7 @@ impl Inspector {
                     }
                 }
                 let key = step.flow.as_ref().map(|(key, _)| key);
-                nfqueue::Verdict::Accept { mark: self.mark(verdict, key) }
+                nfqueue::Verdict::Accept { mark: Some(self.mark(verdict, key)) }
             }
             Outcome::Undecided(cause) => {
                 if let Some((key, _)) = &step.flow

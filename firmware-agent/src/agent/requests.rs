@@ -1,9 +1,9 @@
 //! Flows of plain HTTP/1, whose client may ask for something else at any time: what it sends goes to the
 //! queue, what it gets is decided.
 //!
-//! Their connection has no mark, or the queue would never see it again: `tc_flow_in` marks the packets
-//! that are decided, each by itself. Where it is not, or where a client sends much that is no request,
-//! the flow becomes one like any other.
+//! `tc_flow_in` marks what carries something from the client, so that rules give it to the queue whatever
+//! the mark of the connection says: that of an undecided one, which no flowtable takes. A client that
+//! sends much which is no request, or gets a long answer, has a flow like any other from then on.
 
 use sluice_abi::flow::FlowKey;
 use sluice_abi::verdict::Verdict;
@@ -65,10 +65,12 @@ impl Inspector {
         }
     }
 
-    /// The mark of a connection with this verdict. None where its client may ask again.
-    pub(super) fn mark(&self, verdict: Verdict, key: Option<&FlowKey>) -> Option<u32> {
-        let asks = verdict == Verdict::Trusted && key.is_some_and(|key| self.is_asking(key));
-        (!asks).then(|| self.policy.mark(verdict, key))
+    /// The mark of the connection with this key, when it has this verdict.
+    pub(super) fn mark(&self, verdict: Verdict, key: Option<&FlowKey>) -> u32 {
+        if verdict == Verdict::Trusted && key.is_some_and(|key| self.is_asking(key)) {
+            return self.policy.marks.undecided();
+        }
+        self.policy.mark(verdict, key)
     }
 }
 

@@ -111,7 +111,7 @@ impl Inspector {
             }
             let (key, verdict) = (decision.key, decision.verdict);
             self.record(now_ns, decision, flows.as_deref_mut());
-            self.mark_connection(key, self.mark(verdict, Some(&key.0)).unwrap_or(0));
+            self.mark_connection(key, self.mark(verdict, Some(&key.0)));
         }
     }
 

@@ -58,10 +58,10 @@ fn the_fast_path_does_what_was_decided_in_every_encapsulation() {
     }
 }
 
-/// R24: of a trusted flow whose client may ask again, what its client sends goes to the queue, in every
-/// encapsulation, and nothing else does: neither answers nor acknowledgements, filled up or not.
+/// R24: of a trusted flow whose client may ask again, what its client sends is marked for the queue, in every
+/// encapsulation, and nothing else is: neither answers nor acknowledgements, filled up or not.
 #[test]
-fn what_a_client_may_ask_again_is_counted_and_not_marked() {
+fn what_a_client_may_ask_again_is_counted_and_marked_for_the_queue() {
     if without_programs() {
         return;
     }
@@ -98,9 +98,9 @@ fn what_a_client_may_ask_again_is_counted_and_not_marked() {
                 });
                 let outcome = path.run(Side::In, &frame, Buffer::default());
                 let (mark, counter) = if is_client && !payload.is_empty() {
-                    (0, Counter::TcInspect)
+                    (0x0200_0000, Counter::TcInspect)
                 } else {
-                    (0x0100_0000, Counter::TcTrusted)
+                    (0, Counter::TcTrusted)
                 };
                 let expected = Outcome { action: TC_ACT_UNSPEC, mark, counted: vec![(counter, 1)] };
                 assert_eq!(outcome, expected, "{name}, {payload:?}, client {is_client}");

@@ -151,8 +151,13 @@ fn judge(ctx: &TcContext, settings: &Settings, packet: &Linear, headers: &Header
         Verdict::Trusted => {
             let closes = headers.tcp_flags & (FIN | RST) != 0;
             observe(Sent::new(ctx, headers), &state, direction, now_ns, closes);
-            if state.awaits_requests(direction) && has_payload(packet, headers) {
-                return Counter::TcInspect;
+            // The connection would get the mark too, and a flowtable would hide the next request.
+            if state.has_requests() {
+                if state.side(direction) == 0 && has_payload(packet, headers) {
+                    mark(ctx, settings, settings.mark_asked);
+                    return Counter::TcInspect;
+                }
+                return Counter::TcTrusted;
             }
             // The mark would lead an answer past the program at its other end.
             let is_told = settings.flags & Settings::DNS != 0
