@@ -65,6 +65,16 @@ fn call(bus: &Bus, method: &str, arguments: Json) -> Answer {
     caller.call("sluice", method, &arguments).unwrap()
 }
 
+/// The same without its numbers: packets come between two questions.
+fn shape(value: &Json) -> Json {
+    match value {
+        Json::Number(_) => Json::Null,
+        Json::Array(all) => all.iter().map(shape).collect(),
+        Json::Object(all) => all.iter().map(|(name, value)| (name.clone(), shape(value))).collect(),
+        other => other.clone(),
+    }
+}
+
 /// R151, R186: what the control socket tells is told on the bus, counters as 64 bits; what is wrong
 /// has its status and a reason.
 #[test]
@@ -100,11 +110,12 @@ fn the_object_answers_as_the_control_socket_does() {
     let asked: Json = serde_json::from_str(&agent.ask(&["status", "--json"]).unwrap()).unwrap();
     let names = |status: &Json| status.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&told), names(&asked));
-    assert_eq!(told["interfaces"], asked["interfaces"]);
+    assert_eq!(shape(&told["interfaces"]), shape(&asked["interfaces"]));
     let Some(Value::Table(flows)) = status.members.members().get("flows") else { panic!() };
     assert_eq!(flows.get("entries"), Some(Value::Int64(5)));
     let counted = call(&bus, "stats", json!({})).json();
-    assert_eq!((&counted["flows"], counted.get("features")), (&asked["flows"], None));
+    assert_eq!(counted["flows"]["entries"], json!(5));
+    assert_eq!((shape(&counted["flows"]), counted.get("features")), (shape(&asked["flows"]), None));
 
     let page = |arguments| call(&bus, "flows", arguments).json();
     let all = page(json!({}));
