@@ -248,13 +248,7 @@ impl Plan {
             },
             rules: rules.into_iter().map(as_used).collect(),
             treatments,
-            reinspection: Reinspection {
-                percent: main.reinspect_percent as u8,
-                after: Duration::from_secs(main.reinspect_after_s.into()),
-                bytes: u64::from(main.reinspect_mib) << 20,
-                age: Duration::from_secs(main.reinspect_age_s.into()),
-                turn_bytes: u64::from(main.reinspect_turn_mib) << 20,
-            },
+            reinspection: reinspection(main),
             lists,
             allowed,
             flows: main.flows,
@@ -449,6 +443,20 @@ fn settings(main: &Main, ddos: &Ddos, hash_key: u32) -> Settings {
         limits: ddos.limits(),
         heartbeat: 0,
         mark_unattended: main.mark_mask.undecided(),
+        // No packet that is blocked gets as far as the rules with a mark.
+        mark_asked: main.mark_mask.blocked(),
+    }
+}
+
+/// When trusted flows are looked at once more.
+fn reinspection(main: &Main) -> Reinspection {
+    Reinspection {
+        percent: main.reinspect_percent as u8,
+        after: Duration::from_secs(main.reinspect_after_s.into()),
+        bytes: u64::from(main.reinspect_mib) << 20,
+        age: Duration::from_secs(main.reinspect_age_s.into()),
+        turn_bytes: u64::from(main.reinspect_turn_mib) << 20,
+        requests: main.reinspect_requests,
     }
 }
 

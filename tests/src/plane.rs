@@ -147,6 +147,7 @@ pub fn enabled() -> Settings {
         flags: Settings::ENABLED,
         mark_mask: 0x0f00_0000,
         mark_trusted: 0x0100_0000,
+        mark_asked: 0x0200_0000,
         hash_key: 0x5eed,
         limits: Limits { source_mask_v6: prefix_mask(64), ..Limits::default() },
         ..Settings::default()

@@ -201,6 +201,7 @@ abi_type!(FlowState, size = 12, align = 4, verdict @ 0, reason @ 1, profile @ 2,
 
 impl FlowState {
     const REVERSED: u8 = 1;
+    const REQUESTS: u8 = 2;
 
     /// A decision. `original` is the way the connection's first packet travels under the key that
     /// this state is stored under: NAT can order the two ends differently before and behind it.
@@ -230,6 +231,20 @@ impl FlowState {
     #[must_use]
     pub const fn with_profile(self, profile: u8) -> Self {
         Self { profile, ..self }
+    }
+
+    /// The same decision about a flow whose client may ask for something else at any time: what it
+    /// sends is to be inspected, what it gets is decided.
+    #[must_use]
+    pub const fn with_requests(self) -> Self {
+        Self { flags: self.flags | Self::REQUESTS, ..self }
+    }
+
+    /// Whether what its client sends is to be inspected whatever was decided.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_requests(&self) -> bool {
+        self.flags & Self::REQUESTS != 0
     }
 
     /// Number of the flow's [`Profile`](crate::profile::Profile).

@@ -26,8 +26,10 @@ pub struct Settings {
     pub heartbeat: u32,
     /// Value under the mask that a packet gets while nobody inspects.
     pub mark_unattended: u32,
+    /// Value under the mask of a packet that is to be inspected whatever holds for its connection.
+    pub mark_asked: u32,
 }
-abi_type!(Settings, size = 192, align = 4, flags @ 8, hash_key @ 20, limits @ 24, heartbeat @ 184);
+abi_type!(Settings, size = 196, align = 4, flags @ 8, hash_key @ 20, limits @ 24, heartbeat @ 184);
 
 impl Settings {
     /// The kill switch: without this flag every program passes every packet untouched.

@@ -15,6 +15,7 @@ use super::ledger::Ledger;
 use super::names::Resolutions;
 use super::notices::Notices;
 use super::observing::Observing;
+use super::requests::is_request;
 use super::rules::treated;
 use super::signatures::Alarms;
 use super::unattended::Unseen;
@@ -229,23 +230,28 @@ impl Inspector {
                     } else if is_known && self.is_limited_again(&key, &decision) {
                         self.renew(&key, flows);
                     } else if is_known
-                        && (step.is_repeated || is_nameless && self.table.confirm(&key, now_ns))
+                        && (step.is_repeated
+                            || is_nameless
+                                && (self.table.confirm(&key, now_ns) || self.is_asking(&key)))
                     {
                         // It was in the queue already when the flow was decided, or it was looked at
                         // again and has not changed.
+                        self.stop_asking(&key, flows);
+                    } else if self.has_asked_again(now_ns, &key, &decision, &step) {
                         self.renew(&key, flows);
                     } else {
                         self.tell(now_ns, packet, &path, &decision, step.news.as_ref());
-                        let news = (said(&step), step.ends, by);
-                        self.decide(now_ns, key, direction, &decision, news, flows);
+                        let asks = self.policy.reinspection.requests && is_request(&step);
+                        let shown = Shown { hello: said(&step), ends: step.ends, by, asks };
+                        self.decide(now_ns, key, direction, &decision, shown, flows);
                     }
                 }
                 let key = step.flow.as_ref().map(|(key, _)| key);
-                nfqueue::Verdict::Accept { mark: Some(self.policy.mark(verdict, key)) }
+                nfqueue::Verdict::Accept { mark: Some(self.mark(verdict, key)) }
             }
             Outcome::Undecided(cause) => {
                 if let Some((key, _)) = &step.flow
-                    && self.table.get(key).is_some_and(table::Record::is_reopened)
+                    && self.table.get(key).is_some_and(|it| it.is_reopened() || it.decision.asks)
                 {
                     self.forget(key, flows);
                 }
@@ -287,7 +293,7 @@ impl Inspector {
         key: FlowKey,
         direction: Direction,
         decision: &engine::Decision,
-        (hello, ends, by): (Option<table::Hello>, Option<Ends>, Option<&Alert>),
+        Shown { hello, ends, by, asks }: Shown<'_>,
         flows: Option<&mut Flows>,
     ) {
         let keys = self.keys(key, direction, decision.original);
@@ -325,6 +331,8 @@ impl Inspector {
             ends,
             inspected_packets: decision.packets,
             is_partial: keys.is_partial,
+            // Of a connection without its other key not all packets would be decided.
+            asks: asks && verdict == Verdict::Trusted && !keys.is_partial,
         };
         let is_chosen = verdict == Verdict::Trusted
             && self.lot.draw(u64::from(self.policy.reinspection.percent));
@@ -351,7 +359,7 @@ impl Inspector {
     }
 
     /// What a decision of the engine means.
-    fn verdict(&self, decision: &engine::Decision) -> (Verdict, Treatment) {
+    pub(super) fn verdict(&self, decision: &engine::Decision) -> (Verdict, Treatment) {
         treated(decision.verdict, self.rule(decision.rule))
     }
 
@@ -409,7 +417,7 @@ impl Inspector {
     }
 
     /// Writes the decision about the flow `key` again where the kernel has lost it.
-    fn renew(&mut self, key: &FlowKey, flows: Option<&mut Flows>) {
+    pub(super) fn renew(&mut self, key: &FlowKey, flows: Option<&mut Flows>) {
         if let Some(flows) = flows {
             self.write(key, flows, |flows, key| matches!(flows.get(key), Ok(None)));
         }
@@ -433,6 +441,7 @@ impl Inspector {
                 decision.expires_s,
             )
             .with_profile(decision.treatment.profile);
+            let state = if decision.asks { state.with_requests() } else { state };
             if !wanted(flows, key) {
                 continue;
             }
@@ -486,6 +495,7 @@ impl Inspector {
                 ends: None,
                 inspected_packets: 0,
                 is_partial: false,
+                asks: false,
             };
             self.record(now_ns, decision, flows.as_deref_mut());
         }
@@ -568,6 +578,16 @@ struct Keys {
     is_partial: bool,
 }
 
+/// What a decision is taken on.
+struct Shown<'a> {
+    hello: Option<table::Hello>,
+    ends: Option<Ends>,
+    /// A rule of a ruleset that blocks.
+    by: Option<&'a Alert>,
+    /// Whether its client may ask for something else.
+    asks: bool,
+}
+
 /// Draws lots.
 struct Lot(u64);
 
@@ -599,7 +619,7 @@ pub(super) fn describe(flow: Option<(FlowKey, Direction)>) -> String {
 }
 
 /// What is kept of a client's first message, and of the answer that was awaited with it.
-fn said(step: &Step) -> Option<table::Hello> {
+pub(super) fn said(step: &Step) -> Option<table::Hello> {
     let of = |hello: &Hello| table::Hello {
         sni: hello.sni.clone(),
         ech: hello.has_ech,

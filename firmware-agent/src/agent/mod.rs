@@ -20,6 +20,7 @@ mod observing;
 mod offload;
 mod reload;
 mod report;
+mod requests;
 mod rules;
 mod running;
 mod seed;

@@ -111,7 +111,7 @@ impl Inspector {
             }
             let (key, verdict) = (decision.key, decision.verdict);
             self.record(now_ns, decision, flows.as_deref_mut());
-            self.mark_connection(key, self.policy.mark(verdict, Some(&key.0)));
+            self.mark_connection(key, self.mark(verdict, Some(&key.0)));
         }
     }
 
@@ -156,6 +156,7 @@ impl Inspector {
             rule: rule.map(|rule| rule.name.clone()),
             entry: sentence.rule.map(|found| self.engine.rules().text(found.entry).into()),
             expires_s: if verdict == Verdict::Blocked { self.deadline(now_ns) } else { 0 },
+            asks: old.asks && verdict == Verdict::Trusted,
             ..old.clone()
         };
         Some((decision, sentence))

@@ -21,6 +21,7 @@ impl Inspector {
         );
         self.remove(ended, &[], flows.as_deref_mut());
         self.complete(flows.as_deref_mut());
+        self.end_long_answers(flows.as_deref_mut());
         self.reopen(now_ns, flows);
     }
 

@@ -183,6 +183,8 @@ pub struct Main {
     pub reinspect_age_s: u32,
     /// MiB against the bulk of a flow after which it is looked at again; 0 for never.
     pub reinspect_turn_mib: u32,
+    /// Whether later requests of plain HTTP are inspected.
+    pub reinspect_requests: bool,
     /// Seconds without a packet after which a TCP flow is forgotten.
     pub idle_tcp_s: u32,
     /// Seconds without a packet after which a UDP flow is forgotten.
@@ -275,6 +277,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Seconds after which any trusted flow is inspected once more; 0 is never."),
         OptionSpec::new("reinspect_turn_mib", number(0, 1_048_576), "4",
             "MiB that a trusted flow sends against the way of its bulk, as when a download becomes an upload, after which it is inspected once more; 0 is never."),
+        OptionSpec::new("reinspect_requests", Kind::Flag, "1",
+            "Whether later requests on a trusted connection of plain HTTP are inspected like the first; such a connection is offloaded only for the rest of a large transfer."),
         OptionSpec::new("idle_tcp_s", number(1, 432_000), "7440",
             "Seconds without a packet after which a TCP flow is forgotten."),
         OptionSpec::new("idle_udp_s", number(1, 86_400), "180",
@@ -341,6 +345,7 @@ impl Main {
             reinspect_mib: uci.get("reinspect_mib"),
             reinspect_age_s: uci.get("reinspect_age_s"),
             reinspect_turn_mib: uci.get("reinspect_turn_mib"),
+            reinspect_requests: uci.get("reinspect_requests"),
             idle_tcp_s: uci.get("idle_tcp_s"),
             idle_udp_s: uci.get("idle_udp_s"),
             block_s: uci.get("block_s"),

@@ -213,7 +213,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
                 option idle_udp_s 13\noption block_s 20\noption sweep_s 14\noption on_crash detach\n\
                 option pin_dir /p\noption run_dir /r\noption log_level debug\n\
                 option held_flows 65\noption reinspect_percent 21\noption reinspect_after_s 22\n\
-                option reinspect_mib 23\noption reinspect_age_s 24\noption reinspect_turn_mib 25\noption manage_offload off\noption offload software\n\
+                option reinspect_mib 23\noption reinspect_age_s 24\noption reinspect_turn_mib 25\noption reinspect_requests 0\noption manage_offload off\noption offload software\n\
                 option list_memory_kib 4096\noption domain_memory_kib 4097\nlist management 192.0.2.0/24\n\
                 option spread auto\noption clock trust\noption established trust\noption app_file /a\noption country_dir /c\noption dns_names 31\noption ubus /u\n";
     let (config, warnings) = with(text).unwrap();
@@ -239,6 +239,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
             reinspect_mib: 23,
             reinspect_age_s: 24,
             reinspect_turn_mib: 25,
+            reinspect_requests: false,
             idle_tcp_s: 12,
             idle_udp_s: 13,
             block_s: 20,

@@ -120,6 +120,8 @@ pub struct Decision {
     pub inspected_packets: u32,
     /// Whether conntrack did not know the connection yet, so that the other key may be missing.
     pub is_partial: bool,
+    /// Whether its client may ask for something else at any time, so that what it sends is looked at.
+    pub asks: bool,
 }
 
 impl Decision {
@@ -155,6 +157,8 @@ pub struct Reinspection {
     pub age: Duration,
     /// A flow is looked at again when so many bytes go against the way of those before; 0 for never.
     pub turn_bytes: u64,
+    /// Whether requests of plain HTTP behind the first are looked at.
+    pub requests: bool,
 }
 
 /// A decision in force.
@@ -419,6 +423,37 @@ impl FlowTable {
         }
         record.active_ns = now_ns;
         true
+    }
+
+    /// The client of a flow that asks has asked again, and nothing about its decision changed but this.
+    /// `false` for other flows.
+    pub fn asked(
+        &mut self,
+        key: &FlowKey,
+        (hello, entry, observed): (Option<Hello>, Option<Box<str>>, Option<Box<str>>),
+        now_ns: u64,
+    ) -> bool {
+        let Some(record) = self.record_mut(key).filter(|record| record.decision.asks) else {
+            return false;
+        };
+        let decision = &mut record.decision;
+        (decision.hello, decision.entry, decision.observed) = (hello, entry, observed);
+        record.checked = (now_ns, record.bytes());
+        true
+    }
+
+    /// What the client of a flow sends needs no looking at any more. `false` when it did not.
+    pub fn stop_asking(&mut self, key: &FlowKey) -> bool {
+        self.record_mut(key).is_some_and(|record| std::mem::take(&mut record.decision.asks))
+    }
+
+    /// Flows that have carried at least so many bytes since their client asked, `most` at most.
+    #[must_use]
+    pub fn answered_at_length(&self, bytes: u64, most: usize) -> Vec<FlowKey> {
+        let long = self.records.values().filter(|record| {
+            record.decision.asks && record.bytes().saturating_sub(record.checked.1) >= bytes
+        });
+        long.take(most).map(|record| record.decision.key.0).collect()
     }
 
     /// Flows whose other key was not known when they were decided, `most` at most.

@@ -89,6 +89,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "reinspect_mib", "23", Update),
         ("sluice", "reinspect_age_s", "24", Update),
         ("sluice", "reinspect_turn_mib", "25", Update),
+        ("sluice", "reinspect_requests", "0", Update),
         ("sluice", "idle_tcp_s", "12", Update),
         ("sluice", "idle_udp_s", "13", Update),
         ("sluice", "block_s", "20", Update),

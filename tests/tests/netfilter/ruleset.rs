@@ -61,12 +61,13 @@ fn the_nft_table_copies_marks_counts_and_drops() {
         [(7101, marks().trusted()), (7102, marks().undecided()), (7103, marks().blocked())];
     for (port, value) in values {
         // A packet that arrives with the mark of an undecided connection is one for chain
-        // `unattended`. So that mark is given where the queue gives it, between our two chains: of
-        // hooks of one priority the kernel runs the newest first.
-        let place = if value == marks().undecided() {
-            "forward priority filter - 9"
-        } else {
+        // `unattended`, one with that of a blocked one is for chain `asking`. So these marks are given
+        // where the queue gives them, between our two chains: of hooks of one priority the kernel runs
+        // the newest first.
+        let place = if value == marks().trusted() {
             "prerouting priority mangle"
+        } else {
+            "forward priority filter - 9"
         };
         world
             .netns

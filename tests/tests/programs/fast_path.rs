@@ -10,7 +10,7 @@ use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Addr, Direction, FlowKey};
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{Ports, headers};
-use sluice_tests::frame::{protocol, tcp_flag};
+use sluice_tests::frame::{Frame, protocol, tcp_flag};
 use sluice_tests::packets::{DST4, SRC4, TC_ACT_SHOT, TC_ACT_UNSPEC, ethernet, tcp, udp, v4, v6};
 use sluice_tests::plane::{
     Buffer, FLOW_KEYS, FLOW_SLOTS, FastPath, HELD_KEYS, Outcome, Side, without_programs,
@@ -54,6 +54,59 @@ fn the_fast_path_does_what_was_decided_in_every_encapsulation() {
             let counted = vec![(counter_out, 1)];
             let expected = Outcome { action, mark: foreign.mark, counted };
             assert_eq!(out, expected, "{name}, {what}, egress");
+        }
+    }
+}
+
+/// R24: of a trusted flow whose client may ask again, what its client sends is marked for the queue, in every
+/// encapsulation, and nothing else is: neither answers nor acknowledgements, filled up or not.
+#[test]
+fn what_a_client_may_ask_again_is_counted_and_marked_for_the_queue() {
+    if without_programs() {
+        return;
+    }
+    let mut paths = Each::new();
+    let bases = || {
+        [
+            ("ipv4", v4(ethernet()), Link::Ethernet),
+            ("ipv4 options", v4(ethernet()).options(&[1; 40]), Link::Ethernet),
+            ("ipv6", v6(ethernet()), Link::Ethernet),
+            (
+                "ipv6 extension",
+                v6(ethernet()).extension(protocol::DESTINATION, &[]),
+                Link::Ethernet,
+            ),
+            ("qinq ipv4", v4(ethernet().service_vlan(8).vlan(7)), Link::Ethernet),
+            ("pppoe ipv6", v6(ethernet().pppoe(9)), Link::Ethernet),
+            ("no link header", v4(Frame::ip()), Link::Ip),
+        ]
+    };
+    let mut slot = 0;
+    for (number, payload, filled) in
+        [(0, "", 0), (1, "", 6), (2, "G", 0), (3, "GET / HTTP/1.1\r\n\r\n", 0)]
+    {
+        for (name, base, link) in bases() {
+            let path = paths.of(link, FastPath::enabled);
+            let frame = base.tcp(4000 + number, 80, tcp_flag::ACK).payload(payload.as_bytes());
+            let mut frame = frame.bytes();
+            frame.resize(frame.len() + filled, 0);
+            for is_client in [true, false] {
+                slot += 1;
+                let original = |way: Direction| if is_client { way } else { way.reversed() };
+                path.decide(&frame, |way| {
+                    state(Verdict::Trusted, original(way), slot, 0).with_requests()
+                });
+                let outcome = path.run(Side::In, &frame, Buffer::default());
+                let (mark, counter) = if is_client && !payload.is_empty() {
+                    (0x0200_0000, Counter::TcInspect)
+                } else {
+                    (0, Counter::TcTrusted)
+                };
+                let expected = Outcome { action: TC_ACT_UNSPEC, mark, counted: vec![(counter, 1)] };
+                assert_eq!(outcome, expected, "{name}, {payload:?}, client {is_client}");
+                let count = path.flows.count(slot).unwrap();
+                assert_eq!(count.original_packets + count.reply_packets, 1, "{name}");
+            }
         }
     }
 }
@@ -223,6 +276,7 @@ fn trusted(key: (FlowKey, Direction), idle_timeout: Duration) -> Decision {
         ends: None,
         inspected_packets: 10,
         is_partial: false,
+        asks: false,
     }
 }
 

@@ -24,7 +24,7 @@ use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
 use sluice_abi::verdict::Verdict;
 use sluice_datapath::packet::Packet as _;
-use sluice_datapath::parse::{FIN, Headers, Ports, RST, headers};
+use sluice_datapath::parse::{FIN, Headers, Ports, RST, has_payload, headers};
 use sluice_datapath::{dscp, limit};
 use sluice_ebpf::counters::{count, settings};
 use sluice_ebpf::mem::Linear;
@@ -78,10 +78,11 @@ fn decide(ctx: &TcContext, attachment: Attachment) -> Counter {
     let Some(settings) = settings() else {
         return Counter::TcInert;
     };
-    let Ok(headers) = headers(&Linear::of_buffer(ctx, attachment.link()), attachment.link()) else {
+    let packet = Linear::of_buffer(ctx, attachment.link());
+    let Ok(headers) = headers(&packet, attachment.link()) else {
         return Counter::TcNoFlow;
     };
-    let outcome = attend(ctx, settings, judge(ctx, settings, &headers));
+    let outcome = attend(ctx, settings, judge(ctx, settings, &packet, &headers));
     let asks = headers.dport == PORT && matches!(headers.ports, Ports::Known);
     if asks && tells(attachment, settings) && !outcome.is_drop() {
         message::question(ctx, attachment, headers.l3);
@@ -112,7 +113,7 @@ fn attend(ctx: &TcContext, settings: &Settings, outcome: Counter) -> Counter {
 }
 
 #[inline(always)]
-fn judge(ctx: &TcContext, settings: &Settings, headers: &Headers) -> Counter {
+fn judge(ctx: &TcContext, settings: &Settings, packet: &Linear, headers: &Headers) -> Counter {
     let Some((key, direction)) = headers.flow() else {
         return Counter::TcNoFlow;
     };
@@ -150,6 +151,14 @@ fn judge(ctx: &TcContext, settings: &Settings, headers: &Headers) -> Counter {
         Verdict::Trusted => {
             let closes = headers.tcp_flags & (FIN | RST) != 0;
             observe(Sent::new(ctx, headers), &state, direction, now_ns, closes);
+            // The connection would get the mark too, and a flowtable would hide the next request.
+            if state.has_requests() {
+                if state.side(direction) == 0 && has_payload(packet, headers) {
+                    mark(ctx, settings, settings.mark_asked);
+                    return Counter::TcInspect;
+                }
+                return Counter::TcTrusted;
+            }
             // The mark would lead an answer past the program at its other end.
             let is_told = settings.flags & Settings::DNS != 0
                 && (headers.sport == PORT || headers.dport == PORT);

@@ -80,6 +80,7 @@ fn trusted(port: u16) -> Decision {
         ends: None,
         inspected_packets: 4,
         is_partial: false,
+        asks: false,
     }
 }
 
@@ -296,6 +297,7 @@ const NEVER: Reinspection = Reinspection {
     bytes: 0,
     age: Duration::ZERO,
     turn_bytes: 0,
+    requests: false,
 };
 
 /// R24.

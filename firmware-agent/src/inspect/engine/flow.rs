@@ -53,6 +53,8 @@ pub(super) struct Flow {
     met: u8,
     /// What rulesets told about it.
     pub(super) told: Option<Box<Told>>,
+    /// Whether its client has made requests before, so that any segment may begin another one.
+    asks_again: bool,
     /// What it waits with until its server has answered.
     awaited: Option<Box<Awaited>>,
 }
@@ -87,8 +89,14 @@ impl Flow {
             has_news: true,
             met: 0,
             told: None,
+            asks_again: false,
             awaited: None,
         }
+    }
+
+    /// The same on a connection on which requests were made before.
+    pub(super) fn asking_again(self) -> Self {
+        Self { asks_again: true, ..self }
     }
 
     /// Learns where a packet comes from.
@@ -193,6 +201,9 @@ impl Flow {
             return self.datagram(key, direction, segment, context);
         }
         let side = &mut self.sides[direction as usize];
+        if self.asks_again {
+            side.begin_again(segment);
+        }
         let mut seq = segment.seq;
         if tcp_flags & SYN != 0 {
             side.stream.anchor(seq);

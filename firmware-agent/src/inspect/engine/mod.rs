@@ -25,7 +25,7 @@ mod watch;
 
 use sluice_abi::attach::Link;
 use sluice_abi::flow::{Direction, FlowKey};
-use sluice_abi::verdict::Reason;
+use sluice_abi::verdict::{Reason, Verdict};
 use sluice_datapath::parse::{FIN, Headers, RST, SYN, TCP, headers};
 
 use self::answer::Answering;
@@ -269,6 +269,7 @@ impl Engine {
         path: &Path,
     ) -> Step {
         let flags = headers.tcp_flags;
+        let mut asks_again = false;
         if headers.is_syn() {
             // Another connection of the same addresses and ports inherits nothing.
             self.past.remove(&key);
@@ -279,6 +280,8 @@ impl Engine {
             }
         } else if let Some(step) = self.answer((key, direction), flags, segment) {
             return step;
+        } else if segment.len > 0 && flags & RST == 0 && self.asks_again(&key, direction) {
+            asks_again = true;
         } else if let Some(step) = self.remembered(now_ms, key, segment.len > 0) {
             return step;
         }
@@ -292,7 +295,8 @@ impl Engine {
             if self.flows.is_full() {
                 self.crowd_out(now_ms);
             }
-            let _ = self.flows.insert(key, Flow::new(&key, direction, flags, now_ms, path));
+            let flow = Flow::new(&key, direction, flags, now_ms, path);
+            let _ = self.flows.insert(key, if asks_again { flow.asking_again() } else { flow });
         }
         let (limits, rules, joined) = (&self.limits, &self.rules, &mut self.joined);
         let (lists, watch) = (&self.lists, &mut self.watch);
@@ -336,7 +340,14 @@ impl Engine {
             } else {
                 earlier = flow.and_then(Flow::into_hello);
             }
-            self.past.insert(key, Past::Answered { outcome, at_ms: now_ms });
+            let asks = match (&news, &outcome) {
+                (Some(News::Request(request)), Outcome::Decided(decision)) => {
+                    let is_open = decision.verdict == Verdict::Trusted && request.major == 1;
+                    is_open.then_some(direction)
+                }
+                _ => None,
+            };
+            self.past.insert(key, Past::Answered { outcome, at_ms: now_ms, asks });
         } else if flags & (FIN | RST) != 0 {
             self.close(key);
         }

@@ -1,6 +1,6 @@
 //! Flows that are no longer inspected: which go, and what is remembered of them.
 
-use sluice_abi::flow::FlowKey;
+use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::verdict::Verdict;
 
 use super::flow::Flow;
@@ -13,13 +13,23 @@ const TRUSTED_MS: u64 = 10_000;
 /// What is remembered of a flow that is no longer inspected.
 #[derive(Debug)]
 pub(super) enum Past {
-    /// The outcome, which stays.
-    Answered { outcome: Outcome, at_ms: u64 },
+    /// The outcome, which stays. What travels in direction `asks` may be another request.
+    Answered { outcome: Outcome, at_ms: u64, asks: Option<Direction> },
     /// Closed before a decision; packets with payload since.
     Closed { packets: u16 },
 }
 
 impl Engine {
+    /// Whether a packet with payload may be another request on a connection of plain HTTP; then it is
+    /// inspected like the first.
+    pub(super) fn asks_again(&mut self, key: &FlowKey, direction: Direction) -> bool {
+        let asks = |past: &mut Past| match past {
+            Past::Answered { asks, .. } => *asks == Some(direction),
+            Past::Closed { .. } => false,
+        };
+        self.past.get(key).is_some_and(asks) && self.past.remove(key).is_some()
+    }
+
     /// The answer about a flow that is no longer inspected.
     pub(super) fn remembered(
         &mut self,
@@ -28,7 +38,7 @@ impl Engine {
         has_payload: bool,
     ) -> Option<Step> {
         match self.past.get(&key)? {
-            Past::Answered { outcome: Outcome::Decided(decision), at_ms }
+            Past::Answered { outcome: Outcome::Decided(decision), at_ms, .. }
                 if decision.verdict == Verdict::Trusted
                     && now_ms.saturating_sub(*at_ms) > TRUSTED_MS =>
             {
@@ -48,7 +58,7 @@ impl Engine {
                 let outcome = Outcome::Undecided(Cause::AfterClose);
                 self.stats.count(outcome);
                 self.past.remove(&key);
-                self.past.insert(key, Past::Answered { outcome, at_ms: now_ms });
+                self.past.insert(key, Past::Answered { outcome, at_ms: now_ms, asks: None });
                 Some(outcome.into())
             }
         }
@@ -90,7 +100,7 @@ impl Engine {
             _ => Outcome::Undecided(cause),
         };
         if flow.is_unfinished() {
-            self.past.insert(key, Past::Answered { outcome, at_ms: now_ms });
+            self.past.insert(key, Past::Answered { outcome, at_ms: now_ms, asks: None });
         } else if cause == Cause::Timeout {
             self.stats.expired += 1;
             return;

@@ -10,6 +10,7 @@ use super::outcome::Cause;
 use super::quic::Quic;
 use super::segment::Segment;
 use super::{Limits, PIECES_MAX};
+use crate::inspect::http;
 use crate::inspect::protocol::Seen;
 use crate::inspect::stream::{Caps, Fault, Stream};
 use crate::inspect::tls::Finder;
@@ -71,6 +72,15 @@ impl Side {
         self.quic.is_unfinished()
             || self.search == Search::Open
                 && (!self.stream.head().is_empty() || self.stream.has_gap())
+    }
+
+    /// Begins anew with a segment that may begin a request, where one has been read before: what came
+    /// between was its body.
+    pub(super) fn begin_again(&mut self, segment: Segment<'_>) {
+        let is_over = self.search != Search::Open;
+        if is_over && !matches!(http::request(segment.payload), http::Answer::NotHttp) {
+            *self = Self { packets: self.packets, bytes: self.bytes, ..Self::default() };
+        }
     }
 
     /// Takes a segment whose first byte has the number `seq`. Also says whether it brought bytes.

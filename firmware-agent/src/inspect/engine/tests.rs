@@ -1,5 +1,6 @@
 mod answers;
 mod openings;
+mod requests;
 mod rules;
 mod watch;
 

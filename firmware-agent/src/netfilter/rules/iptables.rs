@@ -17,6 +17,8 @@ const IGNORED: &str = "SLUICE_IGNORED";
 const BETWEEN_CLOSED: &str = "SLUICE_BETWEEN_CLOSED";
 const FLOW_CLOSED: &str = "SLUICE_FLOW_CLOSED";
 const OPENING_CLOSED: &str = "SLUICE_OPENING_CLOSED";
+const ASKING: &str = "SLUICE_ASKING";
+const ASKING_CLOSED: &str = "SLUICE_ASKING_CLOSED";
 const DECIDE: &str = "SLUICE_DECIDE";
 const BLOCK: &str = "SLUICE_BLOCK";
 
@@ -24,7 +26,18 @@ const BLOCK: &str = "SLUICE_BLOCK";
 pub(in super::super) const CHAINS: [(&str, &[&str]); 2] = [
     (
         "mangle",
-        &[INSPECT, BETWEEN, BETWEEN_CLOSED, FLOW, FLOW_CLOSED, OPENING, OPENING_CLOSED, IGNORED],
+        &[
+            INSPECT,
+            BETWEEN,
+            BETWEEN_CLOSED,
+            FLOW,
+            FLOW_CLOSED,
+            OPENING,
+            OPENING_CLOSED,
+            ASKING,
+            ASKING_CLOSED,
+            IGNORED,
+        ],
     ),
     ("filter", &[DECIDE, BLOCK]),
 ];
@@ -90,10 +103,14 @@ impl Ruleset {
                 let _ = writeln!(text, "-A {BETWEEN_CLOSED} -o {device} -g {FLOW_CLOSED}");
             }
         }
-        self.flow(text, (FLOW, OPENING), &iptables_queue(self.first, self.last, self.policy_open));
+        self.flow(
+            text,
+            (FLOW, OPENING, ASKING),
+            &iptables_queue(self.first, self.last, self.policy_open),
+        );
         if let Some(queues) = self.closed_queues() {
             let queue = iptables_queue(*queues.start(), *queues.end(), false);
-            self.flow(text, (FLOW_CLOSED, OPENING_CLOSED), &queue);
+            self.flow(text, (FLOW_CLOSED, OPENING_CLOSED, ASKING_CLOSED), &queue);
         }
         if !self.ignored.is_empty() {
             let _ = writeln!(
@@ -107,13 +124,17 @@ impl Ruleset {
     }
 
     /// The rules for connections that go through a queue until they are decided.
-    fn flow(&self, text: &mut String, (flow, opening): (&str, &str), queue: &str) {
+    fn flow(&self, text: &mut String, (flow, opening, asking): (&str, &str, &str), queue: &str) {
         let mask = self.marks.bits();
+        let blocked = self.marks.blocked();
         let (trusted, undecided) = (self.marks.trusted(), self.marks.undecided());
         text.push_str(&self.ignored.iptables(flow, IGNORED));
         let _ = writeln!(
             text,
             "-A {flow} -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -g {opening}\n\
+             -A {flow} -p tcp -m mark --mark {blocked:#x}/{mask:#x} -g {asking}\n\
+             -A {asking} -j MARK --set-xmark 0x0/{mask:#x}\n\
+             -A {asking} {queue}\n\
              -A {flow} -m connmark --mark {trusted:#x}/{mask:#x} -j RETURN\n\
              -A {flow} -m connmark --mark {undecided:#x}/{mask:#x} -j RETURN\n\
              -A {opening} -j CONNMARK --set-xmark 0x0/{mask:#x}"
@@ -216,6 +237,8 @@ mod tests {
 :SLUICE_FLOW_CLOSED - [0:0]
 :SLUICE_OPENING - [0:0]
 :SLUICE_OPENING_CLOSED - [0:0]
+:SLUICE_ASKING - [0:0]
+:SLUICE_ASKING_CLOSED - [0:0]
 :SLUICE_IGNORED - [0:0]
 -A SLUICE_INSPECT -p tcp -m mark --mark 0x1000000/0x3000000 -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j RETURN
 -A SLUICE_INSPECT -p udp -m mark --mark 0x1000000/0x3000000 -j RETURN
@@ -227,6 +250,9 @@ mod tests {
 -A SLUICE_BETWEEN -o br-lan -g SLUICE_FLOW
 -A SLUICE_BETWEEN -o wan -g SLUICE_FLOW
 -A SLUICE_FLOW -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -g SLUICE_OPENING
+-A SLUICE_FLOW -p tcp -m mark --mark 0x2000000/0x3000000 -g SLUICE_ASKING
+-A SLUICE_ASKING -j MARK --set-xmark 0x0/0x3000000
+-A SLUICE_ASKING -j NFQUEUE --queue-balance 5:8 --queue-bypass
 -A SLUICE_FLOW -m connmark --mark 0x1000000/0x3000000 -j RETURN
 -A SLUICE_FLOW -m connmark --mark 0x3000000/0x3000000 -j RETURN
 -A SLUICE_OPENING -j CONNMARK --set-xmark 0x0/0x3000000

@@ -27,9 +27,11 @@ impl Ruleset {
         let _ = writeln!(text, "add table inet {TABLE}\n{verb} table inet {TABLE}");
         let _ = writeln!(text, "table inet {TABLE} {{");
         self.opening(&mut text, "opening", &self.nft_queue());
+        self.asking(&mut text, "asking", &self.nft_queue());
         if let Some(queue) = self.nft_closed_queue() {
             self.opening(&mut text, "opening_closed", &queue);
-            let tail = self.tail("goto opening_closed", &queue);
+            self.asking(&mut text, "asking_closed", &queue);
+            let tail = self.tail(Some("asking_closed"), "goto opening_closed", &queue);
             let _ = writeln!(text, "\tchain closed {{\n{tail}\t}}");
         }
         vetted(&mut text);
@@ -61,6 +63,16 @@ impl Ruleset {
              \t\tmeta mark & {mask:#010x} != 0x00000000 meta mark set meta mark & {keep:#010x}\n\
              \t\t{queue}\n\
              \t}}"
+        );
+    }
+
+    /// For what the client of a trusted connection may ask for now: the queue says so, and the
+    /// connection keeps its mark meanwhile.
+    fn asking(&self, text: &mut String, name: &str, queue: &str) {
+        let keep = !self.marks.bits();
+        let _ = writeln!(
+            text,
+            "\tchain {name} {{\n\t\tmeta mark set meta mark & {keep:#010x}\n\t\t{queue}\n\t}}"
         );
     }
 
@@ -108,6 +120,7 @@ impl Ruleset {
             text,
             "\tchain unattended {{\n\t\tmeta mark set meta mark & {keep:#010x}\n{}\t}}",
             self.decided(
+                None,
                 &format!(
                     "ct mark set ct mark & {keep:#010x} {}",
                     counted(Counted::Unattended, "accept")
@@ -130,12 +143,16 @@ impl Ruleset {
             let _ =
                 writeln!(text, "\t\tmeta mark & {mask:#010x} == {undecided:#010x} goto unattended");
         }
-        let _ = writeln!(text, "{}\t}}", self.decided("goto opening", &self.nft_queue()));
+        let _ = writeln!(
+            text,
+            "{}\t}}",
+            self.decided(Some("asking"), "goto opening", &self.nft_queue())
+        );
     }
 
     /// The rules for what is decided already, or none of our business; then what happens to the
     /// first packet of a TCP connection, and to all others.
-    fn decided(&self, opening: &str, others: &str) -> String {
+    fn decided(&self, asking: Option<&str>, opening: &str, others: &str) -> String {
         let mask = self.marks.bits();
         let blocked = self.marks.blocked();
         let devices = quoted(&self.devices);
@@ -158,18 +175,24 @@ impl Ruleset {
                 let _ = writeln!(text, "\t\t{way} {{ {closed} }} goto closed");
             }
         }
-        text.push_str(&self.tail(opening, others));
+        text.push_str(&self.tail(asking, opening, others));
         text
     }
 
     /// The rules for connections that go through a queue until they are decided.
-    fn tail(&self, opening: &str, others: &str) -> String {
+    fn tail(&self, asking: Option<&str>, opening: &str, others: &str) -> String {
         let mask = self.marks.bits();
         let (trusted, undecided) = (self.marks.trusted(), self.marks.undecided());
+        let blocked = self.marks.blocked();
+        // Programs drop what is blocked: such a mark on a packet is the one of what is asked.
+        let asked = asking.map_or_else(String::new, |chain| {
+            format!("\t\tmeta mark & {mask:#010x} == {blocked:#010x} goto {chain}\n")
+        });
         let pass = counted(Counted::PassedTrusted, "accept");
         let pass_undecided = counted(Counted::PassedUndecided, "accept");
         format!(
             "\t\ttcp flags & (fin | syn | rst | ack) == syn {opening}\n\
+             {asked}\
              \t\tct mark & {mask:#010x} == {trusted:#010x} {pass}\n\
              \t\tct mark & {mask:#010x} == {undecided:#010x} {pass_undecided}\n\
              \t\t{others}\n"
@@ -264,6 +287,10 @@ table inet sluice {
 		meta mark & 0x03000000 != 0x00000000 meta mark set meta mark & 0xfcffffff
 		counter queue num 5-8 bypass comment "queued"
 	}
+	chain asking {
+		meta mark set meta mark & 0xfcffffff
+		counter queue num 5-8 bypass comment "queued"
+	}
 	chain vetted {
 		tcp flags & (fin | syn | rst | ack) == syn return
 		counter accept comment "passed_trusted"
@@ -288,6 +315,7 @@ table inet sluice {
 		iifname != { "br-lan", "wan" } accept
 		oifname != { "br-lan", "wan" } accept
 		tcp flags & (fin | syn | rst | ack) == syn goto opening
+		meta mark & 0x03000000 == 0x02000000 goto asking
 		ct mark & 0x03000000 == 0x01000000 counter accept comment "passed_trusted"
 		ct mark & 0x03000000 == 0x03000000 counter accept comment "passed_undecided"
 		counter queue num 5-8 bypass comment "queued"
@@ -326,8 +354,8 @@ table inet sluice {
             let rule = format!("\t\t{way} {{ \"wan\" }} goto closed\n");
             assert_eq!(text.matches(&rule).count(), 2, "attended or not: {text}");
         }
-        assert_eq!(text.matches("queue num 7-8 comment").count(), 2, "{text}");
-        assert_eq!(text.matches("queue num 5-6 bypass comment").count(), 2, "{text}");
+        assert_eq!(text.matches("queue num 7-8 comment").count(), 3, "{text}");
+        assert_eq!(text.matches("queue num 5-6 bypass comment").count(), 3, "{text}");
         let all = sample(2, true).closing(|_| true).unwrap();
         assert_eq!((all.policy_open(), all.closed_queues()), (false, None));
         assert_eq!(all, sample(2, false));
@@ -338,6 +366,6 @@ table inet sluice {
     fn one_queue_has_no_range_and_a_closed_policy_no_bypass() {
         let text = sample(1, false).nft(Replace::Delete);
         assert!(text.starts_with("add table inet sluice\ndelete table inet sluice\ntable "));
-        assert_eq!(text.matches("\t\tcounter queue num 5 comment \"queued\"\n").count(), 2);
+        assert_eq!(text.matches("\t\tcounter queue num 5 comment \"queued\"\n").count(), 3);
     }
 }
