@@ -13,7 +13,7 @@ use crate::{agent, bench, check, ebpf, licence, mips, package, run, targets, vm}
 
 /// Fewer tests that need root or a machine of their own than this mean that some were not run, whatever the rest
 /// says. Raised with each new one: it is the number that `cargo xtask ci` printed last.
-const PRIVILEGED_FLOOR: u32 = 300;
+const PRIVILEGED_FLOOR: u32 = 400;
 
 /// A step: what it is called, and what it does. Tests are counted into the tally even when it fails.
 struct Step {

@@ -7,6 +7,8 @@ use std::borrow::Cow;
 
 /// Lines that are kept of what a failed test said.
 const WORDS_MAX: usize = 12;
+/// Characters that are kept of such a line.
+const LINE_MAX: usize = 240;
 
 /// Follows what `cargo test -- --show-output` prints, of one test program after the other.
 #[derive(Default)]
@@ -57,7 +59,7 @@ impl Output {
             && !line.is_empty()
             && line != "failures:"
         {
-            failure.words.push(line.to_owned());
+            failure.words.push(line.chars().take(LINE_MAX).collect());
         }
         if self.part != Part::Held {
             return Some(line.into());
