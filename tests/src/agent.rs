@@ -479,6 +479,14 @@ impl Agent {
         })
     }
 
+    /// Asks the agent to read another configuration that it must refuse, and gives its status then.
+    pub fn refused(&mut self, setup: &Setup) -> Result<Status> {
+        self.reload(setup)?;
+        self.wait_for_status("the reload was refused", RELOAD_LIMIT, |status| {
+            (!status.config_errors.is_empty()).then(|| status.clone())
+        })
+    }
+
     /// Ends it as procd does.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         self.daemon.stop()

@@ -226,12 +226,7 @@ fn lists_beyond_their_memory_are_refused_and_the_old_ones_stay() {
     world.write("list", format!("shop.test\n{}", many(200_000)));
     let refused = |agent: &mut Agent, file: &Path| {
         assert!(file.exists());
-        agent.reload(&setup).unwrap();
-        agent
-            .wait_for_status("the reload was refused", LIMIT, |status| {
-                (!status.config_errors.is_empty()).then(|| status.clone())
-            })
-            .unwrap()
+        agent.refused(&setup).unwrap()
     };
     let status = refused(&mut agent, &file);
     let [refusal] = &status.config_errors[..] else { unreachable!("{:?}", status.config_errors) };

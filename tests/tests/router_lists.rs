@@ -279,12 +279,7 @@ fn lists_beyond_their_memory_are_refused_and_the_old_ones_stay() {
     // 400,000 addresses take some 2 MiB.
     let large = lists::random(5, 400_000, 0);
     world.write("bad", lists::text(&large));
-    agent.reload(&setup).unwrap();
-    let status = agent
-        .wait_for_status("the reload was refused", LIMIT, |status| {
-            (!status.config_errors.is_empty()).then(|| status.clone())
-        })
-        .unwrap();
+    let status = agent.refused(&setup).unwrap();
     let [refusal] = &status.config_errors[..] else { unreachable!("{:?}", status.config_errors) };
     println!("{refusal}");
     assert!(refusal.contains(" KiB beside 384 KiB in force and 96 KiB of live"), "{refusal}");

@@ -185,12 +185,7 @@ fn lists_that_observe_beyond_their_memory_are_refused_and_the_old_ones_stay() {
     // 200,000 addresses of six bytes.
     let large = lists::text(&lists::random(5, 200_000, 0));
     world.write("watched", format!("203.0.113.21\n{large}"));
-    agent.reload(&with(1024)).unwrap();
-    let status = agent
-        .wait_for_status("the reload was refused", LIMIT, |status| {
-            (!status.config_errors.is_empty()).then(|| status.clone())
-        })
-        .unwrap();
+    let status = agent.refused(&with(1024)).unwrap();
     let [refusal] = &status.config_errors[..] else { unreachable!("{:?}", status.config_errors) };
     println!("{refusal}");
     assert!(

@@ -216,14 +216,7 @@ fn a_set_over_its_cap_is_refused_and_the_old_one_stays() {
             "drop http any any -> any any (msg:\"rule {sid}\"; http.uri; content:\"/good{sid}/x\"; sid:{sid};)"
         );
     }
-    let refused = |agent: &mut Agent, setup: &Setup| {
-        agent.reload(setup).unwrap();
-        agent
-            .wait_for_status("the reload was refused", LIMIT, |status| {
-                (!status.config_errors.is_empty()).then(|| status.config_errors.clone())
-            })
-            .unwrap()
-    };
+    let refused = |agent: &mut Agent, setup: &Setup| agent.refused(setup).unwrap().config_errors;
     world.write("a.rules", &many);
     let errors = refused(&mut agent, &setup);
     println!("{errors:?}");

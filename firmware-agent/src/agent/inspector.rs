@@ -49,22 +49,6 @@ pub(super) struct Policy {
     pub(super) hears_dns: bool,
 }
 
-impl Policy {
-    /// The mark of the connection with this key, when it has this verdict.
-    pub(super) fn mark(&self, verdict: Verdict, key: Option<&FlowKey>) -> u32 {
-        let ports = |key: &FlowKey| [Direction::Up, Direction::Down].map(|way| key.source(way).1);
-        let is_dns = key.is_some_and(|key| ports(key).contains(&PORT));
-        match verdict {
-            Verdict::Blocked => self.marks.blocked(),
-            // Leaves the queue and is never given to a flowtable, where nothing limits it.
-            Verdict::Limited => self.marks.undecided(),
-            // The same: a flowtable takes packets past the programs that tell of them.
-            Verdict::Trusted if is_dns && self.hears_dns => self.marks.undecided(),
-            _ => self.marks.trusted(),
-        }
-    }
-}
-
 /// A rule as it is applied.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rule {
@@ -257,6 +241,23 @@ impl Inspector {
                 }
                 self.undecided(cause.name(), step.flow)
             }
+        }
+    }
+
+    /// The mark of the connection with this key, when it has this verdict.
+    pub(super) fn mark(&self, verdict: Verdict, key: Option<&FlowKey>) -> u32 {
+        let Policy { marks, hears_dns, .. } = &self.policy;
+        let ports = |key: &FlowKey| [Direction::Up, Direction::Down].map(|way| key.source(way).1);
+        let is_dns = key.is_some_and(|key| ports(key).contains(&PORT));
+        let asks = key.is_some_and(|key| self.is_asking(key));
+        match verdict {
+            Verdict::Blocked => marks.blocked(),
+            // Leaves the queue and is never given to a flowtable, where nothing limits it.
+            Verdict::Limited => marks.undecided(),
+            // The same: a flowtable takes packets past the programs that tell of them, or that mark
+            // what is asked.
+            Verdict::Trusted if is_dns && *hears_dns || asks => marks.undecided(),
+            _ => marks.trusted(),
         }
     }
 

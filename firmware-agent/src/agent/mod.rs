@@ -18,6 +18,7 @@ mod names;
 mod notices;
 mod observing;
 mod offload;
+mod pace;
 mod reload;
 mod report;
 mod requests;

@@ -7,13 +7,9 @@ use std::collections::VecDeque;
 use sluice_abi::flow::FlowKey;
 use smol::channel::Sender;
 
+use super::pace::{MOST, Pace};
 use super::signatures::Kept;
 use crate::inspect::engine::Step;
-
-/// Notices in a row, and in a second on average.
-const TOLD: u64 = 20;
-/// Time in which one more is told.
-const PAUSE_NS: u64 = 1_000_000_000 / TOLD;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -30,8 +26,7 @@ pub(super) struct Notices {
     /// Wakes up who tells them; `None` while nobody wants to hear.
     waker: Option<Sender<()>>,
     queue: VecDeque<Notice>,
-    /// Before this time a notice is one too many.
-    from_ns: u64,
+    pace: Pace,
     left_out: u64,
 }
 
@@ -67,13 +62,11 @@ impl Notices {
 
     fn push(&mut self, now_ns: u64, notice: impl FnOnce() -> Notice) {
         let Some(waker) = &self.waker else { return };
-        let from_ns = self.from_ns.max(now_ns.saturating_sub(TOLD * PAUSE_NS));
         // Who should tell them may be slow.
-        if from_ns > now_ns || self.queue.len() as u64 > TOLD {
+        if self.queue.len() as u64 > MOST || !self.pace.take(now_ns) {
             self.left_out += 1;
             return;
         }
-        self.from_ns = from_ns + PAUSE_NS;
         self.queue.push_back(notice());
         let _ = waker.try_send(());
     }

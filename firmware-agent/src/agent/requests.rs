@@ -61,16 +61,8 @@ impl Inspector {
             self.stop_asking(&key, flows.as_deref_mut());
             let Some(record) = self.table.get(&key) else { continue };
             let (own, verdict) = (record.decision.key, record.decision.verdict);
-            self.mark_connection(own, self.policy.mark(verdict, Some(&key)));
+            self.mark_connection(own, self.mark(verdict, Some(&key)));
         }
-    }
-
-    /// The mark of the connection with this key, when it has this verdict.
-    pub(super) fn mark(&self, verdict: Verdict, key: Option<&FlowKey>) -> u32 {
-        if verdict == Verdict::Trusted && key.is_some_and(|key| self.is_asking(key)) {
-            return self.policy.marks.undecided();
-        }
-        self.policy.mark(verdict, key)
     }
 }
 

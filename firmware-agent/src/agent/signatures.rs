@@ -11,6 +11,7 @@ use sluice_abi::flow::{Direction, FlowKey};
 
 use super::inspector::Inspector;
 use super::lists::cap_kib;
+use super::pace::Pace;
 use super::report::tuple;
 use super::running::{State, random};
 use crate::cli::chain;
@@ -24,10 +25,6 @@ use crate::text::{plain, transport};
 
 /// Alerts that are kept.
 const KEPT_MAX: usize = 256;
-/// Alerts that are logged in a row, and in a second on average.
-const LOGGED: u64 = 20;
-/// Time in which one more is logged.
-const LOG_PAUSE_NS: u64 = 1_000_000_000 / LOGGED;
 /// Wrong rules that `status` shows.
 const SHOWN_MAX: usize = 10;
 
@@ -69,8 +66,8 @@ pub(super) struct Alarms {
     in_force: Vec<RulesetSection>,
     /// The last alerts.
     kept: VecDeque<Kept>,
-    /// Before this time a line is one too many.
-    log_from_ns: u64,
+    /// Of the log.
+    pace: Pace,
     /// Alerts that were not logged since the last one that was, and all of them.
     unlogged: (u64, u64),
     refused: Option<String>,
@@ -116,12 +113,10 @@ impl Alarms {
 
     /// Whether one more line is not too many; says so of those that were.
     fn may_log(&mut self, now_ns: u64) -> bool {
-        let from_ns = self.log_from_ns.max(now_ns.saturating_sub(LOGGED * LOG_PAUSE_NS));
-        if from_ns > now_ns {
+        if !self.pace.take(now_ns) {
             self.unlogged = (self.unlogged.0 + 1, self.unlogged.1 + 1);
             return false;
         }
-        self.log_from_ns = from_ns + LOG_PAUSE_NS;
         match std::mem::take(&mut self.unlogged.0) {
             0 => {}
             many => log::warn!("{many} alerts were not logged"),
@@ -264,6 +259,7 @@ mod tests {
     use sluice_datapath::parse::TCP;
 
     use super::*;
+    use crate::agent::pace::MOST;
     use crate::inspect::engine::Outcome;
     use crate::signature::Action;
 
@@ -293,10 +289,10 @@ mod tests {
         }
         let kept: Vec<_> = alarms.kept().map(|kept| kept.alert.sid).collect();
         assert_eq!(kept, (744..1000).rev().collect::<Vec<_>>());
-        assert_eq!(alarms.unlogged(), 1000 - LOGGED - 1);
+        assert_eq!(alarms.unlogged(), 1000 - MOST - 1);
         for n in 1..=100 {
             alarms.take(100 * SECOND + n * SECOND / 10, &step(7));
         }
-        assert_eq!(alarms.unlogged(), 1000 - LOGGED - 1, "two a pause are logged");
+        assert_eq!(alarms.unlogged(), 1000 - MOST - 1, "two a pause are logged");
     }
 }

@@ -12,7 +12,7 @@ use crate::inspect::stream::{Caps, Stream};
 use crate::inspect::table::Table;
 
 /// Where name servers are asked.
-pub const PORT: u16 = 53;
+pub const PORT: u16 = u16::from_be(sluice_abi::message::PORT);
 
 /// Connections of TCP that are read at once; of more, the one used longest ago is given up.
 const STREAMS_MAX: u32 = 32;

@@ -96,4 +96,4 @@ impl DomainSet {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::inspect) mod tests;

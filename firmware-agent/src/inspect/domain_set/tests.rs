@@ -7,7 +7,7 @@ const MIB: u64 = 1 << 20;
 /// A million, or fewer where an emulator runs the test.
 const NAMES: u32 = if cfg!(target_pointer_width = "64") { 1_000_000 } else { 50_000 };
 
-fn build(names: &[(&str, u32)], room: Room) -> DomainSet {
+pub(in crate::inspect) fn build(names: &[(&str, u32)], room: Room) -> DomainSet {
     let mut counting = Counting::new(KEY, room);
     for (name, _) in names {
         counting.count(name);

@@ -11,7 +11,8 @@ use sluice_datapath::parse::ACK;
 
 use super::*;
 use crate::config::RuleAction;
-use crate::inspect::domain_set::{Counting, Key, Room};
+use crate::inspect::domain_set::Room;
+use crate::inspect::domain_set::tests::build;
 use crate::inspect::http2;
 use crate::inspect::protocol::{Confidence, Protocol};
 use crate::inspect::tls::tests::Recipe;
@@ -131,15 +132,7 @@ fn opened() -> Talk {
 fn listing(names: &[(&str, u32)]) -> DomainSet {
     let lists = 1 + names.iter().map(|(_, list)| *list).max().unwrap_or_default();
     let room = Room::new(names.len() as u32, lists, 0, 1 << 20).unwrap();
-    let mut counting = Counting::new(Key::new([1, 2]), room);
-    for (name, _) in names {
-        counting.count(name);
-    }
-    let mut builder = counting.done();
-    for (name, list) in names {
-        builder.add(name, *list);
-    }
-    builder.finish()
+    build(names, room)
 }
 
 fn reason(step: &Step) -> Option<Reason> {
