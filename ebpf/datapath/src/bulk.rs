@@ -1,14 +1,17 @@
 //! Finds an address in the image of the configured lists.
 //!
-//! Two chunks for any address: index and bucket of IPv4, samples and block of IPv6. Offsets are
+//! Three chunks for any address at most: header, table and bucket of IPv4; of IPv6, header with samples
+//! and block. Where the table has lines, nearly every address needs one of them alone. Offsets are
 //! masked, so a damaged image gives a wrong answer, never a wrong access, and the verifier needs no
 //! proof about what an image holds.
+
+mod line;
 
 use core::hint::black_box;
 
 use sluice_abi::bulk::{
     BITS_MAX, BITS_SHIFT, BLOCK_BITS, BLOCK_BOUNDARIES, BLOCK_BYTES, BLOCKS_PER_CHUNK, Chunk,
-    DENSE, Header, INDEX_FIRST, POSITION, SAMPLE_FIRST, UNIFORM,
+    DENSE, Header, INDEX_SHIFT, POSITION, SAMPLE_FIRST, TABLE_FIRST, UNIFORM,
 };
 use sluice_abi::flow::Addr;
 
@@ -32,11 +35,24 @@ pub fn lookup(image: &impl Image, address: &Addr) -> Option<u32> {
 
 #[inline(always)]
 fn lookup_v4(image: &impl Image, address: u32) -> Option<u32> {
-    let word = image.chunk(INDEX_FIRST + (address >> 30))?.word(address >> 16);
+    let shift = image.chunk(0)?.word(Header::SHIFT_WORD);
+    let word = if shift == INDEX_SHIFT {
+        image.chunk(TABLE_FIRST + (address >> 30))?.word(address >> 16)
+    } else {
+        match line::lookup(image, address, shift)? {
+            line::Found::List(list) => return Some(list),
+            line::Found::Bucket(word) => word,
+        }
+    };
     if word == 0 {
         return None;
     }
-    let low = address & 0xffff;
+    in_bucket(image, word, address & 0xffff)
+}
+
+/// Looks for the lower sixteen bits of an address in the bucket with this index word.
+#[inline(always)]
+fn in_bucket(image: &impl Image, word: u32, low: u32) -> Option<u32> {
     let position = word & POSITION;
     let chunk = image.chunk(position >> 15)?;
     let bits = word >> BITS_SHIFT;

@@ -1,6 +1,7 @@
 //! Which layout a map has: part of the name of its pin, so that a map whose entries mean something
 //! else is never taken up, also where they have the same size.
 
+use sluice_abi::bulk::Header;
 use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowLimit, FlowState};
 use sluice_abi::layout::{Layout as _, of_map};
 use sluice_abi::limits::{Attacked, KnownSet, Offenders, Scan};
@@ -17,7 +18,7 @@ type Index = u32;
 /// The layout of keys and values of a map; `None` of maps that hold no types of the ABI.
 #[must_use]
 pub const fn layout(name: &str) -> Option<u32> {
-    const KNOWN: [(&str, u32); 21] = [
+    const KNOWN: [(&str, u32); 22] = [
         (names::FLOWS, of_map(FlowKey::HASH, FlowState::HASH)),
         (names::HELD, of_map(FlowKey::HASH, FlowState::HASH)),
         (names::LIMITS, of_map(Index::HASH, FlowLimit::HASH)),
@@ -39,6 +40,7 @@ pub const fn layout(name: &str) -> Option<u32> {
         (names::LIVE, of_map(Index::HASH, Live::HASH)),
         (names::MESSAGES, of_map(Index::HASH, Head::HASH)),
         (names::COPY, of_map(Index::HASH, Message::HASH)),
+        (names::BULK, of_map(Index::HASH, Header::HASH)),
     ];
     let mut index = 0;
     while index < KNOWN.len() {

@@ -2,14 +2,14 @@
 
 use bytemuck::Zeroable as _;
 use sluice_abi::bulk::{
-    BITS_SHIFT, BLOCK_BOUNDARIES, BLOCK_BYTES, CHUNKS_MAX, Chunk, DENSE, Header, INDEX_CHUNKS,
-    INDEX_FIRST, SAMPLE_FIRST, SAMPLES_MAX, UNIFORM,
+    BITS_SHIFT, BLOCK_BOUNDARIES, BLOCK_BYTES, CHUNKS_MAX, Chunk, DENSE, Header, INDEX_SHIFT,
+    SAMPLE_FIRST, SAMPLES_MAX, TABLE_FIRST, UNIFORM, table_chunks,
 };
 
+use super::buckets::{Bucket, bits, split};
 use super::entries::{Entries, Interval, sweep};
+use super::lines::{Census, Line};
 
-/// Addresses of a bucket.
-const BUCKET: u64 = 1 << 16;
 /// Intervals of an IPv6 block.
 const BLOCK_INTERVALS: usize = BLOCK_BOUNDARIES as usize / 2;
 
@@ -36,21 +36,31 @@ pub fn write<E: std::error::Error>(
     entries: &Entries,
     sink: impl FnMut(u32, &Chunk) -> Result<(), E>,
 ) -> Result<Header, ImageError<E>> {
+    write_as(Census::of(entries).shift(), entries, sink)
+}
+
+/// Writes an image with a table of this [`Header::shift`].
+pub(super) fn write_as<E: std::error::Error>(
+    shift: u32,
+    entries: &Entries,
+    sink: impl FnMut(u32, &Chunk) -> Result<(), E>,
+) -> Result<Header, ImageError<E>> {
     let mut writer = Writer {
         sink,
+        shift,
+        table: Box::new(Chunk::zeroed()),
+        row: TABLE_FIRST,
         chunk: Box::new(Chunk::zeroed()),
         number: 0,
         used: Chunk::BYTES,
-        next: INDEX_FIRST + INDEX_CHUNKS,
-        index: vec![0; 1 << 16],
+        next: TABLE_FIRST + table_chunks(shift),
         buckets: 0,
         full: [0; 256],
-        bucket: Bucket::default(),
         samples: Vec::new(),
         intervals: BLOCK_INTERVALS,
     };
-    sweep(entries.v4(), |interval| writer.add_v4(interval))?;
-    writer.end_bucket()?;
+    split(entries.v4(), bits(shift), |bucket| writer.add_bucket(bucket))?;
+    writer.rows_before(TABLE_FIRST + table_chunks(shift))?;
     writer.end_chunk()?;
     let first_block = writer.next;
     sweep(entries.v6(), |interval| writer.add_v6(interval))?;
@@ -64,31 +74,27 @@ pub fn measure(entries: &Entries) -> Result<u64, ImageError<std::convert::Infall
     Ok(u64::from(header.chunks) * Chunk::BYTES as u64)
 }
 
-/// What is listed among addresses with the same upper half.
-#[derive(Default)]
-struct Bucket {
-    upper: u64,
-    boundaries: Vec<u16>,
-    lists: Vec<u8>,
-}
-
 const fn position(number: u32, offset: usize) -> u32 {
     number * (Chunk::BYTES / 2) as u32 + (offset / 2) as u32
 }
 
 struct Writer<S> {
     sink: S,
-    /// The chunk that is being filled, its number and how much of it is used.
+    /// [`Header::shift`].
+    shift: u32,
+    /// The chunk of the table that is being filled, and its number.
+    table: Box<Chunk>,
+    row: u32,
+    /// The chunk of what comes behind the table that is being filled, its number and how much of it
+    /// is used.
     chunk: Box<Chunk>,
     number: u32,
     used: usize,
     /// Number of the next chunk that is begun.
     next: u32,
-    index: Vec<u32>,
     buckets: u32,
     /// Position of the bucket that is listed as a whole, by list.
     full: [u32; 256],
-    bucket: Bucket,
     samples: Vec<u64>,
     /// Intervals in the last block.
     intervals: usize,
@@ -99,68 +105,80 @@ where
     S: FnMut(u32, &Chunk) -> Result<(), E>,
     E: std::error::Error,
 {
-    fn add_v4(&mut self, interval: Interval) -> Result<(), ImageError<E>> {
-        let Interval { mut start, end, list } = interval;
-        while start < end {
-            let upper = start / BUCKET;
-            if upper != self.bucket.upper {
-                self.end_bucket()?;
-                self.bucket.upper = upper;
+    fn add_bucket(&mut self, bucket: &Bucket) -> Result<(), ImageError<E>> {
+        self.buckets += 1;
+        self.rows_before(TABLE_FIRST + (bucket.upper >> (16 - self.shift)))?;
+        let place = (bucket.upper << self.shift) as usize % Chunk::BYTES;
+        let bytes = 1 << self.shift;
+        if self.shift == INDEX_SHIFT {
+            let word = self.bucket(bucket)?;
+            self.table.bytes_mut()[place..place + bytes].copy_from_slice(&word.to_ne_bytes());
+            return Ok(());
+        }
+        let line = match Line::of(bucket, bytes) {
+            Some(mut line) => {
+                if !line.tags().is_empty() {
+                    let position = self.tags(line.tags())?;
+                    line.set_word(position);
+                }
+                line
             }
-            let bucket_end = (upper + 1) * BUCKET;
-            self.bucket.boundaries.push(start as u16);
-            if end < bucket_end {
-                self.bucket.boundaries.push(end as u16);
-            }
-            self.bucket.lists.push(list);
-            start = end.min(bucket_end);
+            None => Line::elsewhere(self.bucket(bucket)?, bytes),
+        };
+        self.table.bytes_mut()[place..place + bytes].copy_from_slice(line.bytes());
+        Ok(())
+    }
+
+    /// Ends the chunks of the table before the one with this number.
+    fn rows_before(&mut self, number: u32) -> Result<(), ImageError<E>> {
+        while self.row < number {
+            (self.sink)(self.row, &self.table)?;
+            self.table.bytes_mut().fill(0);
+            self.row += 1;
         }
         Ok(())
     }
 
-    fn end_bucket(&mut self) -> Result<(), ImageError<E>> {
-        let Bucket { upper, mut boundaries, mut lists } = std::mem::take(&mut self.bucket);
-        let Some(&list) = lists.first() else { return Ok(()) };
-        self.buckets += 1;
-        let is_full = boundaries == [0];
-        let known = self.full[usize::from(list)];
-        let word = if is_full && known != 0 {
-            known
+    /// The position of the tags of a line.
+    fn tags(&mut self, tags: &[u8]) -> Result<u32, ImageError<E>> {
+        let at = self.room(tags.len().next_multiple_of(2))?;
+        self.chunk.bytes_mut()[at..at + tags.len()].copy_from_slice(tags);
+        Ok(position(self.number, at))
+    }
+
+    /// The index word of a bucket.
+    fn bucket(&mut self, bucket: &Bucket) -> Result<u32, ImageError<E>> {
+        let list = usize::from(bucket.lists.first().copied().unwrap_or_default());
+        let is_full = bucket.boundaries == [0];
+        if is_full && self.full[list] != 0 {
+            return Ok(self.full[list]);
+        }
+        let bytes = bucket.bytes();
+        let word = if bytes > Chunk::BYTES - 2 {
+            self.dense(bucket)?
         } else {
-            let is_uniform = lists.iter().all(|other| *other == list);
-            let tags = if is_uniform { &lists[..1] } else { &lists[..] };
-            let bytes = 2 + boundaries.len() * 2 + tags.len().next_multiple_of(2);
-            if bytes > Chunk::BYTES - 2 {
-                self.dense(&boundaries, &lists)?
-            } else {
-                let at = self.room(bytes)?;
-                let count = boundaries.len() as u16 | if is_uniform { UNIFORM } else { 0 };
-                let place = &mut self.chunk.bytes_mut()[at..at + bytes];
-                place[..2].copy_from_slice(&count.to_ne_bytes());
-                let (halves, rest) = place[2..].split_at_mut(boundaries.len() * 2);
-                halves.copy_from_slice(bytemuck::cast_slice(&boundaries));
-                rest[..tags.len()].copy_from_slice(tags);
-                let bits = usize::BITS - boundaries.len().leading_zeros();
-                bits << BITS_SHIFT | position(self.number, at)
-            }
+            let (boundaries, tags) = (&bucket.boundaries, bucket.tags());
+            let at = self.room(bytes)?;
+            let count = boundaries.len() as u16 | if bucket.is_uniform() { UNIFORM } else { 0 };
+            let place = &mut self.chunk.bytes_mut()[at..at + bytes];
+            place[..2].copy_from_slice(&count.to_ne_bytes());
+            let (halves, rest) = place[2..].split_at_mut(boundaries.len() * 2);
+            halves.copy_from_slice(bytemuck::cast_slice(boundaries));
+            rest[..tags.len()].copy_from_slice(tags);
+            let bits = usize::BITS - boundaries.len().leading_zeros();
+            bits << BITS_SHIFT | position(self.number, at)
         };
         if is_full {
-            self.full[usize::from(list)] = word;
+            self.full[list] = word;
         }
-        self.index[upper as usize] = word;
-        boundaries.clear();
-        lists.clear();
-        self.bucket = Bucket { upper, boundaries, lists };
-        Ok(())
+        Ok(word)
     }
 
     /// A chunk with a byte for each address.
-    fn dense(&mut self, boundaries: &[u16], lists: &[u8]) -> Result<u32, ImageError<E>> {
+    fn dense(&mut self, bucket: &Bucket) -> Result<u32, ImageError<E>> {
         let mut chunk = Box::new(Chunk::zeroed());
-        for (pair, list) in boundaries.chunks(2).zip(lists) {
-            let [start, end @ ..] = pair else { continue };
-            let end = end.first().map_or(Chunk::BYTES, |end| usize::from(*end));
-            chunk.bytes_mut()[usize::from(*start)..end].fill(list + 1);
+        for (addresses, list) in bucket.intervals() {
+            chunk.bytes_mut()[addresses].fill(list + 1);
         }
         let number = self.begin()?;
         (self.sink)(number, &chunk)?;
@@ -220,13 +238,13 @@ where
     }
 
     fn finish(mut self, first_block: u32) -> Result<Header, ImageError<E>> {
-        for (number, words) in
-            (INDEX_FIRST..).zip(self.index.chunks_exact(1 << 16 >> INDEX_CHUNKS.trailing_zeros()))
-        {
-            self.chunk.bytes_mut().copy_from_slice(bytemuck::cast_slice(words));
-            (self.sink)(number, &self.chunk)?;
-        }
-        let header = Header::new(self.next, self.buckets, self.samples.len() as u32, first_block);
+        let header = Header::new(
+            self.next,
+            self.buckets,
+            self.samples.len() as u32,
+            first_block,
+            self.shift,
+        );
         let bytes = self.chunk.bytes_mut();
         bytes.fill(0);
         bytes[..size_of::<Header>()].copy_from_slice(bytemuck::bytes_of(&header));

@@ -3,8 +3,10 @@
 //! A new image is complete before a single packet sees it, and a packet sees one image from its
 //! first look to its last. What is not finished goes with the agent; what is in force stays.
 
+mod buckets;
 mod entries;
 mod image;
+mod lines;
 mod memory;
 
 use std::cell::OnceCell;
@@ -112,10 +114,7 @@ impl Bulk {
     #[must_use]
     pub fn lookup(&self, addr: IpAddr) -> Option<u32> {
         let (map, _) = self.image.as_ref()?;
-        lookup(
-            &Copies { map: map.as_fd(), chunks: [OnceCell::new(), OnceCell::new()] },
-            &addr.into(),
-        )
+        lookup(&Copies { map: map.as_fd(), chunks: [const { OnceCell::new() }; 4] }, &addr.into())
     }
 }
 
@@ -154,7 +153,7 @@ fn in_force(outer: BorrowedFd<'_>) -> Option<(OwnedFd, Header)> {
 /// Copies of the chunks that one lookup needs.
 struct Copies<'a> {
     map: BorrowedFd<'a>,
-    chunks: [OnceCell<(u32, Box<Chunk>)>; 2],
+    chunks: [OnceCell<(u32, Box<Chunk>)>; 4],
 }
 
 impl Image for Copies<'_> {

@@ -3,10 +3,17 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytemuck::Zeroable as _;
-use sluice_abi::bulk::{BITS_SHIFT, BLOCK_BOUNDARIES, DENSE, INDEX_FIRST, SAMPLES_MAX};
+use sluice_abi::bulk::{
+    BITS_SHIFT, BLOCK_BOUNDARIES, DENSE, INDEX_SHIFT, LINE_SHIFTS, SAMPLES_MAX, TABLE_FIRST,
+};
+
+use super::image::write_as;
 
 use super::*;
 use crate::config::Net;
+
+type Sink<'a> = &'a mut dyn FnMut(u32, &Chunk) -> Result<(), Infallible>;
+type Written = Result<Header, ImageError<Infallible>>;
 
 /// An image in memory.
 struct Built {
@@ -22,21 +29,33 @@ impl Image for Built {
 
 impl Built {
     fn of(lists: &[(u32, &[Net])]) -> Self {
+        let built = Self::made(lists, |entries, sink| write(entries, sink));
+        let mut entries = Entries::of(lists);
+        entries.sort();
+        assert_eq!(measure(&entries).unwrap(), built.chunks.len() as u64 * 65_536);
+        built
+    }
+
+    /// With a table of this kind.
+    fn with(shift: u32, lists: &[(u32, &[Net])]) -> Self {
+        Self::made(lists, |entries, sink| write_as(shift, entries, sink))
+    }
+
+    fn made(lists: &[(u32, &[Net])], write: impl FnOnce(&Entries, Sink<'_>) -> Written) -> Self {
         let mut entries = Entries::of(lists);
         assert_eq!(entries.take_long(), []);
         entries.sort();
         let mut chunks = BTreeMap::new();
-        let header = write(&entries, |number, chunk| {
+        let header = write(&entries, &mut |number, chunk: &Chunk| {
             assert!(chunks.insert(number, Box::new(*chunk)).is_none(), "{number} twice");
-            Ok::<(), Infallible>(())
+            Ok(())
         })
         .unwrap();
-        // No gap, nothing beyond, and the size that was promised.
+        // No gap and nothing beyond.
         assert_eq!(
             chunks.keys().copied().collect::<Vec<_>>(),
             (0..header.chunks).collect::<Vec<_>>()
         );
-        assert_eq!(measure(&entries).unwrap(), chunks.len() as u64 * 65_536);
         assert_eq!(Header::of(&chunks[&0]), Some(header));
         Self { chunks, header }
     }
@@ -48,7 +67,7 @@ impl Built {
     /// The index word of the bucket of `addr`.
     fn word(&self, addr: &str) -> u32 {
         let addr = u32::from(addr.parse::<Ipv4Addr>().unwrap());
-        self.chunks[&(INDEX_FIRST + (addr >> 30))].word(addr >> 16)
+        self.chunks[&(TABLE_FIRST + (addr >> 30))].word(addr >> 16)
     }
 }
 
@@ -68,9 +87,15 @@ fn naive(lists: &[(u32, &[Net])], addr: IpAddr) -> Option<u32> {
 
 /// Looks up the ends of every entry and their neighbours, and what `more` adds.
 fn agree(lists: &[(u32, &[Net])], more: impl IntoIterator<Item = IpAddr>) -> Built {
-    let built = Built::of(lists);
+    let tables: Vec<Built> = std::iter::once(Built::of(lists))
+        .chain((INDEX_SHIFT..=LINE_SHIFTS[1]).map(|shift| Built::with(shift, lists)))
+        .collect();
     let check = |addr: IpAddr| {
-        assert_eq!(built.find(addr), naive(lists, addr), "{addr} in {lists:?}");
+        let expected = naive(lists, addr);
+        for built in &tables {
+            let shift = built.header.shift;
+            assert_eq!(built.find(addr), expected, "{addr} in {lists:?}, {shift}");
+        }
     };
     for net in lists.iter().flat_map(|(_, nets)| *nets) {
         let first = net.bits();
@@ -87,7 +112,7 @@ fn agree(lists: &[(u32, &[Net])], more: impl IntoIterator<Item = IpAddr>) -> Bui
         }
     }
     more.into_iter().for_each(check);
-    built
+    tables.into_iter().next().unwrap()
 }
 
 /// xorshift: the same in every run, on every machine.
@@ -268,7 +293,7 @@ fn a_million_random_probes_agree_with_looking_at_every_entry() {
             lists[number].push(net);
         }
         let lists: Vec<(u32, &[Net])> = (0..).zip(lists.iter().map(Vec::as_slice)).collect();
-        let probes: Vec<IpAddr> = (0..10_000)
+        let probes: Vec<IpAddr> = (0..2_000)
             .map(|_| {
                 let low = random.below(1 << 21) as u32;
                 if random.below(3) == 0 {
@@ -283,7 +308,7 @@ fn a_million_random_probes_agree_with_looking_at_every_entry() {
         let built = agree(&lists, probes.iter().copied());
         hit += probes.iter().filter(|addr| built.find(**addr).is_some()).count() as u32;
     }
-    assert!(hit > 100_000, "{hit} hits prove little");
+    assert!(hit > 20_000, "{hit} hits prove little");
 }
 
 #[test]
