@@ -82,16 +82,13 @@ fn has(chunk: &Chunk, first: u32, longs: u32, kind: u16, low: u32) -> bool {
 /// boundaries.
 #[inline(always)]
 fn lane(chunk: &Chunk, first: u32, lanes: u32, low: u64) -> u32 {
-    let mut found = 0_u64;
-    for lane in line::TAGGED_LANES..LONGS_MAX * 4 {
-        if lane >= lanes {
-            break;
-        }
-        let held = u64::from(chunk.half(first.wrapping_add(lane)));
+    // A bit for each lane that is it: of a number the compiler would make a branch.
+    let (mut found, lanes) = (1_u64, u64::from(lanes));
+    for lane in u64::from(line::TAGGED_LANES)..u64::from(LONGS_MAX) * 4 {
+        let held = u64::from(chunk.half(first.wrapping_add(lane as u32)));
         let is_same = (held ^ low).wrapping_sub(1);
         let is_behind = (held ^ u64::from(line::BOUNDARY)).wrapping_sub(low + 1);
-        let is_it = (is_same | is_behind) >> 63;
-        found += is_it * (u64::from(lane).wrapping_sub(found));
+        found |= ((is_same | is_behind) & lane.wrapping_sub(lanes)) >> 63 << lane;
     }
-    found as u32
+    found.leading_zeros() ^ 63
 }
