@@ -10,17 +10,20 @@
 
 use std::error::Error;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use bytemuck::Zeroable as _;
 use sluice::config::Config;
 use sluice::dataplane::Bulk;
-use sluice::dataplane::bulk::{Entries, measure};
+use sluice::dataplane::bulk::{Entries, measure, write};
 use sluice_abi::attach::{Link, Role};
+use sluice_abi::bulk::Chunk;
 use sluice_abi::settings::Settings;
+use sluice_datapath::bulk::{Image, lookup as find};
 use sluice_tests::directory::Directory;
 use sluice_tests::lists;
 use sluice_tests::plane::{Shield, enabled};
@@ -31,6 +34,8 @@ use sluice_tests::testrun::{self, HASH, LPM_TRIE, XDP_PASS, op};
 const HOSTS: u32 = 1 << 20;
 /// Listed prefixes.
 const NETS: usize = 100_000;
+/// Random addresses of which the image is asked.
+const PROBES: u32 = 20_000_000;
 const ROUNDS: usize = 9;
 const REPEAT: u32 = 200_000;
 
@@ -45,6 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut list: Vec<(Ipv4Addr, u8)> =
         (0..HOSTS).map(|number| (Ipv4Addr::from_bits(source(number)), 32)).collect();
     list.extend(lists::random(99, 0, NETS));
+    verify(&list)?;
     let files = Directory::new("bench-lists")?;
     install(&files, &list)?;
     lookup(&list)
@@ -57,12 +63,82 @@ const fn source(number: u32) -> u32 {
 const FACTOR: u32 = 0x9e37_79b1;
 const TERM: u32 = 0x0b51_2026;
 
-fn lookup(list: &[(Ipv4Addr, u8)]) -> Result<(), Box<dyn Error>> {
+/// The list as the agent has it.
+fn entries(list: &[(Ipv4Addr, u8)]) -> Result<Entries, Box<dyn Error>> {
     let mut entries = Entries::with_capacity(list.len(), 0);
     for (address, length) in list {
         entries.push(&format!("{address}/{length}").parse()?, 7);
     }
     entries.sort();
+    Ok(entries)
+}
+
+/// An image in memory.
+struct Chunks(Vec<Chunk>);
+
+impl Image for Chunks {
+    fn chunk(&self, number: u32) -> Option<&Chunk> {
+        self.0.get(number as usize)
+    }
+}
+
+/// Compares what the image says with the list, for many random addresses and all ends of entries.
+fn verify(list: &[(Ipv4Addr, u8)]) -> Result<(), Box<dyn Error>> {
+    let entries = entries(list)?;
+    let bytes = measure(&entries).map_err(io::Error::other)?;
+    let mut chunks = vec![Chunk::zeroed(); bytes as usize / Chunk::BYTES];
+    let header = write(&entries, |number, chunk| {
+        let place = chunks.get_mut(number as usize).ok_or(io::ErrorKind::NotFound)?;
+        *place = *chunk;
+        Ok::<(), io::Error>(())
+    })?;
+    let image = Chunks(chunks);
+    // First addresses, and the last one of any entry up to there.
+    let mut intervals: Vec<(u32, u32)> = list
+        .iter()
+        .map(|(address, length)| {
+            let rest = u32::MAX.checked_shr((*length).into()).unwrap_or(0);
+            (address.to_bits(), address.to_bits() | rest)
+        })
+        .collect();
+    intervals.sort_unstable();
+    let mut last = 0;
+    for interval in &mut intervals {
+        last = last.max(interval.1);
+        interval.1 = last;
+    }
+    let is_listed = |address: u32| {
+        let before = intervals.partition_point(|(first, _)| *first <= address);
+        before.checked_sub(1).and_then(|n| intervals.get(n)).is_some_and(|i| address <= i.1)
+    };
+    let mut random = lists::Random::new(0x5eed);
+    let ends = intervals.iter().flat_map(|(first, last)| {
+        [
+            first.wrapping_sub(1),
+            *first,
+            first + 1,
+            last.wrapping_sub(1),
+            *last,
+            last.wrapping_add(1),
+        ]
+    });
+    let (mut listed, mut probes, mut errors) = (0_u32, 0_u32, 0_u32);
+    for address in ends.chain((0..PROBES).map(|_| random.next())) {
+        let expected = is_listed(address);
+        let found = find(&image, &IpAddr::from(Ipv4Addr::from_bits(address)).into());
+        listed += u32::from(expected);
+        probes += 1;
+        errors += u32::from(found != expected.then_some(7));
+    }
+    println!(
+        "table of shift {}: {errors} errors in {probes} probes, {listed} listed",
+        header.shift
+    );
+    if errors == 0 { Ok(()) } else { Err("the image is wrong".into()) }
+}
+
+fn lookup(list: &[(Ipv4Addr, u8)]) -> Result<(), Box<dyn Error>> {
+    let entries = entries(list)?;
     let bytes = measure(&entries).map_err(io::Error::other)?;
     let mut shield = Shield::new(Role::Wan, Link::Ethernet);
     shield.bulk.replace(Bulk::prepare(&entries, bytes)?)?;

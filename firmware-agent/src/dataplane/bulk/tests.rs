@@ -218,6 +218,70 @@ fn a_wide_prefix_costs_one_bucket() {
     assert_eq!(Built::of(&[(0, &all)]).header.chunks, 6);
 }
 
+/// Addresses in every bucket of eight hundred, `many` in each, of `lists` lists in turn.
+fn spread(many: u32, lists: usize) -> Vec<Vec<Net>> {
+    let mut held = vec![Vec::new(); lists];
+    let mut random = Random(0x11_5e5e);
+    for number in 0..800 * many {
+        let addr = 0x2000_0000 + (number % 800) * 32_768 + random.below(32_768) as u32;
+        held[number as usize % 7 % lists].push(Net::host(Ipv4Addr::from_bits(addr).into()));
+    }
+    held
+}
+
+fn numbered(held: &[Vec<Net>]) -> Vec<(u32, &[Net])> {
+    (1..).zip(held.iter().map(Vec::as_slice)).collect()
+}
+
+#[test]
+fn lines_of_every_size_are_exact_from_empty_to_more_than_they_hold() {
+    let mut random = Random(0x5eed);
+    for lists in [1, 3] {
+        for many in [1, 3, 7, 15, 40] {
+            let held = spread(many, lists);
+            let built: Vec<_> = (LINE_SHIFTS[0]..=LINE_SHIFTS[1])
+                .map(|shift| Built::with(shift, &numbered(&held)))
+                .collect();
+            let listed: BTreeMap<IpAddr, u32> = numbered(&held)
+                .into_iter()
+                .rev()
+                .flat_map(|(list, nets)| nets.iter().map(move |net| (net.addr().into(), list)))
+                .collect();
+            let near = listed.keys().flat_map(|addr| {
+                let IpAddr::V4(addr) = addr else { return Vec::new() };
+                [addr.to_bits() - 1, addr.to_bits(), addr.to_bits() + 1].to_vec()
+            });
+            let far = (0..2000).map(|_| 0x2000_0000 + random.below(801 * 32_768) as u32);
+            for addr in near.chain(far) {
+                let addr = IpAddr::from(Ipv4Addr::from_bits(addr));
+                let expected = listed.get(&addr).copied();
+                for built in &built {
+                    assert_eq!(built.find(addr), expected, "{addr}, {many} of {lists}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_table_has_lines_where_they_take_little_more_than_an_index() {
+    let shift = |count: u32| {
+        let mut entries = Entries::with_capacity(count as usize, 0);
+        for number in 0..count {
+            let addr = number.wrapping_mul(0x9e37_79b1);
+            entries.push(&Net::host(Ipv4Addr::from_bits(addr).into()), 0);
+        }
+        entries.sort();
+        let header = write(&entries, |_, _| Ok::<(), Infallible>(())).unwrap();
+        let index = write_as(INDEX_SHIFT, &entries, |_, _| Ok::<(), Infallible>(())).unwrap();
+        assert!(header.chunks <= index.chunks + index.chunks / 4 + 1, "{count}: {header:?}");
+        header.shift
+    };
+    assert_eq!(shift(1000), INDEX_SHIFT);
+    assert_eq!(shift(200_000), 3);
+    assert_eq!(shift(1 << 20), 5);
+}
+
 #[test]
 fn ipv6_prefixes_are_exact_at_the_borders_of_blocks_and_chunks() {
     // Every second /64 of a /45: 4 * 65,536 / 28 intervals fill many blocks and three chunks.
