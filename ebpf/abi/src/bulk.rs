@@ -1,16 +1,9 @@
 //! The image of the configured lists: chunks of 64 KiB, written once by the agent and swapped as a
 //! whole.
 //!
-//! Chunk 0 holds the [`Header`] and a sample of the IPv6 boundaries. The table of IPv4 starts with
-//! chunk 1, and is one of two, whatever takes less memory for the entries:
-//!
-//! * an index: a word for each upper sixteen bits, 0 when nothing there is listed, else where the
-//!   bucket lies;
-//! * lines: for each upper seventeen bits a line of 8 to 64 bytes that holds what is listed there or,
-//!   when that is too much, the word of a bucket.
-//!
-//! Buckets, tags of lines and blocks of IPv6 boundaries follow. Everything has the machine's byte
-//! order.
+//! Chunk 0 holds the [`Header`] and a sample of the IPv6 boundaries. Chunks 1 to 4 are the index of
+//! IPv4: a word for each upper sixteen bits, 0 when nothing there is listed, else where its lines or
+//! its bucket lie. Lines, buckets, tags of lines and blocks of IPv6 boundaries follow. Everything has the machine's byte order.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -82,10 +75,9 @@ pub struct Header {
     pub bits: u32,
     /// Chunk of the first block.
     pub first_block: u32,
-    /// Bytes of an entry of the IPv4 table as a power of two: [`INDEX_SHIFT`], or that of a line.
-    pub shift: u32,
+    pad: u32,
 }
-abi_type!(Header, size = 32, align = 4, blocks @ 16, bits @ 20, first_block @ 24, shift @ 28);
+abi_type!(Header, size = 32, align = 4, blocks @ 16, bits @ 20, first_block @ 24);
 
 impl Header {
     /// Tells an image from something else.
@@ -97,12 +89,10 @@ impl Header {
     pub const BITS_WORD: u32 = 5;
     /// Word of chunk 0 that is [`Header::first_block`].
     pub const FIRST_BLOCK_WORD: u32 = 6;
-    /// Word of chunk 0 that is [`Header::shift`].
-    pub const SHIFT_WORD: u32 = 7;
 
     /// The header of an image of this version.
     #[must_use]
-    pub const fn new(chunks: u32, buckets: u32, blocks: u32, first_block: u32, shift: u32) -> Self {
+    pub const fn new(chunks: u32, buckets: u32, blocks: u32, first_block: u32) -> Self {
         Self {
             magic: Self::MAGIC,
             abi: crate::ABI_VERSION,
@@ -111,7 +101,7 @@ impl Header {
             blocks,
             bits: u32::BITS - blocks.leading_zeros(),
             first_block,
-            shift,
+            pad: 0,
         }
     }
 
@@ -123,53 +113,14 @@ impl Header {
     }
 }
 
-/// First chunk of the IPv4 table.
-pub const TABLE_FIRST: u32 = 1;
-/// [`Header::shift`] of a table that is an index.
-pub const INDEX_SHIFT: u32 = 2;
-/// Chunks of the index.
+/// First chunk of the IPv4 index.
+pub const INDEX_FIRST: u32 = 1;
+/// Chunks of the IPv4 index.
 pub const INDEX_CHUNKS: u32 = 4;
-/// Smallest and largest [`Header::shift`] of a table of lines.
-pub const LINE_SHIFTS: [u32; 2] = [3, 6];
-/// Bits of an address that its line need not tell.
-pub const LINE_BITS: u32 = 15;
-
-/// Chunks of a table with this [`Header::shift`].
-#[must_use]
-pub const fn table_chunks(shift: u32) -> u32 {
-    if shift == INDEX_SHIFT { INDEX_CHUNKS } else { 1 << (32 - LINE_BITS + shift - 16) }
-}
-
-/// Where an address lies in a table of lines: number of the chunk, and of the line's first double
-/// word in it.
-#[inline(always)]
-#[must_use]
-pub const fn line_place(address: u32, shift: u32) -> (u32, u32) {
-    let line = address >> LINE_BITS;
-    let chunk = TABLE_FIRST + (line >> ((16_u32.wrapping_sub(shift)) & 31));
-    (chunk, (line << (shift.wrapping_sub(3) & 31)) & 0x1fff)
-}
-
-/// Bits of a line's first half-word; the rest of it is the tag of all entries. A line of zeros has none.
-///
-/// A line is read in lanes of a half-word. Lane 0 is this one. The others hold boundaries, sorted,
-/// with the highest bit set, each with the lower fifteen bits of an address; then single addresses,
-/// in the same way without that bit. Lanes that are left repeat an entry.
-pub mod line {
-    /// There are entries. Otherwise the second word is that of a bucket, as in an index.
-    pub const HERE: u16 = 1 << 15;
-    /// Lanes from [`TAGGED_LANES`] on hold entries, and the second word is the position of their
-    /// tags, one byte for each lane: where intervals start, and of single addresses.
-    pub const TAGGED: u16 = 1 << 14;
-    /// First lane with an entry in a line with tags.
-    pub const TAGGED_LANES: u32 = 4;
-    /// Highest bit of a lane that is a boundary.
-    pub const BOUNDARY: u16 = 1 << 15;
-}
-
-/// Bits of an index word that are the position of a bucket in units of two bytes, counted from the
-/// start of the image. The bits above say how many bits the number of its boundaries has, or
-/// [`DENSE`].
+/// Bit of an index word that leads to lines; see [`line`]. Without it the word leads to a bucket.
+pub const LINES: u32 = 1 << 31;
+/// Bits of a bucket's index word that are its position in units of two bytes, counted from the start
+/// of the image. The bits above say how many bits the number of its boundaries has, or [`DENSE`].
 pub const POSITION: u32 = (1 << BITS_SHIFT) - 1;
 /// Where the bits above start.
 pub const BITS_SHIFT: u32 = 27;
@@ -179,8 +130,42 @@ pub const CHUNKS_MAX: u32 = (1 << BITS_SHIFT) / (Chunk::BYTES / 2) as u32;
 pub const BITS_MAX: u32 = 15;
 /// Instead of a bucket there is a chunk with a byte for each address: 0 for not listed, else the
 /// number of the list and one.
-pub const DENSE: u32 = BITS_MAX + 1;
-const _: () = assert!(DENSE <= u32::MAX >> BITS_SHIFT);
+pub const DENSE: u32 = 0;
+const _: () = assert!(BITS_MAX < LINES >> BITS_SHIFT);
+
+/// Lines: what is listed among addresses with the same upper sixteen bits, in as many parts of the
+/// same number of addresses as there are lines, each of a few bytes that lie in one line of a cache.
+///
+/// A line is read in lanes of a half-word. Lane 0 says how; the others hold boundaries, sorted, with the
+/// highest bit set, each with the lower fifteen bits of an address, then single addresses, in the
+/// same way without that bit. Lanes that are left repeat an entry. Lane 0 is the tag of all entries
+/// and [`HERE`](line::HERE), unless [`TAGGED`](line::TAGGED) is set too. A line of zeros has no entries.
+pub mod line {
+    /// Bits of an index word that are the position of the first line in units of eight bytes.
+    pub const POSITION: u32 = (1 << SPLIT_SHIFT) - 1;
+    /// Where the four bits start that say how many lines there are, as a power of two.
+    pub const SPLIT_SHIFT: u32 = 25;
+    /// Where the two bits start that say how many double words a line has, as a power of two.
+    pub const LONGS_SHIFT: u32 = 29;
+    /// The most of the former.
+    pub const SPLIT_MAX: u32 = 10;
+    /// The most of the latter.
+    pub const LONGS_MAX: u32 = 2;
+
+    /// Lane 0: there are entries. Otherwise the second word is that of a bucket, or 0.
+    pub const HERE: u16 = 1 << 15;
+    /// Lane 0: lanes from [`TAGGED_LANES`] on hold entries, and the second word is the position of
+    /// their tags in units of two bytes, one byte for each lane: of a boundary that starts an interval, and
+    /// of a single address.
+    pub const TAGGED: u16 = 1 << 14;
+    /// First lane with an entry in a line with tags.
+    pub const TAGGED_LANES: u32 = 4;
+    /// A lane that is a boundary.
+    pub const BOUNDARY: u16 = 1 << 15;
+    /// The bits of an address that a lane has.
+    pub const LOW: u16 = BOUNDARY - 1;
+}
+
 /// Bit of a bucket's first half-word: one tag for all of its intervals. The rest of the half-word is
 /// the number of boundaries; the boundaries follow, sorted lower halves of addresses, and behind
 /// them the tags, one byte for each interval.

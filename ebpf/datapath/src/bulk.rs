@@ -1,7 +1,7 @@
 //! Finds an address in the image of the configured lists.
 //!
-//! Three chunks for any address at most: header, table and bucket of IPv4; of IPv6, header with samples
-//! and block. Where the table has lines, nearly every address needs one of them alone. Offsets are
+//! Two chunks for nearly any address: index and line or bucket of IPv4, samples and block of IPv6. What does
+//! not fit its line, and the tags of a line with several, are in a third one. Offsets are
 //! masked, so a damaged image gives a wrong answer, never a wrong access, and the verifier needs no
 //! proof about what an image holds.
 
@@ -11,7 +11,7 @@ use core::hint::black_box;
 
 use sluice_abi::bulk::{
     BITS_MAX, BITS_SHIFT, BLOCK_BITS, BLOCK_BOUNDARIES, BLOCK_BYTES, BLOCKS_PER_CHUNK, Chunk,
-    DENSE, Header, INDEX_SHIFT, POSITION, SAMPLE_FIRST, TABLE_FIRST, UNIFORM,
+    DENSE, Header, INDEX_FIRST, LINES, POSITION, SAMPLE_FIRST, UNIFORM,
 };
 use sluice_abi::flow::Addr;
 
@@ -35,24 +35,17 @@ pub fn lookup(image: &impl Image, address: &Addr) -> Option<u32> {
 
 #[inline(always)]
 fn lookup_v4(image: &impl Image, address: u32) -> Option<u32> {
-    let shift = image.chunk(0)?.word(Header::SHIFT_WORD);
-    let word = if shift == INDEX_SHIFT {
-        image.chunk(TABLE_FIRST + (address >> 30))?.word(address >> 16)
-    } else {
-        match line::lookup(image, address, shift)? {
+    let mut word = image.chunk(INDEX_FIRST + (address >> 30))?.word(address >> 16);
+    if word & LINES != 0 {
+        word = match line::lookup(image, address, word)? {
             line::Found::List(list) => return Some(list),
             line::Found::Bucket(word) => word,
-        }
-    };
+        };
+    }
     if word == 0 {
         return None;
     }
-    in_bucket(image, word, address & 0xffff)
-}
-
-/// Looks for the lower sixteen bits of an address in the bucket with this index word.
-#[inline(always)]
-fn in_bucket(image: &impl Image, word: u32, low: u32) -> Option<u32> {
+    let low = address & 0xffff;
     let position = word & POSITION;
     let chunk = image.chunk(position >> 15)?;
     let bits = word >> BITS_SHIFT;

@@ -3,7 +3,7 @@
 
 use core::hint::black_box;
 
-use sluice_abi::bulk::{Chunk, LINE_BITS, LINE_SHIFTS, line, line_place};
+use sluice_abi::bulk::{Chunk, LINES, line};
 
 use super::Image;
 
@@ -16,7 +16,7 @@ const VALUES: u64 = !TOPS;
 /// All lanes but the first one in memory.
 const BUT_FIRST: u64 = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
 /// Double words of the longest line.
-const LONGS_MAX: u32 = 1 << (LINE_SHIFTS[1] - 3);
+const LONGS_MAX: u32 = 1 << line::LONGS_MAX;
 
 /// What a line says about an address.
 pub(super) enum Found {
@@ -26,17 +26,20 @@ pub(super) enum Found {
     Bucket(u32),
 }
 
-/// Looks for an address in its line of a table of lines of this size; `None` when no list has it.
+/// Looks for an address in its line of those that an index word leads to; `None` when no list has it.
 #[inline(always)]
-pub(super) fn lookup(image: &impl Image, address: u32, shift: u32) -> Option<Found> {
-    let (number, first) = line_place(address, shift);
+pub(super) fn lookup(image: &impl Image, address: u32, word: u32) -> Option<Found> {
+    let (bits, split) = (word >> line::LONGS_SHIFT & 3, word >> line::SPLIT_SHIFT & 15);
+    let part = (address & 0xffff) >> 16_u32.wrapping_sub(split);
+    let first = (word & line::POSITION).wrapping_add(part << bits);
+    let number = first >> 13;
     let chunk = image.chunk(number)?;
     let kind = chunk.half(first * 4);
     if kind & line::HERE == 0 {
-        return Some(Found::Bucket(chunk.word(first * 2 + 1)));
+        return Some(Found::Bucket(chunk.word(first * 2 + 1) & !LINES));
     }
-    let longs = 1 << (shift.wrapping_sub(LINE_SHIFTS[0]) & 31);
-    let low = black_box(address & ((1 << LINE_BITS) - 1));
+    let longs = 1 << bits;
+    let low = black_box(address & u32::from(line::LOW));
     if !has(chunk, first, longs, kind, low) {
         return None;
     }

@@ -2,16 +2,14 @@
 
 use std::ops::Range;
 
-use sluice_abi::bulk::{INDEX_SHIFT, LINE_BITS};
-
 use super::entries::{Interval, sweep};
 
 /// What is listed among addresses with the same upper bits.
 #[derive(Default)]
 pub(super) struct Bucket {
-    /// The upper bits.
+    /// The upper bits; of a part, those of the lower sixteen.
     pub(super) upper: u32,
-    /// How many bits the others are.
+    /// How many bits the others are, at most sixteen.
     bits: u32,
     /// Where listed intervals start and, but for the end of the bucket, end: lower sixteen bits.
     pub(super) boundaries: Vec<u16>,
@@ -19,49 +17,58 @@ pub(super) struct Bucket {
     pub(super) lists: Vec<u8>,
 }
 
-/// Bits of an address that a bucket tells, in an image with a table of this shift.
-pub(super) const fn bits(shift: u32) -> u32 {
-    if shift == INDEX_SHIFT { 16 } else { LINE_BITS }
-}
-
-/// Shows the buckets of `bits` bits of sorted prefixes that have something listed, in their order.
+/// Shows the buckets of sorted prefixes that have something listed, in their order.
 pub(super) fn split<E>(
     prefixes: impl Iterator<Item = Interval>,
-    bits: u32,
-    mut emit: impl FnMut(&Bucket) -> Result<(), E>,
+    emit: impl FnMut(&Bucket) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut bucket = Bucket { bits, ..Bucket::default() };
-    sweep(prefixes, |Interval { mut start, end, list }| {
+    let mut cutter = Cutter::new(16, emit);
+    sweep(prefixes, |interval| cutter.add(&interval))?;
+    cutter.end()
+}
+
+/// Cuts intervals into buckets.
+struct Cutter<F> {
+    bucket: Bucket,
+    emit: F,
+}
+
+impl<E, F: FnMut(&Bucket) -> Result<(), E>> Cutter<F> {
+    fn new(bits: u32, emit: F) -> Self {
+        Self { bucket: Bucket { bits, ..Bucket::default() }, emit }
+    }
+
+    fn add(&mut self, interval: &Interval) -> Result<(), E> {
+        let (mut start, end, bits) = (interval.start, interval.end, self.bucket.bits);
         while start < end {
             let upper = (start >> bits) as u32;
-            if upper != bucket.upper {
-                bucket.emit(&mut emit)?;
-                bucket.upper = upper;
+            if upper != self.bucket.upper {
+                self.end()?;
+                self.bucket.upper = upper;
             }
             let bucket_end = u64::from(upper + 1) << bits;
-            bucket.boundaries.push(start as u16);
+            self.bucket.boundaries.push(start as u16);
             if end < bucket_end {
-                bucket.boundaries.push(end as u16);
+                self.bucket.boundaries.push(end as u16);
             }
-            bucket.lists.push(list);
+            self.bucket.lists.push(interval.list);
             start = end.min(bucket_end);
         }
         Ok(())
-    })?;
-    bucket.emit(&mut emit)
+    }
+
+    fn end(&mut self) -> Result<(), E> {
+        if !self.bucket.lists.is_empty() {
+            (self.emit)(&self.bucket)?;
+        }
+        self.bucket.boundaries.clear();
+        self.bucket.lists.clear();
+        Ok(())
+    }
 }
 
 impl Bucket {
-    fn emit<E>(&mut self, mut emit: impl FnMut(&Self) -> Result<(), E>) -> Result<(), E> {
-        if !self.lists.is_empty() {
-            emit(self)?;
-        }
-        self.boundaries.clear();
-        self.lists.clear();
-        Ok(())
-    }
-
-    /// Whether one list has all of it.
+    /// Whether one list has all that is listed.
     pub(super) fn is_uniform(&self) -> bool {
         self.lists.iter().all(|list| self.lists.first() == Some(list))
     }
@@ -84,5 +91,24 @@ impl Bucket {
             let end = rest.first().map_or(last + 1, |end| usize::from(*end));
             Some((usize::from(*start)..end, *list))
         })
+    }
+
+    /// Whether an interval with this end goes on to the end of the bucket.
+    pub(super) const fn is_end(&self, end: usize) -> bool {
+        end & ((1 << self.bits) - 1) == 0
+    }
+
+    /// Shows those of two to the power of `split` parts that have something listed.
+    pub(super) fn parts<E>(
+        &self,
+        split: u32,
+        emit: impl FnMut(&Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut cutter = Cutter::new(self.bits - split, emit);
+        for (addresses, list) in self.intervals() {
+            let (start, end) = (addresses.start as u64, addresses.end as u64);
+            cutter.add(&Interval { start, end, list })?;
+        }
+        cutter.end()
     }
 }

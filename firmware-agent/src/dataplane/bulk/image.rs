@@ -2,14 +2,16 @@
 
 use bytemuck::Zeroable as _;
 use sluice_abi::bulk::{
-    BITS_SHIFT, BLOCK_BOUNDARIES, BLOCK_BYTES, CHUNKS_MAX, Chunk, DENSE, Header, INDEX_SHIFT,
-    SAMPLE_FIRST, SAMPLES_MAX, TABLE_FIRST, UNIFORM, table_chunks,
+    BITS_SHIFT, BLOCK_BOUNDARIES, BLOCK_BYTES, CHUNKS_MAX, Chunk, DENSE, Header, INDEX_CHUNKS,
+    INDEX_FIRST, SAMPLE_FIRST, SAMPLES_MAX, UNIFORM,
 };
 
-use super::buckets::{Bucket, bits, split};
+use super::buckets::{Bucket, split};
 use super::entries::{Entries, Interval, sweep};
-use super::lines::{Census, Line};
+use super::lines::{Line, Shape};
 
+/// Bytes of a line of a processor's cache, more or less.
+const CACHE_LINE: usize = 64;
 /// Intervals of an IPv6 block.
 const BLOCK_INTERVALS: usize = BLOCK_BOUNDARIES as usize / 2;
 
@@ -36,35 +38,22 @@ pub fn write<E: std::error::Error>(
     entries: &Entries,
     sink: impl FnMut(u32, &Chunk) -> Result<(), E>,
 ) -> Result<Header, ImageError<E>> {
-    write_as(Census::of(entries).shift(), entries, sink)
-}
-
-/// Writes an image with a table of this [`Header::shift`].
-pub(super) fn write_as<E: std::error::Error>(
-    shift: u32,
-    entries: &Entries,
-    sink: impl FnMut(u32, &Chunk) -> Result<(), E>,
-) -> Result<Header, ImageError<E>> {
     let mut writer = Writer {
         sink,
-        shift,
-        table: Box::new(Chunk::zeroed()),
-        row: TABLE_FIRST,
-        chunk: Box::new(Chunk::zeroed()),
-        number: 0,
-        used: Chunk::BYTES,
-        next: TABLE_FIRST + table_chunks(shift),
+        lines: Open::new(),
+        others: Open::new(),
+        next: INDEX_FIRST + INDEX_CHUNKS,
+        index: vec![0; 1 << 16],
         buckets: 0,
         full: [0; 256],
         samples: Vec::new(),
         intervals: BLOCK_INTERVALS,
     };
-    split(entries.v4(), bits(shift), |bucket| writer.add_bucket(bucket))?;
-    writer.rows_before(TABLE_FIRST + table_chunks(shift))?;
-    writer.end_chunk()?;
+    split(entries.v4(), |bucket| writer.add_bucket(bucket))?;
+    writer.end_chunks()?;
     let first_block = writer.next;
     sweep(entries.v6(), |interval| writer.add_v6(interval))?;
-    writer.end_chunk()?;
+    writer.end_chunks()?;
     writer.finish(first_block)
 }
 
@@ -78,22 +67,72 @@ const fn position(number: u32, offset: usize) -> u32 {
     number * (Chunk::BYTES / 2) as u32 + (offset / 2) as u32
 }
 
-struct Writer<S> {
-    sink: S,
-    /// [`Header::shift`].
-    shift: u32,
-    /// The chunk of the table that is being filled, and its number.
-    table: Box<Chunk>,
-    row: u32,
-    /// The chunk of what comes behind the table that is being filled, its number and how much of it
-    /// is used.
+/// A chunk that is being filled.
+struct Open {
     chunk: Box<Chunk>,
+    /// 0 for none.
     number: u32,
     used: usize,
+}
+
+impl Open {
+    fn new() -> Self {
+        Self { chunk: Box::new(Chunk::zeroed()), number: 0, used: Chunk::BYTES }
+    }
+
+    /// The bytes from `at` on.
+    fn place(&mut self, at: usize, bytes: usize) -> &mut [u8] {
+        &mut self.chunk.bytes_mut()[at..at + bytes]
+    }
+
+    /// Where `bytes` go that must not lie in two chunks.
+    fn room<E: std::error::Error>(
+        &mut self,
+        bytes: usize,
+        align: usize,
+        next: &mut u32,
+        sink: &mut impl FnMut(u32, &Chunk) -> Result<(), E>,
+    ) -> Result<usize, ImageError<E>> {
+        let mut at = self.used.next_multiple_of(align);
+        if at + bytes > Chunk::BYTES {
+            self.end(sink)?;
+            self.number = begin(next)?;
+            at = 0;
+        }
+        self.used = at + bytes;
+        Ok(at)
+    }
+
+    fn end<E>(&mut self, sink: &mut impl FnMut(u32, &Chunk) -> Result<(), E>) -> Result<(), E> {
+        if self.number != 0 {
+            sink(self.number, &self.chunk)?;
+            self.chunk.bytes_mut().fill(0);
+        }
+        self.number = 0;
+        self.used = Chunk::BYTES;
+        Ok(())
+    }
+}
+
+/// The number of a new chunk.
+const fn begin<E: std::error::Error>(next: &mut u32) -> Result<u32, ImageError<E>> {
+    if *next == CHUNKS_MAX {
+        return Err(ImageError::TooLarge);
+    }
+    *next += 1;
+    Ok(*next - 1)
+}
+
+struct Writer<S> {
+    sink: S,
+    /// Lines are aligned to those of a cache, so they have chunks of their own.
+    lines: Open,
+    others: Open,
     /// Number of the next chunk that is begun.
     next: u32,
+    index: Vec<u32>,
     buckets: u32,
-    /// Position of the bucket that is listed as a whole, by list.
+    /// Index word of the bucket that is listed as a whole, by list.
     full: [u32; 256],
     samples: Vec<u64>,
     /// Intervals in the last block.
@@ -107,43 +146,41 @@ where
 {
     fn add_bucket(&mut self, bucket: &Bucket) -> Result<(), ImageError<E>> {
         self.buckets += 1;
-        self.rows_before(TABLE_FIRST + (bucket.upper >> (16 - self.shift)))?;
-        let place = (bucket.upper << self.shift) as usize % Chunk::BYTES;
-        let bytes = 1 << self.shift;
-        if self.shift == INDEX_SHIFT {
-            let word = self.bucket(bucket)?;
-            self.table.bytes_mut()[place..place + bytes].copy_from_slice(&word.to_ne_bytes());
-            return Ok(());
-        }
-        let line = match Line::of(bucket, bytes) {
-            Some(mut line) => {
-                if !line.tags().is_empty() {
-                    let position = self.tags(line.tags())?;
-                    line.set_word(position);
-                }
-                line
-            }
-            None => Line::elsewhere(self.bucket(bucket)?, bytes),
+        self.index[bucket.upper as usize] = match Shape::of(bucket) {
+            Some(shape) => self.lines(bucket, shape)?,
+            None => self.bucket(bucket)?,
         };
-        self.table.bytes_mut()[place..place + bytes].copy_from_slice(line.bytes());
         Ok(())
     }
 
-    /// Ends the chunks of the table before the one with this number.
-    fn rows_before(&mut self, number: u32) -> Result<(), ImageError<E>> {
-        while self.row < number {
-            (self.sink)(self.row, &self.table)?;
-            self.table.bytes_mut().fill(0);
-            self.row += 1;
-        }
-        Ok(())
+    /// The index word of a bucket's lines.
+    fn lines(&mut self, bucket: &Bucket, shape: Shape) -> Result<u32, ImageError<E>> {
+        let mut lines = vec![0; shape.bytes()];
+        bucket.parts(shape.split, |part| {
+            let bytes = shape.line();
+            let line = match Line::of(part, bytes) {
+                Some(line) if line.tags().is_empty() => line,
+                Some(line) => {
+                    let position = self.tags(line.tags())?;
+                    line.with_word(position)
+                }
+                None => Line::elsewhere(self.bucket(part)?, bytes),
+            };
+            let at = part.upper as usize * bytes;
+            lines[at..at + bytes].copy_from_slice(line.bytes());
+            Ok::<(), ImageError<E>>(())
+        })?;
+        let align = lines.len().min(CACHE_LINE);
+        let at = self.lines.room(lines.len(), align, &mut self.next, &mut self.sink)?;
+        self.lines.place(at, lines.len()).copy_from_slice(&lines);
+        Ok(shape.word(self.lines.number, at))
     }
 
     /// The position of the tags of a line.
     fn tags(&mut self, tags: &[u8]) -> Result<u32, ImageError<E>> {
         let at = self.room(tags.len().next_multiple_of(2))?;
-        self.chunk.bytes_mut()[at..at + tags.len()].copy_from_slice(tags);
-        Ok(position(self.number, at))
+        self.others.place(at, tags.len()).copy_from_slice(tags);
+        Ok(position(self.others.number, at))
     }
 
     /// The index word of a bucket.
@@ -160,13 +197,13 @@ where
             let (boundaries, tags) = (&bucket.boundaries, bucket.tags());
             let at = self.room(bytes)?;
             let count = boundaries.len() as u16 | if bucket.is_uniform() { UNIFORM } else { 0 };
-            let place = &mut self.chunk.bytes_mut()[at..at + bytes];
+            let place = self.others.place(at, bytes);
             place[..2].copy_from_slice(&count.to_ne_bytes());
             let (halves, rest) = place[2..].split_at_mut(boundaries.len() * 2);
             halves.copy_from_slice(bytemuck::cast_slice(boundaries));
             rest[..tags.len()].copy_from_slice(tags);
             let bits = usize::BITS - boundaries.len().leading_zeros();
-            bits << BITS_SHIFT | position(self.number, at)
+            bits << BITS_SHIFT | position(self.others.number, at)
         };
         if is_full {
             self.full[list] = word;
@@ -180,7 +217,7 @@ where
         for (addresses, list) in bucket.intervals() {
             chunk.bytes_mut()[addresses].fill(list + 1);
         }
-        let number = self.begin()?;
+        let number = begin(&mut self.next)?;
         (self.sink)(number, &chunk)?;
         Ok(DENSE << BITS_SHIFT | position(number, 0))
     }
@@ -193,12 +230,12 @@ where
             self.samples.push(interval.start);
             self.intervals = 0;
             let at = self.room(BLOCK_BYTES as usize)?;
-            self.chunk.bytes_mut()[at..at + BLOCK_BOUNDARIES as usize * 8].fill(0xff);
+            self.others.chunk.bytes_mut()[at..at + BLOCK_BOUNDARIES as usize * 8].fill(0xff);
         }
-        let block = self.used - BLOCK_BYTES as usize;
+        let block = self.others.used - BLOCK_BYTES as usize;
         let boundaries = block + self.intervals * 16;
         let tag = block + BLOCK_BOUNDARIES as usize * 8 + self.intervals;
-        let bytes = self.chunk.bytes_mut();
+        let bytes = self.others.chunk.bytes_mut();
         bytes[boundaries..boundaries + 8].copy_from_slice(&interval.start.to_ne_bytes());
         bytes[boundaries + 8..boundaries + 16].copy_from_slice(&interval.end.to_ne_bytes());
         bytes[tag] = interval.list;
@@ -206,52 +243,32 @@ where
         Ok(())
     }
 
-    /// Where `bytes` go that must not lie in two chunks.
+    /// Where `bytes` go that are no lines.
     fn room(&mut self, bytes: usize) -> Result<usize, ImageError<E>> {
-        if self.used + bytes > Chunk::BYTES {
-            self.end_chunk()?;
-            self.number = self.begin()?;
-            self.used = 0;
-        }
-        let at = self.used;
-        self.used += bytes;
-        Ok(at)
+        self.others.room(bytes, 1, &mut self.next, &mut self.sink)
     }
 
-    /// The number of a new chunk.
-    const fn begin(&mut self) -> Result<u32, ImageError<E>> {
-        if self.next == CHUNKS_MAX {
-            return Err(ImageError::TooLarge);
-        }
-        self.next += 1;
-        Ok(self.next - 1)
-    }
-
-    fn end_chunk(&mut self) -> Result<(), ImageError<E>> {
-        if self.number != 0 {
-            (self.sink)(self.number, &self.chunk)?;
-            self.chunk.bytes_mut().fill(0);
-        }
-        self.number = 0;
-        self.used = Chunk::BYTES;
+    fn end_chunks(&mut self) -> Result<(), ImageError<E>> {
+        self.lines.end(&mut self.sink)?;
+        self.others.end(&mut self.sink)?;
         Ok(())
     }
 
     fn finish(mut self, first_block: u32) -> Result<Header, ImageError<E>> {
-        let header = Header::new(
-            self.next,
-            self.buckets,
-            self.samples.len() as u32,
-            first_block,
-            self.shift,
-        );
-        let bytes = self.chunk.bytes_mut();
+        for (number, words) in
+            (INDEX_FIRST..).zip(self.index.chunks_exact(1 << 16 >> INDEX_CHUNKS.trailing_zeros()))
+        {
+            self.others.chunk.bytes_mut().copy_from_slice(bytemuck::cast_slice(words));
+            (self.sink)(number, &self.others.chunk)?;
+        }
+        let header = Header::new(self.next, self.buckets, self.samples.len() as u32, first_block);
+        let bytes = self.others.chunk.bytes_mut();
         bytes.fill(0);
         bytes[..size_of::<Header>()].copy_from_slice(bytemuck::bytes_of(&header));
         let samples: &[u8] = bytemuck::cast_slice(&self.samples);
         let first = SAMPLE_FIRST as usize * 8;
         bytes[first..first + samples.len()].copy_from_slice(samples);
-        (self.sink)(0, &self.chunk)?;
+        (self.sink)(0, &self.others.chunk)?;
         Ok(header)
     }
 }

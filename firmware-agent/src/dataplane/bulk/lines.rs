@@ -1,23 +1,20 @@
-//! Lines of the table of IPv4, and whether a list is better kept in lines or in an index.
+//! Lines of IPv4, and whether what is listed is better kept in lines or in a bucket.
 
 use std::convert::Infallible;
 
 use bytemuck::cast_slice;
-use sluice_abi::bulk::{INDEX_SHIFT, LINE_BITS, LINE_SHIFTS, line, table_chunks};
+use sluice_abi::bulk::{Chunk, LINES, line};
 
-use super::buckets::{Bucket, split};
-use super::entries::Entries;
+use super::buckets::Bucket;
 
-/// Addresses of a line.
-const ADDRESSES: usize = 1 << LINE_BITS;
 /// The lower bits of an address that a line tells.
-const LOW: u16 = (ADDRESSES - 1) as u16;
+const LOW: u16 = line::LOW;
 
 /// Lanes that the entries of a bucket take: one for a single address, otherwise one for each boundary.
 fn lanes(bucket: &Bucket) -> usize {
     let ends = bucket
         .intervals()
-        .filter(|(addresses, _)| addresses.len() > 1 && addresses.end % ADDRESSES != 0);
+        .filter(|(addresses, _)| addresses.len() > 1 && !bucket.is_end(addresses.end));
     bucket.lists.len() + ends.count()
 }
 
@@ -41,7 +38,7 @@ impl Line {
         let mut entries = Vec::with_capacity(count);
         for (addresses, list) in bucket.intervals().filter(|(addresses, _)| addresses.len() > 1) {
             entries.push((addresses.start as u16 & LOW | line::BOUNDARY, list));
-            if addresses.end % ADDRESSES != 0 {
+            if !bucket.is_end(addresses.end) {
                 entries.push((addresses.end as u16 & LOW | line::BOUNDARY, list));
             }
         }
@@ -70,75 +67,89 @@ impl Line {
 
     /// The line of this many bytes for a bucket with this index word.
     pub(super) fn elsewhere(word: u32, bytes: usize) -> Self {
-        let mut line = Self { lanes: vec![0; bytes / 2], tags: Vec::new() };
-        line.set_word(word);
-        line
+        Self { lanes: vec![0; bytes / 2], tags: Vec::new() }.with_word(word)
     }
 
-    /// The tags to put behind the table; none when one does for all.
+    /// The tags to put elsewhere; none when one does for all.
     pub(super) fn tags(&self) -> &[u8] {
         &self.tags
     }
 
-    /// Writes the second word.
-    pub(super) fn set_word(&mut self, word: u32) {
-        if let Some(place) = self.lanes.get_mut(2..4) {
-            place.copy_from_slice(cast_slice(&word.to_ne_bytes()));
+    /// The line with this second word.
+    pub(super) fn with_word(mut self, word: u32) -> Self {
+        let [a, b, c, d] = word.to_ne_bytes();
+        if let Some([low, high]) = self.lanes.get_mut(2..4) {
+            (*low, *high) = (u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]));
         }
+        self
     }
 
-    /// What is written into the table.
+    /// What is written.
     pub(super) fn bytes(&self) -> &[u8] {
         cast_slice(&self.lanes)
     }
 }
 
-/// What each kind of table would take.
-pub(super) struct Census {
-    /// With an index.
-    index: u64,
-    /// With lines of each size.
-    lines: [u64; SIZES],
+/// How many lines there are for a bucket, and how many double words each has, as powers of two.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Shape {
+    pub(super) split: u32,
+    longs: u32,
 }
 
-const SIZES: usize = (LINE_SHIFTS[1] - LINE_SHIFTS[0] + 1) as usize;
+impl Shape {
+    /// What takes the least memory for a bucket: `None` is the bucket itself, unless lines, which are
+    /// several times faster, take no more than a quarter more.
+    pub(super) fn of(bucket: &Bucket) -> Option<Self> {
+        let alone = bucket.bytes().min(Chunk::BYTES);
+        let (mut best, mut least) = (None, alone + alone / 4 + 1);
+        let short = (0..line::LONGS_MAX).map(|longs| Self { split: 1, longs });
+        let long = (1..=line::SPLIT_MAX).map(|split| Self { split, longs: line::LONGS_MAX });
+        for shape in short.chain(long) {
+            if shape.bytes() >= least {
+                break;
+            }
+            if let Some(bytes) = shape.takes(bucket).filter(|bytes| *bytes < least) {
+                (best, least) = (Some(shape), bytes);
+            }
+        }
+        best
+    }
 
-impl Census {
-    /// Of sorted entries.
-    pub(super) fn of(entries: &Entries) -> Self {
-        let bytes = |shift| u64::from(table_chunks(shift)) << 16;
-        let shifts = LINE_SHIFTS[0]..;
-        let mut census = Self { index: bytes(INDEX_SHIFT), lines: [0; SIZES] };
-        census.lines.iter_mut().zip(shifts).for_each(|(lines, shift)| *lines = bytes(shift));
-        let counted = split(entries.v4(), LINE_BITS, |bucket| {
-            census.add(bucket);
+    /// Bytes of a line.
+    pub(super) const fn line(self) -> usize {
+        8 << self.longs
+    }
+
+    /// Bytes of all lines.
+    pub(super) const fn bytes(self) -> usize {
+        self.line() << self.split
+    }
+
+    /// Bytes of all lines and what belongs to them; `None` when more than one of four is too short.
+    fn takes(self, bucket: &Bucket) -> Option<usize> {
+        let (mut bytes, mut elsewhere) = (self.bytes(), 0_usize);
+        let parts = bucket.parts(self.split, |part| {
+            let (first, count) = (first_lane(part), self.line() / 2);
+            bytes += if first + lanes(part) > count {
+                elsewhere += 1;
+                part.bytes().min(Chunk::BYTES)
+            } else if part.is_uniform() {
+                0
+            } else {
+                count - first
+            };
             Ok::<(), Infallible>(())
         });
-        counted.map_or_else(|never| match never {}, |()| census)
-    }
-
-    fn add(&mut self, bucket: &Bucket) {
-        let bytes = bucket.bytes() as u64;
-        // All that are listed as a whole share one.
-        let is_whole = bucket.intervals().all(|(addresses, _)| addresses.len() == ADDRESSES);
-        self.index += if is_whole { 0 } else { bytes };
-        let (first, lanes) = (first_lane(bucket), lanes(bucket));
-        for (lines, shift) in self.lines.iter_mut().zip(LINE_SHIFTS[0]..) {
-            let count = (1 << shift) / 2;
-            *lines += match first + lanes <= count {
-                true if bucket.is_uniform() => 0,
-                true => (count - first) as u64,
-                false => bytes,
-            };
+        match parts {
+            Ok(()) => (elsewhere * 4 <= 1 << self.split).then_some(bytes),
+            Err(never) => match never {},
         }
     }
 
-    /// The table to write: lines, which are faster, where they take no more than an index.
-    pub(super) fn shift(&self) -> u32 {
-        let smallest = self.lines.iter().zip(LINE_SHIFTS[0]..).min_by_key(|(bytes, _)| **bytes);
-        match smallest {
-            Some((bytes, shift)) if *bytes <= self.index => shift,
-            _ => INDEX_SHIFT,
-        }
+    /// The index word of lines that begin `at` bytes into a chunk.
+    pub(super) const fn word(self, chunk: u32, at: usize) -> u32 {
+        let position = chunk * (Chunk::BYTES / 8) as u32 + (at / 8) as u32;
+        LINES | self.longs << line::LONGS_SHIFT | self.split << line::SPLIT_SHIFT | position
     }
 }
