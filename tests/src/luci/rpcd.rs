@@ -309,7 +309,14 @@ impl Shared {
             let known = &mut self.lock().0;
             *known.calls.entry(format!("{object} {method}")).or_default() += 1;
             if object == "session" || object == "uci" {
-                return known.own(session, object, method, &params[3]);
+                let answer = known.own(session, object, method, &params[3]);
+                if method == "apply" && answer == json!([0, {}]) {
+                    // As procd does when the configuration changed.
+                    let bus = Caller::connect(&known.bus);
+                    let _no_agent =
+                        bus.and_then(|mut bus| bus.call("sluice", "reload", &json!({})));
+                }
+                return Ok(answer);
             }
             if !known.may(session, "ubus", object, Some(method)) {
                 return Err((-32002, "Access denied"));
@@ -346,27 +353,20 @@ impl Known {
 
     /// What rpcd answers itself. LuCI's own rights let every session call it; rpcd looks at the
     /// configuration that is asked for.
-    fn own(
-        &mut self,
-        session: Session,
-        object: &str,
-        method: &str,
-        arguments: &Json,
-    ) -> std::result::Result<Json, (i32, &'static str)> {
+    fn own(&mut self, session: Session, object: &str, method: &str, arguments: &Json) -> Json {
         let writes = !matches!(method, "get" | "access");
         let config = arguments["config"].as_str().unwrap_or("sluice");
-        let groups: &[&str] = if writes { &["write"] } else { &["read"] };
-        let has = groups.iter().any(|group| session.groups().contains(group));
+        let has = session.groups().contains(if writes { &"write" } else { &"read" });
         if object == "session" {
             let may = match arguments["function"].as_str() {
                 Some("write") => session == Session::Write,
                 _ => session != Session::Nobody,
             };
-            return Ok(json!([0, {"access": may}]));
+            return json!([0, {"access": may}]);
         }
         if !has || !self.may(session, "uci", config, None) {
-            return Ok(json!([6]));
+            return json!([6]);
         }
-        self.uci.call(method, arguments).map_or(Ok(json!([4])), |answer| Ok(json!([0, answer])))
+        self.uci.call(method, arguments).map_or(json!([4]), |answer| json!([0, answer]))
     }
 }
