@@ -91,7 +91,7 @@ fn form_options() -> Vec<(String, String, Vec<String>)> {
         let mut section = String::new();
         for line in text.lines() {
             if let Some(name) = line.strip_suffix(": [") {
-                section = name.trim_start_matches("[ ").trim().to_owned();
+                name.clone_into(&mut section);
             } else if let Some(entry) = line.strip_prefix("\t[ '") {
                 let name = entry.split('\'').next().unwrap().to_owned();
                 let words = entry.rsplit_once(" of: '").map(|(_, rest)| rest.split('\''));
@@ -245,7 +245,7 @@ fn a_page_asks_little_and_nothing_while_it_is_hidden() {
     stage.open("overview", WRITE);
     asked(&stage.rpcd, "sluice status", 2);
     // What it needs once is behind it.
-    stage.rpcd.take_calls();
+    drop(stage.rpcd.take_calls());
     let start = Instant::now();
     asked(&stage.rpcd, "sluice status", 2);
     assert!(start.elapsed() > Duration::from_secs(PACE), "{:?}", start.elapsed());
@@ -253,11 +253,15 @@ fn a_page_asks_little_and_nothing_while_it_is_hidden() {
     assert_eq!(calls.keys().collect::<Vec<_>>(), ["sluice status"]);
 
     stage.open("activity", WRITE);
+    asked(&stage.rpcd, "sluice flows", 2);
     let hide = "Object.defineProperty(document, 'hidden', { configurable: true, value: true }); \
                 window.seen = poll.tick";
     stage.browser.eval(hide).unwrap();
-    stage.rpcd.take_calls();
-    stage.browser.wait_for(&format!("poll.tick > window.seen + {}", PACE + 1)).unwrap();
+    let later = |ticks: u64| format!("poll.tick > window.seen + {ticks}");
+    // What was under way has arrived.
+    stage.browser.wait_for(&later(1)).unwrap();
+    drop(stage.rpcd.take_calls());
+    stage.browser.wait_for(&later(PACE + 2)).unwrap();
     assert_eq!(stage.rpcd.take_calls().len(), 0, "nobody looks");
     let show = "delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))";
     stage.browser.eval(show).unwrap();
@@ -282,7 +286,7 @@ fn a_page_asks_little_and_nothing_while_it_is_hidden() {
             stage.open(view, look);
             stage.browser.see(text).unwrap();
             let found = stage.browser.eval(buttons).unwrap();
-            let found: Vec<_> = found.as_array().unwrap().iter().cloned().collect();
+            let found = found.as_array().unwrap();
             for name in ["Add", "Delete", "Save", "Save & Apply", "Reset"] {
                 assert_eq!(found.contains(&json!(name)), may, "{view}: {name} in {found:?}");
             }

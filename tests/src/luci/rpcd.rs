@@ -140,6 +140,7 @@ impl Rpcd {
     }
 
     /// All calls since the last time this was asked.
+    #[must_use]
     pub fn take_calls(&self) -> BTreeMap<String, u32> {
         std::mem::take(&mut self.shared.lock().0.calls)
     }
@@ -209,25 +210,23 @@ fn serve(shared: &Shared, stream: TcpStream) {
 
 fn get(target: &str) -> (u16, &'static str, Vec<u8>) {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    match path {
-        "/page" => (200, "text/html", page(query).into_bytes()),
-        _ => {
-            let place = match DOUBLE.contains(&path) {
-                true => Path::new(env!("CARGO_MANIFEST_DIR")).join("src/luci"),
-                false => package().join("htdocs"),
-            };
-            let file = place.join(path.trim_start_matches('/'));
-            let is_inside = !path.contains("..");
-            let kind = match file.extension().and_then(|extension| extension.to_str()) {
-                Some("js") => "text/javascript",
-                Some("css") => "text/css",
-                _ => "text/plain",
-            };
-            match fs::read(&file) {
-                Ok(bytes) if is_inside => (200, kind, bytes),
-                _ => (404, "text/plain", Vec::new()),
-            }
-        }
+    if path == "/page" {
+        return (200, "text/html", page(query).into_bytes());
+    }
+    let place = if DOUBLE.contains(&path) {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/luci")
+    } else {
+        package().join("htdocs")
+    };
+    let file = place.join(path.trim_start_matches('/'));
+    let kind = match file.extension().and_then(|extension| extension.to_str()) {
+        Some("js") => "text/javascript",
+        Some("css") => "text/css",
+        _ => "text/plain",
+    };
+    match fs::read(&file) {
+        Ok(bytes) if !path.contains("..") => (200, kind, bytes),
+        _ => (404, "text/plain", Vec::new()),
     }
 }
 
@@ -330,9 +329,9 @@ impl Shared {
         arguments["ubus_rpc_session"] = session.id().into();
         let answer = Caller::connect(&bus)
             .and_then(|mut caller| caller.call(object, method, &arguments))
-            .map_err(|_| (-32000, "Object not found"))?;
+            .map_err(|_gone| (-32000, "Object not found"))?;
         let told = answer.json();
-        let status = answer.status as i32;
+        let status = answer.status.code();
         let has_data = told.as_object().is_some_and(|members| !members.is_empty());
         Ok(if has_data { json!([status, told]) } else { json!([status]) })
     }
