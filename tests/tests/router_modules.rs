@@ -36,9 +36,10 @@ impl Without {
 impl Drop for Without {
     fn drop(&mut self) {
         for name in self.0.iter().rev() {
-            let file = std::fs::read_dir(MODULES).into_iter().flatten().flatten().find(|file| {
-                file.file_name().to_string_lossy().ends_with(&format!("-{name}.ko"))
-            });
+            let file =
+                std::fs::read_dir(MODULES).into_iter().flatten().flatten().find(|file| {
+                    file.file_name().to_string_lossy().ends_with(&format!("-{name}.ko"))
+                });
             let loaded = file.map(|file| Command::new("insmod").arg(file.path()).status());
             println!("{name}: {loaded:?}");
         }
@@ -93,7 +94,10 @@ fn without_a_module_the_agent_does_the_rest_and_says_what_is_missing() {
         assert!(filters(), "{status:#?}");
         let inspection = feature(status, "inspection");
         assert_eq!(inspection.state, "degraded", "{inspection:?}");
-        assert!(inspection.reasons.join(" ").contains("kmod-nf-conntrack-netlink"), "{inspection:?}");
+        assert!(
+            inspection.reasons.join(" ").contains("kmod-nf-conntrack-netlink"),
+            "{inspection:?}"
+        );
         assert!(doctor(agent).contains("kmod-nf-conntrack-netlink"));
     });
     step(&["nft_queue"], &|_, status| {
@@ -116,7 +120,10 @@ fn without_a_module_the_agent_does_the_rest_and_says_what_is_missing() {
             assert_eq!((&*path.state, &*path.rung), ("failed", "queue_only"), "{path:?}");
         }
         let doctor = doctor(agent);
-        assert!(doctor.contains("kmod-sched-core") && doctor.contains("kmod-sched-bpf"), "{doctor}");
+        assert!(
+            doctor.contains("kmod-sched-core") && doctor.contains("kmod-sched-bpf"),
+            "{doctor}"
+        );
     });
     assert!(filters(), "with all of them again");
     let status = agent.status().unwrap();

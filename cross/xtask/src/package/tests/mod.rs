@@ -1,5 +1,6 @@
 //! Packages as routers see them: what is in them, and what their scripts do to a root directory.
 
+mod pages;
 mod reader;
 mod router;
 mod scripts;
@@ -208,6 +209,13 @@ fn the_makefile_of_the_feed_says_what_the_recipe_says() {
     assert!(makefile.contains(" mips mipsel,$(ARCH)),--cfg fix_y2038)"), "timers never fire");
     let conffiles = package.conffiles.join("\n");
     assert!(makefile.contains(&format!("/conffiles\n{conffiles}\nendef")), "{conffiles}");
+    assert_script_in(&makefile, "postrm", &package.postrm.unwrap());
+}
+
+/// A script stands in a Makefile, where each `$` is two.
+fn assert_script_in(makefile: &str, kind: &str, script: &[u8]) {
+    let script = String::from_utf8(script.to_vec()).unwrap().replace('$', "$$");
+    assert!(makefile.contains(&format!("/{kind}\n{script}endef\n")), "{kind}: {script}");
 }
 
 #[test]
