@@ -24,7 +24,7 @@ use crate::targets::{self, Target};
 use crate::{agent, ebpf, run};
 
 /// Bytes that the package of pages may take.
-const MAX_PAGES: u64 = 60_000;
+const MAX_PAGES: u64 = 32_000;
 
 /// `package [--source | --target T…]`.
 pub(crate) fn main(mut parser: lexopt::Parser) -> Result<()> {
