@@ -88,6 +88,7 @@ fn pages_of_an_image_that_is_built_tell_nobody() {
     router.write("etc/init.d/rpcd", RPCD, 0o755);
     router.install_ipk_of(&pages());
     router.take("calls");
+    router.write("image/lib/functions.sh", router.read("lib/functions.sh"), 0o755);
     let info = format!("/usr/lib/opkg/info/{NAME}");
     router.quiet(&format!("IPKG_INSTROOT=/image {info}.postinst configure"));
     router.quiet(&format!("IPKG_INSTROOT=/image {info}.postrm remove"));
