@@ -103,11 +103,16 @@ impl Shape {
     pub(super) fn of(bucket: &Bucket) -> Option<Self> {
         let alone = bucket.bytes().min(Chunk::BYTES);
         let (mut best, mut least) = (None, alone + alone / 4 + 1);
+        let (first, lanes) = (first_lane(bucket), lanes(bucket));
         let short = (0..line::LONGS_MAX).map(|longs| Self { split: 1, longs });
         let long = (1..=line::SPLIT_MAX).map(|split| Self { split, longs: line::LONGS_MAX });
         for shape in short.chain(long) {
             if shape.bytes() >= least {
                 break;
+            }
+            // Lines that would all be full are too short.
+            if lanes > (shape.line() / 2).saturating_sub(first) << shape.split {
+                continue;
             }
             if let Some(bytes) = shape.takes(bucket).filter(|bytes| *bytes < least) {
                 (best, least) = (Some(shape), bytes);
