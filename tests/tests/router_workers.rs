@@ -258,9 +258,8 @@ fn a_worker_that_hangs_stops_the_heartbeat() {
     });
     assert!(packets.unwrap() > 0);
     let flows = agent.flows().unwrap();
-    let is_trusted = |port: &u16| {
-        flows.iter().any(|flow| flow.sport == *port && flow.verdict == "trusted")
-    };
+    let is_trusted =
+        |port: &u16| flows.iter().any(|flow| flow.sport == *port && flow.verdict == "trusted");
     assert!(!passed.iter().any(is_trusted), "{flows:?}");
     for last in SOURCES.take(4) {
         assert!(!answered(last, "ads.test").0 && answered(last, "news.test").0);

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use sluice_abi::verdict::Reason;
 
+use crate::config::Mac;
 use crate::inspect::domain_set::DomainSet;
 use crate::inspect::engine::{self, Sentence, Watch};
 use crate::netfilter::nfqueue::Packet;
-use crate::config::Mac;
 use crate::policy::{Ends, Path, Policy, Seen, Zone};
 
 /// Rules, lists and rulesets in force, and the devices that the interfaces are.

@@ -95,8 +95,7 @@ pub fn run(file: &Path) -> Result<(), Failed> {
         let running = started.inspect_err(|_| clear(handed_over.as_deref()))?;
         let running = Rc::new(running);
         let executor = LocalExecutor::new();
-        let next =
-            future::block_on(executor.run(running.serve(&executor, &server, &signals)));
+        let next = future::block_on(executor.run(running.serve(&executor, &server, &signals)));
         drop(executor);
         let running = Rc::into_inner(running).ok_or_else(|| Failed {
             exit: Exit::Failure,

@@ -176,7 +176,6 @@ impl Inspector {
     }
 }
 
-
 pub(super) fn count(flows: Option<&Flows>, slot: u32) -> FlowCount {
     flows.and_then(|flows| flows.count(slot).ok()).unwrap_or_default()
 }

@@ -89,6 +89,7 @@ impl State {
             && plan.ruleset != self.plan.ruleset
         {
             backend.apply(&plan.ruleset).map_err(|error| vec![chain(&error)])?;
+            self.note_rules_applied();
         }
         let next = Next { plan, warnings, generation, around, room, rulesets };
         Ok(Outcome::SwitchOver(Box::new(next)))

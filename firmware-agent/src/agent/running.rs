@@ -75,6 +75,8 @@ pub(super) struct State {
     /// Why inspection is off or works with less.
     pub(super) inspection_notes: Vec<String>,
     pub(super) reapplied: u64,
+    /// Bytes that the programs had marked as trusted when the rules were last applied.
+    pub(super) marked_before_rules: u64,
     pub(super) inspector: Inspector,
     /// Packets of full size that the queue's buffer holds; `None` without queues.
     pub(super) queue_burst: Option<usize>,
@@ -161,8 +163,15 @@ impl Running {
         let room = room(&plan, dataplane.as_ref().map(Dataplane::sizes));
         let resolutions = Resolutions::new(plan.names, [random(), random()]);
         let (rules, policy) = (rules(&plan), policy(&plan));
-        let inspector =
-            Inspector::new(Book::new(compiled(&plan)), room, rules, policy, conntrack, resolutions, random());
+        let inspector = Inspector::new(
+            Book::new(compiled(&plan)),
+            room,
+            rules,
+            policy,
+            conntrack,
+            resolutions,
+            random(),
+        );
         let strangers = Strangers::new(&plan);
         let mut state = State {
             plan,
@@ -180,6 +189,7 @@ impl Running {
             backend: None,
             inspection_notes,
             reapplied: 0,
+            marked_before_rules: 0,
             inspector,
             queue_burst: queues.as_ref().and_then(|queues| queues.iter().map(Queues::burst).min()),
             unverified: HashMap::new(),

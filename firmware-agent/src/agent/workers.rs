@@ -113,7 +113,12 @@ impl Workers {
                 .stack_size(STACK)
                 .spawn(move || reader.run())?;
             // Not any number of turns: one that has not begun yet is not behind.
-            workers.all.push(Worker { seat, bell, thread: Some(thread), seen: Cell::new(u32::MAX) });
+            workers.all.push(Worker {
+                seat,
+                bell,
+                thread: Some(thread),
+                seen: Cell::new(u32::MAX),
+            });
         }
         Ok(workers)
     }
