@@ -141,7 +141,7 @@ pub(super) struct Work {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Compared {
     pub(super) packets: u32,
-    pub(super) compared: u32,
+    pub(super) rules: u32,
     pub(super) cut: u32,
     pub(super) alerts: u64,
     pub(super) blocked: u64,
@@ -163,7 +163,7 @@ impl Work {
             let Some(sum) = self.compared.get_mut(place) else { continue };
             let (stats, (alerts, blocked)) = (one.matcher().stats(), one.counts());
             sum.packets = sum.packets.wrapping_add(stats.packets);
-            sum.compared = sum.compared.wrapping_add(stats.compared);
+            sum.rules = sum.rules.wrapping_add(stats.compared);
             sum.cut = sum.cut.wrapping_add(stats.cut);
             sum.alerts += alerts;
             sum.blocked += blocked;

@@ -232,6 +232,11 @@ impl Running {
             "protection in force after {} ms, generation {generation}",
             (state.ready_ns - state.started_ns) / 1_000_000
         );
+        Self::with_workers(state, queues)
+    }
+
+    /// Lets workers read the queues from now on.
+    fn with_workers(state: State, queues: Option<Vec<Queues>>) -> Result<Self, Failed> {
         // Without rules nothing would ever come.
         let queues = queues.filter(|_| state.backend.is_some()).unwrap_or_default();
         let (book, held) = (&state.inspector.book, state.inspector.table.held_elsewhere());

@@ -248,7 +248,7 @@ fn shown(one: &Ruleset, did: Compared) -> report::Ruleset {
         left_out: left_out.chain(mistakes.take(SHOWN_MAX)).collect(),
         kib: one.matcher().memory().div_ceil(1024) as u64,
         packets: did.packets,
-        compared: did.compared,
+        compared: did.rules,
         cut: did.cut,
         alerts: did.alerts,
         blocked: did.blocked,

@@ -137,6 +137,7 @@ impl Queues {
 
     /// Deals the queues out to so many readers. Queues of two ranges that are dealt out to as many and
     /// have the same place in their range get to the same reader.
+    #[must_use]
     pub fn deal(mut self, readers: usize) -> Vec<Self> {
         let readers = readers.max(1);
         let open = std::mem::take(&mut self.open);
