@@ -85,7 +85,7 @@ where
                 opened.send(()).unwrap();
                 while !stop.load(Ordering::Relaxed) {
                     // Nobody wakes it when it is time to stop.
-                    sluice_tests::wait::pause(Duration::from_millis(1));
+                    wait::pause(Duration::from_millis(1));
                     while queues.receive(&mut decide).unwrap() > 0 {}
                 }
                 let kernel = queues.kernel_stats().unwrap();
