@@ -75,6 +75,7 @@ impl State {
             names: self.names_report(&counts),
             domain_set: self.domain_set(),
             signatures: self.signatures(),
+            events: self.event_totals(),
         }
     }
 

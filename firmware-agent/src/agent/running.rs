@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use super::around::Around;
 use super::bus::Bus;
 use super::ddos::Strangers;
+use super::events::Events;
 use super::inspector::{Inspector, Policy, Room, Rule};
 use super::lists::Lists;
 use super::names::Resolutions;
 use super::rules::compiled;
+use super::scrape::Scrape;
 use super::unattended::Attendance;
 use crate::cli::{Exit, Failed, chain};
 use crate::dataplane::flows::Flows;
@@ -89,6 +91,10 @@ pub(super) struct State {
     pub(super) attendance: Attendance,
     /// What is known of ubus.
     pub(super) bus: Bus,
+    /// What happened, and who is told.
+    pub(super) events: Events,
+    /// Where figures are offered.
+    pub(super) scrape: Scrape,
 }
 
 impl State {
@@ -188,6 +194,8 @@ impl Running {
             knows_time: false,
             attendance: Attendance::default(),
             bus: Bus::default(),
+            events: Events::default(),
+            scrape: Scrape::default(),
         };
         let mut running = Self { state: RefCell::new(state), restart: smol::channel::bounded(1) };
         let state = running.state.get_mut();
@@ -198,6 +206,7 @@ impl Running {
             }
             Err(error) => log::warn!("{error}"),
         }
+        state.inspector.notices.wake(state.events.waker());
         let around = Around::look();
         state.protect(dataplane, around.as_ref());
         // Before the rules bring the first hello.

@@ -72,6 +72,9 @@ impl Running {
         let sweep = future::or(future::or(self.sweep(), watch), self.follow_names());
         let sweep = future::or(self.beat(), sweep);
         let sweep = future::or(self.follow_bus(), sweep);
+        let tell = future::or(self.tell(), self.run_hook());
+        let tell = future::or(tell, self.offer_figures(executor));
+        let sweep = future::or(tell, sweep);
         future::or(
             future::or(future::or(outside, anew), future::or(queue, control)),
             future::or(future::or(rules, links), sweep),
@@ -198,6 +201,7 @@ impl Running {
             }
         }
         state.bus.look_again();
+        state.scrape.look_again();
         if let Some(anew) = outcome? {
             let _ = self.restart.0.try_send(anew);
         }
@@ -212,6 +216,7 @@ impl Methods for Running {
             Request::Status {} => json(serde_json::to_value(self.state.borrow().status())),
             Request::Alerts {} => json(serde_json::to_value(self.state.borrow().alerts())),
             Request::Flows {} => json(serde_json::to_value(self.state.borrow().flows())),
+            Request::Events {} => Ok(self.state.borrow().events().into()),
             Request::Why { subject } => {
                 json(serde_json::to_value(self.state.borrow().why(&subject)?))
             }

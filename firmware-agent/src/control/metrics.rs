@@ -1,14 +1,26 @@
-//! Reports in the text format of Prometheus (exposition format 0.0.4).
+//! The report in the text format of Prometheus (exposition format 0.0.4). Pure.
 
 use std::fmt::{self, Write as _};
 
-use crate::control::report::{Queue, State, Status};
-use crate::control::signatures::Signatures;
+use super::report::{Queue, State, Status};
+use super::signatures::Signatures;
 
-/// `metrics`.
+/// Names of counters of the kernel's side of the queue that go up and down.
+const LEVELS: [(&str, &str, &str); 2] = [
+    ("waiting", "sluice_queue_waiting_packets", "Packets that wait for their verdict."),
+    (
+        "burst without loss",
+        "sluice_queue_burst_packets",
+        "Packets of full size that a burst may have.",
+    ),
+];
+
+/// The whole of it.
 #[must_use]
-pub(super) fn metrics(status: &Status) -> String {
+pub fn metrics(status: &Status) -> String {
     let mut text = Text(String::new());
+    text.family("sluice_info", "gauge", "1, with the version of the agent.");
+    text.sample("sluice_info", &[("version", &status.version)], 1);
     text.family("sluice_up_seconds", "gauge", "Seconds since the agent started.");
     text.sample("sluice_up_seconds", &[], status.uptime_s);
     text.family("sluice_generation", "gauge", "Counts configurations.");
@@ -58,9 +70,18 @@ pub(super) fn metrics(status: &Status) -> String {
     for (counter, packets) in &status.netfilter.counters {
         text.sample("sluice_rules_total", &[("counter", counter)], *packets);
     }
-    text.family("sluice_queue", "untyped", "Counters of the queue and of inspection.");
+    text.family("sluice_queue_total", "counter", "What the queue and inspection counted.");
+    let is_level = |counter: &str| LEVELS.iter().any(|(name, ..)| *name == counter);
     for (counter, value) in status.queue.kernel.iter().chain(&status.queue.engine) {
-        text.sample("sluice_queue", &[("counter", counter)], *value);
+        if !is_level(counter) {
+            text.sample("sluice_queue_total", &[("counter", counter)], *value);
+        }
+    }
+    for (counter, name, help) in LEVELS {
+        if let Some(value) = status.queue.kernel.get(counter) {
+            text.family(name, "gauge", help);
+            text.sample(name, &[], *value);
+        }
     }
     text.family("sluice_flows_inspecting", "gauge", "Flows under inspection.");
     text.sample("sluice_flows_inspecting", &[], status.queue.inspecting);
@@ -79,8 +100,24 @@ pub(super) fn metrics(status: &Status) -> String {
     ] {
         text.sample("sluice_unattended_total", &[("what", what)], value);
     }
-    text.family("sluice_flows", "gauge", "Decided flows that are remembered.");
-    text.sample("sluice_flows", &[], status.flows.entries);
+    let flows = &status.flows;
+    for (name, help, value) in [
+        ("sluice_flows", "Decided flows that are remembered.", flows.entries),
+        ("sluice_flows_capacity", "Decided flows that fit.", flows.capacity),
+        ("sluice_flows_held", "Blocked and limited flows.", flows.held),
+        ("sluice_flows_held_capacity", "Blocked and limited flows that fit.", flows.held_capacity),
+    ] {
+        text.family(name, "gauge", help);
+        text.sample(name, &[], value);
+    }
+    text.family(
+        "sluice_flow_troubles_total",
+        "counter",
+        "Decisions without a place in the kernel.",
+    );
+    for (what, value) in [("no_room", flows.held_refused), ("refused", flows.write_errors)] {
+        text.sample("sluice_flow_troubles_total", &[("what", what)], value);
+    }
     text.family("sluice_flows_ended_total", "counter", "Decided flows that were forgotten.");
     for (cause, value) in [("expired", status.flows.expired), ("evicted", status.flows.evicted)] {
         text.sample("sluice_flows_ended_total", &[("cause", cause)], value);
@@ -88,6 +125,14 @@ pub(super) fn metrics(status: &Status) -> String {
 
     text.lists(status);
     text.rulesets(&status.signatures);
+    text.strangers(status);
+    text.names(status);
+    text.family("sluice_events_total", "counter", "Events, by type.");
+    for (kind, count) in &status.events.kinds {
+        text.sample("sluice_events_total", &[("type", kind)], *count);
+    }
+    text.family("sluice_events_left_out_total", "counter", "Events that were too many to keep.");
+    text.sample("sluice_events_left_out_total", &[], status.events.left_out);
     text.0
 }
 
@@ -102,6 +147,10 @@ impl Text {
         self.family("sluice_list_packets_total", "counter", "Packets that a blocklist dropped.");
         for list in &status.lists {
             self.sample("sluice_list_packets_total", &[("list", &list.name)], list.packets);
+        }
+        self.family("sluice_list_bytes_total", "counter", "Bytes of those packets.");
+        for list in &status.lists {
+            self.sample("sluice_list_bytes_total", &[("list", &list.name)], list.bytes);
         }
         self.family(
             "sluice_list_observed_flows_total",
@@ -118,6 +167,40 @@ impl Text {
         );
         for list in &status.domain_lists {
             self.sample("sluice_domain_list_flows_total", &[("list", &list.name)], list.flows);
+        }
+    }
+
+    fn strangers(&mut self, status: &Status) {
+        let ddos = &status.ddos;
+        self.family("sluice_strangers", "gauge", "Addresses by what is known of them.");
+        for (what, count) in [
+            ("victim", ddos.victims.len()),
+            ("offender", ddos.offenders.len()),
+            ("blocked", ddos.blocked.len()),
+            ("scanner", ddos.scanners.len()),
+            ("attacked", ddos.attacked.len()),
+        ] {
+            self.sample("sluice_strangers", &[("what", what)], count as u64);
+        }
+    }
+
+    fn names(&mut self, status: &Status) {
+        let names = &status.names;
+        self.family("sluice_names", "gauge", "Addresses that have a name from DNS.");
+        self.sample("sluice_names", &[], names.entries);
+        self.family(
+            "sluice_names_messages_total",
+            "counter",
+            "Messages of DNS, by what they were.",
+        );
+        for (what, value) in [
+            ("question", names.questions),
+            ("answer", names.answers),
+            ("unasked", names.unasked),
+            ("malformed", names.malformed),
+            ("lost", names.lost),
+        ] {
+            self.sample("sluice_names_messages_total", &[("what", what)], value);
         }
     }
 
