@@ -1,6 +1,8 @@
 //! The commands: arguments, answers, exit codes.
 
 mod events;
+#[cfg(test)]
+mod hostile;
 mod show;
 mod signatures;
 mod table;

@@ -111,7 +111,6 @@ mod tests {
             "9616",
             "localhost:9616",
             "[fe80::1]:9616",
-            "",
         ] {
             let mistakes: Vec<_> =
                 read(value).unwrap_err().mistakes.iter().map(ToString::to_string).collect();
