@@ -62,8 +62,9 @@ pub fn plain_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Control characters, and the format characters of Unicode that change how other text looks.
-fn is_hostile(c: char) -> bool {
+/// Whether a terminal would obey `c`: control characters, and the format characters of Unicode that change how other text looks.
+#[must_use]
+pub fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

@@ -43,6 +43,9 @@ struct Line {
     json: Box<str>,
 }
 
+/// Notifications of the bus, by name.
+type ForBus = VecDeque<(&'static str, Writer)>;
+
 /// Events, and who is told of them.
 #[derive(Debug)]
 pub(super) struct Events {
@@ -54,7 +57,7 @@ pub(super) struct Events {
     looked_ns: u64,
     /// What subscribers on the bus are told, and how they hear that there is something; `None`
     /// without any.
-    bus: Option<(Sender<()>, VecDeque<(&'static str, Writer)>)>,
+    bus: Option<(Sender<()>, ForBus)>,
     hook: Hook,
     /// Wakes up who collects notices, and who starts the program.
     woken: (Sender<()>, Receiver<()>),
@@ -93,7 +96,7 @@ impl Events {
     }
 
     /// What the bus is to be told.
-    pub(super) fn for_bus(&mut self) -> VecDeque<(&'static str, Writer)> {
+    pub(super) fn for_bus(&mut self) -> ForBus {
         self.bus.as_mut().map(|(_, waiting)| std::mem::take(waiting)).unwrap_or_default()
     }
 
@@ -238,12 +241,15 @@ impl State {
 /// A line, where none says it already.
 fn log(event: &Event) {
     let Event { kind, severity, what, .. } = event;
-    match (kind, severity) {
-        // Told with the flow when it matched.
-        (Kind::Alert, _) => {}
-        (Kind::Attack | Kind::List, Severity::Warning | Severity::Error) => {}
-        (Kind::Health, _) if event.facts.get("feature").is_some_and(|it| it == "configuration") => {
-        }
+    // By those who found it.
+    let is_told = match kind {
+        Kind::Alert => true,
+        Kind::Attack | Kind::List => *severity >= Severity::Warning,
+        Kind::Health => event.facts.get("feature").is_some_and(|it| it == "configuration"),
+        Kind::Verdict => false,
+    };
+    match (is_told, severity) {
+        (true, _) => {}
         (_, Severity::Error) => log::error!("{what}"),
         (_, Severity::Warning) => log::warn!("{what}"),
         _ => log::info!("{what}"),
@@ -294,7 +300,7 @@ mod tests {
 
     use super::told::tests::{flow, told_alert};
     use super::*;
-    use crate::control::events::document::{check, check_all, documented};
+    use crate::control::events::document::{Documented, check, check_all, documented};
     use crate::policy::Ends;
 
     fn picture(state: Health) -> Picture {
@@ -336,7 +342,7 @@ mod tests {
             object.insert("s_ago".to_owned(), 3.into());
             check(&documented, &Value::Object(object), true, &mut printed);
         }
-        check_all(&documented, &printed, |row| row.is_of_the_agent());
+        check_all(&documented, &printed, Documented::is_of_the_agent);
     }
 
     #[test]

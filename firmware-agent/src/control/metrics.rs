@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::report::{Queue, State, Status};
 use super::signatures::Signatures;
+use crate::text::is_hostile;
 
 /// Names of counters of the kernel's side of the queue that go up and down.
 const LEVELS: [(&str, &str, &str); 2] = [
@@ -70,59 +71,8 @@ pub fn metrics(status: &Status) -> String {
     for (counter, packets) in &status.netfilter.counters {
         text.sample("sluice_rules_total", &[("counter", counter)], *packets);
     }
-    text.family("sluice_queue_total", "counter", "What the queue and inspection counted.");
-    let is_level = |counter: &str| LEVELS.iter().any(|(name, ..)| *name == counter);
-    for (counter, value) in status.queue.kernel.iter().chain(&status.queue.engine) {
-        if !is_level(counter) {
-            text.sample("sluice_queue_total", &[("counter", counter)], *value);
-        }
-    }
-    for (counter, name, help) in LEVELS {
-        if let Some(value) = status.queue.kernel.get(counter) {
-            text.family(name, "gauge", help);
-            text.sample(name, &[], *value);
-        }
-    }
-    text.family("sluice_flows_inspecting", "gauge", "Flows under inspection.");
-    text.sample("sluice_flows_inspecting", &[], status.queue.inspecting);
-    text.latency(&status.queue);
-    let away = &status.queue.unattended;
-    text.family(
-        "sluice_unattended_total",
-        "counter",
-        "What passed while the agent did not inspect.",
-    );
-    for (what, value) in [
-        ("times", away.times),
-        ("seconds", away.seconds),
-        ("packets", away.packets),
-        ("flows", away.flows),
-    ] {
-        text.sample("sluice_unattended_total", &[("what", what)], value);
-    }
-    let flows = &status.flows;
-    for (name, help, value) in [
-        ("sluice_flows", "Decided flows that are remembered.", flows.entries),
-        ("sluice_flows_capacity", "Decided flows that fit.", flows.capacity),
-        ("sluice_flows_held", "Blocked and limited flows.", flows.held),
-        ("sluice_flows_held_capacity", "Blocked and limited flows that fit.", flows.held_capacity),
-    ] {
-        text.family(name, "gauge", help);
-        text.sample(name, &[], value);
-    }
-    text.family(
-        "sluice_flow_troubles_total",
-        "counter",
-        "Decisions without a place in the kernel.",
-    );
-    for (what, value) in [("no_room", flows.held_refused), ("refused", flows.write_errors)] {
-        text.sample("sluice_flow_troubles_total", &[("what", what)], value);
-    }
-    text.family("sluice_flows_ended_total", "counter", "Decided flows that were forgotten.");
-    for (cause, value) in [("expired", status.flows.expired), ("evicted", status.flows.evicted)] {
-        text.sample("sluice_flows_ended_total", &[("cause", cause)], value);
-    }
-
+    text.queue(&status.queue);
+    text.flows(status);
     text.lists(status);
     text.rulesets(&status.signatures);
     text.strangers(status);
@@ -139,6 +89,69 @@ pub fn metrics(status: &Status) -> String {
 struct Text(String);
 
 impl Text {
+    fn queue(&mut self, queue: &Queue) {
+        self.family("sluice_queue_total", "counter", "What the queue and inspection counted.");
+        let is_level = |counter: &str| LEVELS.iter().any(|(name, ..)| *name == counter);
+        for (counter, value) in queue.kernel.iter().chain(&queue.engine) {
+            if !is_level(counter) {
+                self.sample("sluice_queue_total", &[("counter", counter)], *value);
+            }
+        }
+        for (counter, name, help) in LEVELS {
+            if let Some(value) = queue.kernel.get(counter) {
+                self.family(name, "gauge", help);
+                self.sample(name, &[], *value);
+            }
+        }
+        self.family("sluice_flows_inspecting", "gauge", "Flows under inspection.");
+        self.sample("sluice_flows_inspecting", &[], queue.inspecting);
+        self.latency(queue);
+        let away = &queue.unattended;
+        self.family(
+            "sluice_unattended_total",
+            "counter",
+            "What passed while the agent did not inspect.",
+        );
+        for (what, value) in [
+            ("times", away.times),
+            ("seconds", away.seconds),
+            ("packets", away.packets),
+            ("flows", away.flows),
+        ] {
+            self.sample("sluice_unattended_total", &[("what", what)], value);
+        }
+    }
+
+    fn flows(&mut self, status: &Status) {
+        let flows = &status.flows;
+        for (name, help, value) in [
+            ("sluice_flows", "Decided flows that are remembered.", flows.entries),
+            ("sluice_flows_capacity", "Decided flows that fit.", flows.capacity),
+            ("sluice_flows_held", "Blocked and limited flows.", flows.held),
+            (
+                "sluice_flows_held_capacity",
+                "Blocked and limited flows that fit.",
+                flows.held_capacity,
+            ),
+        ] {
+            self.family(name, "gauge", help);
+            self.sample(name, &[], value);
+        }
+        self.family(
+            "sluice_flow_troubles_total",
+            "counter",
+            "Decisions without a place in the kernel.",
+        );
+        for (what, value) in [("no_room", flows.held_refused), ("refused", flows.write_errors)] {
+            self.sample("sluice_flow_troubles_total", &[("what", what)], value);
+        }
+        self.family("sluice_flows_ended_total", "counter", "Decided flows that were forgotten.");
+        for (cause, value) in [("expired", status.flows.expired), ("evicted", status.flows.evicted)]
+        {
+            self.sample("sluice_flows_ended_total", &[("cause", cause)], value);
+        }
+    }
+
     fn lists(&mut self, status: &Status) {
         self.family("sluice_list_entries", "gauge", "Entries of a blocklist in force.");
         for list in &status.lists {
@@ -265,7 +278,7 @@ impl fmt::Display for Value<'_> {
                 '\\' => f.write_str("\\\\")?,
                 '"' => f.write_str("\\\"")?,
                 '\n' => f.write_str("\\n")?,
-                other if other.is_control() => f.write_char('\u{fffd}')?,
+                other if is_hostile(other) => f.write_char('\u{fffd}')?,
                 other => f.write_char(other)?,
             }
         }

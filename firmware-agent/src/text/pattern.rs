@@ -137,7 +137,7 @@ impl Threads {
     }
 }
 
-fn fold(c: char, ignores_case: bool) -> char {
+const fn fold(c: char, ignores_case: bool) -> char {
     if ignores_case { c.to_ascii_lowercase() } else { c }
 }
 
