@@ -202,7 +202,8 @@ impl State {
         let now_ns = clock::monotonic_ns();
         let lines = self.events.lines.iter().rev();
         let objects = lines.filter_map(|line| {
-            let mut object: Map<String, Value> = serde_json::from_str(&line.json).ok()?;
+            let mut object: Map<String, Value> =
+                serde_json::from_slice(line.json.as_bytes()).ok()?;
             let s_ago = now_ns.saturating_sub(line.at_ns) / 1_000_000_000;
             object.insert("s_ago".to_owned(), s_ago.into());
             Some(Value::Object(object))

@@ -54,7 +54,7 @@ impl Filter {
         self.severity.is_none_or(|least| Severity::from_name(text("severity")) >= Some(least))
             && (self.kinds.is_empty() || self.kinds.contains(&text("type")))
             && self.since_s.is_none_or(|most| event["s_ago"].as_u64().is_some_and(|s| s <= most))
-            && self.grep.as_ref().is_none_or(|pattern| pattern.is_in(&event.to_string()))
+            && self.grep.as_ref().is_none_or(|pattern| pattern.is_in(&json(event)))
     }
 }
 
@@ -76,9 +76,14 @@ fn seconds(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok().filter(|_| is_number)?.checked_mul(unit)
 }
 
+fn json(event: &Value) -> String {
+    // A value can always be written.
+    serde_json::to_string(event).unwrap_or_default()
+}
+
 /// An event as it is printed.
 pub(super) fn line(event: &Value) -> String {
-    plain_json(&event.to_string()).into_owned() + "\n"
+    plain_json(&json(event)).into_owned() + "\n"
 }
 
 #[cfg(test)]
