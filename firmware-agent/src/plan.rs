@@ -16,8 +16,8 @@ use sluice_abi::settings::Settings;
 
 use crate::config::{
     self, Apps, Backend, Clock, Config, Countries, Counts, DOMAINLISTS_MAX, Ddos, DomainFile,
-    Established, Group, ListFile, Main, ManageOffload, Net, OnError, OwnOffload, Policy, Profile,
-    Rule, RuleAction, RulesetSection, Schedule, Ubus, ZonePolicy,
+    Established, Group, ListFile, Main, ManageOffload, Moment, Net, OnError, OwnOffload, Policy,
+    Profile, Rule, RuleAction, RulesetSection, Schedule, Ubus, ZonePolicy,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -50,6 +50,8 @@ pub struct Plan {
     pub lists: Vec<ListPlan>,
     /// What no list blocks, with the roles where that holds.
     pub allowed: Vec<(Net, u32)>,
+    /// Those of them that end.
+    pub allowed_until: Vec<(Net, u32, Moment)>,
     /// Decided flows that are remembered.
     pub flows: u32,
     /// Blocked and limited flows that are remembered beside those.
@@ -212,6 +214,13 @@ impl Plan {
                 observes: list.observes,
             })
             .collect();
+        let allowlists = config.allowlists.iter().filter(|list| list.enabled);
+        let allowed_until = allowlists
+            .filter_map(|list| Some((list, list.until?)))
+            .flat_map(|(list, until)| {
+                list.entries.iter().map(move |net| (*net, list.role_bits(), until))
+            })
+            .collect();
         let allowed: Vec<(Net, u32)> = config
             .allowlists
             .iter()
@@ -251,6 +260,7 @@ impl Plan {
             reinspection: reinspection(main),
             lists,
             allowed,
+            allowed_until,
             flows: main.flows,
             held: main.held_flows,
             on_error: main.on_error,
@@ -284,6 +294,21 @@ impl Plan {
         })
     }
 
+    /// Ends what is allowed until a time that is past; says whether there was something.
+    pub fn end_allowed(&mut self, now_s: i64) -> bool {
+        let Self { allowed, allowed_until, .. } = self;
+        let before = allowed_until.len();
+        allowed_until.retain(|(net, roles, until)| {
+            let is_over = until.0 <= now_s;
+            // Another list may have the same for good.
+            if is_over && let Some(at) = allowed.iter().position(|one| *one == (*net, *roles)) {
+                allowed.remove(at);
+            }
+            !is_over
+        });
+        allowed_until.len() != before
+    }
+
     /// What it takes to get from this plan to `new`.
     #[must_use]
     pub fn change(&self, new: &Self) -> Change {
@@ -300,6 +325,7 @@ impl Plan {
             reinspection,
             lists,
             allowed,
+            allowed_until,
             flows,
             held,
             on_error,
@@ -343,6 +369,7 @@ impl Plan {
             || (*clock, *names) != (self.clock, self.names)
             || (rulesets, *signature_memory_kib) != (&self.rulesets, self.signature_memory_kib)
             || (lists, allowed) != (&self.lists, &self.allowed)
+            || *allowed_until != self.allowed_until
             || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
             || (*sweep, *on_crash) != (self.sweep, old.on_crash)

@@ -118,6 +118,8 @@ pub(super) struct Inspector {
     /// What is told at once.
     pub(super) notices: Notices,
     pub(super) observing: Observing,
+    /// Whether flows were paused when rules were last looked at.
+    pub(super) has_paused: bool,
 }
 
 impl Inspector {
@@ -144,6 +146,7 @@ impl Inspector {
             conntrack,
             lot,
             has_stale_offload: false,
+            has_paused: false,
             domains: Domains::default(),
             ledger,
             alarms: Alarms::default(),

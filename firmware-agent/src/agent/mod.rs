@@ -7,6 +7,7 @@
 mod around;
 mod bus;
 mod ddos;
+mod decide;
 mod domains;
 mod drops;
 mod features;
@@ -19,6 +20,7 @@ mod notices;
 mod observing;
 mod offload;
 mod pace;
+mod pause;
 mod reload;
 mod report;
 mod requests;

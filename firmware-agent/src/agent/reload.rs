@@ -17,6 +17,9 @@ impl State {
         let mut plan = Plan::new(&config, self.plan.dataplane.settings.hash_key)
             .map_err(|error| vec![error.to_string()])?;
         plan.dataplane.settings.generation = self.generation;
+        if let Some(now_s) = self.time_of_day() {
+            plan.end_allowed(now_s);
+        }
         let change = self.plan.change(&plan);
         crate::sys::log::start(config.main.log_level);
         // Before anything else, which may take its time or fail. With no change it undoes what a

@@ -79,7 +79,7 @@ impl Inspector {
     }
 
     /// Puts other rules into force. Flows that are known get at once what the rules say about them;
-    /// what was blocked stays so until its deadline.
+    /// what was blocked stays so until its deadline, what was paused as long as a rule pauses it.
     pub(super) fn set_rules(
         &mut self,
         now_ns: u64,
@@ -100,6 +100,7 @@ impl Inspector {
 
     /// Gives flows that are decided what rules and lists say about them now.
     fn judge_anew(&mut self, now_ns: u64, mut flows: Option<&mut Flows>) {
+        self.resume(now_ns, flows.as_deref_mut());
         let known = self.table.iter().filter(|r| r.decision.verdict != Verdict::Blocked);
         let changed: Vec<_> = known.filter_map(|r| self.judged_anew(now_ns, &r.decision)).collect();
         for (mut decision, sentence) in changed {
@@ -116,7 +117,7 @@ impl Inspector {
     }
 
     /// What rules and lists say now about a flow, if that is something else, and what says it.
-    fn judged_anew(
+    pub(super) fn judged_anew(
         &self,
         now_ns: u64,
         old: &table::Decision,
@@ -195,10 +196,15 @@ impl State {
         if self.knows_time { clock::unix_s() } else { None }
     }
 
-    /// Brings the rules to where the time of day has them.
+    /// Brings rules and allowlists to where the time of day has them.
     pub(super) fn look_at_clock(&mut self) {
         let now_s = self.time_of_day();
-        let Self { inspector, dataplane, .. } = self;
+        let Self { inspector, dataplane, lists, plan, .. } = self;
+        if now_s.is_some_and(|now_s| plan.end_allowed(now_s))
+            && let Err(error) = lists.set(dataplane.as_mut(), &mut inspector.observing, plan)
+        {
+            lists.refuse(&error);
+        }
         if inspector.engine.rules_mut().update(now_s) {
             let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
             inspector.judge_anew(clock::monotonic_ns(), flows);

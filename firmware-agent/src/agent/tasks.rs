@@ -174,7 +174,7 @@ impl Running {
     }
 
     /// Reads the configuration again. With mistakes in it the old one stays in force.
-    fn reload(&self) -> Result<(), Vec<String>> {
+    pub(super) fn reload(&self) -> Result<(), Vec<String>> {
         let mut state = self.state.borrow_mut();
         // One that has not begun: what the file says by now counts.
         let pending = self.restart.1.try_recv().ok();
@@ -223,12 +223,16 @@ impl Methods for Running {
                 json(serde_json::to_value(self.state.borrow().flow_page(offset, limit)))
             }
             Request::Block { subject, seconds } => {
-                let blocked = self.state.borrow_mut().block_by_hand(&subject, seconds)?;
-                json(serde_json::to_value(blocked))
+                json(serde_json::to_value(self.block(&subject, seconds)?))
             }
-            Request::Unblock { subject } => {
-                json(serde_json::to_value(self.state.borrow_mut().unblock_by_hand(&subject)?))
+            Request::Unblock { subject } => json(serde_json::to_value(self.unblock(&subject)?)),
+            Request::Allow(about) => json(serde_json::to_value(self.allow(&about)?)),
+            Request::Deny(about) => json(serde_json::to_value(self.deny(&about)?)),
+            Request::Pause { device, seconds } => {
+                json(serde_json::to_value(self.pause(&device, seconds)?))
             }
+            Request::Resume { device } => json(serde_json::to_value(self.resume(&device)?)),
+            Request::Forget { section } => json(serde_json::to_value(self.forget(&section)?)),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The commands: arguments, answers, exit codes.
 
+mod hand;
 mod metrics;
 mod show;
 mod signatures;
@@ -100,6 +101,7 @@ struct Line {
     socket: Option<PathBuf>,
     json: bool,
     rules: Vec<PathBuf>,
+    hand: hand::Options,
 }
 
 #[derive(Debug, Eq, PartialEq)]
@@ -112,6 +114,7 @@ enum Command {
     Metrics,
     Why(String),
     Reload,
+    Hand(hand::Verb, String),
     Replay(PathBuf),
     ConfigCheck,
     /// For the agent only, and in no help.
@@ -134,6 +137,13 @@ commands:
   metrics             the same figures for Prometheus
   why SUBJECT         what applies to an address or a domain
   reload              reads the configuration again
+  allow SUBJECT       lets a domain, address or prefix pass, for --device or everyone
+  deny SUBJECT        blocks it in the same way
+  pause DEVICE        blocks everything of a device; --for says how long
+  resume DEVICE       ends a pause
+  block ADDRESS       drops an address or prefix; with --for in the kernel alone
+  unblock ADDRESS     lifts a block
+  forget SECTION      takes back what was decided by hand
   replay FILE         inspects a pcap or pcapng file; one JSON object a line
   config check        reads the configuration and reports every mistake
 
@@ -141,6 +151,8 @@ options:
   --config FILE       UCI file (/etc/config/sluice)
   --socket PATH       control socket (/var/run/sluice/control.sock)
   --json              for programs
+  --device DEVICE     of allow, deny: hardware address, address or prefix
+  --for TIME          of allow, deny, pause, block: such as 90s, 15m, 2h, 1d
   --rules FILE        of replay: signatures to compare with; may be given several times
   --help, --version
 
@@ -201,6 +213,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
         socket: None,
         json: false,
         rules: Vec::new(),
+        hand: hand::Options::default(),
     };
     let mut words: Vec<OsString> = Vec::new();
     let mut help = false;
@@ -209,6 +222,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
             Long("config") => line.config = parser.value()?.into(),
             Long("socket") => line.socket = Some(parser.value()?.into()),
             Long("json") => line.json = true,
+            Long("device") => line.hand.device = Some(parser.value()?.string()?),
+            Long("for") => line.hand.seconds = Some(hand::seconds(&parser.value()?.string()?)?),
             Long("rules") => line.rules.push(parser.value()?.into()),
             Long("help") | Short('h') => help = true,
             Long("version") | Short('V') => {
@@ -229,7 +244,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
     };
     let name = name.string()?;
     if help {
-        let text = COMMAND_HELP.iter().find(|(command, _)| *command == name).map(|(_, text)| *text);
+        let mut all = COMMAND_HELP.iter().chain(&hand::HELP);
+        let text = all.find(|(command, _)| *command == name).map(|(_, text)| *text);
         line.command = Command::Help(text.ok_or_else(|| unknown(&name))?);
         return Ok(line);
     }
@@ -256,9 +272,15 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
             operand("the way of the rules")?.string()?,
             operand("the mask")?.string()?,
         ),
-        _ => return Err(unknown(&name)),
+        _ => {
+            let verb = hand::Verb::of(&name).ok_or_else(|| unknown(&name))?;
+            Command::Hand(verb, operand(verb.operand())?.string()?)
+        }
     };
     match words.next() {
+        None if !line.hand.is_for(&line.command) => {
+            Err(format!("{name}: --device or --for is too much").into())
+        }
         None => Ok(line),
         Some(word) => Err(format!("{name}: `{}` is too much", word.to_string_lossy()).into()),
     }
@@ -325,6 +347,11 @@ pub fn main(
             let why: Why = ask(&socket, &Request::Why { subject }).map_err(asked)?;
             answer(out, line.json, &why, show::why)
         }
+        Command::Hand(verb, operand) => {
+            let request = verb.request(operand, line.hand);
+            let answer: serde_json::Value = ask(&socket, &request).map_err(asked)?;
+            self::answer(out, line.json, &answer, |answer| verb.show(answer))
+        }
         Command::Reload => {
             ask::<()>(&socket, &Request::Reload {}).map_err(asked)?;
             print(out, &"the new configuration is in force\n")
@@ -380,7 +407,7 @@ mod tests {
     fn every_command_has_help() {
         for command in [
             "run", "status", "doctor", "flows", "alerts", "metrics", "why", "reload", "replay",
-            "config",
+            "config", "allow", "deny", "pause", "resume", "block", "unblock", "forget",
         ] {
             let Command::Help(text) = line(&[command, "--help"]).unwrap().command else {
                 panic!("{command}")

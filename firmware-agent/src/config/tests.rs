@@ -532,7 +532,7 @@ fn what_is_odd_is_warned_about() {
             "f:7: sluice.@rule[0].domain: is required, or app, ip, country, port, ja3, ja4, fingerprint_file, \
              ja3s, ja3s_file, certificate, certificate_file, protocol, device, group or zone",
             "f:8: sluice.@rule[0].action: 'deny' is not one of allow, block, reject, limit, \
-             mark, observe",
+             mark, observe, pause",
         ]
     );
 }

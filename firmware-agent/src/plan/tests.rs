@@ -130,6 +130,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("allowlist", "enabled", "0", Update),
         ("allowlist", "entry", "192.0.2.9", Update),
         ("allowlist", "role", "lan", Update),
+        ("allowlist", "until", "2030-01-01T00:00:00Z", Update),
         ("rule", "enabled", "0", Update),
         ("rule", "action", "allow", Update),
         ("rule", "domain", "other.test", Update),
