@@ -2,6 +2,7 @@
 //!
 //! Pure.
 
+pub mod budget;
 pub mod guard;
 
 use std::path::PathBuf;
@@ -72,6 +73,8 @@ pub struct Plan {
     pub run_dir: PathBuf,
     /// The kill switch.
     pub enabled: bool,
+    /// Memory for everything; 0 is a part of the machine's.
+    pub memory_kib: u32,
     /// Memory for blocklists; 0 is a part of the machine's.
     pub list_memory_kib: u32,
     /// What no list may cover.
@@ -274,6 +277,7 @@ impl Plan {
             answer: answer(&config.ddos),
             run_dir: main.run_dir.clone(),
             enabled: main.enabled,
+            memory_kib: main.memory_kib,
             list_memory_kib: main.list_memory_kib,
             management: main.management.clone(),
             guard_offload: main.manage_offload == ManageOffload::Guard,
@@ -336,6 +340,7 @@ impl Plan {
             answer,
             run_dir,
             enabled,
+            memory_kib,
             list_memory_kib,
             management,
             guard_offload,
@@ -370,6 +375,7 @@ impl Plan {
             || (rulesets, *signature_memory_kib) != (&self.rulesets, self.signature_memory_kib)
             || (lists, allowed) != (&self.lists, &self.allowed)
             || *allowed_until != self.allowed_until
+            || *memory_kib != self.memory_kib
             || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
             || (*sweep, *on_crash) != (self.sweep, old.on_crash)

@@ -199,7 +199,8 @@ fn one(device: &str) -> Result<Device, String> {
 fn check(text: &[u8], file: &Path, hash_key: u32) -> Result<(), String> {
     let (config, _) =
         Config::parse(text, &file.to_string_lossy()).map_err(|error| error.to_string())?;
-    Plan::new(&config, hash_key).map_err(|error| error.to_string()).map(drop)
+    let plan = Plan::new(&config, hash_key).map_err(|error| error.to_string())?;
+    super::budget::of(&plan).check().map_err(|error| error.to_string()).map(drop)
 }
 
 /// The addresses of a device in the kernel's table of neighbours.

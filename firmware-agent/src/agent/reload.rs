@@ -16,6 +16,7 @@ impl State {
         let warnings = warnings.iter().map(ToString::to_string).collect();
         let mut plan = Plan::new(&config, self.plan.dataplane.settings.hash_key)
             .map_err(|error| vec![error.to_string()])?;
+        super::budget::of(&plan).check().map_err(|error| vec![error.to_string()])?;
         plan.dataplane.settings.generation = self.generation;
         if let Some(now_s) = self.time_of_day() {
             plan.end_allowed(now_s);

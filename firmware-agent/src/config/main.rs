@@ -229,6 +229,8 @@ pub struct Main {
     pub dns_names: u32,
     /// Where ubus is.
     pub ubus: Ubus,
+    /// Memory for everything; 0 is three quarters of the machine's.
+    pub memory_kib: u32,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -321,6 +323,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Pairs of a device and an address whose names from DNS are remembered for ten minutes, to show flows that name no server, a quarter of them for one device at most; 0 is off."),
         OptionSpec::new("ubus", Kind::Bus, "on",
             "Whether the agent offers object sluice on ubus, at the socket that ubusd has unless another path is given. Without ubus the control socket answers all the same."),
+        OptionSpec::new("memory_kib", number(0, 1 << 22), "0",
+            "Memory that kernel and agent may take together at most, in KiB, summed up from what the other options allow before any of it is taken; a configuration that could need more is refused with the sum. 0 is three quarters of the machine's."),
     ],
 };
 
@@ -367,6 +371,7 @@ impl Main {
             country_dir: uci.find("country_dir"),
             dns_names: uci.get("dns_names"),
             ubus: uci.get("ubus"),
+            memory_kib: uci.get("memory_kib"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues) - 1;
         if last > u32::from(u16::MAX) {

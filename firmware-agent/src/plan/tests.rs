@@ -113,6 +113,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "dns_names", "31", Update),
         ("sluice", "dns_names", "0", Restart),
         ("sluice", "ubus", "/u", Update),
+        ("sluice", "memory_kib", "65536", Update),
         ("sluice", "offload", "software", Update),
         ("sluice", "spread", "on", Update),
         ("interface", "device", "eth9", Reattach),
