@@ -205,6 +205,9 @@ pub struct Offload {
     pub guarded: bool,
     /// How often rules were put under guard.
     pub guards: u64,
+    /// Thousandths of the trusted bytes that took the short way.
+    #[serde(default)]
+    pub permille: Option<u32>,
     /// What does not see offloaded packets.
     pub blind: Vec<String>,
 }

@@ -356,8 +356,10 @@ fn a_large_flow_is_looked_at_again_and_keeps_its_name() {
     let flow = site.flow(fetched.port).unwrap();
     assert_eq!((flow.verdict.as_str(), flow.sni.as_deref()), ("trusted", Some("news.test")));
     assert!(flow.reply_packets > 11_000, "{flow:?}");
-    let again = site.agent.status().unwrap().flows.reinspected;
+    let status = site.agent.status().unwrap();
+    let again = status.flows.reinspected;
     assert!((1..=4).contains(&again), "looked at {again} times");
+    assert_eq!(status.offload.permille, Some(0), "nothing takes a short way: {status:?}");
 }
 
 /// R24: a connection that brought data and now takes data away is looked at again. The first packets

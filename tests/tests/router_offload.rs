@@ -274,8 +274,12 @@ fn a_decided_flow_is_offloaded_and_the_programs_still_see_it() {
         let (port, to) = (conversation.port(), conversation.to);
         scene.wait_until_offloaded("tcp", port, to, || conversation.echo(b"more"));
         expect_offloaded(port, &mut || conversation.echo(b"still more"));
+        (0..20).for_each(|_| conversation.echo(&[7; 16 << 10]));
         last = Some(conversation);
     }
+    let offload = agent.status().unwrap().offload;
+    assert_eq!(offload.mode, "software");
+    assert!((900..1000).contains(&offload.permille.unwrap()), "most, not all: {offload:?}");
     let socket = udp(scene.world.client(), datagrams.address()).unwrap();
     let port = socket.local_addr().unwrap().port();
     let mut send = || {

@@ -4,8 +4,8 @@
 ///
 /// Each packet that a program looks at is counted under exactly one of its outcomes, so the
 /// outcomes of one program on one interface add up to the packets it saw. [`Counter::SourceNew`],
-/// [`Counter::SourceEvicted`], the same of destinations and [`Counter::TcDnsLost`] are notes beside an
-/// outcome.
+/// [`Counter::SourceEvicted`], the same of destinations, [`Counter::TcMarkedBytes`] and
+/// [`Counter::TcDnsLost`] are notes beside an outcome.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
 pub enum Counter {
@@ -91,6 +91,8 @@ pub enum Counter {
     TcUnattended = 39,
     /// A DNS message found no room on its way to the agent.
     TcDnsLost = 40,
+    /// Bytes, from the IP header on, of packets that got the mark of trusted ones; a merged packet counts as it is.
+    TcMarkedBytes = 41,
 }
 
 impl Counter {
@@ -99,13 +101,13 @@ impl Counter {
 
     /// Every counter, in the order of the numbers.
     #[rustfmt::skip]
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::XdpPass, Self::XdpInert, Self::XdpNotIp, Self::XdpTruncated, Self::XdpMalformed,
         Self::XdpDropHost, Self::XdpDropPrefix, Self::XdpDropSourceRate, Self::XdpDropSynRate,
         Self::XdpAllowed, Self::SourceNew, Self::SourceEvicted, Self::TcNoFlow, Self::TcUnknown,
         Self::TcInspect, Self::TcTrusted, Self::TcDropBlocked, Self::TcNewSyn,
         Self::TcInert, Self::TcOutPass, Self::TcOutDropBlocked, Self::TcOutInert,
-        Self::XdpDropListed, Self::XdpDropBogon, Self::XdpDropPrivate, Self::XdpDropMartian, Self::XdpDropTcpFlags, Self::XdpDropIcmpRate, Self::XdpDropAmplification, Self::XdpDropDestinationRate, Self::XdpDropDestinationSyn, Self::XdpDropConnectionRate, Self::DestinationNew, Self::DestinationEvicted, Self::TcDropLimited, Self::TcLimited, Self::TcOutDscp, Self::XdpDropAttackedSyn, Self::XdpSynAnswered, Self::TcUnattended, Self::TcDnsLost,
+        Self::XdpDropListed, Self::XdpDropBogon, Self::XdpDropPrivate, Self::XdpDropMartian, Self::XdpDropTcpFlags, Self::XdpDropIcmpRate, Self::XdpDropAmplification, Self::XdpDropDestinationRate, Self::XdpDropDestinationSyn, Self::XdpDropConnectionRate, Self::DestinationNew, Self::DestinationEvicted, Self::TcDropLimited, Self::TcLimited, Self::TcOutDscp, Self::XdpDropAttackedSyn, Self::XdpSynAnswered, Self::TcUnattended, Self::TcDnsLost, Self::TcMarkedBytes,
     ];
 
     /// Where this counter lies in `TOTALS` for the interface in `slot`.
@@ -113,6 +115,12 @@ impl Counter {
     #[must_use]
     pub const fn index(self, slot: u32) -> u32 {
         slot * Self::STRIDE + self as u32
+    }
+
+    /// Whether packets are counted; else it is bytes.
+    #[must_use]
+    pub const fn is_of_packets(self) -> bool {
+        !matches!(self, Self::TcMarkedBytes)
     }
 
     /// The word used in status and metrics.
@@ -160,6 +168,7 @@ impl Counter {
             Self::XdpSynAnswered => "xdp_syn_answered",
             Self::TcUnattended => "tc_unattended",
             Self::TcDnsLost => "tc_dns_lost",
+            Self::TcMarkedBytes => "tc_marked_bytes",
         }
     }
 

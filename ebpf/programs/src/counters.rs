@@ -18,9 +18,15 @@ pub static SETTINGS: Array<Settings> = Array::pinned(1, 0);
 /// Counts a packet of the interface in `slot`.
 #[inline(always)]
 pub fn count(slot: u32, counter: Counter) {
+    add(slot, counter, 1);
+}
+
+/// Adds to a counter of the interface in `slot`.
+#[inline(always)]
+pub fn add(slot: u32, counter: Counter, amount: u64) {
     if let Some(total) = TOTALS.get_ptr_mut(counter.index(slot)) {
         // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
-        unsafe { *total += 1 };
+        unsafe { *total += amount };
     }
 }
 

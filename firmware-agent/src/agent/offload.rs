@@ -1,11 +1,16 @@
 //! The firewall's flow offload while the agent runs: when to look, and what `status` says about it.
 
+use sluice_abi::counter::Counter;
+
 use super::running::State;
 use crate::cli::chain;
 use crate::config::{MarkMask, OwnOffload};
 use crate::control::report::{self, Feature, State as Health};
+use crate::dataplane::Counts;
+use crate::netfilter::apply::Count;
 use crate::netfilter::conntrack::{Connection, Conntrack, ConntrackError, Tuple};
 use crate::netfilter::offload::{Mode, Seen, Wish, own};
+use crate::netfilter::rules::Counted;
 use crate::sys::rtnetlink;
 
 impl State {
@@ -70,7 +75,7 @@ impl State {
     }
 
     /// What `status` says about offload.
-    pub(super) fn offload(&self) -> report::Offload {
+    pub(super) fn offload(&self, counts: &[Counts], rules: &[Count]) -> report::Offload {
         let (seen, guards) =
             self.offload.with(|offload| (offload.seen().clone(), offload.guards()));
         report::Offload {
@@ -78,8 +83,17 @@ impl State {
             guarded: seen.guarded + usize::from(seen.own.is_some()) > 0 && seen.open == 0,
             guards,
             devices: seen.devices.iter().map(ToString::to_string).collect(),
+            permille: short_way(
+                marked(counts).wrapping_sub(self.marked_before_rules),
+                rules.iter().filter(|count| count.counted == Counted::PassedTrusted),
+            ),
             blind: self.blind(&seen),
         }
+    }
+
+    /// The rules in force count from now on.
+    pub(super) fn note_rules_applied(&mut self) {
+        self.marked_before_rules = marked(&self.counts());
     }
 
     /// What loses sight of packets on the short way.
@@ -146,6 +160,19 @@ impl State {
     }
 }
 
+/// Bytes that got the mark of trusted packets.
+fn marked(counts: &[Counts]) -> u64 {
+    counts.iter().map(|counts| counts.count(Counter::TcMarkedBytes)).sum()
+}
+
+/// Thousandths of `marked` bytes that no rule has seen; nothing when there are none.
+fn short_way<'a>(marked: u64, seen: impl Iterator<Item = &'a Count>) -> Option<u32> {
+    // Where a connection passes by its own mark, rules count packets that no program has marked.
+    let long_way: u64 = seen.map(|count| count.bytes).sum();
+    let short = u128::from(marked.saturating_sub(long_way));
+    (short * 1000).checked_div(marked.into()).map(|permille| permille as u32)
+}
+
 /// Sets the claimed bits in the mark of a connection that was trusted. Returns whether it is offloaded
 /// still, so that nobody looks at its mark: then the flowtable must be emptied.
 ///
@@ -167,5 +194,23 @@ pub(super) fn mark(
             conntrack.delete(&connection).map(|_there| false)
         }
         offloaded => Ok(offloaded.is_some() && value != marks.trusted()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_rule_has_seen_took_the_short_way() {
+        let seen = |bytes| Count { counted: Counted::PassedTrusted, packets: 1, bytes };
+        assert_eq!(short_way(0, [].iter()), None);
+        assert_eq!(short_way(0, [seen(5)].iter()), None);
+        assert_eq!(short_way(1000, [].iter()), Some(1000));
+        assert_eq!(short_way(3000, [seen(500), seen(500)].iter()), Some(666));
+        assert_eq!(short_way(1000, [seen(1000)].iter()), Some(0));
+        // Some passed by the mark of their connection.
+        assert_eq!(short_way(1000, [seen(1500)].iter()), Some(0));
+        assert_eq!(short_way(u64::MAX, [seen(0)].iter()), Some(1000));
     }
 }

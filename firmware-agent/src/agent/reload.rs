@@ -57,6 +57,7 @@ impl State {
             && plan.ruleset != self.plan.ruleset
         {
             backend.apply(&plan.ruleset).map_err(|error| vec![chain(&error)])?;
+            self.note_rules_applied();
         }
         self.plan.clock = plan.clock;
         let time_of_day = self.time_of_day();

@@ -13,6 +13,7 @@ use crate::control::report::{
 };
 use crate::dataplane::Counts;
 use crate::dataplane::table::{self, Record};
+use crate::netfilter::apply::Count;
 use crate::sys::clock;
 use crate::text::transport;
 
@@ -21,8 +22,9 @@ impl State {
     pub(super) fn status(&self) -> Status {
         let now_ns = clock::monotonic_ns();
         let features = self.features();
-        let (netfilter, queue) = (self.netfilter(), self.queue());
         let counts = self.counts();
+        let rules = self.counted_by_rules();
+        let (netfilter, queue) = (self.netfilter(&rules), self.queue());
         let worst = features.iter().map(|feature| feature.state);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -70,7 +72,7 @@ impl State {
             ddos: self.strangers.report(),
             list_image: self.list_image(),
             budget: self.budget(),
-            offload: self.offload(),
+            offload: self.offload(&counts, &rules),
             domain_lists: self.domain_lists(now_ns),
             rules: self.rules(),
             names: self.names_report(&counts),
@@ -80,7 +82,7 @@ impl State {
     }
 
     /// What the programs counted, by interface; nothing where there are none.
-    fn counts(&self) -> Vec<Counts> {
+    pub(super) fn counts(&self) -> Vec<Counts> {
         let Some(dataplane) = &self.dataplane else { return Vec::new() };
         let plans = self.plan.dataplane.interfaces.iter();
         plans.map(|plan| dataplane.totals.of(plan.slot).unwrap_or_default()).collect()
@@ -89,7 +91,7 @@ impl State {
     fn interfaces(&self, counts: &[Counts]) -> Vec<Interface> {
         let named = |counts: &Counts| {
             let count = |counter: Counter| (counter.name().to_owned(), counts.count(counter));
-            Counter::ALL.into_iter().map(count).collect()
+            Counter::ALL.into_iter().filter(|counter| counter.is_of_packets()).map(count).collect()
         };
         let plans = self.plan.dataplane.interfaces.iter().enumerate();
         plans
@@ -102,15 +104,18 @@ impl State {
             .collect()
     }
 
-    fn netfilter(&self) -> Netfilter {
+    fn counted_by_rules(&self) -> Vec<Count> {
+        self.backend.as_ref().and_then(|backend| backend.counters().ok()).unwrap_or_default()
+    }
+
+    fn netfilter(&self, counted: &[Count]) -> Netfilter {
         let Some(backend) = &self.backend else { return Netfilter::default() };
-        let counters = backend.counters().unwrap_or_default();
         Netfilter {
             backend: backend.kind().name().to_owned(),
             applied: backend.is_applied().unwrap_or_default(),
             reapplied: self.reapplied,
-            counters: counters
-                .into_iter()
+            counters: counted
+                .iter()
                 .map(|count| (count.counted.name().to_owned(), count.packets))
                 .collect(),
         }

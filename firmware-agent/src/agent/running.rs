@@ -70,6 +70,8 @@ pub(super) struct State {
     /// Why inspection is off or works with less.
     pub(super) inspection_notes: Vec<String>,
     pub(super) reapplied: u64,
+    /// Bytes that the programs had marked as trusted when the rules were last applied.
+    pub(super) marked_before_rules: u64,
     pub(super) inspector: Inspector,
     pub(super) queue_totals: Totals,
     pub(super) queue_latency: Latency,
@@ -177,6 +179,7 @@ impl Running {
             backend: None,
             inspection_notes,
             reapplied: 0,
+            marked_before_rules: 0,
             inspector,
             queue_totals: Totals::default(),
             queue_latency: Latency::default(),

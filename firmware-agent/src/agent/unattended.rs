@@ -151,10 +151,11 @@ impl State {
         let counted = counters.iter().filter(|count| count.counted == Counted::Unattended);
         let counted = counted.map(|count| count.packets).sum::<u64>();
         // What the watchdog did ends here, and before it is looked what passed.
-        if self.attendance.watchdog.is_some()
-            && let Err(error) = backend.apply(&self.plan.ruleset)
-        {
-            log::error!("{}", chain(&error));
+        if self.attendance.watchdog.is_some() {
+            match backend.apply(&self.plan.ruleset) {
+                Ok(()) => self.note_rules_applied(),
+                Err(error) => log::error!("{}", chain(&error)),
+            }
         }
         let Attendance { report, counted: before, returned_ns, .. } = &mut self.attendance;
         // The counter begins anew when the rules are put back.

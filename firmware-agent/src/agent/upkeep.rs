@@ -26,7 +26,10 @@ impl State {
         self.inspection_notes.extend(reasons);
         self.look_back(&mut *backend);
         match backend.apply(&self.plan.ruleset) {
-            Ok(()) => self.backend = Some(backend),
+            Ok(()) => {
+                self.backend = Some(backend);
+                self.note_rules_applied();
+            }
             Err(error) => {
                 self.inspection_notes.push(chain(&error));
                 if let Err(error) = backend.remove() {
@@ -46,6 +49,7 @@ impl State {
             Ok(false) => match backend.apply(&self.plan.ruleset) {
                 Ok(()) => {
                     self.reapplied += 1;
+                    self.note_rules_applied();
                     log::warn!("somebody changed our rules: put back");
                 }
                 Err(error) => log::error!("{}", chain(&error)),

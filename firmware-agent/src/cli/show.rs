@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::table::Table;
 use crate::control::ddos::Ddos;
-use crate::control::report::{Feature, Flow, Queue, Status, Tuple, Why};
+use crate::control::report::{Feature, Flow, Offload, Queue, Status, Tuple, Why};
 use crate::text::plain;
 
 /// `status`.
@@ -61,7 +61,21 @@ pub(super) fn status(status: &Status) -> String {
     section(&mut text, &strangers(&status.ddos));
     text.push_str(&super::signatures::rulesets(&status.signatures));
     text.push_str(&memory(status));
+    text.push_str(&offload(&status.offload));
     text
+}
+
+/// Which part of the trusted traffic is offloaded.
+fn offload(offload: &Offload) -> String {
+    let Some(permille) = offload.permille.filter(|_| offload.mode != "none") else {
+        return String::new();
+    };
+    format!(
+        "{} offload takes {}.{} % of the trusted bytes\n",
+        offload.mode,
+        permille / 10,
+        permille % 10
+    )
 }
 
 /// Microseconds below which all but one part of the packets had their verdict, rounded up to a power of

@@ -364,6 +364,10 @@ pub struct Offload {
     pub guards: u64,
     /// Devices whose packets may take the short way.
     pub devices: Vec<String>,
+    /// Thousandths of the bytes that the programs marked as trusted since the rules were last applied,
+    /// which took the short way; nothing where no program has marked any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permille: Option<u32>,
     /// What does not see offloaded packets.
     pub blind: Vec<String>,
 }

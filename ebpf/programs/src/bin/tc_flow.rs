@@ -26,7 +26,7 @@ use sluice_abi::verdict::Verdict;
 use sluice_datapath::packet::Packet as _;
 use sluice_datapath::parse::{FIN, Headers, Ports, RST, has_payload, headers};
 use sluice_datapath::{dscp, limit};
-use sluice_ebpf::counters::{count, settings};
+use sluice_ebpf::counters::{add, count, settings};
 use sluice_ebpf::mem::Linear;
 use sluice_ebpf::message;
 
@@ -82,7 +82,7 @@ fn decide(ctx: &TcContext, attachment: Attachment) -> Counter {
     let Ok(headers) = headers(&packet, attachment.link()) else {
         return Counter::TcNoFlow;
     };
-    let outcome = attend(ctx, settings, judge(ctx, settings, &packet, &headers));
+    let outcome = attend(ctx, settings, judge(ctx, settings, attachment, &packet, &headers));
     let asks = headers.dport == PORT && matches!(headers.ports, Ports::Known);
     if asks && tells(attachment, settings) && !outcome.is_drop() {
         message::question(ctx, attachment, headers.l3);
@@ -113,7 +113,13 @@ fn attend(ctx: &TcContext, settings: &Settings, outcome: Counter) -> Counter {
 }
 
 #[inline(always)]
-fn judge(ctx: &TcContext, settings: &Settings, packet: &Linear, headers: &Headers) -> Counter {
+fn judge(
+    ctx: &TcContext,
+    settings: &Settings,
+    attachment: Attachment,
+    packet: &Linear,
+    headers: &Headers,
+) -> Counter {
     let Some((key, direction)) = headers.flow() else {
         return Counter::TcNoFlow;
     };
@@ -164,6 +170,8 @@ fn judge(ctx: &TcContext, settings: &Settings, packet: &Linear, headers: &Header
                 && (headers.sport == PORT || headers.dport == PORT);
             if !is_told {
                 mark(ctx, settings, settings.mark_trusted);
+                let bytes = u64::from(ctx.len()) - headers.l3 as u64;
+                add(attachment.slot(), Counter::TcMarkedBytes, bytes);
             }
             Counter::TcTrusted
         }

@@ -363,10 +363,11 @@ impl Client {
             is_left_out |= pushed.fault == Some(Fault::Pieces);
             is_new |= pushed.fresh > 0;
         }
-        if tls::is_message_whole(self.crypto.head()) {
-            self.whole(packet, Place::Stream)
-        } else if is_left_out {
+        if is_left_out {
+            // Also when the message is whole: later copies may stand for what the server took.
             Told::Pieces
+        } else if tls::is_message_whole(self.crypto.head()) {
+            self.whole(packet, Place::Stream)
         } else if is_new {
             Told::News
         } else {
