@@ -217,22 +217,7 @@ impl Plan {
                 observes: list.observes,
             })
             .collect();
-        let allowlists = config.allowlists.iter().filter(|list| list.enabled);
-        let allowed_until = allowlists
-            .filter_map(|list| Some((list, list.until?)))
-            .flat_map(|(list, until)| {
-                list.entries.iter().map(move |net| (*net, list.role_bits(), until))
-            })
-            .collect();
-        let allowed: Vec<(Net, u32)> = config
-            .allowlists
-            .iter()
-            .filter(|list| list.enabled)
-            .flat_map(|list| {
-                let roles = list.role_bits();
-                list.entries.iter().map(move |net| (*net, roles))
-            })
-            .collect();
+        let allowed = allowed(config);
         let rules: Vec<_> = config.rules.iter().filter(|rule| rule.enabled).collect();
         let profiles = Profile::numbered(config.profiles.clone()).unwrap_or_default();
         let treatments: Vec<_> = rules.iter().map(|rule| treatment(rule, &profiles)).collect();
@@ -263,7 +248,7 @@ impl Plan {
             reinspection: reinspection(main),
             lists,
             allowed,
-            allowed_until,
+            allowed_until: allowed_until(config),
             flows: main.flows,
             held: main.held_flows,
             on_error: main.on_error,
@@ -395,6 +380,21 @@ impl Plan {
             Change::None
         }
     }
+}
+
+/// What no list blocks.
+fn allowed(config: &Config) -> Vec<(Net, u32)> {
+    let lists = config.allowlists.iter().filter(|list| list.enabled);
+    lists.flat_map(|list| list.entries.iter().map(|net| (*net, list.role_bits()))).collect()
+}
+
+/// What of that has an end.
+fn allowed_until(config: &Config) -> Vec<(Net, u32, Moment)> {
+    let lists = config.allowlists.iter().filter(|list| list.enabled);
+    let ending = lists.filter_map(|list| Some((list, list.role_bits(), list.until?)));
+    ending
+        .flat_map(|(list, roles, until)| list.entries.iter().map(move |net| (*net, roles, until)))
+        .collect()
 }
 
 fn domainlists(config: &Config) -> Vec<DomainListPlan> {

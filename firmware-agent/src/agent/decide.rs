@@ -109,7 +109,7 @@ impl Running {
             if page.editor.text() != text {
                 page.sweep(now_s).map_err(|error| error.to_string())?;
             }
-            new = page.editor.text().to_owned();
+            page.editor.text().clone_into(&mut new);
             check(&new, &file, hash_key)?;
             Ok(new.clone())
         })

@@ -33,7 +33,7 @@ impl FromStr for Subject {
         if let Ok(net) = text.parse() {
             return Ok(Self::Net(net));
         }
-        super::domain(text.trim_end_matches('.')).map(Self::Domain).map_err(|_| {
+        super::domain(text.trim_end_matches('.')).map(Self::Domain).map_err(|_why| {
             format!("{} is neither a domain nor an address or prefix", crate::text::plain(text))
         })
     }

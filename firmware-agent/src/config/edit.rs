@@ -82,7 +82,7 @@ impl Editor {
         let of = settings(&commands, index, option);
         let line = |this: &Self| this.line(&commands, index, "option", option, value);
         let cuts = match of.as_slice() {
-            [] => vec![(self.end_of(&commands, index)?, line(self))],
+            [] => vec![(end_of(&commands, index)?, line(self))],
             [.., Command { what: What::Setting { is_list: false, span, .. }, .. }]
                 if !span.is_empty() =>
             {
@@ -116,7 +116,7 @@ impl Editor {
         let of = settings(&commands, index, option);
         let place = match of.last() {
             Some(last) => last.lines.end..last.lines.end,
-            None => self.end_of(&commands, index)?,
+            None => end_of(&commands, index)?,
         };
         let line = self.line(&commands, index, "list", option, value);
         self.change(vec![(place, line)], of.last().map_or(0, |last| last.line), |package| {
@@ -218,12 +218,11 @@ impl Editor {
         let mut blocks: Vec<Range<usize>> = Vec::new();
         let mut line = 0;
         for command in commands.iter().filter(|command| command.section == Some(index)) {
-            match (&command.what, blocks.last_mut()) {
-                (What::Setting { .. }, Some(block)) => block.end = command.lines.end,
-                _ => {
-                    blocks.push(command.lines.clone());
-                    line = command.line;
-                }
+            if let (What::Setting { .. }, Some(block)) = (&command.what, blocks.last_mut()) {
+                block.end = command.lines.end;
+            } else {
+                blocks.push(command.lines.clone());
+                line = command.line;
             }
         }
         let cuts = blocks.into_iter().map(|block| (self.with_gap(block), Vec::new())).collect();
@@ -260,13 +259,6 @@ impl Editor {
 
     fn scan(&self) -> Result<Vec<Command>, EditError> {
         scan(&self.text).map_err(|reason| EditError::Broken(reason.to_owned()))
-    }
-
-    /// Behind the last command of a section.
-    fn end_of(&self, commands: &[Command], index: usize) -> Result<Range<usize>, EditError> {
-        let last = commands.iter().rev().find(|command| command.section == Some(index));
-        let end = last.ok_or(EditError::Unclear(0))?.lines.end;
-        Ok(end..end)
     }
 
     /// A line for a section, indented as its other ones are.
@@ -329,6 +321,13 @@ impl Editor {
         self.package = package;
         Ok(())
     }
+}
+
+/// Behind the last command of a section.
+fn end_of(commands: &[Command], index: usize) -> Result<Range<usize>, EditError> {
+    let last = commands.iter().rev().find(|command| command.section == Some(index));
+    let end = last.ok_or(EditError::Unclear(0))?.lines.end;
+    Ok(end..end)
 }
 
 /// The one value of an option.
