@@ -16,6 +16,7 @@ pub mod frame;
 pub mod hello;
 pub mod host;
 pub mod lists;
+pub mod luci;
 pub mod netns;
 pub mod observe;
 pub mod packets;

@@ -9,7 +9,7 @@ use lexopt::ValueExt as _;
 
 use crate::targets::{self, Target};
 use crate::toolchain::Toolchain;
-use crate::{ebpf, run};
+use crate::{ebpf, run, trim};
 
 /// `agent [--target T]…`.
 pub(crate) fn main(mut parser: lexopt::Parser) -> Result<()> {
@@ -51,7 +51,11 @@ pub(crate) fn host() -> Result<PathBuf> {
 
 /// The agent for a router. The objects must have been built.
 pub(crate) fn cross(name: &str, target: &Target) -> Result<PathBuf> {
-    let agent = build(&mut target.cargo(&Toolchain::find()?, "zigbuild")?)?;
+    let linked = build(&mut target.cargo(&Toolchain::find()?, "zigbuild")?)?;
+    let agent = run::root().join("target/agent").join(name).join("sluice");
+    std::fs::create_dir_all(agent.with_file_name(""))?;
+    std::fs::write(&agent, trim::executable(std::fs::read(&linked)?)?)?;
+    std::fs::set_permissions(&agent, std::fs::metadata(&linked)?.permissions())?;
     let size = report(name, &agent)?;
     if size > target.max_size {
         bail!("the agent for {name} has {size} bytes, allowed are {}", target.max_size);

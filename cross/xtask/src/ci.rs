@@ -219,7 +219,7 @@ fn cross(_: &mut Report) -> Result<()> {
         let agent = agent::cross(&name, &target)?;
         package::build(&target, &std::fs::read(agent)?)?;
     }
-    Ok(())
+    package::for_all()
 }
 
 fn shellcheck(_: &mut Report) -> Result<()> {
@@ -230,6 +230,7 @@ fn shellcheck(_: &mut Report) -> Result<()> {
         ".ci/run",
         "*.init",
         "*.defaults",
+        "*.postinst",
         "*.postrm",
     ]))?;
     let files: Vec<&str> = files.split('\0').filter(|file| !file.is_empty()).collect();

@@ -17,6 +17,7 @@ mod run;
 mod tally;
 mod targets;
 mod toolchain;
+mod trim;
 mod vm;
 
 use std::ffi::OsString;
@@ -34,6 +35,9 @@ cargo xtask COMMAND
   agent [--target T]…       release build of the agent: host, aarch64, mips, mipsel or all
   package [--source | --target T…]
                             the agent as .ipk and .apk, for all routers or some; or the source for a feed
+  key DIRECTORY             makes the keys of a feed
+  feed --keys DIRECTORY [FROM [TO]]
+                            packages with signed indexes for opkg and apk, from target/package into target/feed
   mips                      unit tests on big- and little-endian MIPS under qemu
   vm [--cell C]… [-- ARG…]  guest tests in virtual machines; see cross/README.md
   test                      objects, agent, and the tests with this machine's kernel (root)
@@ -63,6 +67,8 @@ fn dispatch(args: Vec<OsString>) -> Result<()> {
             Some("check") => check::main(parser),
             Some("agent") => agent::main(parser),
             Some("package") => package::main(parser),
+            Some("key") => package::feed::key(parser),
+            Some("feed") => package::feed::main(parser),
             Some("bench") => {
                 end(parser)?;
                 bench::main()

@@ -10,9 +10,11 @@ const INT_32: u32 = 0x2000_0000;
 const BLOB_8: u32 = 0x8000_0000;
 const BLOB_16: u32 = 0x9000_0000;
 const BLOB_32: u32 = 0xa000_0000;
+const ARRAY: u32 = 0xd000_0000;
 const OBJECT: u32 = 0xe000_0000;
 /// What a word can hold besides its type.
 const VALUE: u32 = 0x0fff_ffff;
+const SHORT: &str = "a tree that ends early";
 
 /// A word of the tree.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,6 +23,11 @@ pub(super) struct Value(u32);
 impl Value {
     /// Nothing: a field that is not there.
     pub(super) const NONE: Self = Self(0);
+
+    /// Its type, in its place.
+    const fn kind(self) -> u32 {
+        self.0 & !VALUE
+    }
 
     /// Where the value begins.
     pub(super) const fn offset(self) -> usize {
@@ -97,6 +104,65 @@ impl Tree {
         }
         self.bytes.extend(content);
         Ok(Value(kind | at))
+    }
+}
+
+/// A tree that is read. Whatever is wrong with it is an error.
+pub(super) struct View<'a>(&'a [u8]);
+
+impl<'a> View<'a> {
+    /// The tree of a block.
+    pub(super) const fn new(tree: &'a [u8]) -> Self {
+        Self(tree)
+    }
+
+    /// Where it begins.
+    pub(super) fn root(&self) -> Result<Value> {
+        self.word(4).map(Value)
+    }
+
+    /// Fields, the first with number 1, or items.
+    pub(super) fn fields(&self, value: Value) -> Result<Vec<Value>> {
+        if !matches!(value.kind(), ARRAY | OBJECT) {
+            bail!("{value:?} has no fields");
+        }
+        let count = self.word(value.offset())? as usize;
+        (1..count).map(|field| self.word(value.offset() + 4 * field).map(Value)).collect()
+    }
+
+    /// Bytes.
+    pub(super) fn blob(&self, value: Value) -> Result<&'a [u8]> {
+        let width = match value.kind() {
+            0 => return Ok(&[]),
+            BLOB_8 => 1,
+            BLOB_16 => 2,
+            BLOB_32 => 4,
+            _ => bail!("{value:?} is no text"),
+        };
+        let (size, rest) =
+            self.0.get(value.offset()..).context(SHORT)?.split_at_checked(width).context(SHORT)?;
+        let size = size.iter().rev().fold(0, |size, byte| size << 8 | usize::from(*byte));
+        rest.get(..size).context(SHORT)
+    }
+
+    /// The same in another tree.
+    pub(super) fn copy(&self, value: Value, to: &mut Tree) -> Result<Value> {
+        match value.kind() {
+            0 | INT => Ok(value),
+            INT_32 => to.number(self.word(value.offset())?),
+            ARRAY | OBJECT => {
+                let fields = self.fields(value)?;
+                let fields: Result<Vec<Value>> =
+                    fields.into_iter().map(|field| self.copy(field, to)).collect();
+                to.object(&fields?)
+            }
+            _ => to.blob(self.blob(value)?),
+        }
+    }
+
+    fn word(&self, at: usize) -> Result<u32> {
+        let bytes = self.0.get(at..).and_then(<[u8]>::first_chunk).context(SHORT)?;
+        Ok(u32::from_le_bytes(*bytes))
     }
 }
 

@@ -12,10 +12,14 @@ use super::recipe::{File, Package};
 use super::tar::parents;
 
 /// Block types, in the upper two bits of a block's size.
-const BLOCK_TREE: u32 = 0;
+pub(super) const BLOCK_TREE: u32 = 0;
+pub(super) const BLOCK_SIGNATURE: u32 = 1;
 const BLOCK_DATA: u32 = 2;
 /// The part of the digest that a package is known by.
 const IDENTITY: usize = 20;
+
+/// What apk calls the architecture of a package for all of them.
+pub(super) const NOARCH: &str = "noarch";
 
 /// The file that apk installs.
 pub(super) fn build(package: &Package, arch: &str) -> Result<Vec<u8>> {
@@ -26,7 +30,11 @@ pub(super) fn build(package: &Package, arch: &str) -> Result<Vec<u8>> {
 
 /// What it is called. apk's names say no architecture.
 pub(super) fn name(package: &Package, arch: &str) -> String {
-    format!("{arch}/{}-{}.apk", package.name, package.version)
+    format!("{}/{}-{}.apk", architecture(package, arch), package.name, package.version)
+}
+
+const fn architecture<'a>(package: &Package, arch: &'a str) -> &'a str {
+    if package.arch.is_some() { NOARCH } else { arch }
 }
 
 /// The package before it is compressed.
@@ -46,7 +54,8 @@ pub(super) fn plain(package: &Package, arch: &str) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn block(bytes: &mut Vec<u8>, kind: u32, parts: &[&[u8]]) -> Result<()> {
+/// Appends a block.
+pub(super) fn block(bytes: &mut Vec<u8>, kind: u32, parts: &[&[u8]]) -> Result<()> {
     let size: usize = 4 + parts.iter().map(|part| part.len()).sum::<usize>();
     let size = u32::try_from(size).ok().filter(|size| size >> 30 == 0).context("a huge block")?;
     bytes.extend((kind << 30 | size).to_le_bytes());
@@ -85,8 +94,8 @@ fn lists(package: &Package) -> Vec<File> {
     };
     let mut paths: Vec<&str> = package.files.iter().map(|file| file.path.as_str()).collect();
     paths.sort_unstable();
-    let rusers = list("rusers", format!("{}\n", package.user));
-    paths.push(&rusers.path);
+    let rusers = package.user.as_ref().map(|user| list("rusers", format!("{user}\n")));
+    paths.extend(rusers.as_ref().map(|file| file.path.as_str()));
     paths.sort_unstable();
     let mut sums = String::new();
     for path in &package.conffiles {
@@ -95,8 +104,13 @@ fn lists(package: &Package) -> Vec<File> {
         }
     }
     let files = list("list", paths.join("\n") + "\n");
-    let conffiles = list("conffiles", package.conffiles.join("\n") + "\n");
-    vec![conffiles, list("conffiles_static", sums), files, rusers]
+    let mut lists = vec![files];
+    lists.extend(rusers);
+    if !package.conffiles.is_empty() {
+        lists.push(list("conffiles", package.conffiles.join("\n") + "\n"));
+        lists.push(list("conffiles_static", sums));
+    }
+    lists
 }
 
 /// Bytes as digits.
@@ -113,7 +127,7 @@ fn tree(package: &Package, arch: &str, directories: &[Directory]) -> Result<Vec<
     let name = text(&mut tree, &package.name)?;
     let version = text(&mut tree, &package.version)?;
     let description = text(&mut tree, &package.description)?;
-    let architecture = text(&mut tree, arch)?;
+    let architecture = text(&mut tree, architecture(package, arch))?;
     let licence = text(&mut tree, &package.licence)?;
     let origin = text(&mut tree, &package.name)?;
     let mut depends = Vec::new();
@@ -176,6 +190,10 @@ fn scripts(tree: &mut Tree, package: &Package) -> Result<Value> {
         install.replacen("#!/bin/sh\n", "#!/bin/sh\n[ \"${IPKG_NO_SCRIPT}\" = 1 ] && exit 0\n", 1);
     // Whether the service is started at boot is the user's choice by then.
     let upgrade = install.replacen("#!/bin/sh\n", "#!/bin/sh\nexport PKG_UPGRADE=1\n", 1);
+    let own = package.postinst.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+    // One file has one first line.
+    let own = own.strip_prefix("#!/bin/sh\n").unwrap_or(&own);
+    let (install, upgrade) = (install + own, upgrade + own);
     let remove = script(package, "default_prerm\n");
     let none = Value::NONE;
     let install = tree.blob(install.as_bytes())?;

@@ -8,6 +8,9 @@ use super::deflate::gzip;
 use super::recipe::{File, Package};
 use super::tar::{Tar, parents};
 
+/// What opkg calls the architecture of a package for all of them.
+pub(super) const ALL: &str = "all";
+
 /// The file that opkg installs.
 pub(super) fn build(package: &Package, arch: &str) -> Result<Vec<u8>> {
     let mut outer = Tar::new(package.time);
@@ -19,7 +22,7 @@ pub(super) fn build(package: &Package, arch: &str) -> Result<Vec<u8>> {
 
 /// What it is called.
 pub(super) fn name(package: &Package, arch: &str) -> String {
-    format!("{}_{}_{arch}.ipk", package.name, package.version)
+    format!("{}_{}_{}.ipk", package.name, package.version, package.arch.as_deref().unwrap_or(arch))
 }
 
 fn data(package: &Package) -> Result<Vec<u8>> {
@@ -43,15 +46,20 @@ fn data(package: &Package) -> Result<Vec<u8>> {
 fn control(package: &Package, arch: &str) -> Result<Vec<u8>> {
     let mut tar = Tar::new(package.time);
     tar.directory(".", 0o755)?;
-    let mut conffiles = package.conffiles.join("\n");
-    conffiles.push('\n');
-    tar.file("./conffiles", 0o644, conffiles.as_bytes())?;
+    if !package.conffiles.is_empty() {
+        let conffiles = package.conffiles.join("\n") + "\n";
+        tar.file("./conffiles", 0o644, conffiles.as_bytes())?;
+    }
     tar.file("./control", 0o644, fields(package, arch).as_bytes())?;
     tar.file(
         "./postinst",
         0o755,
         script("[ \"${IPKG_NO_SCRIPT}\" = 1 ] && exit 0\n", "default_postinst").as_bytes(),
     )?;
+    // default_postinst runs it.
+    if let Some(postinst) = &package.postinst {
+        tar.file("./postinst-pkg", 0o755, postinst)?;
+    }
     if let Some(postrm) = &package.postrm {
         tar.file("./postrm", 0o755, postrm)?;
     }
@@ -70,9 +78,11 @@ fn fields(package: &Package, arch: &str) -> String {
     field("Depends", &package.depends.join(", "));
     field("License", &package.licence);
     field("Section", &package.section);
-    field("Require-User", &package.user);
+    if let Some(user) = &package.user {
+        field("Require-User", user);
+    }
     field("SourceDateEpoch", &package.time.to_string());
-    field("Architecture", arch);
+    field("Architecture", package.arch.as_deref().unwrap_or(arch));
     field("Installed-Size", &size.to_string());
     field("Description", &package.description);
     text

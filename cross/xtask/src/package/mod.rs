@@ -1,10 +1,11 @@
-//! `.ipk` and `.apk` of the agent, without an SDK: the same bytes from the same agent.
+//! `.ipk` and `.apk` of the agent and of its pages for LuCI, without an SDK: the same bytes from the same files.
 //!
 //! Owns the two formats and what is put into them; the recipe and its files are in `openwrt-package`.
 
 mod adb;
 mod apk;
 mod deflate;
+pub(crate) mod feed;
 mod ipk;
 mod recipe;
 mod tar;
@@ -18,8 +19,12 @@ use anyhow::{Context as _, Result, bail};
 use lexopt::Arg::Long;
 use lexopt::ValueExt as _;
 
+use self::recipe::Package;
 use crate::targets::{self, Target};
 use crate::{agent, ebpf, run};
+
+/// Bytes that the package of pages may take.
+const MAX_PAGES: u64 = 32_000;
 
 /// `package [--source | --target T…]`.
 pub(crate) fn main(mut parser: lexopt::Parser) -> Result<()> {
@@ -45,23 +50,33 @@ pub(crate) fn main(mut parser: lexopt::Parser) -> Result<()> {
         let agent = std::fs::read(agent::cross(&name, target)?)?;
         build(target, &agent)?;
     }
+    for_all()
+}
+
+/// Both packages of the agent for routers of a kind.
+pub(crate) fn build(target: &Target, agent: &[u8]) -> Result<()> {
+    save(&recipe::read("sluice", agent, time()?)?, &target.openwrt, target.max_package)
+}
+
+/// Both packages of each recipe that is the same for every router.
+pub(crate) fn for_all() -> Result<()> {
+    for name in recipe::for_all()? {
+        save(&recipe::read(&name, &[], time()?)?, ipk::ALL, MAX_PAGES)?;
+    }
     Ok(())
 }
 
-/// Both packages for routers of a kind.
-pub(crate) fn build(target: &Target, agent: &[u8]) -> Result<()> {
-    let package = recipe::read(agent, time()?)?;
-    let arch = &target.openwrt;
+fn save(package: &Package, arch: &str, max_size: u64) -> Result<()> {
     let packages = [
-        (ipk::name(&package, arch), ipk::build(&package, arch)?),
-        (apk::name(&package, arch), apk::build(&package, arch)?),
+        (ipk::name(package, arch), ipk::build(package, arch)?),
+        (apk::name(package, arch), apk::build(package, arch)?),
     ];
     for (name, bytes) in packages {
         let path = run::root().join("target/package").join(name);
         write(&path, &bytes)?;
         println!("package: {} {} bytes", run::relative(&path), bytes.len());
-        if bytes.len() as u64 > target.max_package {
-            bail!("allowed are {}", target.max_package);
+        if bytes.len() as u64 > max_size {
+            bail!("allowed are {max_size}");
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
-//! What a package says of itself and what is in it: `openwrt-package/package.toml` and the files that it names.
+//! What a package says of itself and what is in it: `openwrt-package/NAME/package.toml` and the files that it names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
@@ -19,10 +19,15 @@ pub(super) struct Package {
     pub(super) section: String,
     pub(super) description: String,
     pub(super) licence: String,
-    pub(super) user: String,
+    /// `all`, or nothing where there is one for each.
+    pub(super) arch: Option<String>,
+    /// Name and group that it needs.
+    pub(super) user: Option<String>,
     /// Sorted.
     pub(super) depends: Vec<String>,
     pub(super) conffiles: Vec<String>,
+    /// What is done besides what OpenWrt does with every package.
+    pub(super) postinst: Option<Vec<u8>>,
     pub(super) postrm: Option<Vec<u8>>,
     /// Sorted by path.
     pub(super) files: Vec<File>,
@@ -63,11 +68,27 @@ struct Recipe {
     section: String,
     description: String,
     licence: String,
-    user: String,
+    arch: Option<String>,
+    user: Option<String>,
     depends: Vec<String>,
+    #[serde(default)]
     conffiles: Vec<String>,
+    postinst: Option<PathBuf>,
     postrm: Option<PathBuf>,
+    #[serde(default)]
     file: Vec<Entry>,
+    #[serde(default)]
+    folder: Vec<Folder>,
+}
+
+/// Every file below a directory, with its path there.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Folder {
+    path: String,
+    /// From the directory of the recipe.
+    source: PathBuf,
+    mode: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -79,29 +100,70 @@ struct Entry {
     mode: String,
 }
 
-/// The package of the agent around this binary.
-pub(super) fn read(agent: &[u8], time: u32) -> Result<Package> {
-    let directory = run::root().join("openwrt-package/sluice");
-    let content = |path: &PathBuf| {
-        let path = directory.join(path);
-        std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))
-    };
-    let text = std::fs::read_to_string(directory.join("package.toml"))?;
-    let recipe: Recipe = toml::from_str(&text).context("package.toml is wrong")?;
-    let mut files = Vec::new();
-    for Entry { path, source, mode } in recipe.file {
-        let mode = u32::from_str_radix(&mode, 8).with_context(|| format!("{path}: mode {mode}"))?;
-        let content = match source {
-            Some(source) => content(&source)?,
-            None if path == AGENT => agent.to_vec(),
-            None => bail!("{path} has no source"),
-        };
-        if content.is_empty() {
-            bail!("{path} would be empty");
+impl Recipe {
+    /// Its files, sorted; the agent's binary is given.
+    fn files(&self, directory: &Path, agent: &[u8]) -> Result<Vec<File>> {
+        let mut files = Vec::new();
+        for Entry { path, source, mode } in &self.file {
+            let content = match source {
+                Some(source) => content(&directory.join(source))?,
+                None if path == AGENT => agent.to_vec(),
+                None => bail!("{path} has no source"),
+            };
+            files.push(File { path: path.clone(), mode: octal(mode)?, content });
         }
-        files.push(File { path, mode, content });
+        for Folder { path, source, mode } in &self.folder {
+            let source = directory.join(source);
+            let below = below(&source)?;
+            if below.is_empty() {
+                bail!("{} has no files", source.display());
+            }
+            for file in below {
+                let name = file.strip_prefix(&source)?.to_str().context("a name of bytes")?;
+                let path = format!("{}/{name}", path.trim_end_matches('/'));
+                files.push(File { path, mode: octal(mode)?, content: content(&file)? });
+            }
+        }
+        files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        if let Some(file) = files.iter().find(|file| file.content.is_empty()) {
+            bail!("{} would be empty", file.path);
+        }
+        let number = files.len();
+        files.dedup_by(|a, b| a.path == b.path);
+        if files.len() < number {
+            bail!("a file is there twice");
+        }
+        Ok(files)
     }
-    files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+}
+
+/// The recipes of `openwrt-package` that are the same for every router.
+pub(super) fn for_all() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(run::root().join("openwrt-package"))? {
+        let entry = entry?;
+        let recipe = entry.path().join("package.toml");
+        if recipe.is_file() && parse(&content(&recipe)?)?.arch.is_some() {
+            names.push(entry.file_name().into_string().ok().context("a name of bytes")?);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// A package of `openwrt-package`, around this agent where it has one.
+pub(super) fn read(name: &str, agent: &[u8], time: u32) -> Result<Package> {
+    read_from(&run::root().join("openwrt-package").join(name), agent, time)
+        .with_context(|| format!("package {name}"))
+}
+
+fn read_from(directory: &Path, agent: &[u8], time: u32) -> Result<Package> {
+    let recipe = parse(&content(&directory.join("package.toml"))?)?;
+    let files = recipe.files(directory, agent)?;
+    let script = |path: &Option<PathBuf>| {
+        path.as_ref().map(|path| content(&directory.join(path))).transpose()
+    };
+    let (postinst, postrm) = (script(&recipe.postinst)?, script(&recipe.postrm)?);
     if let Some(path) =
         recipe.conffiles.iter().find(|path| !files.iter().any(|file| file.path == **path))
     {
@@ -115,11 +177,42 @@ pub(super) fn read(agent: &[u8], time: u32) -> Result<Package> {
         section: recipe.section,
         description: recipe.description,
         licence: recipe.licence,
+        arch: recipe.arch,
         user: recipe.user,
         depends,
         conffiles: recipe.conffiles,
-        postrm: recipe.postrm.as_ref().map(content).transpose()?,
+        postinst,
+        postrm,
         files,
         time,
     })
+}
+
+fn parse(text: &[u8]) -> Result<Recipe> {
+    toml::from_str(std::str::from_utf8(text)?).context("package.toml is wrong")
+}
+
+fn content(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("could not read {}", path.display()))
+}
+
+fn octal(mode: &str) -> Result<u32> {
+    u32::from_str_radix(mode, 8).with_context(|| format!("{mode} is no mode"))
+}
+
+/// All files in a directory and in those below it.
+pub(super) fn below(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(directory)
+        .with_context(|| format!("could not read {}", directory.display()))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(below(&path)?);
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
 }

@@ -91,3 +91,21 @@ pub(super) fn parents<'a>(files: impl Iterator<Item = &'a str>) -> Vec<String> {
     all.dedup();
     all
 }
+
+/// What a file has in it, by its path; a leading `./` is of no account.
+pub(super) fn file<'a>(archive: &'a [u8], path: &str) -> Option<&'a [u8]> {
+    let mut rest = archive;
+    loop {
+        let (header, after) = rest.split_at_checked(BLOCK)?;
+        let text = |at: std::ops::Range<usize>| {
+            let text = header.get(at)?.split(|byte| *byte == 0).next()?;
+            std::str::from_utf8(text).ok()
+        };
+        let name = text(0..100)?;
+        let size = usize::from_str_radix(text(124..136)?.trim(), 8).ok()?;
+        if name.strip_prefix("./").unwrap_or(name) == path {
+            return after.get(..size);
+        }
+        rest = after.get(size.next_multiple_of(BLOCK)..)?;
+    }
+}

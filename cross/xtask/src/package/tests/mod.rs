@@ -1,5 +1,6 @@
 //! Packages as routers see them: what is in them, and what their scripts do to a root directory.
 
+mod pages;
 mod reader;
 mod router;
 mod scripts;
@@ -52,14 +53,14 @@ const DEPENDS: [&str; 6] = [
 ];
 
 fn package() -> Package {
-    recipe::read(AGENT.as_bytes(), TIME).unwrap()
+    recipe::read("sluice", AGENT.as_bytes(), TIME).unwrap()
 }
 
 /// A directory of a test, which is gone when the test is over.
-struct Directory(PathBuf);
+pub(super) struct Directory(PathBuf);
 
 impl Directory {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("xtask-{name}-{}-{number}", std::process::id());
@@ -69,7 +70,7 @@ impl Directory {
         Self(path)
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -83,7 +84,7 @@ impl Drop for Directory {
 #[test]
 fn two_builds_have_the_same_bytes_and_another_agent_has_others() {
     let (one, two) = (package(), package());
-    let other = recipe::read(b"another", TIME).unwrap();
+    let other = recipe::read("sluice", b"another", TIME).unwrap();
     assert_eq!(ipk::build(&one, ARCH).unwrap(), ipk::build(&two, ARCH).unwrap());
     assert_eq!(apk::build(&one, ARCH).unwrap(), apk::build(&two, ARCH).unwrap());
     assert_ne!(ipk::build(&one, ARCH).unwrap(), ipk::build(&other, ARCH).unwrap());
@@ -185,7 +186,7 @@ fn the_makefile_of_the_feed_says_what_the_recipe_says() {
     assert_eq!(format!("{}-r{}", value("PKG_VERSION"), value("PKG_RELEASE")), package.version);
     assert_eq!(value("PKG_LICENSE"), package.licence);
     assert_eq!(value("TITLE"), package.description);
-    assert_eq!(value("USERID"), package.user);
+    assert_eq!(Some(value("USERID")), package.user.as_deref());
     let mut depends: Vec<&str> =
         value("DEPENDS").split(' ').filter_map(|word| word.strip_prefix('+')).collect();
     depends.sort_unstable();
@@ -208,6 +209,13 @@ fn the_makefile_of_the_feed_says_what_the_recipe_says() {
     assert!(makefile.contains(" mips mipsel,$(ARCH)),--cfg fix_y2038)"), "timers never fire");
     let conffiles = package.conffiles.join("\n");
     assert!(makefile.contains(&format!("/conffiles\n{conffiles}\nendef")), "{conffiles}");
+    assert_script_in(&makefile, "postrm", &package.postrm.unwrap());
+}
+
+/// A script stands in a Makefile, where each `$` is two.
+fn assert_script_in(makefile: &str, kind: &str, script: &[u8]) {
+    let script = String::from_utf8(script.to_vec()).unwrap().replace('$', "$$");
+    assert!(makefile.contains(&format!("/{kind}\n{script}endef\n")), "{kind}: {script}");
 }
 
 #[test]

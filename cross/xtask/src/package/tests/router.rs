@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::reader::{self, Apk};
-use super::{ARCH, Directory, FILES, package};
+use super::{ARCH, Directory, package};
+use crate::package::recipe::Package;
+use crate::package::tar::parents;
 use crate::package::{apk, ipk};
 use crate::run;
 
@@ -25,6 +27,28 @@ sluice.main.enabled=1
 /// What the tests themselves leave: notes of the stubs, and devices that shells make files of.
 const NOTES: [&str; 6] = ["/calls", "/dev", "/procd", "/tmp", "/uci", "/users"];
 
+/// What is there besides packages.
+const DIRECTORIES: [&str; 18] = [
+    "bin",
+    "sbin",
+    "dev",
+    "tmp",
+    "etc/rc.d",
+    "etc/init.d",
+    "etc/config",
+    "lib/functions",
+    "etc/capabilities",
+    "etc/uci-defaults",
+    "lib/upgrade/keep.d",
+    "usr/sbin",
+    "running",
+    "usr/lib/opkg/info",
+    "lib/apk/packages",
+    "usr/share/doc",
+    "usr/share/rpcd/acl.d",
+    "sys/fs/bpf",
+];
+
 /// A root directory.
 pub(super) struct Router(Directory);
 
@@ -36,26 +60,7 @@ impl Router {
             return None;
         };
         let router = Self(Directory::new(name));
-        for directory in [
-            "bin",
-            "sbin",
-            "dev",
-            "tmp",
-            "etc/rc.d",
-            "etc/init.d",
-            "etc/config",
-            "lib/functions",
-            "etc/capabilities",
-            "etc/uci-defaults",
-            "lib/upgrade/keep.d",
-            "usr/sbin",
-            "running",
-            "usr/lib/opkg/info",
-            "lib/apk/packages",
-            "usr/share/doc",
-            "usr/share/rpcd/acl.d",
-            "sys/fs/bpf",
-        ] {
+        for directory in DIRECTORIES {
             std::fs::create_dir_all(router.path(directory)).unwrap();
         }
         std::fs::copy(busybox, router.path("bin/busybox")).unwrap();
@@ -146,11 +151,16 @@ impl Router {
 
     /// Installs as opkg does, a configuration that is there stays.
     pub(super) fn install_ipk(&self) {
+        self.install_ipk_of(&package());
+    }
+
+    pub(super) fn install_ipk_of(&self, package: &Package) {
         let unpacked = Directory::new("unpacked");
-        reader::unpack_ipk(&ipk::build(&package(), ARCH).unwrap(), unpacked.path());
+        reader::unpack_ipk(&ipk::build(package, ARCH).unwrap(), unpacked.path());
         let control = unpacked.path().join("control");
-        let conffiles = std::fs::read_to_string(control.join("conffiles")).unwrap();
-        let paths: Vec<&str> = FILES.iter().map(|line| line.rsplit_once(' ').unwrap().1).collect();
+        let conffiles = std::fs::read_to_string(control.join("conffiles")).unwrap_or_default();
+        let paths: Vec<&str> = package.files.iter().map(|file| file.path.as_str()).collect();
+        let name = &package.name;
         for path in &paths {
             if conffiles.lines().any(|line| line == *path) && self.path(path).exists() {
                 continue;
@@ -159,29 +169,38 @@ impl Router {
             let mode = std::fs::metadata(&from).unwrap().permissions().mode() & 0o777;
             self.write(path, std::fs::read(&from).unwrap(), mode);
         }
-        for file in ["control", "postinst", "prerm", "postrm"] {
-            let content = std::fs::read(control.join(file)).unwrap();
-            self.write(&format!("usr/lib/opkg/info/sluice.{file}"), content, 0o755);
+        for file in std::fs::read_dir(&control).unwrap() {
+            let file = file.unwrap();
+            let path = format!("usr/lib/opkg/info/{name}.{}", file.file_name().to_str().unwrap());
+            self.write(&path, std::fs::read(file.path()).unwrap(), 0o755);
         }
-        self.write("usr/lib/opkg/info/sluice.list", paths.join("\n"), 0o644);
-        self.quiet("/usr/lib/opkg/info/sluice.postinst configure");
+        self.write(&format!("usr/lib/opkg/info/{name}.list"), paths.join("\n"), 0o644);
+        self.quiet(&format!("/usr/lib/opkg/info/{name}.postinst configure"));
     }
 
     /// Removes as opkg does.
     pub(super) fn remove_ipk(&self) {
-        self.quiet("/usr/lib/opkg/info/sluice.prerm remove");
-        for path in self.read("usr/lib/opkg/info/sluice.list").lines() {
+        self.remove_ipk_of(&package());
+    }
+
+    pub(super) fn remove_ipk_of(&self, package: &Package) {
+        let info = format!("/usr/lib/opkg/info/{}", package.name);
+        self.quiet(&format!("{info}.prerm remove"));
+        let list = self.read(&format!("{info}.list"));
+        for path in list.lines() {
             let _ = std::fs::remove_file(self.path(path));
         }
-        self.quiet("/usr/lib/opkg/info/sluice.postrm remove");
-        self.quiet("rm -r /usr/lib/opkg/info/sluice.*");
-        self.remove_empty();
+        self.quiet(&format!("{info}.postrm remove"));
+        self.quiet(&format!("rm -r {info}.*"));
+        self.remove_empty(list.lines());
     }
 
     /// Both package managers remove directories that are empty with the package.
-    fn remove_empty(&self) {
-        for directory in ["etc/sluice", "usr/share/doc/sluice"] {
-            let _ = std::fs::remove_dir(self.path(directory));
+    fn remove_empty<'a>(&self, files: impl Iterator<Item = &'a str>) {
+        for directory in parents(files).iter().rev() {
+            if !DIRECTORIES.contains(&directory.trim_start_matches('/')) {
+                let _ = std::fs::remove_dir(self.path(directory));
+            }
         }
     }
 
@@ -192,7 +211,11 @@ impl Router {
 
     /// Installs as apk does.
     pub(super) fn install_apk(&self, script: &str) -> Apk {
-        let apk = reader::apk(&apk::build(&package(), ARCH).unwrap());
+        self.install_apk_of(&package(), script)
+    }
+
+    pub(super) fn install_apk_of(&self, package: &Package, script: &str) -> Apk {
+        let apk = reader::apk(&apk::build(package, ARCH).unwrap());
         for (line, content) in apk.files.iter().filter(|(line, _)| !line.ends_with('/')) {
             let (mode, path) = (&line[..4], line.rsplit_once(' ').unwrap().1);
             if path == "/etc/config/sluice" && self.path(path).exists() {
@@ -207,11 +230,15 @@ impl Router {
     /// Removes as apk does.
     pub(super) fn remove_apk(&self, apk: &Apk) {
         self.apk("pre-deinstall", apk);
-        for line in apk.files.keys().filter(|line| !line.ends_with('/')) {
-            let _ = std::fs::remove_file(self.path(line.rsplit_once(' ').unwrap().1));
+        let paths = || {
+            let files = apk.files.keys().filter(|line| !line.ends_with('/'));
+            files.map(|line| line.rsplit_once(' ').unwrap().1)
+        };
+        for path in paths() {
+            let _ = std::fs::remove_file(self.path(path));
         }
         self.apk("post-deinstall", apk);
-        self.remove_empty();
+        self.remove_empty(paths());
     }
 
     /// The options of the package.

@@ -11,7 +11,7 @@ name_of() {
 }
 
 add_group_and_user() {
-	cat "/lib/apk/packages/$pkgname.rusers" >>/users
+	[ ! -f "/lib/apk/packages/$pkgname.rusers" ] || cat "/lib/apk/packages/$pkgname.rusers" >>/users
 }
 
 default_postinst() {
@@ -21,6 +21,10 @@ default_postinst() {
 		# shellcheck disable=SC1090
 		([ -f "$file" ] && . "$file") && rm -f "$file"
 	done
+	if [ -f "/usr/lib/opkg/info/$pkgname.postinst-pkg" ]; then
+		# shellcheck disable=SC1090
+		(. "/usr/lib/opkg/info/$pkgname.postinst-pkg")
+	fi
 	for file in $(package_files | grep '^/etc/init.d/'); do
 		[ "$PKG_UPGRADE" = 1 ] || "$file" enable
 		"$file" start

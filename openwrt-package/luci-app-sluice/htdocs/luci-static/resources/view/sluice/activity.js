@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+'use strict';
+'require view';
+'require sluice.agent as agent';
+'require sluice.draw as draw';
+'require sluice.hand as hand';
+'require sluice.words as words';
+
+/* The connections that were decided, why, and what can be done about it. */
+
+var el = draw.el;
+
+/* Connections on a page. */
+var PAGE = 100;
+
+function key(flow) {
+	return [ flow.transport, flow.src, flow.sport, flow.dst, flow.dport ].join(' ');
+}
+
+function end(address, port) {
+	return (address.indexOf(':') < 0 ? address : '[' + address + ']') + ':' + port;
+}
+
+/* Who decided: the rule or list, and what of it fits. */
+function decider(flow) {
+	var by = flow.rule || flow.list;
+	if (by && flow.entry)
+		return by + ' (' + flow.entry + ')';
+	return by || (flow.observed ? _('would be blocked by %s').replace('%s', function() { return flow.observed; }) : '');
+}
+
+/* Everything of a flow that somebody may look for. */
+function haystack(flow, names) {
+	return [ flow.src, names[flow.src], flow.dst, flow.name, flow.dport, flow.verdict, words.verdict(flow.verdict),
+		words.reason(flow.reason), flow.rule, flow.list, flow.entry, flow.observed, flow.protocol, flow.app, flow.transport
+	].join('\n').toLowerCase();
+}
+
+function facts(flow) {
+	var rows = [
+		[ _('From'), end(flow.src, flow.sport) ],
+		[ _('To'), end(flow.dst, flow.dport) + ', ' + flow.transport.toUpperCase() ],
+		[ _('Name'), flow.name && flow.name + (flow.name_source ? ' (' + words.source(flow.name_source) + ')' : '') ],
+		[ _('Speaks'), flow.protocol && flow.protocol + (flow.app ? ', ' + flow.app : '') ],
+		[ _('Hidden name'), flow.ech ? _('The name may stand for another one.') : null ],
+		[ _('Would be blocked by'), flow.observed ],
+		[ _('Inspected'), _('%d packets').format(flow.inspected_packets) ],
+		[ _('Sent'), _('%s in %s packets').format(draw.bytes(flow.original_bytes), draw.count(flow.original_packets)) ],
+		[ _('Received'), _('%s in %s packets').format(draw.bytes(flow.reply_bytes), draw.count(flow.reply_packets)) ],
+		[ _('Last packet'), draw.ago(flow.idle_s) ],
+		[ 'JA4', flow.ja4 ],
+		[ 'JA3', flow.ja3 ]
+	];
+	return el('dl', { 'class': 'sluice-facts' }, rows.filter(function(row) { return row[1]; }).map(function(row) {
+		return [ el('dt', {}, row[0]), el('dd', {}, row[1]) ];
+	}));
+}
+
+var actions = {
+	drop: _('dropped'), block: _('blocked'), reject: _('blocked'), allow: _('allowed'), trust: _('trusted'),
+	observe: _('would be blocked')
+};
+
+function causes(answer) {
+	if (!answer.causes.length)
+		return el('p', { 'class': 'sluice-soft' }, _('No rule and no list names it.'));
+	return el('ul', { 'class': 'sluice-causes' }, answer.causes.map(function(cause) {
+		return el('li', {}, el('strong', {}, actions[cause.action] || cause.action), ' ', _('by'), ' ', cause.by, ': ', cause.entry,
+			cause.packets ? el('span', { 'class': 'sluice-soft' }, ' ', _('%s packets').format(draw.count(cause.packets))) : null);
+	}));
+}
+
+/* One connection; what is behind it is made when it is opened. */
+function Row(page, flow) {
+	this.cells = {};
+	[ 'age', 'from', 'to', 'verdict', 'why', 'data' ].forEach(function(name) {
+		this.cells[name] = el('span', { 'class': 'sluice-' + name });
+	}, this);
+	var c = this.cells, inside = el('div', { 'class': 'sluice-inside' });
+	this.node = el('details', { 'class': 'sluice-flow' }, el('summary', {}, c.verdict, c.to, c.from, c.why, c.data, c.age), inside);
+	this.node.addEventListener('toggle', function() {
+		if (this.node.open)
+			page.open(this.flow, inside);
+		page.held();
+	}.bind(this));
+	this.update(flow, page.names);
+}
+
+Row.prototype.update = function(flow, names) {
+	var c = this.cells, name = names[flow.src];
+	this.flow = flow;
+	this.text = haystack(flow, names);
+	c.verdict.className = 'sluice-verdict is-' + draw.clean(flow.verdict);
+	draw.fill(c.verdict, words.verdict(flow.verdict));
+	draw.fill(c.to, el('b', {}, flow.name || flow.dst), ' ', el('span', { 'class': 'sluice-soft' }, flow.name ? end(flow.dst, flow.dport) : String(flow.dport)));
+	draw.fill(c.from, name ? [ name, ' ', el('span', { 'class': 'sluice-soft' }, flow.src) ] : flow.src);
+	var by = decider(flow);
+	draw.fill(c.why, words.reason(flow.reason), by ? ': ' : null, by ? el('span', {}, by) : null);
+	draw.fill(c.data, draw.bytes(flow.original_bytes + flow.reply_bytes));
+	draw.fill(c.age, draw.ago(flow.age_s));
+};
+
+return view.extend({
+	load: function() {
+		return Promise.all([
+			agent.ask('flows', 0, PAGE).catch(function(why) { return why; }),
+			agent.names(), agent.learn()
+		]);
+	},
+
+	render: function(loaded) {
+		this.names = loaded[1];
+		this.rows = {};
+		this.offset = 0;
+		this.head = el('div', { 'class': 'sluice-head', 'role': 'status' });
+		this.list = el('div', { 'class': 'sluice-flows' });
+		this.note = el('p', { 'class': 'sluice-soft', 'role': 'status' });
+		this.search = el('input', { 'type': 'search', 'class': 'cbi-input-text', 'aria-label': _('Filter'),
+			'placeholder': _('Name, address, device, rule…'), 'input': this.filter.bind(this) });
+		this.only = el('select', { 'class': 'cbi-input-select', 'aria-label': _('Which'), 'change': this.filter.bind(this) },
+			[ [ '', _('All') ], [ 'blocked', _('Blocked') ], [ 'trusted', _('Passed') ], [ 'limited', _('Slowed') ] ].map(function(pair) {
+				return el('option', { 'value': pair[0] }, pair[1]);
+			}));
+		this.newer = el('button', { 'type': 'button', 'class': 'btn cbi-button', 'click': this.turn.bind(this, -PAGE) }, _('Newer'));
+		this.older = el('button', { 'type': 'button', 'class': 'btn cbi-button', 'click': this.turn.bind(this, PAGE) }, _('Older'));
+		this.page = draw.page(this.head,
+			el('div', { 'class': 'sluice-tools' }, this.search, this.only, this.newer, this.older), this.note, this.list);
+		if (typeof loaded[0] == 'string')
+			this.show(null, loaded[0]);
+		else
+			this.show(loaded[0], null);
+		this.look = agent.watch(function() {
+			return agent.ask('flows', this.offset, PAGE);
+		}.bind(this), this.show.bind(this));
+		return this.page;
+	},
+
+	turn: function(by) {
+		this.offset = Math.max(0, this.offset + by);
+		this.close();
+		this.look();
+	},
+
+	close: function() {
+		this.list.querySelectorAll('details[open]').forEach(function(row) { row.open = false; });
+	},
+
+	/* Whether a row is open: then nothing moves. */
+	held: function() {
+		var open = !!this.list.querySelector('details[open]');
+		this.list.classList.toggle('is-held', open);
+		return open;
+	},
+
+	show: function(answer, why) {
+		draw.tint(this.page);
+		if (why) {
+			var text = words.absence(why);
+			draw.fill(this.head, el('h2', { 'class': 'sluice-bad' }, text[0]), el('p', {}, text[1]));
+			this.list.classList.toggle('is-old', true);
+			return;
+		}
+		this.list.classList.remove('is-old');
+		draw.fill(this.head, el('h2', {}, _('Activity')), el('p', {}, _('Connections that were decided, the last first. Open one to see why, and to change it.')));
+		this.total = answer.total;
+		this.newer.disabled = this.offset == 0;
+		this.older.disabled = this.offset + answer.flows.length >= answer.total;
+		var held = this.held(), rows = {}, names = this.names;
+		answer.flows.forEach(function(flow) {
+			var id = key(flow), row = this.rows[id];
+			if (row)
+				row.update(flow, names);
+			else if (!held)
+				row = new Row(this, flow);
+			if (row)
+				rows[id] = row;
+		}, this);
+		if (held) {
+			this.pending = answer.flows.length - Object.keys(rows).length;
+		} else {
+			this.pending = 0;
+			this.rows = rows;
+			this.place(answer.flows.map(function(flow) { return rows[key(flow)].node; }));
+		}
+		this.filter();
+	},
+
+	/* Puts the rows in order without touching those that are in their place. */
+	place: function(nodes) {
+		var at = this.list.firstChild;
+		nodes.forEach(function(node) {
+			if (node === at)
+				at = at.nextSibling;
+			else
+				this.list.insertBefore(node, at);
+		}, this);
+		while (at) {
+			var next = at.nextSibling;
+			this.list.removeChild(at);
+			at = next;
+		}
+	},
+
+	filter: function() {
+		var wanted = this.search.value.trim().toLowerCase(), only = this.only.value, shown = 0, all = 0;
+		for (var id in this.rows) {
+			var row = this.rows[id];
+			var fits = (!only || row.flow.verdict == only) && row.text.indexOf(wanted) >= 0;
+			row.node.hidden = !fits;
+			shown += fits ? 1 : 0;
+			all++;
+		}
+		var text = !all ? _('No connection was decided yet.')
+			: shown < all ? _('%d of %d shown, of %s in all.').format(shown, all, draw.count(this.total))
+				: _('%d to %d of %s.').format(this.offset + 1, this.offset + all, draw.count(this.total));
+		if (this.pending > 0)
+			text += ' ' + _('%d newer ones wait until the open row is closed.').format(this.pending);
+		draw.fill(this.note, text);
+	},
+
+	/* What is behind a row. */
+	open: function(flow, inside) {
+		var subject = flow.name || flow.dst, subjects = flow.name ? [ flow.name, flow.dst ] : [ flow.dst ];
+		var why = el('div', {}, el('p', { 'class': 'sluice-soft' }, _('Asking why…')));
+		var ask = function() {
+			return agent.ask('why', subject).then(function(answer) { draw.fill(why, causes(answer)); }, function(word) {
+				draw.fill(why, el('p', { 'class': 'sluice-bad' }, words.absence(word)[0]));
+			});
+		};
+		draw.fill(inside, why, hand.decide(subjects, flow.src, ask), facts(flow));
+		return ask();
+	},
+
+	handleSave: null,
+	handleSaveApply: null,
+	handleReset: null
+});

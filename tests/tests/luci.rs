@@ -1,0 +1,392 @@
+//! The pages for LuCI: what a person sees and clicks in a browser, with the agent behind it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value as Json, json};
+use sluice::config::SECTIONS;
+use sluice::ubus::object::METHODS;
+use sluice_tests::agent::{Agent, Setup};
+use sluice_tests::bus::Bus;
+use sluice_tests::directory::Directory;
+use sluice_tests::luci::browser::Browser;
+use sluice_tests::luci::rpcd::{Look, Rpcd, Session};
+use sluice_tests::luci::{package, sample, strings};
+use sluice_tests::process;
+use sluice_tests::router::{Build, Router};
+use sluice_tests::service::{Dns, Family, Web, fetch};
+use sluice_tests::skip::{skipped, without_root};
+use sluice_tests::wait;
+
+/// Emulated and shared machines are slow.
+const LIMIT: Duration = Duration::from_secs(120);
+/// Time for a connection that is blocked.
+const BLOCKED: Duration = Duration::from_secs(3);
+/// Seconds between two looks of a page.
+const PACE: u64 = 5;
+
+const WRITE: Look = Look { session: Session::Write, dark: false };
+const READ: Look = Look { session: Session::Read, dark: false };
+
+fn without_browser() -> bool {
+    let missing = !process::installed("chromium");
+    if missing {
+        skipped("there is no chromium");
+    }
+    missing
+}
+
+/// Where pictures of the pages are left for who wants to look at them.
+fn picture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("luci").join(format!("{name}.png"))
+}
+
+/// R188: every text of the pages can be translated, and the template has no other.
+#[test]
+fn the_template_has_every_text_of_the_pages_and_no_other() {
+    let wanted = strings::template(&strings::all().unwrap());
+    let file = package().join("po/templates/sluice.pot");
+    let found = std::fs::read_to_string(&file).unwrap_or_default();
+    let written = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sluice.pot");
+    std::fs::write(&written, &wanted).unwrap();
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (wanted_lines, found_lines) = (lines(&wanted), lines(&found));
+    let differs = wanted_lines.iter().zip(&found_lines).find(|(wanted, found)| wanted != found);
+    assert!(
+        wanted == found,
+        "{} is another than the pages need, first at {differs:?}; copy {}",
+        file.display(),
+        written.display()
+    );
+    assert!(wanted_lines.len() > 500, "only {} lines", wanted_lines.len());
+}
+
+/// R188: forms offer options that there are, with words that they take.
+#[test]
+fn forms_have_only_options_and_words_of_the_schema() {
+    let mut count = 0;
+    for (section, name, words) in form_options() {
+        count += 1;
+        let kind = if section == "main" { "sluice" } else { &section };
+        let section = SECTIONS.iter().find(|one| one.kind == kind);
+        let options = section.unwrap_or_else(|| unreachable!("no section {kind}")).options;
+        let option = options.iter().find(|option| option.name == name);
+        let option = option.unwrap_or_else(|| unreachable!("{kind} has no option {name}"));
+        let range = option.kind.to_string();
+        for word in words.iter().filter(|_| option.kind.name() == "word") {
+            assert!(range.split(", ").any(|one| one == word), "{kind}.{name}: {word}");
+        }
+    }
+    assert!(count > 100, "only {count} options were found");
+}
+
+/// Section, name and words of every option in a form.
+fn form_options() -> Vec<(String, String, Vec<String>)> {
+    let mut found = Vec::new();
+    for file in ["main", "rules", "lists"] {
+        let file = format!("htdocs/luci-static/resources/sluice/options/{file}.js");
+        let text = std::fs::read_to_string(package().join(file)).unwrap();
+        let mut section = String::new();
+        for line in text.lines() {
+            if let Some(name) = line.strip_suffix(": [") {
+                name.clone_into(&mut section);
+            } else if let Some(entry) = line.strip_prefix("\t[ '") {
+                let name = entry.split('\'').next().unwrap().to_owned();
+                let words = entry.rsplit_once(" of: '").map(|(_, rest)| rest.split('\''));
+                let words = words.and_then(|mut rest| rest.next()).unwrap_or_default();
+                let words = words.split(' ').filter(|word| !word.is_empty());
+                found.push((section.clone(), name, words.map(str::to_owned).collect()));
+            }
+        }
+    }
+    found
+}
+
+/// R188: rights are split by what a method does, and every method has a right.
+#[test]
+fn rights_to_change_something_are_apart_from_rights_to_look() {
+    let file = package().join("root/usr/share/rpcd/acl.d/luci-app-sluice.json");
+    let rights: Json = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let granted = |set: &str| {
+        let names = rights["luci-app-sluice"][set]["ubus"]["sluice"].as_array().unwrap().iter();
+        names.map(|name| name.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (read, write) = (granted("read"), granted("write"));
+    assert!(read.iter().all(|name| !write.contains(name)), "{read:?} {write:?}");
+    let of_agent = std::fs::read(package().join("../sluice/files/sluice.acl.json")).unwrap();
+    let of_agent: Json = serde_json::from_slice(&of_agent).unwrap();
+    for method in METHODS {
+        let is_in = |set: &str| {
+            let names = of_agent["sluice"][set]["ubus"]["sluice"].as_array().unwrap();
+            names.iter().any(|name| name == method.name)
+        };
+        for (set, names) in [("read", &read), ("write", &write)] {
+            let here = names.iter().any(|name| name == method.name);
+            assert!(!here || is_in(set), "{} may not be {set} here", method.name);
+        }
+    }
+}
+
+/// A page with answers that no agent gave, in a browser.
+struct Stage {
+    browser: Browser,
+    rpcd: Rpcd,
+    _files: Directory,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let files = Directory::new("luci").unwrap();
+        let config = "\nconfig sluice 'main'\n\nconfig rule 'ads'\n\toption action 'block'\n\
+                      \nconfig blocklist 'bad'\n\nconfig interface 'wan'\n\toption role 'wan'\n\
+                      \nconfig group 'kids'\n\tlist device '<img src=x onerror=\"window.hit=1\">'\n";
+        let config = files.write("sluice.uci", config).unwrap();
+        let rpcd = Rpcd::start(&files.path().join("nobody"), &config).unwrap();
+        rpcd.answer("sluice status", Some(sample::status()));
+        rpcd.answer("sluice flows", Some(sample::flows(340, 0, 100)));
+        rpcd.answer("sluice why", Some(sample::why()));
+        let hints = json!({"02:00:00:00:00:01": {
+            "name": sample::HOSTILE[0], "ipaddrs": ["192.168.77.10"], "ip6addrs": []}});
+        rpcd.answer("luci-rpc getHostHints", Some(hints));
+        Self { browser: Browser::start().unwrap(), rpcd, _files: files }
+    }
+
+    fn open(&mut self, view: &str, look: Look) {
+        self.browser.open(&self.rpcd.page(view, look)).unwrap();
+        self.browser.wait_for("document.querySelector('.sluice')").unwrap();
+    }
+}
+
+/// The least contrast of text with what is behind it, and the text; text that cannot be used is
+/// left out.
+const CONTRAST: &str = r"(() => {
+    const part = (color) => color.match(/[\d.]+/g).map(Number);
+    const light = (color) => {
+        const [ r, g, b ] = part(color).slice(0, 3).map((value) => {
+            value /= 255;
+            return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+        });
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const behind = (node) => {
+        for (; node; node = node.parentElement) {
+            const color = getComputedStyle(node).backgroundColor;
+            const parts = part(color);
+            if (parts.length < 4 || parts[3] > 0)
+                return color;
+        }
+        return 'rgb(255, 255, 255)';
+    };
+    let least = [ 99, '' ];
+    const walker = document.createTreeWalker(document.querySelector('.sluice'), NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const node = walker.currentNode.parentElement;
+        if (!walker.currentNode.data.trim() || !node.checkVisibility() || node.closest('button, select'))
+            continue;
+        const [ a, b ] = [ light(getComputedStyle(node).color), light(behind(node)) ];
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (ratio < least[0])
+            least = [ ratio, walker.currentNode.data ];
+    }
+    return least;
+})()";
+
+/// R195: names from the network are text, in every place where they are shown; R188: the pages
+/// are read in both themes and on a telephone.
+#[test]
+fn hostile_names_stay_text_and_pages_can_be_read_anywhere() {
+    if without_browser() {
+        return;
+    }
+    let mut stage = Stage::new();
+    for (dark, width) in [(false, 1280), (true, 1280), (false, 360), (true, 360)] {
+        stage.browser.resize(width, 800).unwrap();
+        for view in ["overview", "activity"] {
+            let look = Look { session: Session::Write, dark };
+            stage.open(view, look);
+            stage.browser.see("<img src=x onerror=").unwrap();
+            if view == "activity" {
+                stage.browser.click(".sluice-flow summary", "<script>").unwrap();
+                stage.browser.see("by <img src=x").unwrap();
+            }
+            let text = stage.browser.text().unwrap();
+            for hostile in &sample::HOSTILE[..4] {
+                assert!(text.contains(hostile), "{view}: {hostile}\n{text}");
+            }
+            assert!(text.contains("red\u{fffd}[31m line\u{fffd}break \u{fffd}sdrawkcab"), "{text}");
+            assert!(text.contains("&lt;b&gt; %s %d %h \\u003c"), "{text}");
+            let count = "document.querySelectorAll('.sluice img, .sluice script').length";
+            assert_eq!(stage.browser.eval(count).unwrap(), json!(0));
+            assert_eq!(stage.browser.eval("window.hit || null").unwrap(), Json::Null);
+            let least = stage.browser.eval(CONTRAST).unwrap();
+            assert!(least[0].as_f64().unwrap() >= 4.5, "{view}, dark {dark}: {least}");
+            let wide = stage.browser.eval("document.documentElement.scrollWidth").unwrap();
+            assert!(wide.as_u64().unwrap() <= u64::from(width), "{view}: {wide} of {width}");
+            stage.browser.picture(&picture(&format!("{view}-{width}-{dark}"))).unwrap();
+        }
+    }
+    assert_eq!(stage.browser.errors(), [""; 0]);
+}
+
+/// R188: a page asks one question every few seconds, about a part that does not grow, and none
+/// while nobody sees it; who has no rights is told so.
+#[test]
+fn a_page_asks_little_and_nothing_while_it_is_hidden() {
+    if without_browser() {
+        return;
+    }
+    let mut stage = Stage::new();
+    let asked = |rpcd: &Rpcd, method: &str, calls| {
+        let enough = || rpcd.calls(method) >= calls;
+        wait::until_true("the page asked", LIMIT, enough).unwrap();
+    };
+    stage.open("overview", WRITE);
+    asked(&stage.rpcd, "sluice status", 2);
+    // What it needs once is behind it.
+    drop(stage.rpcd.take_calls());
+    let start = Instant::now();
+    asked(&stage.rpcd, "sluice status", 2);
+    assert!(start.elapsed() > Duration::from_secs(PACE), "{:?}", start.elapsed());
+    let calls = stage.rpcd.take_calls();
+    assert_eq!(calls.keys().collect::<Vec<_>>(), ["sluice status"]);
+
+    stage.open("activity", WRITE);
+    asked(&stage.rpcd, "sluice flows", 2);
+    let hide = "Object.defineProperty(document, 'hidden', { configurable: true, value: true }); \
+                window.seen = poll.tick";
+    stage.browser.eval(hide).unwrap();
+    let later = |ticks: u64| format!("poll.tick > window.seen + {ticks}");
+    // What was under way has arrived.
+    stage.browser.wait_for(&later(1)).unwrap();
+    drop(stage.rpcd.take_calls());
+    stage.browser.wait_for(&later(PACE + 2)).unwrap();
+    assert_eq!(stage.rpcd.take_calls().len(), 0, "nobody looks");
+    let show = "delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))";
+    stage.browser.eval(show).unwrap();
+    asked(&stage.rpcd, "sluice flows", 1);
+    let rows = "document.querySelectorAll('.sluice-flow').length";
+    assert_eq!(stage.browser.eval(rows).unwrap(), json!(100));
+    stage.browser.see("1 to 100 of 340").unwrap();
+    stage.rpcd.answer("sluice flows", Some(sample::flows(340, 100, 100)));
+    stage.browser.click("button", "Older").unwrap();
+    stage.browser.see("101 to 200 of 340").unwrap();
+    stage.browser.enter("input[type=search]", "203.0.113.150").unwrap();
+    stage.browser.see("1 of 100 shown").unwrap();
+
+    // Who may only look sees the forms, and nothing to change them with.
+    let buttons = "[...document.querySelectorAll('button')].map(node => node.innerText).sort()";
+    for (view, text) in [
+        ("lists", "Blocked addresses"),
+        ("rules", "<img src=x onerror=\"window.hit=1\">"),
+        ("settings", "Protection"),
+    ] {
+        for (look, may) in [(WRITE, true), (READ, false)] {
+            stage.open(view, look);
+            stage.browser.see(text).unwrap();
+            let found = stage.browser.eval(buttons).unwrap();
+            let found = found.as_array().unwrap();
+            for name in ["Add", "Delete", "Save", "Save & Apply", "Reset"] {
+                assert_eq!(found.contains(&json!(name)), may, "{view}: {name} in {found:?}");
+            }
+        }
+        let told = [("lists", "not in force"), ("rules", "nothing so far")];
+        for (_, text) in told.iter().filter(|(of, _)| *of == view) {
+            stage.browser.see(text).unwrap();
+        }
+        assert_eq!(stage.browser.eval("window.hit || null").unwrap(), Json::Null);
+    }
+
+    for view in ["overview", "activity"] {
+        stage.open(view, Look { session: Session::Nobody, dark: false });
+        stage.browser.see("Not for this session").unwrap();
+        stage.rpcd.answer(
+            &format!("sluice {}", if view == "overview" { "status" } else { "flows" }),
+            None,
+        );
+        stage.open(view, WRITE);
+        stage.browser.see("Sluice is not running").unwrap();
+    }
+    assert_eq!(stage.browser.errors(), [""; 0]);
+}
+
+/// R188: what a person sees and decides is what the router does.
+#[test]
+fn what_a_person_decides_is_what_the_router_does() {
+    if without_root() || without_browser() {
+        return;
+    }
+    let router = Router::new(Build::default()).unwrap();
+    let files = Directory::new("luci").unwrap();
+    let names = ["news.test", "ads.test"];
+    let _dns = Dns::start(&router, &names).unwrap();
+    let _web = Web::start(&router.server, &names).unwrap();
+    let bus = Bus::start(&files.path().join("ubus.sock")).unwrap();
+    let setup = Setup::default().main("ubus", bus.path().display());
+    let mut agent = Agent::start(&router, setup.rule("no_ads", "block", &["ads.test"])).unwrap();
+    let offered = || bus.objects() == ["sluice"];
+    wait::until_true("the object was offered", LIMIT, offered).unwrap();
+    let rpcd = Rpcd::start(bus.path(), &agent.config()).unwrap();
+    let mut browser = Browser::start().unwrap();
+    browser.resize(1280, 900).unwrap();
+    let get = |name: &str, limit| {
+        fetch(router.client(), Family::V4, &format!("https://{name}/"), limit).unwrap()
+    };
+
+    browser.open(&rpcd.page("overview", WRITE)).unwrap();
+    browser.see("Protected").unwrap();
+    browser.see("Inspection").unwrap();
+    assert!(get("news.test", LIMIT).is_success());
+    assert!(!get("ads.test", BLOCKED).is_success());
+    browser.see("Blocked connections").unwrap();
+    browser.picture(&picture("overview-live")).unwrap();
+
+    browser.open(&rpcd.page("activity", WRITE)).unwrap();
+    browser.see("news.test").unwrap();
+    browser.see("no_ads (ads.test)").unwrap();
+    browser.click(".sluice-flow summary", "ads.test").unwrap();
+    browser.see("blocked by rule no_ads: ads.test").unwrap();
+    browser.picture(&picture("activity-live")).unwrap();
+    let offers = |name: &str| METHODS.iter().any(|method| method.name == name);
+    if offers("allow") {
+        browser.enter("[aria-label='For whom']", "").unwrap();
+        browser.click(".sluice-flow[open] button", "Allow").unwrap();
+        browser.see("ads.test is allowed.").unwrap();
+        assert!(get("ads.test", LIMIT).is_success());
+        browser.click(".sluice-outcome button", "Undo").unwrap();
+        browser.see("Taken back.").unwrap();
+        assert!(!get("ads.test", BLOCKED).is_success());
+    }
+
+    let generation = agent.status().unwrap().generation;
+    // A rule that is edited in its form counts once it is applied.
+    browser.open(&rpcd.page("rules", WRITE)).unwrap();
+    browser.see("no_ads").unwrap();
+    browser.click("[data-section-id=no_ads] button", "Edit").unwrap();
+    let domains = "[id='widget.cbid.sluice.no_ads.domain']";
+    browser.enter(domains, "ads.test\nnews.test").unwrap();
+    browser.click(".modal button", "Save").unwrap();
+    browser.click("button", "Save & Apply").unwrap();
+    let applied = || agent.status().is_ok_and(|status| status.generation > generation);
+    wait::until_true("the configuration was read", LIMIT, applied).unwrap();
+    assert!(!get("news.test", BLOCKED).is_success());
+    browser.open(&rpcd.page("rules", WRITE)).unwrap();
+    browser.see("connections, ").unwrap();
+    browser.picture(&picture("rules-live")).unwrap();
+
+    // Who may only look sees the same, and nothing to press.
+    browser.open(&rpcd.page("activity", READ)).unwrap();
+    browser.see("no_ads (ads.test)").unwrap();
+    browser.click(".sluice-flow summary", "ads.test").unwrap();
+    browser.see("blocked by rule no_ads: ads.test").unwrap();
+    let buttons = "[...document.querySelectorAll('.sluice button')].map(node => node.innerText)";
+    assert_eq!(browser.eval(buttons).unwrap(), json!(["Newer", "Older"]));
+
+    browser.open(&rpcd.page("overview", WRITE)).unwrap();
+    browser.see("Protected").unwrap();
+    agent.stop().unwrap();
+    browser.see("Sluice is not running").unwrap();
+    browser.see("the last that was heard").unwrap();
+    assert_eq!(browser.errors(), [""; 0]);
+}
