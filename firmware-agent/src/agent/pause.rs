@@ -43,9 +43,15 @@ impl Inspector {
         }
         for key in unknown {
             let ended = self.table.remove(&key.0);
+            for key in ended.iter().flat_map(|ended| ended.record.keys()) {
+                self.engine.forget_answer(key);
+            }
             // First what marks packets, or one of them would bring the connection's mark back.
             self.remove(ended, &[], flows.as_deref_mut());
             self.mark_connection(key, 0);
+        }
+        if was_paused || may_pause {
+            self.engine.look_for_pauses();
         }
         if was_paused && !may_pause {
             self.resume_forgotten();
