@@ -12,7 +12,7 @@ use crate::text::plain;
 pub(super) fn status(status: &Status) -> String {
     let mut text = format!(
         "sluice {} is {}, pid {}, up {}, protection in force {} ms after the start\nconfiguration {} (generation {})\n",
-        status.version,
+        plain(&status.version),
         status.state,
         status.pid,
         duration(status.uptime_s),
@@ -95,6 +95,11 @@ fn answered_below(queue: &Queue, part: u64) -> String {
 /// What lists take.
 fn memory(status: &Status) -> String {
     let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "memory: {} KiB at most, {} KiB are allowed",
+        status.budget.kib, status.budget.cap_kib
+    );
     if !status.lists.is_empty() {
         let image = &status.list_image;
         let _ = writeln!(
