@@ -49,8 +49,8 @@ impl Line {
             return None;
         }
         // Lanes that are left repeat a single address, be it the first one of an interval.
-        let last = entries.last().filter(|(lane, _)| lane & line::BOUNDARY == 0);
-        let (lane, list) = *last.or(entries.first())?;
+        let repeated = entries.last().filter(|(lane, _)| lane & line::BOUNDARY == 0);
+        let (lane, list) = *repeated.or(entries.first())?;
         entries.resize(count - first, (lane & LOW, list));
         let mut lanes = vec![0; first];
         lanes.extend(entries.iter().map(|(lane, _)| lane));
