@@ -6,7 +6,7 @@ pub mod budget;
 pub mod guard;
 
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_abi::flow::FlowLimit;
@@ -39,6 +39,8 @@ pub struct Plan {
     pub backend: Backend,
     /// First queue and number of queues.
     pub queue: (u16, u16),
+    /// Threads that read them; 0 is as many as processors.
+    pub workers: u16,
     /// Bounds of inspection.
     pub limits: Limits,
     /// The rules by number.
@@ -98,7 +100,7 @@ pub struct Plan {
     /// Classes of applications that rules name.
     pub apps: Apps,
     /// Networks of countries that rules name.
-    pub countries: Rc<Countries>,
+    pub countries: Arc<Countries>,
     /// Pairs of a device and an address whose names are remembered.
     pub names: usize,
     /// Rulesets by number.
@@ -199,7 +201,7 @@ impl Plan {
             devices.map(|interface| interface.device.as_str()),
             main.mark_mask,
             main.queue,
-            main.queues,
+            main.queues(),
             main.policy == Policy::Open,
         )?
         .freeing_others(main.manage_offload == ManageOffload::Guard)
@@ -235,7 +237,8 @@ impl Plan {
                 spread: main.spread,
             },
             backend: main.netfilter,
-            queue: (main.queue, main.queues),
+            queue: (main.queue, main.queues()),
+            workers: main.workers,
             limits: Limits {
                 window_packets: main.window_packets,
                 window_bytes: main.window_bytes,
@@ -274,13 +277,19 @@ impl Plan {
             clock: main.clock,
             established: main.established,
             apps: config.apps.clone(),
-            countries: Rc::clone(&config.countries),
+            countries: Arc::clone(&config.countries),
             names: main.dns_names as usize,
             rulesets: config.rulesets.iter().filter(|one| one.enabled).cloned().collect(),
             signature_memory_kib: main.signature_memory_kib,
             ubus: main.ubus.clone(),
             ruleset,
         })
+    }
+
+    /// Whether something was allowed until a time that is past.
+    #[must_use]
+    pub fn has_allowed_until(&self, now_s: i64) -> bool {
+        self.allowed_until.iter().any(|(.., until)| until.0 <= now_s)
     }
 
     /// Ends what is allowed until a time that is past; says whether there was something.
@@ -308,6 +317,7 @@ impl Plan {
             ruleset,
             backend,
             queue,
+            workers,
             limits,
             rules,
             treatments,
@@ -349,7 +359,7 @@ impl Plan {
             || *sizes != old.sizes
             || (*backend, *queue, *limits) != (self.backend, self.queue, self.limits)
             || (*flows, *policy_open, run_dir) != (self.flows, self.policy_open, &self.run_dir)
-            || (*enabled, *held) != (self.enabled, self.held)
+            || (*enabled, *held, *workers) != (self.enabled, self.held, self.workers)
             || ruleset.closed_queues() != self.ruleset.closed_queues()
             || ruleset.marks() != self.ruleset.marks();
         let update = *settings != old.settings

@@ -20,7 +20,7 @@ impl Running {
     pub(super) fn allow(&self, about: &About) -> Result<Written, String> {
         let (subject, device) = read(about)?;
         let (verb, until) = {
-            let mut state = self.state.borrow_mut();
+            let mut state = self.state.lock();
             let list = match &subject {
                 Subject::Net(net) => state.blocklist_of(net),
                 Subject::Domain(_) => None,
@@ -41,7 +41,7 @@ impl Running {
     pub(super) fn deny(&self, about: &About) -> Result<Written, String> {
         let (subject, device) = read(about)?;
         let until = {
-            let mut state = self.state.borrow_mut();
+            let mut state = self.state.lock();
             if let Subject::Net(net) = &subject {
                 state.may_stop(net)?;
             }
@@ -54,7 +54,7 @@ impl Running {
     pub(super) fn pause(&self, device: &str, seconds: Option<u32>) -> Result<Written, String> {
         let device = one(device)?;
         let until = {
-            let mut state = self.state.borrow_mut();
+            let mut state = self.state.lock();
             state.may_pause(&device)?;
             state.until(seconds)?
         };
@@ -95,7 +95,7 @@ impl Running {
         edit: impl FnOnce(&mut Page, Option<i64>) -> Result<T, String>,
     ) -> Result<T, String> {
         let (file, now_s, hash_key) = {
-            let mut state = self.state.borrow_mut();
+            let mut state = self.state.lock();
             let key = state.plan.dataplane.settings.hash_key;
             (state.file.clone(), state.time_of_day(), key)
         };

@@ -16,14 +16,14 @@ impl Running {
     pub(super) fn block(&self, subject: &str, seconds: Option<u32>) -> Result<Blocked, String> {
         let net = net(subject)?;
         let seconds = seconds.filter(|seconds| *seconds != 0);
-        self.state.borrow_mut().may_block(&net)?;
+        self.state.lock().may_block(&net)?;
         if let Some(seconds) = seconds {
-            self.state.borrow_mut().block_for(net, seconds)?;
+            self.state.lock().block_for(net, seconds)?;
         } else {
             self.write(|page, _| page.block(&net).map_err(|error| error.to_string()))?;
         }
         // One that was automatic would else end at its own time.
-        self.state.borrow_mut().strangers.lifted(&net);
+        self.state.lock().strangers.lifted(&net);
         log::info!("{net} is blocked by hand");
         let section = seconds.is_none().then(|| PREFIX.to_owned());
         Ok(Blocked { entry: net.to_string(), seconds, section })
@@ -32,11 +32,11 @@ impl Running {
     /// Lifts a block that was made by hand or automatically.
     pub(super) fn unblock(&self, subject: &str) -> Result<Unblocked, String> {
         let net = net(subject)?;
-        let is_kept = self.state.borrow().keeps(&net);
+        let is_kept = self.state.lock().keeps(&net);
         if is_kept {
             self.write(|page, _| page.unblock(&net).map_err(|error| error.to_string()))?;
         }
-        self.state.borrow_mut().unblock(&net, is_kept)?;
+        self.state.lock().unblock(&net, is_kept)?;
         log::info!("{net} is not blocked any more");
         Ok(Unblocked { entry: net.to_string() })
     }

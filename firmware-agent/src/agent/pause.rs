@@ -1,7 +1,8 @@
 //! Flows of devices whose pause is over: they go on where they can.
 //!
 //! What was inspected before the pause is known, and gets the verdict that rules and lists have for
-//! it now. Of the rest nothing is known: its next packets go to the queue.
+//! it now. Of the rest nothing is known: its next packets go to the queue, where engines have forgotten
+//! what they answered before.
 
 use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::verdict::Reason;
@@ -16,7 +17,7 @@ impl Inspector {
     pub(super) fn resume(&mut self, now_ns: u64, mut flows: Option<&mut Flows>) {
         let mut known = Vec::new();
         let mut unknown: Vec<(FlowKey, Direction)> = Vec::new();
-        let may_pause = self.engine.rules().holds_any(RuleAction::Pause);
+        let may_pause = self.book.rules.holds_any(RuleAction::Pause);
         for record in self.table.iter() {
             let decision = &record.decision;
             if decision.reason != Reason::Paused {
@@ -43,15 +44,9 @@ impl Inspector {
         }
         for key in unknown {
             let ended = self.table.remove(&key.0);
-            for key in ended.iter().flat_map(|ended| ended.record.keys()) {
-                self.engine.forget_answer(key);
-            }
             // First what marks packets, or one of them would bring the connection's mark back.
             self.remove(ended, &[], flows.as_deref_mut());
             self.mark_connection(key, 0);
-        }
-        if was_paused || may_pause {
-            self.engine.look_for_pauses();
         }
         if was_paused && !may_pause {
             self.resume_forgotten();

@@ -36,7 +36,7 @@ mod values;
 
 use std::fmt;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 pub use self::action::RuleAction;
 pub use self::app::Apps;
@@ -101,7 +101,7 @@ pub struct Config {
     /// Classes of applications; none when the configuration was read as text only.
     pub apps: Apps,
     /// Networks of the countries that rules name; none when the configuration was read as text only.
-    pub countries: Rc<Countries>,
+    pub countries: Arc<Countries>,
     /// Rulesets, in the order of the file.
     pub rulesets: Vec<RulesetSection>,
     /// What is never inspected.

@@ -77,6 +77,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "mark_mask", "0x0c000000", Restart),
         ("sluice", "queue", "7", Restart),
         ("sluice", "queues", "2", Restart),
+        ("sluice", "workers", "2", Restart),
         ("sluice", "netfilter", "nft", Restart),
         ("sluice", "window_packets", "11", Restart),
         ("sluice", "window_bytes", "5000", Restart),

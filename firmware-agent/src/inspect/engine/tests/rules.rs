@@ -19,7 +19,7 @@ fn compiled(rules: &[&str]) -> Policy {
         groups: &[],
         schedules: &[],
         apps: &crate::config::Apps::default(),
-        countries: &std::rc::Rc::default(),
+        countries: &Arc::default(),
         time_zone: TimeZone::UTC,
     };
     Policy::new(&rules, &around)
