@@ -17,8 +17,8 @@ use sluice_abi::settings::Settings;
 
 use crate::config::{
     self, Apps, Backend, Clock, Config, Countries, Counts, DOMAINLISTS_MAX, Ddos, DomainFile,
-    Established, Group, ListFile, Main, ManageOffload, Moment, Net, OnError, OwnOffload, Policy,
-    Profile, Rule, RuleAction, RulesetSection, Schedule, Ubus, ZonePolicy,
+    Established, Group, ListFile, Main, ManageOffload, Moment, Net, Notify, OnError, OwnOffload,
+    Policy, Profile, Rule, RuleAction, RulesetSection, Schedule, Ubus, ZonePolicy,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -109,6 +109,8 @@ pub struct Plan {
     pub signature_memory_kib: u32,
     /// Where ubus is.
     pub ubus: Ubus,
+    /// Who is told of events.
+    pub notify: Notify,
 }
 
 /// A domain list.
@@ -282,14 +284,9 @@ impl Plan {
             rulesets: config.rulesets.iter().filter(|one| one.enabled).cloned().collect(),
             signature_memory_kib: main.signature_memory_kib,
             ubus: main.ubus.clone(),
+            notify: main.notify.clone(),
             ruleset,
         })
-    }
-
-    /// Whether something was allowed until a time that is past.
-    #[must_use]
-    pub fn has_allowed_until(&self, now_s: i64) -> bool {
-        self.allowed_until.iter().any(|(.., until)| until.0 <= now_s)
     }
 
     /// Ends what is allowed until a time that is past; says whether there was something.
@@ -353,6 +350,7 @@ impl Plan {
             rulesets,
             signature_memory_kib,
             ubus,
+            notify,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -379,7 +377,7 @@ impl Plan {
             || *answer != self.answer
             || (*guard_offload, *own_offload) != (self.guard_offload, self.own_offload)
             || (domainlists, *domain_memory_kib) != (&self.domainlists, self.domain_memory_kib)
-            || *ubus != self.ubus;
+            || (ubus, notify) != (&self.ubus, &self.notify);
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {

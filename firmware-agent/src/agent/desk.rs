@@ -11,14 +11,13 @@ use sluice_abi::flow::{Direction, FlowKey};
 use super::book::Book;
 use super::inspector::is_syn;
 use super::lock::Lock;
+use super::pause::Orders;
 use super::running::State;
-use crate::config::RuleAction;
 use crate::inspect::dns::PORT;
 use crate::inspect::engine::{Engine, Outcome, Step, Watch};
 use crate::netfilter::latency::Latency;
 use crate::netfilter::nfqueue::{Packet, Verdict};
 use crate::netfilter::queue::{QueueError, Queues, Totals};
-use crate::policy::Policy;
 use crate::sys::clock;
 
 /// What a worker has for itself.
@@ -57,15 +56,20 @@ impl Desk {
         if !is_same {
             self.engine.set_watch(book.watch.as_deref().map(Watch::share));
         }
-        let may_pause = |rules: &Policy| rules.holds_any(RuleAction::Pause);
-        let has_pauses = may_pause(self.engine.rules()) || may_pause(&book.rules);
         self.engine.set_rules(Arc::clone(&book.rules));
         self.engine.set_lists(Arc::clone(&book.lists));
-        if has_pauses {
-            self.engine.look_for_pauses();
-        }
         self.edition = book.edition();
         self.book = book.clone();
+    }
+
+    /// Does what a change of the rules asks for, once they are taken.
+    pub(super) fn follow(&mut self, orders: &Orders) {
+        for key in &orders.forget {
+            self.engine.forget_answer(key);
+        }
+        if orders.looks_for_pauses {
+            self.engine.look_for_pauses();
+        }
     }
 
     /// Answers the packets that are there.

@@ -1,8 +1,7 @@
 //! Flows of devices whose pause is over: they go on where they can.
 //!
 //! What was inspected before the pause is known, and gets the verdict that rules and lists have for
-//! it now. Of the rest nothing is known: its next packets go to the queue, where engines have forgotten
-//! what they answered before.
+//! it now. Of the rest nothing is known: its next packets go to the queue.
 
 use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::verdict::Reason;
@@ -11,6 +10,15 @@ use super::inspector::Inspector;
 use crate::config::RuleAction;
 use crate::dataplane::flows::Flows;
 use crate::netfilter::conntrack::Tuple;
+
+/// What engines have to do once they judge by the rules that were changed.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    /// Flows whose answers are forgotten.
+    pub(super) forget: Vec<FlowKey>,
+    /// Flows under inspection may be paused now, or paused no more.
+    pub(super) looks_for_pauses: bool,
+}
 
 impl Inspector {
     /// Lets flows go on that no rule pauses any more.
@@ -44,9 +52,15 @@ impl Inspector {
         }
         for key in unknown {
             let ended = self.table.remove(&key.0);
+            for key in ended.iter().flat_map(|ended| ended.record.keys()) {
+                self.orders.forget.push(*key);
+            }
             // First what marks packets, or one of them would bring the connection's mark back.
             self.remove(ended, &[], flows.as_deref_mut());
             self.mark_connection(key, 0);
+        }
+        if was_paused || may_pause {
+            self.orders.looks_for_pauses = true;
         }
         if was_paused && !may_pause {
             self.resume_forgotten();

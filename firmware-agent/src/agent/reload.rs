@@ -126,7 +126,7 @@ impl State {
         if let Some(around) = &around {
             self.look_at_zones(&around.devices);
         }
-        held.each().for_each(|desk| desk.take(&self.inspector.book));
+        held.take(&mut self.inspector);
         memory::give_back();
         self.warnings = warnings;
         self.generation = generation;

@@ -189,15 +189,14 @@ impl State {
         if self.knows_time { clock::unix_s() } else { None }
     }
 
-    /// Whether the time of day changes which rules and allowlists are in force.
+    /// Whether the time of day changes which rules are in force.
     pub(super) fn is_time(&mut self) -> bool {
         let now_s = self.time_of_day();
-        let is_over = now_s.is_some_and(|now_s| self.plan.has_allowed_until(now_s));
-        is_over || self.inspector.book.rules.changes(now_s)
+        self.inspector.book.rules.changes(now_s)
     }
 
-    /// Brings rules and allowlists to where the time of day has them. Engines are not told.
-    pub(super) fn look_at_clock(&mut self) {
+    /// Ends what an allowlist lifts only until now.
+    pub(super) fn end_allowed(&mut self) {
         let now_s = self.time_of_day();
         let Self { inspector, dataplane, lists, plan, .. } = self;
         if now_s.is_some_and(|now_s| plan.end_allowed(now_s))
@@ -205,6 +204,12 @@ impl State {
         {
             lists.refuse(&error);
         }
+    }
+
+    /// Brings the rules to where the time of day has them. Engines are not told.
+    pub(super) fn look_at_clock(&mut self) {
+        let now_s = self.time_of_day();
+        let Self { inspector, dataplane, .. } = self;
         if Arc::make_mut(&mut inspector.book.rules).update(now_s) {
             let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
             inspector.judge_anew(clock::monotonic_ns(), flows);

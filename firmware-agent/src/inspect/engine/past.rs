@@ -65,8 +65,8 @@ impl Engine {
         }
     }
 
-    /// Starts anew with flows under inspection that a rule pauses now, and with those that were paused
-    /// or trusted: packets of such that come to the queue are judged as first ones.
+    /// Starts anew with flows under inspection that a rule pauses now, and with those that one has
+    /// paused: their next packets are judged as first ones.
     pub fn look_for_pauses(&mut self) {
         let Self { flows, past, rules, lists, .. } = self;
         let is_paused = |flow: &Flow| {
@@ -75,19 +75,24 @@ impl Engine {
         };
         let paused = flows.by_age().filter(|(_, flow)| is_paused(flow));
         let paused: Vec<FlowKey> = paused.map(|(key, _)| *key).collect();
-        let answered = past.by_age().filter(|(_, past)| match past {
+        let was_paused = past.by_age().filter(|(_, past)| match past {
             Past::Answered { outcome: Outcome::Decided(decision), .. } => {
-                decision.reason == Reason::Paused || decision.verdict == Verdict::Trusted
+                decision.reason == Reason::Paused
             }
             _ => false,
         });
-        let answered: Vec<FlowKey> = answered.map(|(key, _)| *key).collect();
+        let was_paused: Vec<FlowKey> = was_paused.map(|(key, _)| *key).collect();
         for key in paused {
             self.take_out(&key);
         }
-        for key in answered {
+        for key in was_paused {
             self.past.remove(&key);
         }
+    }
+
+    /// Forgets what was answered about a flow: its next packet is inspected.
+    pub fn forget_answer(&mut self, key: &FlowKey) {
+        self.past.remove(key);
     }
 
     /// Drops the state of a flow that ended undecided.
