@@ -91,7 +91,7 @@ fn form_options() -> Vec<(String, String, Vec<String>)> {
         let mut section = String::new();
         for line in text.lines() {
             if let Some(name) = line.strip_suffix(": [") {
-                section = name.trim_start_matches("[ ").trim().to_owned();
+                name.clone_into(&mut section);
             } else if let Some(entry) = line.strip_prefix("\t[ '") {
                 let name = entry.split('\'').next().unwrap().to_owned();
                 let words = entry.rsplit_once(" of: '").map(|(_, rest)| rest.split('\''));
@@ -139,7 +139,10 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let files = Directory::new("luci").unwrap();
-        let config = files.write("sluice.uci", "\nconfig sluice 'main'\n").unwrap();
+        let config = "\nconfig sluice 'main'\n\nconfig rule 'ads'\n\toption action 'block'\n\
+                      \nconfig blocklist 'bad'\n\nconfig interface 'wan'\n\toption role 'wan'\n\
+                      \nconfig group 'kids'\n\tlist device '<img src=x onerror=\"window.hit=1\">'\n";
+        let config = files.write("sluice.uci", config).unwrap();
         let rpcd = Rpcd::start(&files.path().join("nobody"), &config).unwrap();
         rpcd.answer("sluice status", Some(sample::status()));
         rpcd.answer("sluice flows", Some(sample::flows(340, 0, 100)));
@@ -242,7 +245,7 @@ fn a_page_asks_little_and_nothing_while_it_is_hidden() {
     stage.open("overview", WRITE);
     asked(&stage.rpcd, "sluice status", 2);
     // What it needs once is behind it.
-    stage.rpcd.take_calls();
+    drop(stage.rpcd.take_calls());
     let start = Instant::now();
     asked(&stage.rpcd, "sluice status", 2);
     assert!(start.elapsed() > Duration::from_secs(PACE), "{:?}", start.elapsed());
@@ -250,11 +253,15 @@ fn a_page_asks_little_and_nothing_while_it_is_hidden() {
     assert_eq!(calls.keys().collect::<Vec<_>>(), ["sluice status"]);
 
     stage.open("activity", WRITE);
+    asked(&stage.rpcd, "sluice flows", 2);
     let hide = "Object.defineProperty(document, 'hidden', { configurable: true, value: true }); \
                 window.seen = poll.tick";
     stage.browser.eval(hide).unwrap();
-    stage.rpcd.take_calls();
-    stage.browser.wait_for(&format!("poll.tick > window.seen + {}", PACE + 1)).unwrap();
+    let later = |ticks: u64| format!("poll.tick > window.seen + {ticks}");
+    // What was under way has arrived.
+    stage.browser.wait_for(&later(1)).unwrap();
+    drop(stage.rpcd.take_calls());
+    stage.browser.wait_for(&later(PACE + 2)).unwrap();
     assert_eq!(stage.rpcd.take_calls().len(), 0, "nobody looks");
     let show = "delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))";
     stage.browser.eval(show).unwrap();
@@ -267,6 +274,29 @@ fn a_page_asks_little_and_nothing_while_it_is_hidden() {
     stage.browser.see("101 to 200 of 340").unwrap();
     stage.browser.enter("input[type=search]", "203.0.113.150").unwrap();
     stage.browser.see("1 of 100 shown").unwrap();
+
+    // Who may only look sees the forms, and nothing to change them with.
+    let buttons = "[...document.querySelectorAll('button')].map(node => node.innerText).sort()";
+    for (view, text) in [
+        ("lists", "Blocked addresses"),
+        ("rules", "<img src=x onerror=\"window.hit=1\">"),
+        ("settings", "Protection"),
+    ] {
+        for (look, may) in [(WRITE, true), (READ, false)] {
+            stage.open(view, look);
+            stage.browser.see(text).unwrap();
+            let found = stage.browser.eval(buttons).unwrap();
+            let found = found.as_array().unwrap();
+            for name in ["Add", "Delete", "Save", "Save & Apply", "Reset"] {
+                assert_eq!(found.contains(&json!(name)), may, "{view}: {name} in {found:?}");
+            }
+        }
+        let told = [("lists", "not in force"), ("rules", "nothing so far")];
+        for (_, text) in told.iter().filter(|(of, _)| *of == view) {
+            stage.browser.see(text).unwrap();
+        }
+        assert_eq!(stage.browser.eval("window.hit || null").unwrap(), Json::Null);
+    }
 
     for view in ["overview", "activity"] {
         stage.open(view, Look { session: Session::Nobody, dark: false });
@@ -328,6 +358,22 @@ fn what_a_person_decides_is_what_the_router_does() {
         browser.see("Taken back.").unwrap();
         assert!(!get("ads.test", BLOCKED).is_success());
     }
+
+    let generation = agent.status().unwrap().generation;
+    // A rule that is edited in its form counts once it is applied.
+    browser.open(&rpcd.page("rules", WRITE)).unwrap();
+    browser.see("no_ads").unwrap();
+    browser.click("[data-section-id=no_ads] button", "Edit").unwrap();
+    let domains = "[id='widget.cbid.sluice.no_ads.domain']";
+    browser.enter(domains, "ads.test\nnews.test").unwrap();
+    browser.click(".modal button", "Save").unwrap();
+    browser.click("button", "Save & Apply").unwrap();
+    let applied = || agent.status().is_ok_and(|status| status.generation > generation);
+    wait::until_true("the configuration was read", LIMIT, applied).unwrap();
+    assert!(!get("news.test", BLOCKED).is_success());
+    browser.open(&rpcd.page("rules", WRITE)).unwrap();
+    browser.see("connections, ").unwrap();
+    browser.picture(&picture("rules-live")).unwrap();
 
     // Who may only look sees the same, and nothing to press.
     browser.open(&rpcd.page("activity", READ)).unwrap();

@@ -4,7 +4,7 @@
 /*
  * A double of what LuCI gives its pages: as much as the pages of Sluice use, with what bites there. A
  * child that is a string alone is markup; `expect` hides what went wrong; calls of one moment go out
- * together; a poller ticks every second. `env` comes from the page around it.
+ * together, and wait for twenty seconds; a poller ticks every second. `env` comes from the page around it.
  */
 
 const env = window.env;
@@ -88,7 +88,7 @@ function send(message) {
 				const batch = waiting;
 				waiting = null;
 				const body = batch.length == 1 ? batch[0].message : batch.map((one) => one.message);
-				fetch(env.ubuspath, { method: 'POST', body: JSON.stringify(body) }).then((response) => {
+				fetch(env.ubuspath, { method: 'POST', body: JSON.stringify(body), signal: AbortSignal.timeout(20000) }).then((response) => {
 					if (!response.ok)
 						throw new Error('HTTP error %d'.format(response.status));
 					return response.json();

@@ -140,6 +140,7 @@ impl Rpcd {
     }
 
     /// All calls since the last time this was asked.
+    #[must_use]
     pub fn take_calls(&self) -> BTreeMap<String, u32> {
         std::mem::take(&mut self.shared.lock().0.calls)
     }
@@ -209,25 +210,23 @@ fn serve(shared: &Shared, stream: TcpStream) {
 
 fn get(target: &str) -> (u16, &'static str, Vec<u8>) {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    match path {
-        "/page" => (200, "text/html", page(query).into_bytes()),
-        _ => {
-            let place = match DOUBLE.contains(&path) {
-                true => Path::new(env!("CARGO_MANIFEST_DIR")).join("src/luci"),
-                false => package().join("htdocs"),
-            };
-            let file = place.join(path.trim_start_matches('/'));
-            let is_inside = !path.contains("..");
-            let kind = match file.extension().and_then(|extension| extension.to_str()) {
-                Some("js") => "text/javascript",
-                Some("css") => "text/css",
-                _ => "text/plain",
-            };
-            match fs::read(&file) {
-                Ok(bytes) if is_inside => (200, kind, bytes),
-                _ => (404, "text/plain", Vec::new()),
-            }
-        }
+    if path == "/page" {
+        return (200, "text/html", page(query).into_bytes());
+    }
+    let place = if DOUBLE.contains(&path) {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/luci")
+    } else {
+        package().join("htdocs")
+    };
+    let file = place.join(path.trim_start_matches('/'));
+    let kind = match file.extension().and_then(|extension| extension.to_str()) {
+        Some("js") => "text/javascript",
+        Some("css") => "text/css",
+        _ => "text/plain",
+    };
+    match fs::read(&file) {
+        Ok(bytes) if !path.contains("..") => (200, kind, bytes),
+        _ => (404, "text/plain", Vec::new()),
     }
 }
 
@@ -309,7 +308,14 @@ impl Shared {
             let known = &mut self.lock().0;
             *known.calls.entry(format!("{object} {method}")).or_default() += 1;
             if object == "session" || object == "uci" {
-                return known.own(session, object, method, &params[3]);
+                let answer = known.own(session, object, method, &params[3]);
+                if method == "apply" && answer == json!([0, {}]) {
+                    // As procd does when the configuration changed.
+                    let bus = Caller::connect(&known.bus);
+                    let _no_agent =
+                        bus.and_then(|mut bus| bus.call("sluice", "reload", &json!({})));
+                }
+                return Ok(answer);
             }
             if !known.may(session, "ubus", object, Some(method)) {
                 return Err((-32002, "Access denied"));
@@ -323,9 +329,9 @@ impl Shared {
         arguments["ubus_rpc_session"] = session.id().into();
         let answer = Caller::connect(&bus)
             .and_then(|mut caller| caller.call(object, method, &arguments))
-            .map_err(|_| (-32000, "Object not found"))?;
+            .map_err(|_gone| (-32000, "Object not found"))?;
         let told = answer.json();
-        let status = answer.status as i32;
+        let status = answer.status.code();
         let has_data = told.as_object().is_some_and(|members| !members.is_empty());
         Ok(if has_data { json!([status, told]) } else { json!([status]) })
     }
@@ -346,27 +352,20 @@ impl Known {
 
     /// What rpcd answers itself. LuCI's own rights let every session call it; rpcd looks at the
     /// configuration that is asked for.
-    fn own(
-        &mut self,
-        session: Session,
-        object: &str,
-        method: &str,
-        arguments: &Json,
-    ) -> std::result::Result<Json, (i32, &'static str)> {
+    fn own(&mut self, session: Session, object: &str, method: &str, arguments: &Json) -> Json {
         let writes = !matches!(method, "get" | "access");
         let config = arguments["config"].as_str().unwrap_or("sluice");
-        let groups: &[&str] = if writes { &["write"] } else { &["read"] };
-        let has = groups.iter().any(|group| session.groups().contains(group));
+        let has = session.groups().contains(if writes { &"write" } else { &"read" });
         if object == "session" {
             let may = match arguments["function"].as_str() {
                 Some("write") => session == Session::Write,
                 _ => session != Session::Nobody,
             };
-            return Ok(json!([0, {"access": may}]));
+            return json!([0, {"access": may}]);
         }
         if !has || !self.may(session, "uci", config, None) {
-            return Ok(json!([6]));
+            return json!([6]);
         }
-        self.uci.call(method, arguments).map_or(Ok(json!([4])), |answer| Ok(json!([0, answer])))
+        self.uci.call(method, arguments).map_or(json!([4]), |answer| json!([0, answer]))
     }
 }

@@ -52,9 +52,9 @@ impl Uci {
                 sections.push(Section { kind, name, options });
             }
             "delete" => match arguments["options"].as_array() {
-                Some(names) => {
+                Some(gone) => {
                     let options = &mut sections.get_mut(at?)?.options;
-                    options.retain(|name, _| !names.iter().any(|gone| gone == name));
+                    options.retain(|name, _| !gone.iter().any(|one| one == name));
                 }
                 None => {
                     sections.remove(at?);

@@ -22,7 +22,8 @@ var shapes = {
 var labels = {
 	allow: _('Allow'), block: _('Block'), reject: _('Block and say so'), limit: _('Slow down'), mark: _('Mark'),
 	observe: _('Only count'), open: _('Let pass (open)'), closed: _('Stop (closed)'), lan: _('Home (lan)'),
-	wan: _('Internet (wan)'), main: _('As the agent says (main)')
+	wan: _('Internet (wan)'), main: _('As the agent says (main)'), mon: _('Mon'), tue: _('Tue'), wed: _('Wed'),
+	thu: _('Thu'), fri: _('Fri'), sat: _('Sat'), sun: _('Sun')
 };
 
 function label(word) {
@@ -174,8 +175,25 @@ function live(head, more) {
 	window.setTimeout(ask, 0);
 }
 
+/* The first values of some options of a section, or `none`. */
+function summary(name, among, none) {
+	var values = [];
+	among.forEach(function(option) { values = values.concat(L.toArray(uci.get('sluice', name, option))); });
+	return values.length ? values.slice(0, 3).join(', ') + (values.length > 3 ? ', …' : '') : none;
+}
+
+/* A column that is no option. */
+function column(s, tabs, name, title, text) {
+	var o = tabs ? s.taboption(tabs[0][0], form.DummyValue, name, title) : s.option(form.DummyValue, name, title);
+	o.modalonly = false;
+	o.textvalue = text;
+}
+
 return baseclass.extend({
-	/* A table of sections of one type, edited one at a time; `more` may say `sortable` and `tabs`. */
+	/*
+	 * A table of sections of one type, edited one at a time. `more` may say `sortable`, `tabs`, and in
+	 * `columns` a title, options whose values are shown together, and what is shown without any.
+	 */
 	grid: function(map, type, title, about, table, more) {
 		more = more || {};
 		var s = map.section(form.GridSection, type, title, about);
@@ -186,13 +204,13 @@ return baseclass.extend({
 		s.modaltitle = function(name) { return title + ': ' + name; };
 		(more.tabs || []).forEach(function(tab) { s.tab(tab[0], tab[1]); });
 		options(s, table, true);
-		if (told[type]) {
-			var o = more.tabs ? s.taboption(more.tabs[0][0], form.DummyValue, '_told', _('So far')) : s.option(form.DummyValue, '_told', _('So far'));
-			o.modalonly = false;
-			o.textvalue = function(name) {
+		(more.columns || []).forEach(function(one, at) {
+			column(s, more.tabs, '_column' + at, one[0], function(name) { return el('span', {}, summary(name, one[1], one[2])); });
+		});
+		if (told[type])
+			column(s, more.tabs, '_told', _('So far'), function(name) {
 				return el('span', { 'class': 'sluice-told', 'data-sluice': type + ':' + name }, '–');
-			};
-		}
+			});
 		return s;
 	},
 

@@ -13,6 +13,8 @@
 
 var el = draw.el;
 
+var columns = [ [ _('From'), [ 'file', 'entry' ], _('nothing yet') ] ];
+
 function memory(title, kib, cap) {
 	return cap ? el('section', { 'class': 'sluice-figure' }, el('h4', {}, title),
 		el('p', {}, _('%s of %s').format(draw.bytes(kib * 1024), draw.bytes(cap * 1024))), draw.bar(kib / cap, title)) : null;
@@ -41,10 +43,10 @@ return view.extend({
 		var page = draw.page(head, field ? el('section', { 'class': 'sluice-panel' },
 			el('h3', {}, _('Block an address now')), field) : null);
 		var map = new form.Map('sluice', _('Lists'), _('Who is on a list is stopped before anything else is looked at. A list that only observes stops nothing and counts what it would have stopped.'));
-		forms.grid(map, 'blocklist', _('Blocked addresses'), _('Nobody at home talks to these, and they reach nobody.'), options.blocklist);
-		forms.grid(map, 'domainlist', _('Blocked domains'), _('Advertising, trackers, malware: names and everything below them.'), options.domainlist);
-		forms.grid(map, 'allowlist', _('Exceptions'), _('Addresses that no list stops.'), options.allowlist);
-		forms.grid(map, 'ruleset', _('Signatures'), _('Rules of intrusion detection, compared with the first packets of each connection.'), options.ruleset);
+		forms.grid(map, 'blocklist', _('Blocked addresses'), _('Nobody at home talks to these, and they reach nobody.'), options.blocklist, { columns: columns });
+		forms.grid(map, 'domainlist', _('Blocked domains'), _('Advertising, trackers, malware: names and everything below them.'), options.domainlist, { columns: columns });
+		forms.grid(map, 'allowlist', _('Exceptions'), _('Addresses that no list stops.'), options.allowlist, { columns: columns });
+		forms.grid(map, 'ruleset', _('Signatures'), _('Rules of intrusion detection, compared with the first packets of each connection.'), options.ruleset, { columns: columns });
 		return forms.page(this, map, page, head, report);
 	}
 });

@@ -12,13 +12,17 @@ var el = draw.el;
 /* Looks that the chart keeps: five minutes. */
 var KEPT = 61;
 
-/* Outcomes of packets that arrive, by the program that counts them. */
+/* What the fast path counts of packets that arrive; the shield has no counter of anything else. */
+var outcomes = [ 'tc_no_flow', 'tc_unknown', 'tc_inspect', 'tc_trusted', 'tc_drop_blocked', 'tc_new_syn', 'tc_inert',
+	'tc_drop_limited', 'tc_limited', 'tc_unattended' ];
+
+/* Packets that arrived, by the program that counts them. */
 function arrived(counters) {
 	var sums = { xdp: 0, tc: 0 };
 	for (var name in counters)
 		if (name.indexOf('xdp_') == 0)
 			sums.xdp += counters[name];
-		else if (name.indexOf('tc_') == 0 && name.indexOf('tc_out_') != 0 && name != 'tc_dns_lost')
+		else if (outcomes.indexOf(name) >= 0)
 			sums.tc += counters[name];
 	return sums;
 }
@@ -146,6 +150,8 @@ function health(status) {
 		add(_('Memory of address lists'), _('%s of %s').format(draw.bytes(image.kib * 1024), draw.bytes(image.cap_kib * 1024)), image.kib / image.cap_kib);
 	if (names.cap_kib)
 		add(_('Memory of domain lists'), _('%s of %s').format(draw.bytes(names.kib * 1024), draw.bytes(names.cap_kib * 1024)), names.kib / names.cap_kib);
+	if (status.offload && status.offload.permille != null)
+		add(_('Trusted traffic past the firewall'), (status.offload.permille / 10).toFixed(1) + '\u00a0%');
 	return el('ul', { 'class': 'sluice-rows' }, rows);
 }
 

@@ -17,7 +17,10 @@ return view.extend({
 	render: function() {
 		var head = draw.el('div', { 'class': 'sluice-panel', 'role': 'status' }), page = draw.page(head);
 		var map = new form.Map('sluice', _('Rules and schedules'), _('A rule for one device counts before one for everyone, and the more exact one before the others.'));
-		forms.grid(map, 'rule', _('Rules'), null, options.rule, { sortable: true, tabs: [
+		forms.grid(map, 'rule', _('Rules'), null, options.rule, { sortable: true, columns: [
+			[ _('Concerns'), [ 'domain', 'ip', 'app', 'country', 'port', 'protocol' ], _('everything') ],
+			[ _('For'), [ 'device', 'group', 'zone' ], _('everyone') ]
+		], tabs: [
 			[ 'what', _('What') ], [ 'who', _('Who') ], [ 'when', _('When') ], [ 'how', _('How') ], [ 'prints', _('Fingerprints') ]
 		] });
 		forms.grid(map, 'schedule', _('Schedules'), _('Times that rules can name.'), options.schedule);
