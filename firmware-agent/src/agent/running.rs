@@ -124,6 +124,14 @@ impl State {
     }
 }
 
+/// What an earlier agent has left in the flow map.
+fn adopted(dataplane: Option<&mut Dataplane>) -> Result<crate::dataplane::Adopted, String> {
+    match dataplane.and_then(|dataplane| dataplane.flows.as_mut()) {
+        Some(flows) => flows.adopt(clock::monotonic_s()).map_err(|error| error.chain()),
+        None => Ok(crate::dataplane::Adopted::default()),
+    }
+}
+
 impl Running {
     /// Brings everything up: programs and lists first, queues before the rules that feed them.
     ///
@@ -159,10 +167,7 @@ impl Running {
             Ok(dataplane) => (Some(dataplane), None),
             Err(error) => (None, Some(error.chain())),
         };
-        let adopted = match dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut()) {
-            Some(flows) => flows.adopt(clock::monotonic_s()).map_err(|error| error.chain()),
-            None => Ok(crate::dataplane::Adopted::default()),
-        };
+        let adopted = adopted(dataplane.as_mut());
         let conntrack = Conntrack::open()
             .map_err(|error| inspection_notes.push(format!("conntrack netlink: {error}")))
             .ok();
