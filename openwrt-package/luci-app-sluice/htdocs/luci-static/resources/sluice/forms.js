@@ -161,13 +161,13 @@ function live(head, more) {
 			draw.fill(head, el('p', {}, el('strong', { 'class': 'sluice-bad' }, text[0]), ' – ', text[1]));
 			return;
 		}
-		draw.fill(head, more ? more(status) : null);
+		draw.renew(head, more ? more(status) : null);
 		document.querySelectorAll('[data-sluice]').forEach(function(cell) {
 			var parts = cell.getAttribute('data-sluice').split(':');
 			var facts = told[parts[0]](status, parts[1]);
 			if (facts && typeof facts[2] == 'number')
 				facts[2] = draw.ago(facts[2]);
-			draw.fill(cell, facts ? facts.filter(function(fact) { return fact != null; }).join(', ') : _('not in force'));
+			draw.renew(cell, facts ? facts.filter(function(fact) { return fact != null; }).join(', ') : _('not in force'));
 		});
 	};
 	var ask = agent.watch(function() { return agent.ask('status'); }, show);
