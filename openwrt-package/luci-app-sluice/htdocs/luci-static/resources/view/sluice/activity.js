@@ -210,9 +210,11 @@ return view.extend({
 			shown += fits ? 1 : 0;
 			all++;
 		}
+		/* Rows that are held may be over by now. */
+		var total = draw.count(Math.max(this.total, this.offset + all));
 		var text = !all ? _('No connection was decided yet.')
-			: shown < all ? _('%d of %d shown, of %s in all.').format(shown, all, draw.count(this.total))
-				: _('%d to %d of %s.').format(this.offset + 1, this.offset + all, draw.count(this.total));
+			: shown < all ? _('%d of %d shown, of %s in all.').format(shown, all, total)
+				: _('%d to %d of %s.').format(this.offset + 1, this.offset + all, total);
 		if (this.pending > 0)
 			text += ' ' + _('%d newer ones wait until the open row is closed.').format(this.pending);
 		draw.renew(this.note, text);
