@@ -5,7 +5,7 @@
 pub mod guard;
 
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_abi::flow::FlowLimit;
@@ -16,8 +16,8 @@ use sluice_abi::settings::Settings;
 
 use crate::config::{
     self, Apps, Backend, Clock, Config, Countries, Counts, DOMAINLISTS_MAX, Ddos, DomainFile,
-    Established, Group, ListFile, Main, ManageOffload, Net, OnError, OwnOffload, Policy, Profile,
-    Rule, RuleAction, RulesetSection, Schedule, Ubus, ZonePolicy,
+    Established, Group, ListFile, Main, ManageOffload, Net, Notify, OnError, OwnOffload, Policy,
+    Profile, Rule, RuleAction, RulesetSection, Schedule, Ubus, ZonePolicy,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -38,6 +38,8 @@ pub struct Plan {
     pub backend: Backend,
     /// First queue and number of queues.
     pub queue: (u16, u16),
+    /// Threads that read them; 0 is as many as processors.
+    pub workers: u16,
     /// Bounds of inspection.
     pub limits: Limits,
     /// The rules by number.
@@ -93,7 +95,7 @@ pub struct Plan {
     /// Classes of applications that rules name.
     pub apps: Apps,
     /// Networks of countries that rules name.
-    pub countries: Rc<Countries>,
+    pub countries: Arc<Countries>,
     /// Pairs of a device and an address whose names are remembered.
     pub names: usize,
     /// Rulesets by number.
@@ -102,6 +104,8 @@ pub struct Plan {
     pub signature_memory_kib: u32,
     /// Where ubus is.
     pub ubus: Ubus,
+    /// Who is told of events.
+    pub notify: Notify,
 }
 
 /// A domain list.
@@ -194,7 +198,7 @@ impl Plan {
             devices.map(|interface| interface.device.as_str()),
             main.mark_mask,
             main.queue,
-            main.queues,
+            main.queues(),
             main.policy == Policy::Open,
         )?
         .freeing_others(main.manage_offload == ManageOffload::Guard)
@@ -238,7 +242,8 @@ impl Plan {
                 spread: main.spread,
             },
             backend: main.netfilter,
-            queue: (main.queue, main.queues),
+            queue: (main.queue, main.queues()),
+            workers: main.workers,
             limits: Limits {
                 window_packets: main.window_packets,
                 window_bytes: main.window_bytes,
@@ -275,11 +280,12 @@ impl Plan {
             clock: main.clock,
             established: main.established,
             apps: config.apps.clone(),
-            countries: Rc::clone(&config.countries),
+            countries: Arc::clone(&config.countries),
             names: main.dns_names as usize,
             rulesets: config.rulesets.iter().filter(|one| one.enabled).cloned().collect(),
             signature_memory_kib: main.signature_memory_kib,
             ubus: main.ubus.clone(),
+            notify: main.notify.clone(),
             ruleset,
         })
     }
@@ -294,6 +300,7 @@ impl Plan {
             ruleset,
             backend,
             queue,
+            workers,
             limits,
             rules,
             treatments,
@@ -327,13 +334,14 @@ impl Plan {
             rulesets,
             signature_memory_kib,
             ubus,
+            notify,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
             || *sizes != old.sizes
             || (*backend, *queue, *limits) != (self.backend, self.queue, self.limits)
             || (*flows, *policy_open, run_dir) != (self.flows, self.policy_open, &self.run_dir)
-            || (*enabled, *held) != (self.enabled, self.held)
+            || (*enabled, *held, *workers) != (self.enabled, self.held, self.workers)
             || ruleset.closed_queues() != self.ruleset.closed_queues()
             || ruleset.marks() != self.ruleset.marks();
         let update = *settings != old.settings
@@ -351,7 +359,7 @@ impl Plan {
             || *answer != self.answer
             || (*guard_offload, *own_offload) != (self.guard_offload, self.own_offload)
             || (domainlists, *domain_memory_kib) != (&self.domainlists, self.domain_memory_kib)
-            || *ubus != self.ubus;
+            || (ubus, notify) != (&self.ubus, &self.notify);
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {

@@ -1,29 +1,35 @@
 //! The agent: builds the parts, connects them, brings them from one configuration to the next, and
 //! takes everything down again.
 //!
-//! The only module that knows the others. One thread: tasks take turns, and none holds the shared
-//! state while it waits.
+//! The only module that knows the others. Tasks take turns in one thread, workers read the queues in
+//! threads of their own; none holds the shared state while it waits.
 
 mod around;
+mod book;
 mod bus;
 mod ddos;
+mod desk;
 mod domains;
 mod drops;
+mod events;
 mod features;
 mod hand;
 mod inspector;
 mod ledger;
 mod lists;
+mod lock;
 mod names;
 mod notices;
 mod observing;
 mod offload;
 mod pace;
+mod record;
 mod reload;
 mod report;
 mod requests;
 mod rules;
 mod running;
+mod scrape;
 mod seed;
 mod signals;
 mod signatures;
@@ -32,6 +38,7 @@ mod tasks;
 mod unattended;
 mod upkeep;
 mod why;
+mod workers;
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -87,11 +94,10 @@ pub fn run(file: &Path) -> Result<(), Failed> {
         let objects = Objects { xdp_shield: XDP_SHIELD, tc_flow: TC_FLOW, xdp_device: XDP_DEVICE };
         let wish = (plan.dataplane.on_crash, plan.dataplane.pin_dir.clone());
         let started = Running::start(plan, objects, report, warnings, generation, started_ns, file);
-        let (running, queues) = started.inspect_err(|_| clear(handed_over.as_deref()))?;
+        let running = started.inspect_err(|_| clear(handed_over.as_deref()))?;
         let running = Rc::new(running);
         let executor = LocalExecutor::new();
-        let next =
-            future::block_on(executor.run(running.serve(&executor, &server, queues, &signals)));
+        let next = future::block_on(executor.run(running.serve(&executor, &server, &signals)));
         drop(executor);
         let running = Rc::into_inner(running).ok_or_else(|| Failed {
             exit: Exit::Failure,
@@ -105,7 +111,7 @@ pub fn run(file: &Path) -> Result<(), Failed> {
             }
             Next::Restart(new) => {
                 (plan, warnings, generation) = (new.plan, new.warnings, new.generation);
-                running.hand_over(&plan);
+                running.hand_over(&plan)?;
                 handed_over = (wish.0 == OnCrash::Detach).then_some(wish.1);
             }
         }

@@ -20,6 +20,7 @@ mod list;
 mod main;
 mod mark;
 mod net;
+mod notify;
 mod profile;
 mod reader;
 mod remark;
@@ -33,7 +34,7 @@ mod values;
 
 use std::fmt;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 pub use self::action::RuleAction;
 pub use self::app::Apps;
@@ -52,6 +53,7 @@ pub use self::main::{
 };
 pub use self::mark::{MarkMask, MarkMaskError};
 pub use self::net::{Net, NetError};
+pub use self::notify::{EventKind, Notify};
 pub use self::profile::{Class, Profile};
 pub use self::remark::{Mistake, REMARKS_MAX, Remark, Warning};
 pub use self::rule::{LISTED_MAX, PROTOCOLS, Rule};
@@ -98,7 +100,7 @@ pub struct Config {
     /// Classes of applications; none when the configuration was read as text only.
     pub apps: Apps,
     /// Networks of the countries that rules name; none when the configuration was read as text only.
-    pub countries: Rc<Countries>,
+    pub countries: Arc<Countries>,
     /// Rulesets, in the order of the file.
     pub rulesets: Vec<RulesetSection>,
     /// What is never inspected.

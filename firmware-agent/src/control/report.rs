@@ -81,6 +81,9 @@ pub struct Queue {
     pub first: u16,
     /// Number of queues.
     pub count: u16,
+    /// Threads that read them.
+    #[serde(default)]
+    pub workers: u64,
     /// Counters of the engine by name: packets, hellos, decided and undecided by cause.
     pub engine: BTreeMap<String, u64>,
     /// What the kernel lost or dropped, by name.
@@ -267,6 +270,9 @@ pub struct Status {
     /// Rulesets.
     #[serde(default)]
     pub signatures: super::signatures::Signatures,
+    /// Events.
+    #[serde(default)]
+    pub events: super::events::Totals,
 }
 
 /// What a rule did.

@@ -199,6 +199,15 @@ impl Policy {
             && (!rule.has_schedule || rule.schedules.iter().any(|one| self.schedules.is_on(*one)))
     }
 
+    /// Whether [`update`](Self::update) would change which rules are in force.
+    #[must_use]
+    pub fn changes(&self, now_s: Option<i64>) -> bool {
+        now_s.is_some_and(|now_s| {
+            let is_other = |rule: &Compiled| schedule::is_over(rule.until, now_s) != rule.is_over;
+            self.schedules.changes(now_s) || self.rules.iter().any(is_other)
+        })
+    }
+
     /// Brings schedules and ends of rules to where they are at `now_s` seconds since 1970; without a
     /// time they stay as they are. Says whether that changed which rules are in force.
     pub fn update(&mut self, now_s: Option<i64>) -> bool {

@@ -1,5 +1,5 @@
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::grammar::parse;
 use super::*;
@@ -36,10 +36,10 @@ fn rules(texts: &[&str]) -> Vec<Rule> {
 }
 
 /// 198.51.100.0/24 is somewhere, all around it elsewhere.
-fn countries() -> Rc<Countries> {
+fn countries() -> Arc<Countries> {
     let net = |text: &str, country| (text.parse().unwrap(), country);
     let nets = vec![net("198.51.0.0/16", 0), net("198.51.100.0/24", 1)];
-    Rc::new(Countries::new(vec!["aa".to_owned(), "bb".to_owned()], nets))
+    Arc::new(Countries::new(vec!["aa".to_owned(), "bb".to_owned()], nets))
 }
 
 fn policy(texts: &[&str]) -> Policy {

@@ -13,7 +13,7 @@ pub(super) fn ruled(rules: &[&str]) -> Talk {
         groups: &[],
         schedules: &[],
         apps: &crate::config::Apps::default(),
-        countries: &std::rc::Rc::default(),
+        countries: &Arc::default(),
         time_zone: TimeZone::UTC,
     };
     let mut talk = Talk::new(Limits::default());
