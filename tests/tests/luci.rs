@@ -272,7 +272,9 @@ fn a_page_asks_little_and_nothing_while_it_is_hidden() {
     stage.rpcd.answer("sluice flows", Some(sample::flows(340, 100, 100)));
     stage.browser.click("button", "Older").unwrap();
     stage.browser.see("101 to 200 of 340").unwrap();
-    assert_eq!(stage.rpcd.asked("sluice flows"), json!({"offset": 100, "limit": 100}));
+    let wanted = json!({"offset": 100, "limit": 100});
+    let turned = || stage.rpcd.asked("sluice flows") == wanted;
+    wait::until_true("a hundred more were asked for", LIMIT, turned).unwrap();
     stage.browser.enter("input[type=search]", "203.0.113.150").unwrap();
     stage.browser.see("1 of 100 shown").unwrap();
 

@@ -160,6 +160,9 @@ return view.extend({
 			this.list.classList.toggle('is-old', true);
 			return;
 		}
+		/* The answer to what was asked before the page was turned. */
+		if (answer.offset != this.offset)
+			return;
 		this.list.classList.remove('is-old');
 		draw.renew(this.head, el('h2', {}, _('Activity')), el('p', {}, _('Connections that were decided, the last first. Open one to see why, and to change it.')));
 		this.total = answer.total;
