@@ -20,7 +20,7 @@ var shapes = {
 
 /* Words of options as people say them. */
 var labels = {
-	allow: _('Allow'), block: _('Block'), reject: _('Block and say so'), limit: _('Slow down'), mark: _('Mark'),
+	allow: _('Allow'), block: _('Block'), pause: _('Pause'), reject: _('Block and say so'), limit: _('Slow down'), mark: _('Mark'),
 	observe: _('Only count'), open: _('Let pass (open)'), closed: _('Stop (closed)'), lan: _('Home (lan)'),
 	wan: _('Internet (wan)'), main: _('As the agent says (main)'), mon: _('Mon'), tue: _('Tue'), wed: _('Wed'),
 	thu: _('Thu'), fri: _('Fri'), sat: _('Sat'), sun: _('Sun')
