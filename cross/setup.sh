@@ -33,7 +33,7 @@ PEERS=(
     nftables iproute2 iptables conntrack netbase procps kmod busybox-static
     dnsmasq-base nginx-light openssl curl iperf3 hping3 ncat tcpdump ethtool bpftool
 )
-TESTS=(git tshark qemu-system-x86 qemu-system-mips qemu-user-static shellcheck xz-utils dpkg-dev wireguard-tools signify-openbsd)
+TESTS=(git tshark qemu-system-x86 qemu-system-mips qemu-user-static shellcheck xz-utils dpkg-dev wireguard-tools signify-openbsd prometheus lua5.1)
 # Whose first packets are read: a browser, SSH, a library.
 CLIENTS=(chromium openssh-client python3)
 # A router's kernel is built for two machines.

@@ -16,8 +16,8 @@ use sluice_abi::settings::Settings;
 
 use crate::config::{
     self, Apps, Backend, Clock, Config, Countries, Counts, DOMAINLISTS_MAX, Ddos, DomainFile,
-    Established, Group, ListFile, Main, ManageOffload, Net, OnError, OwnOffload, Policy, Profile,
-    Rule, RuleAction, RulesetSection, Schedule, Ubus, ZonePolicy,
+    Established, Group, ListFile, Main, ManageOffload, Net, Notify, OnError, OwnOffload, Policy,
+    Profile, Rule, RuleAction, RulesetSection, Schedule, Ubus, ZonePolicy,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -104,6 +104,8 @@ pub struct Plan {
     pub signature_memory_kib: u32,
     /// Where ubus is.
     pub ubus: Ubus,
+    /// Who is told of events.
+    pub notify: Notify,
 }
 
 /// A domain list.
@@ -283,6 +285,7 @@ impl Plan {
             rulesets: config.rulesets.iter().filter(|one| one.enabled).cloned().collect(),
             signature_memory_kib: main.signature_memory_kib,
             ubus: main.ubus.clone(),
+            notify: main.notify.clone(),
             ruleset,
         })
     }
@@ -331,6 +334,7 @@ impl Plan {
             rulesets,
             signature_memory_kib,
             ubus,
+            notify,
         } = new;
         let old = &self.dataplane;
         let restart = *pin_dir != old.pin_dir
@@ -355,7 +359,7 @@ impl Plan {
             || *answer != self.answer
             || (*guard_offload, *own_offload) != (self.guard_offload, self.own_offload)
             || (domainlists, *domain_memory_kib) != (&self.domainlists, self.domain_memory_kib)
-            || *ubus != self.ubus;
+            || (ubus, notify) != (&self.ubus, &self.notify);
         if restart {
             Change::Restart
         } else if *interfaces != old.interfaces {

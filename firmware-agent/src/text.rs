@@ -1,5 +1,7 @@
 //! Text for a terminal or a log: what the network sent, numbers, bytes.
 
+pub mod pattern;
+
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
@@ -29,8 +31,40 @@ pub fn plain_lines(text: &str) -> String {
     text.lines().map(plain).collect::<Vec<_>>().join("\n")
 }
 
-/// Control characters, and the format characters of Unicode that change how other text looks.
-fn is_hostile(c: char) -> bool {
+/// `text` for the value of an environment variable: as [`plain`] gives it, which leaves no NUL, and
+/// not longer than a program has to expect.
+#[must_use]
+pub fn environment(text: &str) -> String {
+    /// Characters.
+    const LEN_MAX: usize = 1024;
+    plain(text).chars().take(LEN_MAX).collect()
+}
+
+/// JSON as it was written, with what a terminal would obey written as `\u` and digits: it stays the
+/// same JSON, since such characters only stand in strings.
+#[must_use]
+pub fn plain_json(json: &str) -> Cow<'_, str> {
+    // Newlines between members are the writer's own; those in strings are escaped already.
+    let acts = |c: char| c != '\n' && is_hostile(c);
+    if !json.chars().any(acts) {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if acts(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Whether a terminal would obey `c`: control characters, and the format characters of Unicode that change how other text looks.
+#[must_use]
+pub fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

@@ -17,7 +17,7 @@ use crate::wait;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Debian packages of the programs used here, where the names differ.
-const PACKAGES: [(&str, &str); 20] = [
+const PACKAGES: [(&str, &str); 23] = [
     ("ip", "iproute2"),
     ("bridge", "iproute2"),
     ("tc", "iproute2"),
@@ -38,6 +38,9 @@ const PACKAGES: [(&str, &str); 20] = [
     ("ssh", "openssh-client"),
     ("python3", "python3"),
     ("chromium", "chromium"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
+    ("lua5.1", "lua5.1"),
 ];
 
 /// The command line, for messages.

@@ -81,3 +81,41 @@ fn every_test_on_a_router_is_named() {
         }
     }
 }
+
+/// What the program may say, by the texts in its source.
+fn source() -> String {
+    let mut folders = vec![root().join("firmware-agent/src")];
+    let mut text = String::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.ends_with("tests.rs") {
+                text.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    // A long text goes on in the next line of the source.
+    text.split("\\\n").map(str::trim_start).collect()
+}
+
+/// What the page for users quotes is what the program says.
+#[test]
+fn every_line_of_the_page_about_troubles_is_in_the_source() {
+    let page = fs::read_to_string(root().join("config/troubleshooting.md")).unwrap();
+    let source = source();
+    let mut quotes = 0;
+    for line in page.lines().filter(|line| line.starts_with("| ")) {
+        let columns: Vec<&str> = line.split(" | ").collect();
+        assert_eq!(columns.len(), 4, "{line}");
+        let said = columns[1].split('`').skip(1).step_by(2);
+        for quote in said.filter(|quote| quote.contains(' ') && !quote.starts_with("sluice ")) {
+            for part in quote.split('…').map(str::trim).filter(|part| part.len() > 3) {
+                assert!(source.contains(part), "nothing says `{part}`");
+                quotes += 1;
+            }
+        }
+    }
+    assert!(quotes > 30, "only {quotes} quotes were found");
+}

@@ -10,16 +10,12 @@ use std::time::Duration;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::{Timer, future};
 
-use super::notices::Notice;
 use super::running::{Next, Running, State};
-use super::signatures::told;
 use crate::config::Ubus;
 use crate::control::report::{Feature, State as Health};
-use crate::dataplane::table::Record;
-use crate::sys::clock;
 use crate::ubus::blobmsg::{Members, Writer};
 use crate::ubus::client::{Call, Client, Error, Handler, Refusal};
-use crate::ubus::{json, object};
+use crate::ubus::object;
 
 /// Where ubusd has its socket, and where it had it up to OpenWrt 19.07.
 const SOCKETS: [&str; 2] = ["/var/run/ubus/ubus.sock", "/var/run/ubus.sock"];
@@ -69,7 +65,7 @@ impl Bus {
 impl State {
     pub(super) fn bus_feature(&self) -> Feature {
         let Bus { health, rung, reason, .. } = &self.bus;
-        let left_out = self.inspector.notices.left_out();
+        let left_out = self.inspector.notices.left_out() + self.events.left_out();
         let left_out = (left_out != 0).then(|| format!("{left_out} notices were left out"));
         Feature {
             name: "ubus".to_owned(),
@@ -77,26 +73,6 @@ impl State {
             rung: (*rung).to_owned(),
             reasons: reason.iter().cloned().chain(left_out).collect(),
         }
-    }
-
-    /// The notices that wait, as they are told: name and members.
-    fn notices(&mut self) -> Vec<(&'static str, Writer)> {
-        let now_ns = clock::monotonic_ns();
-        let waiting: Vec<Notice> = std::iter::from_fn(|| self.inspector.notices.pop()).collect();
-        let told = waiting.iter().filter_map(|notice| match notice {
-            Notice::Alert(kept) => Some(("alert", serde_json::to_value(told(kept, now_ns)).ok()?)),
-            Notice::Blocked(key) => {
-                // It may be over by now.
-                let record: &Record = self.inspector.table.get(key)?;
-                Some(("verdict", serde_json::to_value(self.flow(record, now_ns)).ok()?))
-            }
-        });
-        let members = told.map(|(name, value)| {
-            let mut members = Writer::default();
-            value.as_object().into_iter().for_each(|all| json::write_all(&mut members, all));
-            (name, members)
-        });
-        members.collect()
     }
 }
 
@@ -136,7 +112,7 @@ impl Running {
                     None
                 });
                 let ended = ended.await;
-                self.state.lock().inspector.notices.want(None);
+                self.state.lock().events.subscribe(None);
                 if is_registered.get() {
                     pause = PAUSE;
                 }
@@ -181,8 +157,8 @@ impl Running {
                     if woken.recv().await.is_err() {
                         return Error::Closed;
                     }
-                    let notices = self.state.lock().notices();
-                    for (name, members) in notices {
+                    let waiting = self.state.lock().events.for_bus();
+                    for (name, members) in waiting {
                         if let Err(error) = client.notify(number, name, &members) {
                             return error;
                         }
@@ -255,7 +231,7 @@ impl Handler for Ears<'_> {
 
     fn wanted(&self, is: bool) {
         let waker = is.then(|| self.wake.clone());
-        self.running.state.lock().inspector.notices.want(waker);
+        self.running.state.lock().events.subscribe(waker);
     }
 
     fn heard(&self, event: &str, _: Members<'_>) {

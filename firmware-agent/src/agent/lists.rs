@@ -106,6 +106,11 @@ impl Lists {
         self.warnings.iter().chain(&self.refused)
     }
 
+    /// Why the lists that are wanted are not in force.
+    pub(super) const fn refused(&self) -> Option<&String> {
+        self.refused.as_ref()
+    }
+
     /// How many entries of the list `number` are in force.
     pub(super) fn entries(&self, number: u32) -> u64 {
         let Some(in_force) = &self.in_force else { return 0 };

@@ -1,6 +1,6 @@
-//! What is told at once to those who want to hear it: alerts, and flows that are blocked.
+//! What packets leave to be told: alerts, and flows that are blocked.
 //!
-//! Where nobody listens nothing is kept. More than a few in a second are left out and counted.
+//! More than a few in a second, or more than somebody takes, are left out and counted.
 
 use std::collections::VecDeque;
 
@@ -23,7 +23,7 @@ pub(super) enum Notice {
 /// Notices on their way.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
-    /// Wakes up who tells them; `None` while nobody wants to hear.
+    /// Wakes up who tells them.
     waker: Option<Sender<()>>,
     queue: VecDeque<Notice>,
     pace: Pace,
@@ -31,10 +31,9 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    /// From now on notices are kept, and `waker` is told; or none any more.
-    pub(super) fn want(&mut self, waker: Option<Sender<()>>) {
-        self.queue.clear();
-        self.waker = waker;
+    /// From now on `waker` is told of each.
+    pub(super) fn wake(&mut self, waker: Sender<()>) {
+        self.waker = Some(waker);
     }
 
     /// The alerts of a packet.
@@ -61,14 +60,15 @@ impl Notices {
     }
 
     fn push(&mut self, now_ns: u64, notice: impl FnOnce() -> Notice) {
-        let Some(waker) = &self.waker else { return };
         // Who should tell them may be slow.
         if self.queue.len() as u64 > MOST || !self.pace.take(now_ns) {
             self.left_out += 1;
             return;
         }
         self.queue.push_back(notice());
-        let _ = waker.try_send(());
+        if let Some(waker) = &self.waker {
+            let _ = waker.try_send(());
+        }
     }
 }
 
@@ -80,15 +80,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notices_are_kept_for_who_wants_them_and_within_their_rate() {
+    fn notices_are_kept_within_their_rate() {
         let [one, two] = [1, 2].map(|last| Addr::from_v4_octets([192, 0, 2, last]));
         let key = FlowKey::new(one, two, 1, 2, TCP).0;
         let mut notices = Notices::default();
-        notices.blocked(1, key);
-        assert!(notices.pop().is_none() && notices.left_out() == 0, "nobody listens");
-
         let (waker, woken) = smol::channel::bounded(1);
-        notices.want(Some(waker));
+        notices.wake(waker);
         let mut told = 0;
         for now_ns in (0..2_000_000_000).step_by(1_000_000) {
             notices.blocked(10_000_000_000 + now_ns, key);
@@ -102,8 +99,5 @@ mod tests {
             notices.blocked(now_ns, key);
         }
         assert_eq!(std::iter::from_fn(|| notices.pop()).count(), 21, "nobody takes them");
-        notices.blocked(300_000_000_000, key);
-        notices.want(None);
-        assert!(notices.pop().is_none());
     }
 }

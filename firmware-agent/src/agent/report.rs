@@ -78,6 +78,7 @@ impl State {
             names: self.names_report(&counts),
             domain_set: self.domain_set(),
             signatures: self.signatures(&work.compared),
+            events: self.event_totals(),
         }
     }
 

@@ -10,11 +10,13 @@ use super::bus::Bus;
 use super::ddos::Strangers;
 use super::desk::Desk;
 use super::domains;
+use super::events::Events;
 use super::inspector::{Inspector, Policy, Room, Rule};
 use super::lists::Lists;
 use super::lock::Lock;
 use super::names::Resolutions;
 use super::rules::compiled;
+use super::scrape::Scrape;
 use super::unattended::Attendance;
 use super::workers::{self, Workers};
 use crate::cli::{Exit, Failed, chain};
@@ -94,6 +96,10 @@ pub(super) struct State {
     pub(super) attendance: Attendance,
     /// What is known of ubus.
     pub(super) bus: Bus,
+    /// What happened, and who is told.
+    pub(super) events: Events,
+    /// Where figures are offered.
+    pub(super) scrape: Scrape,
 }
 
 impl State {
@@ -199,6 +205,8 @@ impl Running {
             knows_time: false,
             attendance: Attendance::default(),
             bus: Bus::default(),
+            events: Events::default(),
+            scrape: Scrape::default(),
         };
         match adopted {
             Ok(adopted) => {
@@ -207,6 +215,7 @@ impl Running {
             }
             Err(error) => log::warn!("{error}"),
         }
+        state.inspector.notices.wake(state.events.waker());
         let around = Around::look();
         state.protect(dataplane, around.as_ref());
         // Before the rules bring the first hello.

@@ -17,7 +17,7 @@ use super::pace::Pace;
 use super::report::tuple;
 use super::running::{State, random};
 use crate::cli::chain;
-use crate::config::RulesetSection;
+use crate::config::{EventKind, RulesetSection};
 use crate::control::signatures as report;
 use crate::inspect::engine::{Step, Watch};
 use crate::plan::Plan;
@@ -70,6 +70,8 @@ pub(super) struct Alarms {
     kept: VecDeque<Kept>,
     /// Of the log.
     pace: Pace,
+    /// Nobody is told of alerts.
+    is_muted: bool,
     /// Alerts that were not logged since the last one that was, and all of them.
     unlogged: (u64, u64),
     refused: Option<String>,
@@ -101,7 +103,7 @@ impl Alarms {
     pub(super) fn take(&mut self, now_ns: u64, step: &Step) {
         let Some(flow) = step.flow else { return };
         for alert in step.alerts.iter().filter(|alert| alert.is_told) {
-            if self.may_log(now_ns) {
+            if !self.is_muted && self.may_log(now_ns) {
                 let (ends, msg) = (super::inspector::describe(Some(flow)), alert.title());
                 let action = if alert.blocks { "blocked" } else { "alert" };
                 log::warn!("{action}: {}: {ends}", plain(&msg));
@@ -140,6 +142,7 @@ impl Inspector {
     /// Puts rulesets into force, if they are others.
     pub(super) fn set_rulesets(&mut self, plan: &Plan, rulesets: Option<Vec<Ruleset>>) {
         self.alarms.refused = None;
+        self.alarms.is_muted = plan.notify.mutes(EventKind::Alert);
         if let Some(rulesets) = rulesets {
             self.book.watch = Watch::new(rulesets).map(Arc::from);
             self.alarms.in_force.clone_from(&plan.rulesets);
@@ -155,6 +158,7 @@ impl Inspector {
                 let why = chain(&error);
                 log::error!("{}", plain(&why));
                 self.alarms.refused = Some(why);
+                self.alarms.is_muted = plan.notify.mutes(EventKind::Alert);
             }
         }
         self.alarms.load_ms = (clock::monotonic_ns() - start_ns) / 1_000_000;

@@ -12,6 +12,7 @@ use super::signals::{Signals, Wish};
 use super::unattended::BEAT;
 use crate::cli::{Exit, Failed, chain};
 use crate::control::Request;
+use crate::control::report::Status;
 use crate::control::server::{Methods, Server};
 use crate::netfilter::watch::Watch;
 use crate::sys::{clock, rtnetlink};
@@ -73,6 +74,9 @@ impl Running {
         let sweep = future::or(future::or(self.sweep(), watch), self.follow_names());
         let sweep = future::or(self.beat(), sweep);
         let sweep = future::or(self.follow_bus(), sweep);
+        let tell = future::or(self.tell(), self.run_hook());
+        let tell = future::or(tell, self.offer_figures(executor));
+        let sweep = future::or(tell, sweep);
         future::or(
             future::or(future::or(outside, anew), future::or(queue, control)),
             future::or(future::or(rules, links), sweep),
@@ -217,6 +221,7 @@ impl Running {
             }
         }
         state.bus.look_again();
+        state.scrape.look_again();
         if let Some(anew) = outcome? {
             let _ = self.restart.0.try_send(anew);
         }
@@ -224,16 +229,22 @@ impl Running {
     }
 }
 
+impl Running {
+    pub(super) fn status(&self) -> Status {
+        // Who holds the state never waits for a worker.
+        let work = self.workers.work();
+        self.state.lock().status(&work)
+    }
+}
+
 impl Methods for Running {
     fn call(&self, request: Request) -> Result<serde_json::Value, String> {
         let json = |value: Result<_, serde_json::Error>| value.map_err(|error| error.to_string());
         match request {
-            Request::Status {} => {
-                let work = self.workers.work();
-                json(serde_json::to_value(self.state.lock().status(&work)))
-            }
+            Request::Status {} => json(serde_json::to_value(self.status())),
             Request::Alerts {} => json(serde_json::to_value(self.state.lock().alerts())),
             Request::Flows {} => json(serde_json::to_value(self.state.lock().flows())),
+            Request::Events {} => Ok(self.state.lock().events().into()),
             Request::Why { subject } => {
                 json(serde_json::to_value(self.state.lock().why(&subject)?))
             }

@@ -1,6 +1,8 @@
 //! The commands: arguments, answers, exit codes.
 
-mod metrics;
+mod events;
+#[cfg(test)]
+mod hostile;
 mod show;
 mod signatures;
 mod table;
@@ -10,6 +12,9 @@ use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 
 use serde::Serialize;
+use serde_json::Value;
+
+use self::events::Filter;
 
 use crate::control::client::{AskError, ask};
 use crate::control::report::{Feature, Flow, Status, Why};
@@ -100,6 +105,7 @@ struct Line {
     socket: Option<PathBuf>,
     json: bool,
     rules: Vec<PathBuf>,
+    filter: Filter,
 }
 
 #[derive(Debug, Eq, PartialEq)]
@@ -109,6 +115,7 @@ enum Command {
     Doctor,
     Flows,
     Alerts,
+    Events,
     Metrics,
     Why(String),
     Reload,
@@ -131,6 +138,7 @@ commands:
   doctor              what this kernel can do and what would enable the rest; needs no agent
   flows               decided flows
   alerts              the last alerts of rulesets
+  events              what happened lately; one JSON object a line
   metrics             the same figures for Prometheus
   why SUBJECT         what applies to an address or a domain
   reload              reads the configuration again
@@ -141,6 +149,10 @@ options:
   --config FILE       UCI file (/etc/config/sluice)
   --socket PATH       control socket (/var/run/sluice/control.sock)
   --json              for programs
+  --severity LEVEL    of events: info, notice, warning, error and above
+  --type TYPE         of events: verdict, alert, attack, list, health; several with commas
+  --since TIME        of events: not older than 90s, 10m, 2h, 1d
+  --grep PATTERN      of events: lines with this regular expression in them
   --rules FILE        of replay: signatures to compare with; may be given several times
   --help, --version
 
@@ -148,7 +160,7 @@ exit codes: 0 done, 1 failed, 2 usage, 3 no agent runs, 4 mistakes in the config
             5 not allowed, 6 another agent runs already
 ";
 
-const COMMAND_HELP: [(&str, &str); 10] = [
+const COMMAND_HELP: [(&str, &str); 11] = [
     (
         "run",
         "usage: sluice [--config FILE] run\n\nRuns the agent in the foreground. Needs root.\nSIGTERM or SIGINT stops it and takes everything out of the kernel; SIGHUP reads the configuration again.\n",
@@ -168,6 +180,10 @@ const COMMAND_HELP: [(&str, &str); 10] = [
     (
         "alerts",
         "usage: sluice [--socket PATH] [--json] alerts\n\nThe last 256 alerts of rulesets, the last first: number and message of the rule, flow, whether it was blocked.\n",
+    ),
+    (
+        "events",
+        "usage: sluice [--socket PATH] events [--severity LEVEL] [--type TYPE[,TYPE]...] [--since TIME] [--grep PATTERN]\n\nWhat happened lately, the last first: flows that were blocked, alerts, attacks, lists that are refused, features that get worse or better. One JSON object a line; config/events.md says what is in it. The agent keeps 256.\nPatterns know . [a-z] [^a] \\d \\w \\s * + ? | ( ) ^ $ and (?i) in front.\n",
     ),
     (
         "metrics",
@@ -201,6 +217,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
         socket: None,
         json: false,
         rules: Vec::new(),
+        filter: Filter::default(),
     };
     let mut words: Vec<OsString> = Vec::new();
     let mut help = false;
@@ -210,6 +227,10 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
             Long("socket") => line.socket = Some(parser.value()?.into()),
             Long("json") => line.json = true,
             Long("rules") => line.rules.push(parser.value()?.into()),
+            Long("severity") => line.filter.severity(&parser.value()?.string()?)?,
+            Long("type") => line.filter.kinds(&parser.value()?.string()?)?,
+            Long("since") => line.filter.since(&parser.value()?.string()?)?,
+            Long("grep") => line.filter.grep(&parser.value()?.string()?)?,
             Long("help") | Short('h') => help = true,
             Long("version") | Short('V') => {
                 line.command = Command::Version;
@@ -242,6 +263,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
         "doctor" => Command::Doctor,
         "flows" => Command::Flows,
         "alerts" => Command::Alerts,
+        "events" => Command::Events,
         "metrics" => Command::Metrics,
         "why" => Command::Why(operand("the address or domain")?.string()?),
         "reload" => Command::Reload,
@@ -317,9 +339,14 @@ pub fn main(
             let alerts: Vec<Alert> = ask(&socket, &Request::Alerts {}).map_err(asked)?;
             answer(out, line.json, &alerts, |alerts| signatures::alerts(alerts))
         }
+        Command::Events => {
+            let events: Vec<Value> = ask(&socket, &Request::Events {}).map_err(asked)?;
+            let chosen = events.iter().filter(|event| line.filter.fits(event));
+            print(out, &chosen.map(events::line).collect::<String>())
+        }
         Command::Metrics => {
             let status: Status = ask(&socket, &Request::Status {}).map_err(asked)?;
-            print(out, &metrics::metrics(&status))
+            print(out, &crate::control::metrics::metrics(&status))
         }
         Command::Why(subject) => {
             let why: Why = ask(&socket, &Request::Why { subject }).map_err(asked)?;
@@ -341,7 +368,7 @@ fn answer<T: Serialize>(
     if json {
         let text = serde_json::to_string_pretty(value)
             .map_err(|error| Failed::new(Exit::Failure, &error))?;
-        print(out, &format_args!("{text}\n"))
+        print(out, &format_args!("{}\n", text::plain_json(&text)))
     } else {
         print(out, &show(value))
     }
@@ -379,8 +406,8 @@ mod tests {
     #[test]
     fn every_command_has_help() {
         for command in [
-            "run", "status", "doctor", "flows", "alerts", "metrics", "why", "reload", "replay",
-            "config",
+            "run", "status", "doctor", "flows", "alerts", "events", "metrics", "why", "reload",
+            "replay", "config",
         ] {
             let Command::Help(text) = line(&[command, "--help"]).unwrap().command else {
                 panic!("{command}")
@@ -393,7 +420,7 @@ mod tests {
     #[test]
     fn mistakes_name_what_is_wrong() {
         #[rustfmt::skip]
-        let cases: [(&[&str], &str); 7] = [
+        let cases: [(&[&str], &str); 11] = [
             (&[], "a command is missing"),
             (&["stat"], "`stat` is not a command"),
             (&["why"], "why: the address or domain is missing"),
@@ -401,6 +428,10 @@ mod tests {
             (&["config"], "config: `check` is missing"),
             (&["config", "apply"], "config: `apply` is not a command"),
             (&["--load", "x.o"], "--load"),
+            (&["events", "--severity", "bad"], "`bad` is no severity: info, notice, warning, error"),
+            (&["events", "--type", "alert,x"], "`x` is no type: verdict, alert, attack, list, health"),
+            (&["events", "--since", "soon"], "`soon` is no time"),
+            (&["events", "--grep", "("], "`(` without `)`"),
         ];
         for (args, expected) in cases {
             let message = line(args).unwrap_err();

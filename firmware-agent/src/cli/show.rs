@@ -12,7 +12,7 @@ use crate::text::plain;
 pub(super) fn status(status: &Status) -> String {
     let mut text = format!(
         "sluice {} is {}, pid {}, up {}, protection in force {} ms after the start\nconfiguration {} (generation {})\n",
-        status.version,
+        plain(&status.version),
         status.state,
         status.pid,
         duration(status.uptime_s),

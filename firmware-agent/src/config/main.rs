@@ -6,6 +6,7 @@ use log::LevelFilter;
 
 use super::mark::MarkMask;
 use super::net::Net;
+use super::notify::{EventKind, Notify};
 use super::reader::{FromUci, Reader, words};
 use super::remark::Remarks;
 use super::schema::{Fallback, Kind, OptionSpec, SectionSpec};
@@ -231,6 +232,8 @@ pub struct Main {
     pub dns_names: u32,
     /// Where ubus is.
     pub ubus: Ubus,
+    /// Who is told of events.
+    pub notify: Notify,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -325,6 +328,12 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Pairs of a device and an address whose names from DNS are remembered for ten minutes, to show flows that name no server, a quarter of them for one device at most; 0 is off."),
         OptionSpec::new("ubus", Kind::Bus, "on",
             "Whether the agent offers object sluice on ubus, at the socket that ubusd has unless another path is given. Without ubus the control socket answers all the same."),
+        OptionSpec::optional("notify_script", Kind::Path,
+            "Program that is started for each event worth it, with what happened in its environment (SLUICE_KIND, SLUICE_WHAT and more, see events.md), one at a time and for ten seconds at most."),
+        OptionSpec::list("mute", Kind::Word(&EventKind::NAMES), Fallback::Empty,
+            "Kinds of events that nobody is told of, neither log nor ubus nor notify_script; sluice events has them."),
+        OptionSpec::optional("metrics_listen", Kind::Loopback,
+            "Loopback address and port at which Prometheus finds /metrics; without it the agent listens nowhere."),
     ],
 };
 
@@ -372,6 +381,7 @@ impl Main {
             country_dir: uci.find("country_dir"),
             dns_names: uci.get("dns_names"),
             ubus: uci.get("ubus"),
+            notify: Notify::read(&mut uci),
         };
         let last = u32::from(main.queue) + u32::from(main.queues()) - 1;
         if last > u32::from(u16::MAX) {

@@ -20,6 +20,7 @@ mod list;
 mod main;
 mod mark;
 mod net;
+mod notify;
 mod profile;
 mod reader;
 mod remark;
@@ -52,6 +53,7 @@ pub use self::main::{
 };
 pub use self::mark::{MarkMask, MarkMaskError};
 pub use self::net::{Net, NetError};
+pub use self::notify::{EventKind, Notify};
 pub use self::profile::{Class, Profile};
 pub use self::remark::{Mistake, REMARKS_MAX, Remark, Warning};
 pub use self::rule::{LISTED_MAX, PROTOCOLS, Rule};

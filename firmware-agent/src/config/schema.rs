@@ -64,6 +64,8 @@ pub enum Kind {
     Moment,
     /// Whether there is a bus, and where.
     Bus,
+    /// Loopback address and port.
+    Loopback,
 }
 
 impl Kind {
@@ -94,6 +96,7 @@ impl Kind {
             Self::Slot => "slot",
             Self::Moment => "time",
             Self::Bus => "bus",
+            Self::Loopback => "socket",
         }
     }
 }
@@ -124,6 +127,7 @@ impl fmt::Display for Kind {
             Self::Slot => f.write_str("HH:MM-HH:MM"),
             Self::Moment => f.write_str("YYYY-MM-DDTHH:MM:SSZ"),
             Self::Bus => f.write_str("on, off, absolute path"),
+            Self::Loopback => f.write_str("loopback address and port, such as 127.0.0.1:9616"),
         }
     }
 }

@@ -106,6 +106,9 @@ fn code_default_file_and_document_name_the_same_options_and_defaults() {
     assert_eq!(shown(&warnings), [""; 0]);
     let examples = std::mem::take(&mut config.main.management);
     assert!(config.main.app_file.take().is_some() && config.main.country_dir.take().is_some());
+    let notify = std::mem::take(&mut config.main.notify);
+    assert_eq!((notify.mute.len(), notify.script.is_some()), (1, true));
+    assert!(notify.metrics.is_some_and(|at| at.ip().is_loopback()));
     assert_eq!((config.main, examples.len()), (Main::default(), 1));
     assert_eq!(
         config.ddos,
@@ -215,7 +218,8 @@ fn each_option_of_the_main_section_lands_in_its_field() {
                 option held_flows 65\noption reinspect_percent 21\noption reinspect_after_s 22\n\
                 option reinspect_mib 23\noption reinspect_age_s 24\noption reinspect_turn_mib 25\noption reinspect_requests 0\noption manage_offload off\noption offload software\n\
                 option list_memory_kib 4096\noption domain_memory_kib 4097\nlist management 192.0.2.0/24\n\
-                option spread auto\noption clock trust\noption established trust\noption app_file /a\noption country_dir /c\noption dns_names 31\noption ubus /u\n";
+                option spread auto\noption clock trust\noption established trust\noption app_file /a\noption country_dir /c\noption dns_names 31\noption ubus /u\n\
+                option notify_script /n\nlist mute alert\noption metrics_listen [::1]:9\n";
     let (config, warnings) = with(text).unwrap();
     assert_eq!(shown(&warnings), [""; 0]);
     assert_eq!(
@@ -262,6 +266,11 @@ fn each_option_of_the_main_section_lands_in_its_field() {
             country_dir: Some("/c".into()),
             dns_names: 31,
             ubus: Ubus::At("/u".into()),
+            notify: Notify {
+                script: Some("/n".into()),
+                mute: vec![EventKind::Alert],
+                metrics: Some("[::1]:9".parse().unwrap()),
+            },
         }
     );
 }

@@ -4,10 +4,13 @@
 
 pub mod client;
 pub mod ddos;
+pub mod events;
 pub mod hand;
+pub mod metrics;
 pub mod names;
 pub mod page;
 pub mod report;
+pub mod scrape;
 pub mod server;
 pub mod signatures;
 mod socket;
@@ -37,6 +40,8 @@ pub enum Request {
     Flows {},
     /// A list of [`signatures::Alert`](self::signatures::Alert), the last first.
     Alerts {},
+    /// A list of [`events::Event`] as objects, the last first.
+    Events {},
     /// A [`report::Why`] about an address or a domain.
     Why {
         /// The address or domain.

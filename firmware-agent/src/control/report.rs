@@ -270,6 +270,9 @@ pub struct Status {
     /// Rulesets.
     #[serde(default)]
     pub signatures: super::signatures::Signatures,
+    /// Events.
+    #[serde(default)]
+    pub events: super::events::Totals,
 }
 
 /// What a rule did.

@@ -61,10 +61,7 @@ impl Server {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => return error,
             };
-            if clients.get() >= CLIENTS_MAX {
-                continue;
-            }
-            let place = Place::take(Rc::clone(&clients));
+            let Some(place) = Place::take(&clients, CLIENTS_MAX) else { continue };
             let methods = Rc::clone(&methods);
             let group = self.socket.group;
             executor
@@ -91,12 +88,16 @@ fn may_read(peer: &Peer, us: u32, group: Option<Gid>) -> bool {
 }
 
 /// A client's place among those served.
-struct Place(Rc<Cell<usize>>);
+pub(super) struct Place(Rc<Cell<usize>>);
 
 impl Place {
-    fn take(clients: Rc<Cell<usize>>) -> Self {
-        clients.set(clients.get() + 1);
-        Self(clients)
+    /// A place, unless `max` are taken.
+    pub(super) fn take(clients: &Rc<Cell<usize>>, max: usize) -> Option<Self> {
+        let taken = clients.get();
+        (taken < max).then(|| {
+            clients.set(taken + 1);
+            Self(Rc::clone(clients))
+        })
     }
 }
 

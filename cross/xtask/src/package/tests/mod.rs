@@ -25,11 +25,12 @@ echo \"sluice $*\" >>/calls
 ";
 
 /// All files of the agent's package, with what a router must find.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "0600 root root /etc/config/sluice",
     "0644 root root /etc/capabilities/sluice.json",
     "0644 root root /etc/sluice/apps",
     "0644 root root /lib/upgrade/keep.d/sluice",
+    "0644 root root /usr/lib/lua/prometheus-collectors/sluice.lua",
     "0644 root root /usr/share/doc/sluice/NOTICE",
     "0644 root root /usr/share/rpcd/acl.d/sluice.json",
     "0755 root root /etc/init.d/sluice",

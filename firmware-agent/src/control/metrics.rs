@@ -1,14 +1,27 @@
-//! Reports in the text format of Prometheus (exposition format 0.0.4).
+//! The report in the text format of Prometheus (exposition format 0.0.4). Pure.
 
 use std::fmt::{self, Write as _};
 
-use crate::control::report::{Queue, State, Status};
-use crate::control::signatures::Signatures;
+use super::report::{Queue, State, Status};
+use super::signatures::Signatures;
+use crate::text::is_hostile;
 
-/// `metrics`.
+/// Names of counters of the kernel's side of the queue that go up and down.
+const LEVELS: [(&str, &str, &str); 2] = [
+    ("waiting", "sluice_queue_waiting_packets", "Packets that wait for their verdict."),
+    (
+        "burst without loss",
+        "sluice_queue_burst_packets",
+        "Packets of full size that a burst may have.",
+    ),
+];
+
+/// The whole of it.
 #[must_use]
-pub(super) fn metrics(status: &Status) -> String {
+pub fn metrics(status: &Status) -> String {
     let mut text = Text(String::new());
+    text.family("sluice_info", "gauge", "1, with the version of the agent.");
+    text.sample("sluice_info", &[("version", &status.version)], 1);
     text.family("sluice_up_seconds", "gauge", "Seconds since the agent started.");
     text.sample("sluice_up_seconds", &[], status.uptime_s);
     text.family("sluice_generation", "gauge", "Counts configurations.");
@@ -58,42 +71,87 @@ pub(super) fn metrics(status: &Status) -> String {
     for (counter, packets) in &status.netfilter.counters {
         text.sample("sluice_rules_total", &[("counter", counter)], *packets);
     }
-    text.family("sluice_queue", "untyped", "Counters of the queue and of inspection.");
-    for (counter, value) in status.queue.kernel.iter().chain(&status.queue.engine) {
-        text.sample("sluice_queue", &[("counter", counter)], *value);
-    }
-    text.family("sluice_flows_inspecting", "gauge", "Flows under inspection.");
-    text.sample("sluice_flows_inspecting", &[], status.queue.inspecting);
-    text.latency(&status.queue);
-    let away = &status.queue.unattended;
-    text.family(
-        "sluice_unattended_total",
-        "counter",
-        "What passed while the agent did not inspect.",
-    );
-    for (what, value) in [
-        ("times", away.times),
-        ("seconds", away.seconds),
-        ("packets", away.packets),
-        ("flows", away.flows),
-    ] {
-        text.sample("sluice_unattended_total", &[("what", what)], value);
-    }
-    text.family("sluice_flows", "gauge", "Decided flows that are remembered.");
-    text.sample("sluice_flows", &[], status.flows.entries);
-    text.family("sluice_flows_ended_total", "counter", "Decided flows that were forgotten.");
-    for (cause, value) in [("expired", status.flows.expired), ("evicted", status.flows.evicted)] {
-        text.sample("sluice_flows_ended_total", &[("cause", cause)], value);
-    }
-
+    text.queue(&status.queue);
+    text.flows(status);
     text.lists(status);
     text.rulesets(&status.signatures);
+    text.strangers(status);
+    text.names(status);
+    text.family("sluice_events_total", "counter", "Events, by type.");
+    for (kind, count) in &status.events.kinds {
+        text.sample("sluice_events_total", &[("type", kind)], *count);
+    }
+    text.family("sluice_events_left_out_total", "counter", "Events that were too many to keep.");
+    text.sample("sluice_events_left_out_total", &[], status.events.left_out);
     text.0
 }
 
 struct Text(String);
 
 impl Text {
+    fn queue(&mut self, queue: &Queue) {
+        self.family("sluice_queue_total", "counter", "What the queue and inspection counted.");
+        let is_level = |counter: &str| LEVELS.iter().any(|(name, ..)| *name == counter);
+        for (counter, value) in queue.kernel.iter().chain(&queue.engine) {
+            if !is_level(counter) {
+                self.sample("sluice_queue_total", &[("counter", counter)], *value);
+            }
+        }
+        for (counter, name, help) in LEVELS {
+            if let Some(value) = queue.kernel.get(counter) {
+                self.family(name, "gauge", help);
+                self.sample(name, &[], *value);
+            }
+        }
+        self.family("sluice_flows_inspecting", "gauge", "Flows under inspection.");
+        self.sample("sluice_flows_inspecting", &[], queue.inspecting);
+        self.latency(queue);
+        let away = &queue.unattended;
+        self.family(
+            "sluice_unattended_total",
+            "counter",
+            "What passed while the agent did not inspect.",
+        );
+        for (what, value) in [
+            ("times", away.times),
+            ("seconds", away.seconds),
+            ("packets", away.packets),
+            ("flows", away.flows),
+        ] {
+            self.sample("sluice_unattended_total", &[("what", what)], value);
+        }
+    }
+
+    fn flows(&mut self, status: &Status) {
+        let flows = &status.flows;
+        for (name, help, value) in [
+            ("sluice_flows", "Decided flows that are remembered.", flows.entries),
+            ("sluice_flows_capacity", "Decided flows that fit.", flows.capacity),
+            ("sluice_flows_held", "Blocked and limited flows.", flows.held),
+            (
+                "sluice_flows_held_capacity",
+                "Blocked and limited flows that fit.",
+                flows.held_capacity,
+            ),
+        ] {
+            self.family(name, "gauge", help);
+            self.sample(name, &[], value);
+        }
+        self.family(
+            "sluice_flow_troubles_total",
+            "counter",
+            "Decisions without a place in the kernel.",
+        );
+        for (what, value) in [("no_room", flows.held_refused), ("refused", flows.write_errors)] {
+            self.sample("sluice_flow_troubles_total", &[("what", what)], value);
+        }
+        self.family("sluice_flows_ended_total", "counter", "Decided flows that were forgotten.");
+        for (cause, value) in [("expired", status.flows.expired), ("evicted", status.flows.evicted)]
+        {
+            self.sample("sluice_flows_ended_total", &[("cause", cause)], value);
+        }
+    }
+
     fn lists(&mut self, status: &Status) {
         self.family("sluice_list_entries", "gauge", "Entries of a blocklist in force.");
         for list in &status.lists {
@@ -102,6 +160,10 @@ impl Text {
         self.family("sluice_list_packets_total", "counter", "Packets that a blocklist dropped.");
         for list in &status.lists {
             self.sample("sluice_list_packets_total", &[("list", &list.name)], list.packets);
+        }
+        self.family("sluice_list_bytes_total", "counter", "Bytes of those packets.");
+        for list in &status.lists {
+            self.sample("sluice_list_bytes_total", &[("list", &list.name)], list.bytes);
         }
         self.family(
             "sluice_list_observed_flows_total",
@@ -118,6 +180,40 @@ impl Text {
         );
         for list in &status.domain_lists {
             self.sample("sluice_domain_list_flows_total", &[("list", &list.name)], list.flows);
+        }
+    }
+
+    fn strangers(&mut self, status: &Status) {
+        let ddos = &status.ddos;
+        self.family("sluice_strangers", "gauge", "Addresses by what is known of them.");
+        for (what, count) in [
+            ("victim", ddos.victims.len()),
+            ("offender", ddos.offenders.len()),
+            ("blocked", ddos.blocked.len()),
+            ("scanner", ddos.scanners.len()),
+            ("attacked", ddos.attacked.len()),
+        ] {
+            self.sample("sluice_strangers", &[("what", what)], count as u64);
+        }
+    }
+
+    fn names(&mut self, status: &Status) {
+        let names = &status.names;
+        self.family("sluice_names", "gauge", "Addresses that have a name from DNS.");
+        self.sample("sluice_names", &[], names.entries);
+        self.family(
+            "sluice_names_messages_total",
+            "counter",
+            "Messages of DNS, by what they were.",
+        );
+        for (what, value) in [
+            ("question", names.questions),
+            ("answer", names.answers),
+            ("unasked", names.unasked),
+            ("malformed", names.malformed),
+            ("lost", names.lost),
+        ] {
+            self.sample("sluice_names_messages_total", &[("what", what)], value);
         }
     }
 
@@ -182,7 +278,7 @@ impl fmt::Display for Value<'_> {
                 '\\' => f.write_str("\\\\")?,
                 '"' => f.write_str("\\\"")?,
                 '\n' => f.write_str("\\n")?,
-                other if other.is_control() => f.write_char('\u{fffd}')?,
+                other if is_hostile(other) => f.write_char('\u{fffd}')?,
                 other => f.write_char(other)?,
             }
         }
