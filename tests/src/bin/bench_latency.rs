@@ -121,7 +121,7 @@ fn run(
         is_open.recv()?;
         let times = ping(client, server);
         drop(bell);
-        reader.join().map_err(|_| "the reader panicked")??;
+        reader.join().map_err(|_panic| "the reader panicked")??;
         times
     })
 }
