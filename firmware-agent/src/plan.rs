@@ -2,6 +2,7 @@
 //!
 //! Pure.
 
+pub mod budget;
 pub mod guard;
 
 use std::path::PathBuf;
@@ -16,8 +17,8 @@ use sluice_abi::settings::Settings;
 
 use crate::config::{
     self, Apps, Backend, Clock, Config, Countries, Counts, DOMAINLISTS_MAX, Ddos, DomainFile,
-    Established, Group, ListFile, Main, ManageOffload, Net, Notify, OnError, OwnOffload, Policy,
-    Profile, Rule, RuleAction, RulesetSection, Schedule, Ubus, ZonePolicy,
+    Established, Group, ListFile, Main, ManageOffload, Moment, Net, Notify, OnError, OwnOffload,
+    Policy, Profile, Rule, RuleAction, RulesetSection, Schedule, Ubus, ZonePolicy,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -52,6 +53,8 @@ pub struct Plan {
     pub lists: Vec<ListPlan>,
     /// What no list blocks, with the roles where that holds.
     pub allowed: Vec<(Net, u32)>,
+    /// Those of them that end.
+    pub allowed_until: Vec<(Net, u32, Moment)>,
     /// Decided flows that are remembered.
     pub flows: u32,
     /// Blocked and limited flows that are remembered beside those.
@@ -72,6 +75,8 @@ pub struct Plan {
     pub run_dir: PathBuf,
     /// The kill switch.
     pub enabled: bool,
+    /// Memory for everything; 0 is a part of the machine's.
+    pub memory_kib: u32,
     /// Memory for blocklists; 0 is a part of the machine's.
     pub list_memory_kib: u32,
     /// What no list may cover.
@@ -216,15 +221,7 @@ impl Plan {
                 observes: list.observes,
             })
             .collect();
-        let allowed: Vec<(Net, u32)> = config
-            .allowlists
-            .iter()
-            .filter(|list| list.enabled)
-            .flat_map(|list| {
-                let roles = list.role_bits();
-                list.entries.iter().map(move |net| (*net, roles))
-            })
-            .collect();
+        let allowed = allowed(config);
         let rules: Vec<_> = config.rules.iter().filter(|rule| rule.enabled).collect();
         let profiles = Profile::numbered(config.profiles.clone()).unwrap_or_default();
         let treatments: Vec<_> = rules.iter().map(|rule| treatment(rule, &profiles)).collect();
@@ -256,6 +253,7 @@ impl Plan {
             reinspection: reinspection(main),
             lists,
             allowed,
+            allowed_until: allowed_until(config),
             flows: main.flows,
             held: main.held_flows,
             on_error: main.on_error,
@@ -269,6 +267,7 @@ impl Plan {
             answer: answer(&config.ddos),
             run_dir: main.run_dir.clone(),
             enabled: main.enabled,
+            memory_kib: main.memory_kib,
             list_memory_kib: main.list_memory_kib,
             management: main.management.clone(),
             guard_offload: main.manage_offload == ManageOffload::Guard,
@@ -290,6 +289,21 @@ impl Plan {
         })
     }
 
+    /// Ends what is allowed until a time that is past; says whether there was something.
+    pub fn end_allowed(&mut self, now_s: i64) -> bool {
+        let Self { allowed, allowed_until, .. } = self;
+        let before = allowed_until.len();
+        allowed_until.retain(|(net, roles, until)| {
+            let is_over = until.0 <= now_s;
+            // Another list may have the same for good.
+            if is_over && let Some(at) = allowed.iter().position(|one| *one == (*net, *roles)) {
+                allowed.remove(at);
+            }
+            !is_over
+        });
+        allowed_until.len() != before
+    }
+
     /// What it takes to get from this plan to `new`.
     #[must_use]
     pub fn change(&self, new: &Self) -> Change {
@@ -307,6 +321,7 @@ impl Plan {
             reinspection,
             lists,
             allowed,
+            allowed_until,
             flows,
             held,
             on_error,
@@ -317,6 +332,7 @@ impl Plan {
             answer,
             run_dir,
             enabled,
+            memory_kib,
             list_memory_kib,
             management,
             guard_offload,
@@ -351,6 +367,8 @@ impl Plan {
             || (*clock, *names) != (self.clock, self.names)
             || (rulesets, *signature_memory_kib) != (&self.rulesets, self.signature_memory_kib)
             || (lists, allowed) != (&self.lists, &self.allowed)
+            || *allowed_until != self.allowed_until
+            || *memory_kib != self.memory_kib
             || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
             || (*sweep, *on_crash) != (self.sweep, old.on_crash)
@@ -370,6 +388,21 @@ impl Plan {
             Change::None
         }
     }
+}
+
+/// What no list blocks.
+fn allowed(config: &Config) -> Vec<(Net, u32)> {
+    let lists = config.allowlists.iter().filter(|list| list.enabled);
+    lists.flat_map(|list| list.entries.iter().map(|net| (*net, list.role_bits()))).collect()
+}
+
+/// What of that has an end.
+fn allowed_until(config: &Config) -> Vec<(Net, u32, Moment)> {
+    let lists = config.allowlists.iter().filter(|list| list.enabled);
+    let ending = lists.filter_map(|list| Some((list, list.role_bits(), list.until?)));
+    ending
+        .flat_map(|(list, roles, until)| list.entries.iter().map(move |net| (*net, roles, until)))
+        .collect()
 }
 
 fn domainlists(config: &Config) -> Vec<DomainListPlan> {

@@ -11,6 +11,7 @@ use sluice_abi::flow::{Direction, FlowKey};
 use super::book::Book;
 use super::inspector::is_syn;
 use super::lock::Lock;
+use super::pause::Orders;
 use super::running::State;
 use crate::inspect::dns::PORT;
 use crate::inspect::engine::{Engine, Outcome, Step, Watch};
@@ -59,6 +60,16 @@ impl Desk {
         self.engine.set_lists(Arc::clone(&book.lists));
         self.edition = book.edition();
         self.book = book.clone();
+    }
+
+    /// Does what a change of the rules asks for, once they are taken.
+    pub(super) fn follow(&mut self, orders: &Orders) {
+        for key in &orders.forget {
+            self.engine.forget_answer(key);
+        }
+        if orders.looks_for_pauses {
+            self.engine.look_for_pauses();
+        }
     }
 
     /// Answers the packets that are there.

@@ -16,6 +16,7 @@ use super::ledger::Ledger;
 use super::names::Resolutions;
 use super::notices::Notices;
 use super::observing::Observing;
+use super::pause::Orders;
 use super::requests::is_request;
 use super::rules::treated;
 use super::signatures::Alarms;
@@ -116,6 +117,10 @@ pub(super) struct Inspector {
     /// What is told at once.
     pub(super) notices: Notices,
     pub(super) observing: Observing,
+    /// Whether flows were paused when rules were last looked at.
+    pub(super) has_paused: bool,
+    /// For the engines, which are told with the next book.
+    pub(super) orders: Orders,
 }
 
 impl Inspector {
@@ -142,6 +147,8 @@ impl Inspector {
             conntrack,
             lot,
             has_stale_offload: false,
+            has_paused: false,
+            orders: Orders::default(),
             domains: Domains::default(),
             ledger,
             alarms: Alarms::default(),

@@ -6,8 +6,10 @@
 
 mod around;
 mod book;
+mod budget;
 mod bus;
 mod ddos;
+mod decide;
 mod desk;
 mod domains;
 mod drops;
@@ -23,6 +25,7 @@ mod notices;
 mod observing;
 mod offload;
 mod pace;
+mod pause;
 mod record;
 mod reload;
 mod report;
@@ -78,6 +81,7 @@ pub fn run(file: &Path) -> Result<(), Failed> {
         std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), started_ns) as u32;
     let mut plan =
         Plan::new(&config, hash_key).map_err(|error| Failed::new(Exit::Config, &error))?;
+    budget::of(&plan).check().map_err(|error| Failed::new(Exit::Config, &error))?;
     let mut warnings = warnings.iter().map(ToString::to_string).collect();
     let mut generation = 1;
     // What the agent before a restart of its own has pinned for this one.

@@ -50,7 +50,11 @@ impl State {
         let warnings = warnings.iter().map(ToString::to_string).collect();
         let mut plan = Plan::new(&config, self.plan.dataplane.settings.hash_key)
             .map_err(|error| vec![error.to_string()])?;
+        super::budget::of(&plan).check().map_err(|error| vec![error.to_string()])?;
         plan.dataplane.settings.generation = self.generation;
+        if let Some(now_s) = self.time_of_day() {
+            plan.end_allowed(now_s);
+        }
         let change = self.plan.change(&plan);
         crate::sys::log::start(config.main.log_level);
         // Before anything else, which may take its time or fail. With no change it undoes what a
@@ -122,7 +126,7 @@ impl State {
         if let Some(around) = &around {
             self.look_at_zones(&around.devices);
         }
-        held.each().for_each(|desk| desk.take(&self.inspector.book));
+        held.take(&mut self.inspector);
         memory::give_back();
         self.warnings = warnings;
         self.generation = generation;

@@ -72,6 +72,7 @@ impl State {
             lists: self.lists(now_ns),
             ddos: self.strangers.report(),
             list_image: self.list_image(),
+            budget: self.budget(),
             offload: self.offload(&counts, &rules),
             domain_lists: self.domain_lists(now_ns),
             rules: self.rules(),

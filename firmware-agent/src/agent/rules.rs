@@ -72,7 +72,7 @@ impl Inspector {
     }
 
     /// Puts other rules into force. Flows that are known get at once what the rules say about them;
-    /// what was blocked stays so until its deadline.
+    /// what was blocked stays so until its deadline, what was paused as long as a rule pauses it.
     pub(super) fn set_rules(
         &mut self,
         now_ns: u64,
@@ -93,6 +93,7 @@ impl Inspector {
 
     /// Gives flows that are decided what rules and lists say about them now.
     fn judge_anew(&mut self, now_ns: u64, mut flows: Option<&mut Flows>) {
+        self.resume(now_ns, flows.as_deref_mut());
         let known = self.table.iter().filter(|r| r.decision.verdict != Verdict::Blocked);
         let changed: Vec<_> = known.filter_map(|r| self.judged_anew(now_ns, &r.decision)).collect();
         for (mut decision, sentence) in changed {
@@ -109,7 +110,7 @@ impl Inspector {
     }
 
     /// What rules and lists say now about a flow, if that is something else, and what says it.
-    fn judged_anew(
+    pub(super) fn judged_anew(
         &self,
         now_ns: u64,
         old: &table::Decision,
@@ -192,6 +193,17 @@ impl State {
     pub(super) fn is_time(&mut self) -> bool {
         let now_s = self.time_of_day();
         self.inspector.book.rules.changes(now_s)
+    }
+
+    /// Ends what an allowlist lifts only until now.
+    pub(super) fn end_allowed(&mut self) {
+        let now_s = self.time_of_day();
+        let Self { inspector, dataplane, lists, plan, .. } = self;
+        if now_s.is_some_and(|now_s| plan.end_allowed(now_s))
+            && let Err(error) = lists.set(dataplane.as_mut(), &mut inspector.observing, plan)
+        {
+            lists.refuse(&error);
+        }
     }
 
     /// Brings the rules to where the time of day has them. Engines are not told.

@@ -216,6 +216,7 @@ impl Running {
         if let Some(around) = &around {
             state.look_at_zones(&around.devices);
         }
+        state.end_allowed();
         state.look_at_clock();
         if queues.is_some() {
             state.apply_rules();

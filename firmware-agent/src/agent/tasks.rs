@@ -127,13 +127,17 @@ impl Running {
 
     /// Brings the rules to where the time of day has them.
     fn look_at_clock(&self) {
-        if !self.state.lock().is_time() {
-            return;
+        {
+            let mut state = self.state.lock();
+            state.end_allowed();
+            if !state.is_time() {
+                return;
+            }
         }
         let mut held = self.workers.hold();
         let mut state = self.state.lock();
         state.look_at_clock();
-        held.each().for_each(|desk| desk.take(&state.inspector.book));
+        held.take(&mut state.inspector);
     }
 
     async fn guard_rules(&self) -> io::Result<()> {
@@ -189,7 +193,7 @@ impl Running {
     }
 
     /// Reads the configuration again. With mistakes in it the old one stays in force.
-    fn reload(&self) -> Result<(), Vec<String>> {
+    pub(super) fn reload(&self) -> Result<(), Vec<String>> {
         // One that has not begun: what the file says by now counts.
         let pending = self.restart.1.try_recv().ok();
         let outcome = self.state.lock().reload();
@@ -256,12 +260,16 @@ impl Methods for Running {
                 json(serde_json::to_value(self.state.lock().flow_page(offset, limit)))
             }
             Request::Block { subject, seconds } => {
-                let blocked = self.state.lock().block_by_hand(&subject, seconds)?;
-                json(serde_json::to_value(blocked))
+                json(serde_json::to_value(self.block(&subject, seconds)?))
             }
-            Request::Unblock { subject } => {
-                json(serde_json::to_value(self.state.lock().unblock_by_hand(&subject)?))
+            Request::Unblock { subject } => json(serde_json::to_value(self.unblock(&subject)?)),
+            Request::Allow(about) => json(serde_json::to_value(self.allow(&about)?)),
+            Request::Deny(about) => json(serde_json::to_value(self.deny(&about)?)),
+            Request::Pause { device, seconds } => {
+                json(serde_json::to_value(self.pause(&device, seconds)?))
             }
+            Request::Resume { device } => json(serde_json::to_value(self.resume(&device)?)),
+            Request::Forget { section } => json(serde_json::to_value(self.forget(&section)?)),
         }
     }
 }

@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use smol::channel::{Receiver, Sender, bounded};
 
 use super::desk::{Desk, Work};
+use super::inspector::Inspector;
 use super::lock::Lock;
 use super::running::State;
 use crate::netfilter::queue::{QueueError, Queues};
@@ -79,8 +80,13 @@ impl Gate {
 pub(super) struct Held<'a>(Vec<MutexGuard<'a, Desk>>);
 
 impl Held<'_> {
-    pub(super) fn each(&mut self) -> impl Iterator<Item = &mut Desk> {
-        self.0.iter_mut().map(|desk| &mut **desk)
+    /// Has all engines judge by the book of `inspector` from now on.
+    pub(super) fn take(&mut self, inspector: &mut Inspector) {
+        let orders = std::mem::take(&mut inspector.orders);
+        for desk in &mut self.0 {
+            desk.take(&inspector.book);
+            desk.follow(&orders);
+        }
     }
 }
 
@@ -136,7 +142,7 @@ impl Workers {
     /// What all of them did.
     pub(super) fn work(&self) -> Work {
         let mut work = Work::default();
-        self.hold().each().for_each(|desk| work.add(desk));
+        self.hold().0.iter().for_each(|desk| work.add(desk));
         work
     }
 

@@ -234,6 +234,8 @@ pub struct Main {
     pub ubus: Ubus,
     /// Who is told of events.
     pub notify: Notify,
+    /// Memory for everything; 0 is three quarters of the machine's.
+    pub memory_kib: u32,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -334,6 +336,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Kinds of events that nobody is told of, neither log nor ubus nor notify_script; sluice events has them."),
         OptionSpec::optional("metrics_listen", Kind::Loopback,
             "Loopback address and port at which Prometheus finds /metrics; without it the agent listens nowhere."),
+        OptionSpec::new("memory_kib", number(0, 1 << 22), "0",
+            "Memory that kernel and agent may take together at most, in KiB, summed up from what the other options allow before any of it is taken; a configuration that could need more is refused with the sum. 0 is three quarters of the machine's."),
     ],
 };
 
@@ -382,6 +386,7 @@ impl Main {
             dns_names: uci.get("dns_names"),
             ubus: uci.get("ubus"),
             notify: Notify::read(&mut uci),
+            memory_kib: uci.get("memory_kib"),
         };
         let last = u32::from(main.queue) + u32::from(main.queues()) - 1;
         if last > u32::from(u16::MAX) {

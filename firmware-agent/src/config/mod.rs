@@ -7,11 +7,13 @@
 mod action;
 mod app;
 mod bounded;
+pub mod by_hand;
 mod check;
 mod condition;
 mod country;
 mod ddos;
 mod domain;
+pub mod edit;
 mod file;
 mod ignore;
 mod interface;
@@ -29,6 +31,7 @@ mod ruleset;
 mod schedule;
 mod schema;
 mod sources;
+pub mod store;
 pub mod uci;
 mod values;
 

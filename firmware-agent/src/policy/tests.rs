@@ -104,6 +104,20 @@ fn a_rule_covers_its_domain_and_what_is_below_it_and_nothing_else() {
     }
 }
 
+/// R171: what pauses comes before every other rule, and waits for none.
+#[test]
+fn a_pause_precedes_every_other_rule() {
+    let policy = policy(&[
+        "allow domain bank.test for device 02:00:5e:10:00:01",
+        "allow ip 198.51.100.1 for device 192.0.2.7",
+        "pause any for group children",
+        "block domain bank.test",
+    ]);
+    assert_eq!(decided(&policy, &facts(None)), Some((2, "any".to_owned())));
+    assert_eq!(decided(&policy, &named(&["bank.test"])), Some((2, "any".to_owned())));
+    assert!(policy.holds_any(RuleAction::Pause) && !policy.holds_any(RuleAction::Limit));
+}
+
 /// R42: a class covers its domains and what is below them, and the longest domain counts.
 #[test]
 fn a_class_covers_its_domains_to_a_dot_and_the_longest_counts() {
