@@ -2,10 +2,11 @@
 //!
 //! Pure.
 
+pub mod budget;
 pub mod guard;
 
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_abi::flow::FlowLimit;
@@ -16,8 +17,8 @@ use sluice_abi::settings::Settings;
 
 use crate::config::{
     self, Apps, Backend, Clock, Config, Countries, Counts, DOMAINLISTS_MAX, Ddos, DomainFile,
-    Established, Group, ListFile, Main, ManageOffload, Net, Notify, OnError, OwnOffload, Policy,
-    Profile, Rule, RuleAction, RulesetSection, Schedule, Ubus, ZonePolicy,
+    Established, Group, ListFile, Main, ManageOffload, Moment, Net, Notify, OnError, OwnOffload,
+    Policy, Profile, Rule, RuleAction, RulesetSection, Schedule, Ubus, ZonePolicy,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -38,6 +39,8 @@ pub struct Plan {
     pub backend: Backend,
     /// First queue and number of queues.
     pub queue: (u16, u16),
+    /// Threads that read them; 0 is as many as processors.
+    pub workers: u16,
     /// Bounds of inspection.
     pub limits: Limits,
     /// The rules by number.
@@ -50,6 +53,8 @@ pub struct Plan {
     pub lists: Vec<ListPlan>,
     /// What no list blocks, with the roles where that holds.
     pub allowed: Vec<(Net, u32)>,
+    /// Those of them that end.
+    pub allowed_until: Vec<(Net, u32, Moment)>,
     /// Decided flows that are remembered.
     pub flows: u32,
     /// Blocked and limited flows that are remembered beside those.
@@ -70,6 +75,8 @@ pub struct Plan {
     pub run_dir: PathBuf,
     /// The kill switch.
     pub enabled: bool,
+    /// Memory for everything; 0 is a part of the machine's.
+    pub memory_kib: u32,
     /// Memory for blocklists; 0 is a part of the machine's.
     pub list_memory_kib: u32,
     /// What no list may cover.
@@ -93,7 +100,7 @@ pub struct Plan {
     /// Classes of applications that rules name.
     pub apps: Apps,
     /// Networks of countries that rules name.
-    pub countries: Rc<Countries>,
+    pub countries: Arc<Countries>,
     /// Pairs of a device and an address whose names are remembered.
     pub names: usize,
     /// Rulesets by number.
@@ -196,7 +203,7 @@ impl Plan {
             devices.map(|interface| interface.device.as_str()),
             main.mark_mask,
             main.queue,
-            main.queues,
+            main.queues(),
             main.policy == Policy::Open,
         )?
         .freeing_others(main.manage_offload == ManageOffload::Guard)
@@ -214,15 +221,7 @@ impl Plan {
                 observes: list.observes,
             })
             .collect();
-        let allowed: Vec<(Net, u32)> = config
-            .allowlists
-            .iter()
-            .filter(|list| list.enabled)
-            .flat_map(|list| {
-                let roles = list.role_bits();
-                list.entries.iter().map(move |net| (*net, roles))
-            })
-            .collect();
+        let allowed = allowed(config);
         let rules: Vec<_> = config.rules.iter().filter(|rule| rule.enabled).collect();
         let profiles = Profile::numbered(config.profiles.clone()).unwrap_or_default();
         let treatments: Vec<_> = rules.iter().map(|rule| treatment(rule, &profiles)).collect();
@@ -240,7 +239,8 @@ impl Plan {
                 spread: main.spread,
             },
             backend: main.netfilter,
-            queue: (main.queue, main.queues),
+            queue: (main.queue, main.queues()),
+            workers: main.workers,
             limits: Limits {
                 window_packets: main.window_packets,
                 window_bytes: main.window_bytes,
@@ -253,6 +253,7 @@ impl Plan {
             reinspection: reinspection(main),
             lists,
             allowed,
+            allowed_until: allowed_until(config),
             flows: main.flows,
             held: main.held_flows,
             on_error: main.on_error,
@@ -266,6 +267,7 @@ impl Plan {
             answer: answer(&config.ddos),
             run_dir: main.run_dir.clone(),
             enabled: main.enabled,
+            memory_kib: main.memory_kib,
             list_memory_kib: main.list_memory_kib,
             management: main.management.clone(),
             guard_offload: main.manage_offload == ManageOffload::Guard,
@@ -277,7 +279,7 @@ impl Plan {
             clock: main.clock,
             established: main.established,
             apps: config.apps.clone(),
-            countries: Rc::clone(&config.countries),
+            countries: Arc::clone(&config.countries),
             names: main.dns_names as usize,
             rulesets: config.rulesets.iter().filter(|one| one.enabled).cloned().collect(),
             signature_memory_kib: main.signature_memory_kib,
@@ -285,6 +287,21 @@ impl Plan {
             notify: main.notify.clone(),
             ruleset,
         })
+    }
+
+    /// Ends what is allowed until a time that is past; says whether there was something.
+    pub fn end_allowed(&mut self, now_s: i64) -> bool {
+        let Self { allowed, allowed_until, .. } = self;
+        let before = allowed_until.len();
+        allowed_until.retain(|(net, roles, until)| {
+            let is_over = until.0 <= now_s;
+            // Another list may have the same for good.
+            if is_over && let Some(at) = allowed.iter().position(|one| *one == (*net, *roles)) {
+                allowed.remove(at);
+            }
+            !is_over
+        });
+        allowed_until.len() != before
     }
 
     /// What it takes to get from this plan to `new`.
@@ -297,12 +314,14 @@ impl Plan {
             ruleset,
             backend,
             queue,
+            workers,
             limits,
             rules,
             treatments,
             reinspection,
             lists,
             allowed,
+            allowed_until,
             flows,
             held,
             on_error,
@@ -313,6 +332,7 @@ impl Plan {
             answer,
             run_dir,
             enabled,
+            memory_kib,
             list_memory_kib,
             management,
             guard_offload,
@@ -337,7 +357,7 @@ impl Plan {
             || *sizes != old.sizes
             || (*backend, *queue, *limits) != (self.backend, self.queue, self.limits)
             || (*flows, *policy_open, run_dir) != (self.flows, self.policy_open, &self.run_dir)
-            || (*enabled, *held) != (self.enabled, self.held)
+            || (*enabled, *held, *workers) != (self.enabled, self.held, self.workers)
             || ruleset.closed_queues() != self.ruleset.closed_queues()
             || ruleset.marks() != self.ruleset.marks();
         let update = *settings != old.settings
@@ -347,6 +367,8 @@ impl Plan {
             || (*clock, *names) != (self.clock, self.names)
             || (rulesets, *signature_memory_kib) != (&self.rulesets, self.signature_memory_kib)
             || (lists, allowed) != (&self.lists, &self.allowed)
+            || *allowed_until != self.allowed_until
+            || *memory_kib != self.memory_kib
             || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
             || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
             || (*sweep, *on_crash) != (self.sweep, old.on_crash)
@@ -366,6 +388,21 @@ impl Plan {
             Change::None
         }
     }
+}
+
+/// What no list blocks.
+fn allowed(config: &Config) -> Vec<(Net, u32)> {
+    let lists = config.allowlists.iter().filter(|list| list.enabled);
+    lists.flat_map(|list| list.entries.iter().map(|net| (*net, list.role_bits()))).collect()
+}
+
+/// What of that has an end.
+fn allowed_until(config: &Config) -> Vec<(Net, u32, Moment)> {
+    let lists = config.allowlists.iter().filter(|list| list.enabled);
+    let ending = lists.filter_map(|list| Some((list, list.role_bits(), list.until?)));
+    ending
+        .flat_map(|(list, roles, until)| list.entries.iter().map(move |net| (*net, roles, until)))
+        .collect()
 }
 
 fn domainlists(config: &Config) -> Vec<DomainListPlan> {

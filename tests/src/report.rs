@@ -337,6 +337,8 @@ pub struct Queue {
     pub first: u16,
     /// How many.
     pub count: u16,
+    /// Threads that read them.
+    pub workers: u64,
     /// Counters by name.
     pub engine: BTreeMap<String, u64>,
     /// What the kernel lost, cut or merged, by name.

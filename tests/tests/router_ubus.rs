@@ -189,10 +189,11 @@ fn a_block_cuts_and_lifting_it_lets_pass() {
     }
     let subject = json!({"subject": server.to_string()});
     let blocked = call(&bus, "block", subject.clone());
-    assert_eq!(blocked.json(), json!({"entry": server.to_string()}), "{blocked:?}");
+    let told = json!({"entry": server.to_string(), "section": "by_hand"});
+    assert_eq!(blocked.json(), told, "{blocked:?}");
     assert!(round_trip(&mut stream, b"x", 1).is_err());
     let why = agent.why(&server.to_string()).unwrap();
-    assert!(why.causes.iter().any(|cause| cause.by.contains("(by hand)")), "{why:?}");
+    assert!(why.causes.iter().any(|cause| cause.by == "blocklist by_hand"), "{why:?}");
 
     assert_eq!(call(&bus, "unblock", subject.clone()).status, Status::Ok);
     assert!(agent.why(&server.to_string()).unwrap().causes.is_empty());

@@ -77,11 +77,13 @@ pub enum Reason {
     RuleAllowed = 8,
     /// A rule of a ruleset matches a packet.
     Signature = 9,
+    /// A rule that pauses holds.
+    Paused = 10,
 }
 
 impl Reason {
     /// Every reason, in the order of the numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::WindowEnd,
         Self::HelloClean,
         Self::DomainRule,
@@ -91,6 +93,7 @@ impl Reason {
         Self::Rule,
         Self::RuleAllowed,
         Self::Signature,
+        Self::Paused,
     ];
 
     /// Reads the wire form.
@@ -106,6 +109,7 @@ impl Reason {
             7 => Some(Self::Rule),
             8 => Some(Self::RuleAllowed),
             9 => Some(Self::Signature),
+            10 => Some(Self::Paused),
             _ => None,
         }
     }
@@ -129,6 +133,7 @@ impl Reason {
             Self::Rule => "rule",
             Self::RuleAllowed => "rule_allowed",
             Self::Signature => "signature",
+            Self::Paused => "paused",
         }
     }
 }

@@ -94,30 +94,30 @@ fn nowhere() -> String {
 impl Running {
     /// Is on the bus as far as there is one.
     pub(super) async fn follow_bus(&self) -> Next {
-        let changed = self.state.borrow().bus.changed.1.clone();
+        let changed = self.state.lock().bus.changed.1.clone();
         let mut pause = PAUSE;
         loop {
-            let wish = self.state.borrow().plan.ubus.clone();
+            let wish = self.state.lock().plan.ubus.clone();
             if wish == Ubus::Off {
                 let why = "option ubus is off".to_owned();
-                self.state.borrow_mut().bus.set(Health::Off, "none", Some(why));
+                self.state.lock().bus.set(Health::Off, "none", Some(why));
             } else {
                 let is_registered = Cell::new(false);
                 let ended = future::or(self.attend(&wish, &is_registered), async {
                     while changed.recv().await.is_ok() {
-                        if self.state.borrow().plan.ubus != wish {
+                        if self.state.lock().plan.ubus != wish {
                             break;
                         }
                     }
                     None
                 });
                 let ended = ended.await;
-                self.state.borrow_mut().events.subscribe(None);
+                self.state.lock().events.subscribe(None);
                 if is_registered.get() {
                     pause = PAUSE;
                 }
                 let Some((health, why)) = ended else { continue };
-                self.state.borrow_mut().bus.set(health, "none", Some(why));
+                self.state.lock().bus.set(health, "none", Some(why));
             }
             let wait = async {
                 match wish {
@@ -151,13 +151,13 @@ impl Running {
                 Err(error) => return error,
             };
             is_registered.set(true);
-            self.state.borrow_mut().bus.set(Health::Active, "object sluice", None);
+            self.state.lock().bus.set(Health::Active, "object sluice", None);
             let tell = async {
                 loop {
                     if woken.recv().await.is_err() {
                         return Error::Closed;
                     }
-                    let waiting = self.state.borrow_mut().events.for_bus();
+                    let waiting = self.state.lock().events.for_bus();
                     for (name, members) in waiting {
                         if let Err(error) = client.notify(number, name, &members) {
                             return error;
@@ -189,7 +189,7 @@ impl Running {
         while looks.recv().await.is_ok() {
             {
                 log::debug!("ubus: an interface changed");
-                let mut state = self.state.borrow_mut();
+                let mut state = self.state.lock();
                 state.look_after_interfaces();
                 state.look_around();
             }
@@ -231,7 +231,7 @@ impl Handler for Ears<'_> {
 
     fn wanted(&self, is: bool) {
         let waker = is.then(|| self.wake.clone());
-        self.running.state.borrow_mut().events.subscribe(waker);
+        self.running.state.lock().events.subscribe(waker);
     }
 
     fn heard(&self, event: &str, _: Members<'_>) {

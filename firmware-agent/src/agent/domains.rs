@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::inspector::Inspector;
 use super::ledger::{Hits, Ledger};
@@ -14,7 +15,7 @@ use crate::control::report::RuleDevice;
 use crate::inspect::domain_set::{Counting, DomainSet, Key, Room, TooLarge};
 use crate::plan::{DomainListPlan, Plan};
 use crate::policy::Ends;
-use crate::sys::{clock, memory};
+use crate::sys::clock;
 
 /// What is known about the domain lists.
 #[derive(Debug, Default)]
@@ -27,6 +28,21 @@ pub(super) struct Domains {
     refused: Option<String>,
     /// How long the last change took.
     load_ms: u64,
+}
+
+/// Domain lists that were read to be put into force.
+pub(super) struct Read {
+    built: Result<DomainSet, Refused>,
+    start_ns: u64,
+}
+
+impl Read {
+    /// Reads the domain lists of `plan`, if there is room. Takes its time.
+    pub(super) fn new(plan: &Plan, room: Result<Room, TooLarge>) -> Self {
+        let start_ns = clock::monotonic_ns();
+        let room = room.map_err(Refused::from);
+        Self { built: room.and_then(|room| build(&plan.domainlists, room)), start_ns }
+    }
 }
 
 /// Why domain lists are not put into force.
@@ -86,7 +102,7 @@ impl Inspector {
     /// Whether the domain lists of `plan` can be put into force within their memory.
     pub(super) fn check_domain_lists(&self, plan: &Plan) -> Result<Room, TooLarge> {
         let names = plan.domainlists.iter().fold(0, |sum: u32, l| sum.saturating_add(l.names()));
-        let in_force = self.engine.lists().bytes();
+        let in_force = self.book.lists.bytes();
         Room::new(
             names,
             plan.domainlists.len() as u32,
@@ -95,20 +111,18 @@ impl Inspector {
         )
     }
 
+    /// Whether the domain lists of `plan` are others than those in force.
+    pub(super) fn has_other_domain_lists(&self, plan: &Plan) -> bool {
+        self.domains.lists != plan.domainlists
+    }
+
     /// Puts the domain lists of `plan` into force, or leaves those of before there and notes why.
-    pub(super) fn set_domain_lists(&mut self, plan: &Plan) {
+    pub(super) fn set_domain_lists(&mut self, plan: &Plan, read: Option<Read>) {
         self.domains.refused = None;
-        if self.domains.lists == plan.domainlists {
-            return;
-        }
-        let start_ns = clock::monotonic_ns();
-        let built = self
-            .check_domain_lists(plan)
-            .map_err(Refused::from)
-            .and_then(|room| build(&plan.domainlists, room));
+        let Some(Read { built, start_ns }) = read else { return };
         match built {
             Ok(set) => {
-                self.engine.set_lists(set);
+                self.book.lists = Arc::new(set);
                 let names = plan.domainlists.iter().map(|list| &*list.name);
                 let Domains { lists, ledger, .. } = &mut self.domains;
                 ledger.renumber(lists.iter().map(|list| &*list.name), names);
@@ -121,7 +135,6 @@ impl Inspector {
                 self.domains.refused = Some(why);
             }
         }
-        memory::give_back();
     }
 }
 

@@ -260,20 +260,20 @@ fn log(event: &Event) {
 impl Running {
     /// Collects what happened.
     pub(super) async fn tell(&self) -> Next {
-        let woken = self.state.borrow().events.woken.1.clone();
+        let woken = self.state.lock().events.woken.1.clone();
         loop {
             future::or(async { _ = Timer::after(LOOK).await }, async { _ = woken.recv().await })
                 .await;
-            self.state.borrow_mut().collect();
+            self.state.lock().collect();
         }
     }
 
     /// Starts the program for one event after the other.
     pub(super) async fn run_hook(&self) -> Next {
-        let hooked = self.state.borrow().events.hooked.1.clone();
+        let hooked = self.state.lock().events.hooked.1.clone();
         loop {
             let next = {
-                let mut state = self.state.borrow_mut();
+                let mut state = self.state.lock();
                 let script = state.plan.notify.script.clone();
                 if script.is_none() {
                     state.events.hook.clear();
@@ -288,7 +288,7 @@ impl Running {
             if let Err(why) = &outcome {
                 log::warn!("notify_script {why}");
             }
-            self.state.borrow_mut().events.hook.trouble = outcome.err();
+            self.state.lock().events.hook.trouble = outcome.err();
         }
     }
 }

@@ -1,60 +1,91 @@
-//! Blocks that somebody asked for: they hold until they are lifted, until their time is over, or
-//! until the agent is stopped.
+//! Blocks that somebody asked for: one with an end is in the kernel alone, one without is written
+//! into the configuration.
 
 use sluice_abi::names::LIST_MANUAL;
 
-use super::running::State;
+use super::running::{Running, State};
 use crate::config::Net;
+use crate::config::by_hand::PREFIX;
 use crate::control::hand::{Blocked, Unblocked};
 use crate::dataplane::Dataplane;
 use crate::dataplane::blocklist::Listed;
 use crate::sys::clock;
 
-impl State {
+impl Running {
     /// Blocks an address or a prefix; without `seconds`, or with 0 of them, until it is lifted.
-    pub(super) fn block_by_hand(
-        &mut self,
-        subject: &str,
-        seconds: Option<u32>,
-    ) -> Result<Blocked, String> {
+    pub(super) fn block(&self, subject: &str, seconds: Option<u32>) -> Result<Blocked, String> {
         let net = net(subject)?;
-        let lock_out = net.lock_out().map(|why| format!("{net} {why}"));
-        if let Some(why) = lock_out.or_else(|| self.lists.spared(&net)) {
-            return Err(why);
-        }
-        let (dataplane, listed) = self.listed(&net)?;
-        if listed.is_some_and(|listed| listed.list < LIST_MANUAL) {
-            return Err(format!("{net} is on a blocklist of the configuration already"));
-        }
         let seconds = seconds.filter(|seconds| *seconds != 0);
-        let expires_s = seconds.map_or(0, |left| clock::monotonic_s().saturating_add(left));
-        dataplane.block(net, LIST_MANUAL, expires_s).map_err(|error| error.chain())?;
+        self.state.lock().may_block(&net)?;
+        if let Some(seconds) = seconds {
+            self.state.lock().block_for(net, seconds)?;
+        } else {
+            self.write(|page, _| page.block(&net).map_err(|error| error.to_string()))?;
+        }
         // One that was automatic would else end at its own time.
-        self.strangers.lifted(&net);
+        self.state.lock().strangers.lifted(&net);
         log::info!("{net} is blocked by hand");
-        Ok(Blocked { entry: net.to_string(), seconds })
+        let section = seconds.is_none().then(|| PREFIX.to_owned());
+        Ok(Blocked { entry: net.to_string(), seconds, section })
     }
 
     /// Lifts a block that was made by hand or automatically.
-    pub(super) fn unblock_by_hand(&mut self, subject: &str) -> Result<Unblocked, String> {
+    pub(super) fn unblock(&self, subject: &str) -> Result<Unblocked, String> {
         let net = net(subject)?;
-        let (dataplane, listed) = self.listed(&net)?;
+        let is_kept = self.state.lock().keeps(&net);
+        if is_kept {
+            self.write(|page, _| page.unblock(&net).map_err(|error| error.to_string()))?;
+        }
+        self.state.lock().unblock(&net, is_kept)?;
+        log::info!("{net} is not blocked any more");
+        Ok(Unblocked { entry: net.to_string() })
+    }
+}
+
+impl State {
+    /// Whether the blocklist of the configuration that is made by hand has this entry.
+    fn keeps(&self, net: &Net) -> bool {
+        self.plan.lists.iter().any(|list| &*list.name == PREFIX && list.entries.contains(net))
+    }
+
+    /// Says why `net` must not be blocked, or need not.
+    fn may_block(&mut self, net: &Net) -> Result<(), String> {
+        self.may_stop(net)?;
+        if self.keeps(net) {
+            return Ok(());
+        }
+        let (_, listed) = self.listed(net)?;
+        if listed.is_some_and(|listed| listed.list < LIST_MANUAL) {
+            return Err(format!("{net} is on a blocklist of the configuration already"));
+        }
+        Ok(())
+    }
+
+    fn block_for(&mut self, net: Net, seconds: u32) -> Result<(), String> {
+        let (dataplane, _) = self.listed(&net)?;
+        let expires_s = clock::monotonic_s().saturating_add(seconds);
+        dataplane.block(net, LIST_MANUAL, expires_s).map_err(|error| error.chain())
+    }
+
+    /// Takes the entry out of the kernel that is not of the configuration.
+    fn unblock(&mut self, net: &Net, was_kept: bool) -> Result<(), String> {
+        let (dataplane, listed) = self.listed(net)?;
         match listed {
+            None if was_kept => Ok(()),
             None => Err(format!("{net} is not blocked")),
             Some(listed) if listed.list < LIST_MANUAL => {
                 Err(format!("{net} is on a blocklist of the configuration: change that"))
             }
             Some(_) => {
-                dataplane.unblock(net).map_err(|error| error.chain())?;
-                self.strangers.lifted(&net);
-                log::info!("{net} is not blocked any more");
-                Ok(Unblocked { entry: net.to_string() })
+                dataplane.unblock(*net).map_err(|error| error.chain())?;
+                self.strangers.lifted(net);
+                Ok(())
             }
         }
     }
 
     /// The entry for exactly this prefix, as far as it is in force.
-    fn listed(&mut self, net: &Net) -> Result<(&mut Dataplane, Option<Listed>), String> {
+    pub(super) fn listed(&mut self, net: &Net) -> Result<(&mut Dataplane, Option<Listed>), String> {
         let dataplane = self.dataplane.as_mut().ok_or("no program runs that could block")?;
         let blocklist = dataplane.blocklist.as_ref().ok_or("no shield runs that could block")?;
         let found = blocklist.lookup(net.addr().into(), clock::monotonic_s());

@@ -1,33 +1,34 @@
-//! From a queued packet to its verdict: asks the engine, writes decisions to the kernel, remembers
-//! them.
+//! From what an engine says about a queued packet to its verdict.
 //!
 //! A decision is in the flow map, under both keys that NAT gives the connection, before the packet
 //! that brought it gets its verdict (R21).
 
 use std::time::Duration;
 
-use sluice_abi::flow::{Direction, FlowCount, FlowKey, FlowLimit, FlowState};
+use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::verdict::Verdict;
 use sluice_datapath::parse::{TCP, headers};
 
+use super::book::Book;
+use super::desk::is_dns;
 use super::domains::Domains;
 use super::ledger::Ledger;
 use super::names::Resolutions;
 use super::notices::Notices;
 use super::observing::Observing;
+use super::pause::Orders;
 use super::requests::is_request;
 use super::rules::treated;
 use super::signatures::Alarms;
 use super::unattended::Unseen;
 use crate::config::{MarkMask, OnError};
-use crate::dataplane::flows::{Adopted, Flows};
-use crate::dataplane::table::{self, Action, FlowTable, Reinspection, Treatment};
-use crate::inspect::dns::PORT;
-use crate::inspect::engine::{self, Engine, Hello, News, Outcome, Step};
+use crate::dataplane::flows::Flows;
+use crate::dataplane::table::{self, FlowTable, Reinspection, Treatment};
+use crate::inspect::engine::{self, Hello, News, Outcome, Step};
 use crate::netfilter::conntrack::{Conntrack, Tuple};
 use crate::netfilter::nfqueue::{self, Packet};
 use crate::netfilter::reject;
-use crate::policy::{Ends, Zone};
+use crate::policy::{Ends, Path};
 use crate::signature::Alert;
 
 /// What becomes of flows.
@@ -94,7 +95,7 @@ pub(super) struct Totals {
 
 /// Owns everything between queue and flow map.
 pub(super) struct Inspector {
-    pub(super) engine: Engine,
+    pub(super) book: Book,
     pub(super) table: FlowTable,
     /// The rules, by the number that the engine knows them by.
     pub(super) rules: Vec<Rule>,
@@ -108,8 +109,6 @@ pub(super) struct Inspector {
     pub(super) domains: Domains,
     pub(super) ledger: Ledger,
     pub(super) alarms: Alarms,
-    /// The interfaces of the configuration by index of their devices.
-    pub(super) zones: Vec<(u32, Zone)>,
     /// Tells the ends of rejected flows.
     pub(super) rejects: reject::socket::Sender,
     /// Connections of which packets may have passed while nobody inspected.
@@ -118,13 +117,17 @@ pub(super) struct Inspector {
     /// What is told at once.
     pub(super) notices: Notices,
     pub(super) observing: Observing,
+    /// Whether flows were paused when rules were last looked at.
+    pub(super) has_paused: bool,
+    /// For the engines, which are told with the next book.
+    pub(super) orders: Orders,
 }
 
 impl Inspector {
     /// An inspector that knows no flow yet. `seed` is secret: who knows it knows which flows are
     /// looked at again.
     pub(super) fn new(
-        engine: Engine,
+        book: Book,
         room: Room,
         rules: Vec<Rule>,
         policy: Policy,
@@ -136,7 +139,7 @@ impl Inspector {
         let lot = Lot(seed | 1);
         let ledger = Ledger::new(rules.len());
         Self {
-            engine,
+            book,
             table,
             rules,
             policy,
@@ -144,10 +147,11 @@ impl Inspector {
             conntrack,
             lot,
             has_stale_offload: false,
+            has_paused: false,
+            orders: Orders::default(),
             domains: Domains::default(),
             ledger,
             alarms: Alarms::default(),
-            zones: Vec::new(),
             rejects: reject::socket::Sender::new(policy.marks.trusted()),
             unseen: Unseen::default(),
             resolutions,
@@ -156,19 +160,20 @@ impl Inspector {
         }
     }
 
-    /// The verdict about one packet. `flows` is the flow map, when there is one.
+    /// The verdict about one packet of which an engine says `step`. `flows` is the flow map, when
+    /// there is one.
     pub(super) fn packet(
         &mut self,
         now_ns: u64,
         packet: &Packet<'_>,
+        path: &Path,
+        step: &Step,
         flows: Option<&mut Flows>,
     ) -> nfqueue::Verdict {
-        let path = self.path(packet);
-        self.resolutions.queued(now_ns / 1_000_000, packet.l3, packet.wire_len, &path);
-        let step = self.engine.packet_on(now_ns / 1_000_000, packet.l3, packet.wire_len, &path);
+        self.resolutions.queued(now_ns / 1_000_000, packet.l3, packet.wire_len, path);
         if !step.alerts.is_empty() {
-            self.alarms.take(now_ns, &step);
-            self.notices.alerts(now_ns, &step);
+            self.alarms.take(now_ns, step);
+            self.notices.alerts(now_ns, step);
         }
         let marks = self.policy.marks;
         if let Some((key, _)) = &step.flow
@@ -221,12 +226,12 @@ impl Inspector {
                         // It was in the queue already when the flow was decided, or it was looked at
                         // again and has not changed.
                         self.stop_asking(&key, flows);
-                    } else if self.has_asked_again(now_ns, &key, &decision, &step) {
+                    } else if self.has_asked_again(now_ns, &key, &decision, step) {
                         self.renew(&key, flows);
                     } else {
-                        self.tell(now_ns, packet, &path, &decision, step.news.as_ref());
-                        let asks = self.policy.reinspection.requests && is_request(&step);
-                        let shown = Shown { hello: said(&step), ends: step.ends, by, asks };
+                        self.tell(now_ns, packet, path, &decision, step.news.as_ref());
+                        let asks = self.policy.reinspection.requests && is_request(step);
+                        let shown = Shown { hello: said(step), ends: step.ends, by, asks };
                         self.decide(now_ns, key, direction, &decision, shown, flows);
                     }
                 }
@@ -247,8 +252,7 @@ impl Inspector {
     /// The mark of the connection with this key, when it has this verdict.
     pub(super) fn mark(&self, verdict: Verdict, key: Option<&FlowKey>) -> u32 {
         let Policy { marks, hears_dns, .. } = &self.policy;
-        let ports = |key: &FlowKey| [Direction::Up, Direction::Down].map(|way| key.source(way).1);
-        let is_dns = key.is_some_and(|key| ports(key).contains(&PORT));
+        let is_dns = key.is_some_and(is_dns);
         let asks = key.is_some_and(|key| self.is_asking(key));
         match verdict {
             Verdict::Blocked => marks.blocked(),
@@ -277,6 +281,9 @@ impl Inspector {
     /// Whether part of the connection that a packet belongs to may have passed while nobody
     /// inspected. Another one between the same ends is not meant.
     fn is_unseen(&mut self, key: &FlowKey, direction: Direction) -> bool {
+        if self.unseen.is_going_on {
+            return true;
+        }
         let Some(id) = self.unseen.get(key) else { return false };
         let Some(conntrack) = &mut self.conntrack else { return true };
         let found = conntrack.lookup(&Tuple::of_flow(key, direction));
@@ -378,141 +385,6 @@ impl Inspector {
             && self.table.get(key).is_some_and(|record| record.decision.verdict == Verdict::Limited)
     }
 
-    /// Puts a decision into the table and the kernel.
-    pub(super) fn record(
-        &mut self,
-        now_ns: u64,
-        decision: table::Decision,
-        mut flows: Option<&mut Flows>,
-    ) {
-        let mut keys: Vec<FlowKey> =
-            std::iter::once(decision.key).chain(decision.nat_key).map(|(key, _)| key).collect();
-        let (treatment, is_limited) = (decision.treatment, decision.verdict == Verdict::Limited);
-        let placed = self.table.insert(decision, now_ns, |slot| count(flows.as_deref(), slot));
-        match placed.slot {
-            None => {
-                log::warn!("no room for another blocked or limited flow (option held_flows)");
-                // One that an earlier agent left would else stay for ever.
-                for key in keys.drain(..) {
-                    let _ = flows.as_deref_mut().map(|flows| flows.remove(&key));
-                }
-            }
-            // Before the decision: the first packet that it hits finds its rate.
-            Some(slot) if is_limited => {
-                let limit =
-                    FlowLimit::full(treatment.kbit, treatment.burst, (now_ns / 1_000_000) as u32);
-                if let Some(Err(error)) =
-                    flows.as_deref_mut().map(|flows| flows.limit(slot, &limit))
-                {
-                    self.totals.write_errors += 1;
-                    log::warn!("{}", error.chain());
-                }
-            }
-            Some(_) => {}
-        }
-        // What stays is overwritten: between removing and writing a packet could slip through.
-        self.remove(placed.ended, &keys, flows.as_deref_mut());
-        if let (Some(key), Some(flows)) = (keys.first(), flows) {
-            self.write(key, flows, |_, _| true);
-        }
-    }
-
-    /// Writes the decision about the flow `key` again where the kernel has lost it.
-    pub(super) fn renew(&mut self, key: &FlowKey, flows: Option<&mut Flows>) {
-        if let Some(flows) = flows {
-            self.write(key, flows, |flows, key| matches!(flows.get(key), Ok(None)));
-        }
-    }
-
-    /// Writes the recorded decision about the flow `key` under those of its keys that `wanted` says.
-    pub(super) fn write(
-        &mut self,
-        key: &FlowKey,
-        flows: &mut Flows,
-        wanted: impl Fn(&Flows, &FlowKey) -> bool,
-    ) {
-        let Some(record) = self.table.get(key) else { return };
-        let decision = &record.decision;
-        for (key, original) in std::iter::once(&decision.key).chain(&decision.nat_key) {
-            let state = FlowState::new(
-                decision.verdict,
-                decision.reason,
-                *original,
-                record.slot,
-                decision.expires_s,
-            )
-            .with_profile(decision.treatment.profile);
-            let state = if decision.asks { state.with_requests() } else { state };
-            if !wanted(flows, key) {
-                continue;
-            }
-            match flows.set(key, &state) {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.totals.write_errors += 1;
-                    log::warn!("the kernel has no room for another blocked or limited flow");
-                }
-                Err(error) => {
-                    self.totals.write_errors += 1;
-                    log::warn!("{}", error.chain());
-                }
-            }
-        }
-    }
-
-    /// Takes up blocked and limited flows that an earlier agent left in the maps.
-    pub(super) fn adopt(&mut self, now_ns: u64, adopted: Adopted, mut flows: Option<&mut Flows>) {
-        // All limits are read by now, so a slot that is given out anew takes nobody's.
-        for left in adopted.held {
-            let way = |(key, state): &(FlowKey, FlowState)| {
-                let original =
-                    if state.side(Direction::Up) == 0 { Direction::Up } else { Direction::Down };
-                (*key, original)
-            };
-            let Some((key, state)) = left.keys.first() else { continue };
-            let Some(reason) = state.reason() else { continue };
-            let decision = table::Decision {
-                key: way(&(*key, *state)),
-                nat_key: left.keys.get(1).map(way),
-                verdict: state.verdict(),
-                treatment: Treatment {
-                    profile: state.profile(),
-                    kbit: left.limit.kbit,
-                    burst: left.limit.burst,
-                },
-                reason,
-                idle_timeout: if key.proto() == TCP {
-                    self.policy.idle_tcp
-                } else {
-                    self.policy.idle_udp
-                },
-                expires_s: state.expires_s,
-                hello: None,
-                spoken: None,
-                rule: None,
-                entry: None,
-                observed: None,
-                learned: None,
-                ends: None,
-                inspected_packets: 0,
-                is_partial: false,
-                asks: false,
-            };
-            self.record(now_ns, decision, flows.as_deref_mut());
-        }
-    }
-
-    /// Gives the connection of a flow another mark; where that does not work, what the programs do
-    /// is all that is done.
-    pub(super) fn mark_connection(&mut self, (key, original): (FlowKey, Direction), value: u32) {
-        let marks = self.policy.marks;
-        let Some(conntrack) = &mut self.conntrack else { return };
-        match super::offload::mark(conntrack, &Tuple::of_flow(&key, original), marks, value) {
-            Ok(is_offloaded) => self.has_stale_offload |= is_offloaded,
-            Err(error) => log::debug!("mark a connection: {error}"),
-        }
-    }
-
     pub(super) const fn deadline(&self, now_ns: u64) -> u32 {
         ((now_ns / 1_000_000_000) as u32).saturating_add(self.policy.block.as_secs() as u32)
     }
@@ -538,36 +410,6 @@ impl Inspector {
             }
         }
         keys
-    }
-
-    /// Forgets the decision about a flow.
-    fn forget(&mut self, key: &FlowKey, flows: Option<&mut Flows>) {
-        if let Some(action) = self.table.remove(key) {
-            self.remove([action], &[], flows);
-        }
-    }
-
-    /// Removes what ended from the kernel, except the keys in `keep`.
-    pub(super) fn remove(
-        &mut self,
-        ended: impl IntoIterator<Item = Action>,
-        keep: &[FlowKey],
-        mut flows: Option<&mut Flows>,
-    ) {
-        for action in ended {
-            match action.cause {
-                table::Cause::Expired => self.totals.expired += 1,
-                table::Cause::Evicted | table::Cause::Displaced => self.totals.evicted += 1,
-                table::Cause::Replaced => {}
-            }
-            let Some(flows) = flows.as_deref_mut() else { continue };
-            for key in action.record.keys().filter(|key| !keep.contains(key)) {
-                if let Err(error) = flows.remove(key) {
-                    self.totals.write_errors += 1;
-                    log::warn!("{}", error.chain());
-                }
-            }
-        }
     }
 }
 
@@ -602,11 +444,7 @@ impl Lot {
     }
 }
 
-pub(super) fn count(flows: Option<&Flows>, slot: u32) -> FlowCount {
-    flows.and_then(|flows| flows.count(slot).ok()).unwrap_or_default()
-}
-
-fn is_syn(l3: &[u8]) -> bool {
+pub(super) fn is_syn(l3: &[u8]) -> bool {
     headers(l3, sluice_abi::attach::Link::Ip).is_ok_and(|headers| headers.is_syn())
 }
 

@@ -1,12 +1,16 @@
 //! The agent: builds the parts, connects them, brings them from one configuration to the next, and
 //! takes everything down again.
 //!
-//! The only module that knows the others. One thread: tasks take turns, and none holds the shared
-//! state while it waits.
+//! The only module that knows the others. Tasks take turns in one thread, workers read the queues in
+//! threads of their own; none holds the shared state while it waits.
 
 mod around;
+mod book;
+mod budget;
 mod bus;
 mod ddos;
+mod decide;
+mod desk;
 mod domains;
 mod drops;
 mod events;
@@ -15,11 +19,14 @@ mod hand;
 mod inspector;
 mod ledger;
 mod lists;
+mod lock;
 mod names;
 mod notices;
 mod observing;
 mod offload;
 mod pace;
+mod pause;
+mod record;
 mod reload;
 mod report;
 mod requests;
@@ -34,6 +41,7 @@ mod tasks;
 mod unattended;
 mod upkeep;
 mod why;
+mod workers;
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -73,6 +81,7 @@ pub fn run(file: &Path) -> Result<(), Failed> {
         std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), started_ns) as u32;
     let mut plan =
         Plan::new(&config, hash_key).map_err(|error| Failed::new(Exit::Config, &error))?;
+    budget::of(&plan).check().map_err(|error| Failed::new(Exit::Config, &error))?;
     let mut warnings = warnings.iter().map(ToString::to_string).collect();
     let mut generation = 1;
     // What the agent before a restart of its own has pinned for this one.
@@ -89,11 +98,10 @@ pub fn run(file: &Path) -> Result<(), Failed> {
         let objects = Objects { xdp_shield: XDP_SHIELD, tc_flow: TC_FLOW, xdp_device: XDP_DEVICE };
         let wish = (plan.dataplane.on_crash, plan.dataplane.pin_dir.clone());
         let started = Running::start(plan, objects, report, warnings, generation, started_ns, file);
-        let (running, queues) = started.inspect_err(|_| clear(handed_over.as_deref()))?;
+        let running = started.inspect_err(|_| clear(handed_over.as_deref()))?;
         let running = Rc::new(running);
         let executor = LocalExecutor::new();
-        let next =
-            future::block_on(executor.run(running.serve(&executor, &server, queues, &signals)));
+        let next = future::block_on(executor.run(running.serve(&executor, &server, &signals)));
         drop(executor);
         let running = Rc::into_inner(running).ok_or_else(|| Failed {
             exit: Exit::Failure,
@@ -107,7 +115,7 @@ pub fn run(file: &Path) -> Result<(), Failed> {
             }
             Next::Restart(new) => {
                 (plan, warnings, generation) = (new.plan, new.warnings, new.generation);
-                running.hand_over(&plan);
+                running.hand_over(&plan)?;
                 handed_over = (wish.0 == OnCrash::Detach).then_some(wish.1);
             }
         }

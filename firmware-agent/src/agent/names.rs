@@ -92,9 +92,9 @@ impl State {
     pub(super) fn look_at_resolutions(&mut self) {
         let max = if self.plan.enabled { self.plan.names } else { 0 };
         let Self { inspector, dataplane, no_dataplane, .. } = self;
-        let Inspector { resolutions, zones, .. } = inspector;
+        let Inspector { resolutions, book, .. } = inspector;
         resolutions.lessons.resize(max);
-        let lan = zones.iter().filter(|(_, zone)| zone.is_lan && max != 0);
+        let lan = book.zones().iter().filter(|(_, zone)| zone.is_lan && max != 0);
         let nowhere = || no_dataplane.clone().unwrap_or_default();
         let devices = lan.map(|&(ifindex, zone)| Device {
             ifindex,
@@ -150,10 +150,10 @@ impl State {
 impl Running {
     /// Follows what the devices of the LAN ask and are told.
     pub(super) async fn follow_names(&self) -> super::running::Next {
-        let news = self.state.borrow().inspector.resolutions.ears.news();
+        let news = self.state.lock().inspector.resolutions.ears.news();
         loop {
             let ready = poll_fn(|context| {
-                self.state.borrow().inspector.resolutions.ears.poll_readable(context)
+                self.state.lock().inspector.resolutions.ears.poll_readable(context)
             });
             future::or(ready, async {
                 if news.recv().await.is_err() {
@@ -162,7 +162,7 @@ impl Running {
             })
             .await;
             let now_ms = clock::monotonic_ns() / 1_000_000;
-            self.state.borrow_mut().inspector.resolutions.hear(now_ms);
+            self.state.lock().inspector.resolutions.hear(now_ms);
             future::yield_now().await;
         }
     }

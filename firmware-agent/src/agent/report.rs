@@ -5,6 +5,7 @@ use sluice_abi::counter::Counter;
 use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::verdict::Reason;
 
+use super::desk::Work;
 use super::running::State;
 use crate::control::page::{self, FlowPage};
 use crate::control::report::{
@@ -18,13 +19,13 @@ use crate::sys::clock;
 use crate::text::transport;
 
 impl State {
-    /// Everything.
-    pub(super) fn status(&self) -> Status {
+    /// Everything, with what the workers did.
+    pub(super) fn status(&self, work: &Work) -> Status {
         let now_ns = clock::monotonic_ns();
         let features = self.features();
         let counts = self.counts();
         let rules = self.counted_by_rules();
-        let (netfilter, queue) = (self.netfilter(&rules), self.queue());
+        let (netfilter, queue) = (self.netfilter(&rules), self.queue(work));
         let worst = features.iter().map(|feature| feature.state);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -71,12 +72,13 @@ impl State {
             lists: self.lists(now_ns),
             ddos: self.strangers.report(),
             list_image: self.list_image(),
+            budget: self.budget(),
             offload: self.offload(&counts, &rules),
             domain_lists: self.domain_lists(now_ns),
             rules: self.rules(),
             names: self.names_report(&counts),
             domain_set: self.domain_set(),
-            signatures: self.signatures(),
+            signatures: self.signatures(&work.compared),
             events: self.event_totals(),
         }
     }
@@ -121,8 +123,8 @@ impl State {
         }
     }
 
-    fn queue(&self) -> Queue {
-        let totals = &self.queue_totals;
+    fn queue(&self, work: &Work) -> Queue {
+        let totals = &work.totals;
         let mut kernel: Vec<(&str, u64)> = vec![
             ("socket overruns", totals.overruns),
             ("malformed messages", totals.malformed),
@@ -147,13 +149,8 @@ impl State {
                 }
             }
         }
-        let mut engine: std::collections::BTreeMap<String, u64> = self
-            .inspector
-            .engine
-            .stats()
-            .rows()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect();
+        let mut engine: std::collections::BTreeMap<String, u64> =
+            work.engine.rows().map(|(name, value)| (name.to_owned(), value)).collect();
         engine.insert("without connection".to_owned(), self.inspector.totals.without_connection);
         let told = self.inspector.rejects.totals();
         for (name, value) in [
@@ -166,19 +163,20 @@ impl State {
         Queue {
             first: self.plan.queue.0,
             count: self.plan.queue.1,
+            workers: work.workers as u64,
             engine,
             kernel: kernel.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-            inspecting: self.inspector.engine.inspecting() as u64,
+            inspecting: work.inspecting as u64,
             unattended: Unattended {
                 flows: self.inspector.totals.unseen,
                 ..self.attendance.report(clock::monotonic_ns())
             },
-            latency: self
-                .queue_latency
+            latency: work
+                .latency
                 .rows()
                 .map(|(below_us, packets)| Waited { below_us, packets })
                 .collect(),
-            latency_sum_us: self.queue_latency.sum_us(),
+            latency_sum_us: work.latency.sum_us(),
         }
     }
 
@@ -230,7 +228,7 @@ impl State {
     }
 
     fn domain_set(&self) -> DomainSet {
-        let set = self.inspector.engine.lists();
+        let set = &self.inspector.book.lists;
         DomainSet {
             names: set.len() as u64,
             kib: if set.is_empty() { 0 } else { set.bytes().div_ceil(1024) },
@@ -291,7 +289,7 @@ impl State {
             host: text(hello.and_then(|hello| hello.host.as_ref())),
             app: hello
                 .and_then(table::Hello::name)
-                .and_then(|name| self.inspector.engine.rules().app(name))
+                .and_then(|name| self.inspector.book.rules.app(name))
                 .map(str::to_owned),
             protocol: decision.spoken.map(|spoken| spoken.protocol.to_owned()),
             confidence: decision.spoken.map(|spoken| spoken.confidence.to_owned()),

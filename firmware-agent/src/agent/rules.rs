@@ -1,13 +1,15 @@
 //! The rules among the parts: where their facts come from, what they did, and what happens to flows
 //! that are decided when other rules come into force.
 
+use std::sync::Arc;
+
 use sluice_abi::attach::Role;
 use sluice_abi::flow::FlowKey;
 use sluice_abi::verdict::{Reason, Verdict};
 
 use super::inspector::{Inspector, Policy, Rule};
 use super::running::State;
-use crate::config::{Clock, Fingerprint, Mac, RuleAction};
+use crate::config::{Clock, Fingerprint, RuleAction};
 use crate::control::report::RuleReport;
 use crate::dataplane::flows::Flows;
 use crate::dataplane::table::{self, Treatment};
@@ -23,15 +25,6 @@ use crate::sys::{clock, rtnetlink};
 const TIME_ZONES: [&str; 2] = ["/etc/TZ", "/etc/config/system"];
 
 impl Inspector {
-    /// Where a queued packet comes from and goes.
-    pub(super) fn path(&self, packet: &Packet<'_>) -> Path {
-        let zone = |ifindex: u32| {
-            let found = self.zones.iter().find(|(known, _)| *known == ifindex);
-            found.map(|(_, zone)| *zone)
-        };
-        Path { mac: packet.mac.map(Mac), from: zone(packet.indev), to: zone(packet.outdev) }
-    }
-
     /// Counts the rules of a decision. The second value is the entry of the rule that decided, the
     /// third the name of one, or of a list, that observes.
     pub(super) fn note(
@@ -40,7 +33,7 @@ impl Inspector {
         decision: &engine::Decision,
         ends: Option<&Ends>,
     ) -> (Option<Box<str>>, Option<Box<str>>) {
-        let rules = self.engine.rules();
+        let rules = &self.book.rules;
         let entry = decision.entry.map(|entry| rules.text(entry).into());
         if let Some(rule) = decision.rule {
             self.ledger.hit(rule, now_ns);
@@ -79,7 +72,7 @@ impl Inspector {
     }
 
     /// Puts other rules into force. Flows that are known get at once what the rules say about them;
-    /// what was blocked stays so until its deadline.
+    /// what was blocked stays so until its deadline, what was paused as long as a rule pauses it.
     pub(super) fn set_rules(
         &mut self,
         now_ns: u64,
@@ -89,17 +82,18 @@ impl Inspector {
         policy: Policy,
         flows: Option<&mut Flows>,
     ) {
-        compiled.inherit(self.engine.rules());
+        compiled.inherit(&self.book.rules);
         compiled.update(time_of_day);
         self.ledger.renumber(names(&self.rules), names(&rules));
         self.rules = rules;
         self.policy = policy;
-        self.engine.set_rules(compiled);
+        self.book.rules = Arc::new(compiled);
         self.judge_anew(now_ns, flows);
     }
 
     /// Gives flows that are decided what rules and lists say about them now.
     fn judge_anew(&mut self, now_ns: u64, mut flows: Option<&mut Flows>) {
+        self.resume(now_ns, flows.as_deref_mut());
         let known = self.table.iter().filter(|r| r.decision.verdict != Verdict::Blocked);
         let changed: Vec<_> = known.filter_map(|r| self.judged_anew(now_ns, &r.decision)).collect();
         for (mut decision, sentence) in changed {
@@ -116,7 +110,7 @@ impl Inspector {
     }
 
     /// What rules and lists say now about a flow, if that is something else, and what says it.
-    fn judged_anew(
+    pub(super) fn judged_anew(
         &self,
         now_ns: u64,
         old: &table::Decision,
@@ -143,7 +137,7 @@ impl Inspector {
             Some(hello) if hello.host.is_some() => Reason::RequestClean,
             Some(_) => Reason::HelloClean,
         };
-        let sentence = self.engine.judge(ends, seen, clean);
+        let sentence = self.book.judge(ends, seen, clean);
         let rule = self.rule(sentence.rule.map(|found| found.rule));
         let (verdict, treatment) = treated(sentence.verdict, rule);
         if (verdict, treatment) == (old.verdict, old.treatment) {
@@ -154,7 +148,7 @@ impl Inspector {
             treatment,
             reason: sentence.reason,
             rule: rule.map(|rule| rule.name.clone()),
-            entry: sentence.rule.map(|found| self.engine.rules().text(found.entry).into()),
+            entry: sentence.rule.map(|found| self.book.rules.text(found.entry).into()),
             expires_s: if verdict == Verdict::Blocked { self.deadline(now_ns) } else { 0 },
             asks: old.asks && verdict == Verdict::Trusted,
             ..old.clone()
@@ -195,11 +189,28 @@ impl State {
         if self.knows_time { clock::unix_s() } else { None }
     }
 
-    /// Brings the rules to where the time of day has them.
+    /// Whether the time of day changes which rules are in force.
+    pub(super) fn is_time(&mut self) -> bool {
+        let now_s = self.time_of_day();
+        self.inspector.book.rules.changes(now_s)
+    }
+
+    /// Ends what an allowlist lifts only until now.
+    pub(super) fn end_allowed(&mut self) {
+        let now_s = self.time_of_day();
+        let Self { inspector, dataplane, lists, plan, .. } = self;
+        if now_s.is_some_and(|now_s| plan.end_allowed(now_s))
+            && let Err(error) = lists.set(dataplane.as_mut(), &mut inspector.observing, plan)
+        {
+            lists.refuse(&error);
+        }
+    }
+
+    /// Brings the rules to where the time of day has them. Engines are not told.
     pub(super) fn look_at_clock(&mut self) {
         let now_s = self.time_of_day();
         let Self { inspector, dataplane, .. } = self;
-        if inspector.engine.rules_mut().update(now_s) {
+        if Arc::make_mut(&mut inspector.book.rules).update(now_s) {
             let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
             inspector.judge_anew(clock::monotonic_ns(), flows);
         }
@@ -208,12 +219,13 @@ impl State {
     /// Finds out which devices the interfaces are.
     pub(super) fn look_at_zones(&mut self, devices: &[rtnetlink::Device]) {
         let plans = (0..).zip(&self.plan.dataplane.interfaces);
-        self.inspector.zones = plans
+        let zones = plans
             .filter_map(|(number, plan)| {
                 let device = devices.iter().find(|device| device.name == plan.device)?;
                 Some((device.ifindex, Zone { number, is_lan: plan.role == Role::Lan }))
             })
             .collect();
+        self.inspector.book.set_zones(zones);
         self.look_at_resolutions();
     }
 
@@ -232,7 +244,7 @@ impl State {
                 Some(RuleReport {
                     name: rule.name.clone(),
                     text: grammar::print(rule),
-                    in_force: self.inspector.engine.rules().is_in_force(number),
+                    in_force: self.inspector.book.rules.is_in_force(number),
                     flows: hits.flows,
                     last_s_ago: super::report::ago(now_ns, hits.last_ns),
                     devices: ledger.devices(number),

@@ -1,33 +1,37 @@
 //! The parts while they run: the way up, and the way down.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::around::Around;
+use super::book::Book;
 use super::bus::Bus;
 use super::ddos::Strangers;
+use super::desk::Desk;
+use super::domains;
 use super::events::Events;
 use super::inspector::{Inspector, Policy, Room, Rule};
 use super::lists::Lists;
+use super::lock::Lock;
 use super::names::Resolutions;
 use super::rules::compiled;
 use super::scrape::Scrape;
 use super::unattended::Attendance;
+use super::workers::{self, Workers};
 use crate::cli::{Exit, Failed, chain};
 use crate::dataplane::flows::Flows;
 use crate::dataplane::object::Objects;
 use crate::dataplane::verify::Seen;
 use crate::dataplane::{Dataplane, Sizes};
-use crate::inspect::engine::Engine;
+use crate::inspect::engine::{Engine, Limits};
 use crate::kernel::Report;
 use crate::netfilter::apply::Backend;
 use crate::netfilter::conntrack::Conntrack;
-use crate::netfilter::latency::Latency;
 use crate::netfilter::offload::Guard;
-use crate::netfilter::queue::{LEN_MAX, Options, QueueError, Queues, Totals};
+use crate::netfilter::queue::{LEN_MAX, Options, QueueError, Queues};
 use crate::plan::Plan;
-use crate::sys::clock;
+use crate::sys::{clock, memory};
 
 /// A configuration that needs everything brought up anew.
 pub(super) struct Anew {
@@ -48,7 +52,8 @@ pub(super) enum Next {
 
 /// Everything that runs; shared by the tasks.
 pub(super) struct Running {
-    pub(super) state: RefCell<State>,
+    pub(super) state: Arc<Lock<State>>,
+    pub(super) workers: Workers,
     pub(super) restart: (smol::channel::Sender<Box<Anew>>, smol::channel::Receiver<Box<Anew>>),
 }
 
@@ -75,8 +80,6 @@ pub(super) struct State {
     /// Bytes that the programs had marked as trusted when the rules were last applied.
     pub(super) marked_before_rules: u64,
     pub(super) inspector: Inspector,
-    pub(super) queue_totals: Totals,
-    pub(super) queue_latency: Latency,
     /// Packets of full size that the queue's buffer holds; `None` without queues.
     pub(super) queue_burst: Option<usize>,
     /// Received and seen per interface, when its shield was attached.
@@ -134,7 +137,7 @@ impl Running {
         generation: u32,
         started_ns: u64,
         file: &Path,
-    ) -> Result<(Self, Option<Queues>), Failed> {
+    ) -> Result<Self, Failed> {
         plan.dataplane.settings.generation = generation;
         let mut inspection_notes = Vec::new();
         let queues = if plan.enabled {
@@ -166,10 +169,17 @@ impl Running {
         let room = room(&plan, dataplane.as_ref().map(Dataplane::sizes));
         let resolutions = Resolutions::new(plan.names, [random(), random()]);
         let (rules, policy) = (rules(&plan), policy(&plan));
-        let inspector =
-            Inspector::new(engine(&plan), room, rules, policy, conntrack, resolutions, random());
+        let inspector = Inspector::new(
+            Book::new(compiled(&plan)),
+            room,
+            rules,
+            policy,
+            conntrack,
+            resolutions,
+            random(),
+        );
         let strangers = Strangers::new(&plan);
-        let state = State {
+        let mut state = State {
             plan,
             generation,
             file: file.to_owned(),
@@ -187,9 +197,7 @@ impl Running {
             reapplied: 0,
             marked_before_rules: 0,
             inspector,
-            queue_totals: Totals::default(),
-            queue_latency: Latency::default(),
-            queue_burst: queues.as_ref().map(Queues::burst),
+            queue_burst: queues.as_ref().and_then(|queues| queues.iter().map(Queues::burst).min()),
             unverified: HashMap::new(),
             offload: Guard::start(),
             no_flowtable: None,
@@ -200,8 +208,6 @@ impl Running {
             events: Events::default(),
             scrape: Scrape::default(),
         };
-        let mut running = Self { state: RefCell::new(state), restart: smol::channel::bounded(1) };
-        let state = running.state.get_mut();
         match adopted {
             Ok(adopted) => {
                 let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
@@ -213,11 +219,17 @@ impl Running {
         let around = Around::look();
         state.protect(dataplane, around.as_ref());
         // Before the rules bring the first hello.
-        state.inspector.set_domain_lists(&state.plan);
+        if state.inspector.has_other_domain_lists(&state.plan) {
+            let room = state.inspector.check_domain_lists(&state.plan);
+            let read = domains::Read::new(&state.plan, room);
+            state.inspector.set_domain_lists(&state.plan, Some(read));
+        }
         state.inspector.start_rulesets(&state.plan);
+        memory::give_back();
         if let Some(around) = &around {
             state.look_at_zones(&around.devices);
         }
+        state.end_allowed();
         state.look_at_clock();
         if queues.is_some() {
             state.apply_rules();
@@ -230,15 +242,41 @@ impl Running {
             "protection in force after {} ms, generation {generation}",
             (state.ready_ns - state.started_ns) / 1_000_000
         );
+        Self::with_workers(state, queues)
+    }
+
+    /// Lets workers read the queues from now on.
+    fn with_workers(state: State, queues: Option<Vec<Queues>>) -> Result<Self, Failed> {
         // Without rules nothing would ever come.
-        let queues = if state.backend.is_some() { queues } else { None };
-        Ok((running, queues))
+        let queues = queues.filter(|_| state.backend.is_some()).unwrap_or_default();
+        let (book, held) = (&state.inspector.book, state.inspector.table.held_elsewhere());
+        let seed = [random(), random()];
+        let limits = share(&state.plan.limits, queues.len());
+        let engine = || Engine::new(limits, Arc::clone(&book.rules), seed);
+        let desks: Vec<_> =
+            queues.iter().map(|_| Desk::new(engine(), book, Arc::clone(&held))).collect();
+        let state = Arc::new(Lock::new(state));
+        let workers = Workers::start(queues.into_iter().zip(desks), &state);
+        let workers = workers.map_err(|error| Failed {
+            exit: Exit::Failure,
+            message: format!("start a worker: {error}"),
+        })?;
+        Ok(Self { state, workers, restart: smol::channel::bounded(1) })
+    }
+
+    /// Ends the workers; what they shared is nobody's then.
+    fn end(self) -> Result<State, Failed> {
+        drop(self.workers);
+        Arc::into_inner(self.state).map(Lock::into_inner).ok_or_else(|| Failed {
+            exit: Exit::Failure,
+            message: "a worker outlived its end".to_owned(),
+        })
     }
 
     /// Takes everything out of the kernel.
     pub(super) fn stop(self) -> Result<(), Failed> {
         log::info!("stopping");
-        let errors = self.state.into_inner().take_down(false);
+        let errors = self.end()?.take_down(false);
         if errors.is_empty() {
             Ok(())
         } else {
@@ -247,17 +285,18 @@ impl Running {
     }
 
     /// Leaves programs and rules as they are, for the agent that comes next.
-    pub(super) fn hand_over(self, next: &Plan) {
-        let state = self.state.into_inner();
+    pub(super) fn hand_over(self, next: &Plan) -> Result<(), Failed> {
+        let state = self.end()?;
         let keep = state.plan.dataplane.pin_dir == next.dataplane.pin_dir;
         for error in state.take_down(keep) {
             log::warn!("{error}");
         }
+        Ok(())
     }
 
     /// After a failure: what the configuration wants to stay, stays.
     pub(super) fn abandon(self) {
-        let state = self.state.into_inner();
+        let Ok(state) = self.end() else { return };
         if state.plan.dataplane.on_crash == crate::config::OnCrash::Detach {
             for error in state.take_down(false) {
                 log::warn!("{error}");
@@ -301,18 +340,29 @@ impl State {
     }
 }
 
-fn open_queues(plan: &Plan) -> Result<Queues, QueueError> {
+/// The queues, dealt out to workers.
+fn open_queues(plan: &Plan) -> Result<Vec<Queues>, QueueError> {
     let options =
         Options { marks: plan.ruleset.marks(), policy_open: plan.policy_open, len_max: LEN_MAX };
-    let mut queues = Queues::open(plan.queue.0, plan.queue.1, options)?;
+    let readers = workers::count(plan.workers, plan.queue.1);
+    let mut hands = Queues::open(plan.queue.0, plan.queue.1, options)?.deal(readers);
     if let Some(closed) = plan.ruleset.closed_queues() {
-        queues.join(Queues::open(*closed.start(), plan.queue.1, options.closed())?);
+        let closed = Queues::open(*closed.start(), plan.queue.1, options.closed())?.deal(readers);
+        for (hand, closed) in hands.iter_mut().zip(closed) {
+            hand.join(closed);
+        }
     }
-    Ok(queues)
+    Ok(hands)
 }
 
-fn engine(plan: &Plan) -> Engine {
-    Engine::new(plan.limits, compiled(plan), [random(), random()])
+/// What each of so many engines may keep.
+fn share(limits: &Limits, engines: usize) -> Limits {
+    let engines = engines.max(1);
+    Limits {
+        flows_max: limits.flows_max.div_ceil(engines as u32),
+        bytes_max: limits.bytes_max / engines,
+        ..*limits
+    }
 }
 
 /// 64 bits that nobody can guess.

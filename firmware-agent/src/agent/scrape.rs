@@ -57,12 +57,12 @@ fn url(address: SocketAddr) -> String {
 impl Running {
     /// Listens while the configuration wants it.
     pub(super) async fn offer_figures(self: &Rc<Self>, executor: &LocalExecutor<'static>) -> Next {
-        let changed = self.state.borrow().scrape.changed.1.clone();
+        let changed = self.state.lock().scrape.changed.1.clone();
         loop {
-            let wish = self.state.borrow().plan.notify.metrics;
+            let wish = self.state.lock().plan.notify.metrics;
             let is_over = async {
                 while changed.recv().await.is_ok() {
-                    if self.state.borrow().plan.notify.metrics != wish {
+                    if self.state.lock().plan.notify.metrics != wish {
                         break;
                     }
                 }
@@ -77,19 +77,19 @@ impl Running {
                     Ok(listener) => listener,
                     Err(error) => return Some(error),
                 };
-                self.state.borrow_mut().scrape.trouble = None;
+                self.state.lock().scrape.trouble = None;
                 // Clients must not keep what ends with the tasks.
                 let running = Rc::downgrade(self);
                 let report: Source = Rc::new(move || {
                     let running = running.upgrade();
-                    running.map(|it| metrics(&it.state.borrow().status())).unwrap_or_default()
+                    running.map(|it| metrics(&it.status())).unwrap_or_default()
                 });
                 Some(scrape::serve(listener, executor, report).await)
             };
             let Some(error) = future::or(is_over, work).await else { continue };
             let why = format!("listen at {address}: {error}");
             log::warn!("metrics: {why}");
-            self.state.borrow_mut().scrape.trouble = Some(why);
+            self.state.lock().scrape.trouble = Some(why);
             let wait = async { _ = Timer::after(PAUSE).await };
             future::or(wait, async { _ = changed.recv().await }).await;
         }

@@ -6,9 +6,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use sluice_abi::flow::{Direction, FlowKey};
 
+use super::desk::Compared;
 use super::inspector::Inspector;
 use super::lists::cap_kib;
 use super::pace::Pace;
@@ -20,7 +22,7 @@ use crate::control::signatures as report;
 use crate::inspect::engine::{Step, Watch};
 use crate::plan::Plan;
 use crate::signature::{Alert, Builder, Limits, Loader, Ruleset, TooLarge};
-use crate::sys::{clock, memory};
+use crate::sys::clock;
 use crate::text::{plain, transport};
 
 /// Alerts that are kept.
@@ -142,9 +144,8 @@ impl Inspector {
         self.alarms.refused = None;
         self.alarms.is_muted = plan.notify.mutes(EventKind::Alert);
         if let Some(rulesets) = rulesets {
-            self.engine.set_watch(Watch::new(rulesets));
+            self.book.watch = Watch::new(rulesets).map(Arc::from);
             self.alarms.in_force.clone_from(&plan.rulesets);
-            memory::give_back();
         }
     }
 
@@ -205,11 +206,13 @@ impl State {
         alerts.map(|kept| told(kept, now_ns)).collect()
     }
 
-    /// The rulesets in force.
-    pub(super) fn signatures(&self) -> report::Signatures {
-        let watch = self.inspector.engine.watch();
+    /// The rulesets in force, and what they did.
+    pub(super) fn signatures(&self, compared: &[Compared]) -> report::Signatures {
+        let watch = self.inspector.book.watch.as_deref();
+        let rulesets = watch.into_iter().flat_map(Watch::iter).enumerate();
+        let did = |place: usize| compared.get(place).copied().unwrap_or_default();
         report::Signatures {
-            rulesets: watch.iter().flat_map(|watch| watch.iter()).map(shown).collect(),
+            rulesets: rulesets.map(|(place, one)| shown(one, did(place))).collect(),
             kib: watch.map_or(0, Watch::memory).div_ceil(1024) as u64,
             cap_kib: cap_kib(self.plan.signature_memory_kib).into(),
             load_ms: self.inspector.alarms.load_ms(),
@@ -235,11 +238,10 @@ pub(super) fn told(kept: &Kept, now_ns: u64) -> report::Alert {
     }
 }
 
-fn shown(one: &Ruleset) -> report::Ruleset {
-    let (said, stats) = (one.report(), one.matcher().stats());
+fn shown(one: &Ruleset, did: Compared) -> report::Ruleset {
+    let said = one.report();
     let left_out = said.left_out.iter().map(ToString::to_string);
     let mistakes = said.mistakes.iter().map(ToString::to_string);
-    let (alerts, blocked) = one.counts();
     report::Ruleset {
         name: one.name().to_owned(),
         enforce: one.enforces(),
@@ -249,11 +251,11 @@ fn shown(one: &Ruleset) -> report::Ruleset {
         keywords: said.keywords.clone(),
         left_out: left_out.chain(mistakes.take(SHOWN_MAX)).collect(),
         kib: one.matcher().memory().div_ceil(1024) as u64,
-        packets: stats.packets,
-        compared: stats.compared,
-        cut: stats.cut,
-        alerts,
-        blocked,
+        packets: did.packets,
+        compared: did.rules,
+        cut: did.cut,
+        alerts: did.alerts,
+        blocked: did.blocked,
     }
 }
 

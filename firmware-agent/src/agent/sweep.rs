@@ -2,7 +2,8 @@
 
 use sluice_abi::flow::FlowKey;
 
-use super::inspector::{Inspector, count};
+use super::inspector::Inspector;
+use super::record::count;
 use crate::dataplane::flows::Flows;
 use crate::netfilter::conntrack::Tuple;
 
@@ -12,7 +13,6 @@ const PER_SWEEP: usize = 64;
 impl Inspector {
     /// Ends what is over. Called every sweep interval.
     pub(super) fn sweep(&mut self, now_ns: u64, mut flows: Option<&mut Flows>) {
-        self.engine.expire(now_ns / 1_000_000);
         self.resolutions.expire(now_ns / 1_000_000);
         let ended = self.table.sweep(
             now_ns,

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use smol::{LocalExecutor, Timer, future};
 
+use super::reload;
 use super::running::{Next, Running, State};
 use super::signals::{Signals, Wish};
 use super::unattended::BEAT;
 use crate::cli::{Exit, Failed, chain};
 use crate::control::Request;
+use crate::control::report::Status;
 use crate::control::server::{Methods, Server};
-use crate::netfilter::queue::{QueueError, Queues};
 use crate::netfilter::watch::Watch;
 use crate::sys::{clock, rtnetlink};
 
@@ -31,16 +32,17 @@ impl Running {
         self: &Rc<Self>,
         executor: &LocalExecutor<'static>,
         server: &Server,
-        queues: Option<Queues>,
         signals: &Signals,
     ) -> Next {
         let fail = |what: &str, error: &dyn std::error::Error| {
             Next::Fail(Failed { exit: Exit::Failure, message: format!("{what}: {}", chain(error)) })
         };
         let queue = async {
-            match queues {
-                Some(queues) => fail("read the queue", &self.inspect(queues).await),
-                None => future::pending().await,
+            let failure = self.workers.failure();
+            match failure.recv().await {
+                Ok(error) => fail("read the queue", &error),
+                // There are no workers.
+                Err(_) => future::pending().await,
             }
         };
         let rules = async {
@@ -82,23 +84,11 @@ impl Running {
         .await
     }
 
-    async fn inspect(&self, mut queues: Queues) -> QueueError {
-        loop {
-            if let Err(source) = queues.readable().await {
-                return QueueError::Wait { source };
-            }
-            if let Err(error) = self.state.borrow_mut().receive(&mut queues) {
-                return error;
-            }
-            future::yield_now().await;
-        }
-    }
-
     async fn sweep(&self) -> Next {
         loop {
-            let pause = self.state.borrow().plan.sweep;
+            let pause = self.state.lock().plan.sweep;
             Timer::after(pause).await;
-            let mut state = self.state.borrow_mut();
+            let mut state = self.state.lock();
             let State { inspector, dataplane, .. } = &mut *state;
             let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
             inspector.sweep(clock::monotonic_ns(), flows);
@@ -115,7 +105,8 @@ impl Running {
     /// they are not, and nothing is told.
     async fn beat(&self) -> Next {
         loop {
-            self.state.borrow_mut().beat();
+            let have_turned = self.workers.have_turned();
+            self.state.lock().attend(have_turned);
             Timer::after(BEAT).await;
         }
     }
@@ -123,8 +114,8 @@ impl Running {
     async fn watch_strangers(&self) -> Next {
         loop {
             Timer::after(STRANGERS_PAUSE).await;
-            let mut state = self.state.borrow_mut();
-            state.look_at_clock();
+            self.look_at_clock();
+            let mut state = self.state.lock();
             let State { strangers, dataplane, plan, .. } = &mut *state;
             if let Some(dataplane) = dataplane
                 && plan.enabled
@@ -134,12 +125,27 @@ impl Running {
         }
     }
 
+    /// Brings the rules to where the time of day has them.
+    fn look_at_clock(&self) {
+        {
+            let mut state = self.state.lock();
+            state.end_allowed();
+            if !state.is_time() {
+                return;
+            }
+        }
+        let mut held = self.workers.hold();
+        let mut state = self.state.lock();
+        state.look_at_clock();
+        held.take(&mut state.inspector);
+    }
+
     async fn guard_rules(&self) -> io::Result<()> {
         let mut watch = Watch::open()?;
         loop {
             watch.changed().await?;
             {
-                let mut state = self.state.borrow_mut();
+                let mut state = self.state.lock();
                 state.restore_rules();
                 state.look_after_flowtable();
             }
@@ -155,7 +161,7 @@ impl Running {
             Timer::after(LINKS_SETTLE).await;
             let more = watch.drain()?;
             {
-                let mut state = self.state.borrow_mut();
+                let mut state = self.state.lock();
                 if first.links || more.links {
                     state.look_after_interfaces();
                 }
@@ -176,17 +182,35 @@ impl Running {
         }
     }
 
+    /// Puts a configuration into force that was read.
+    fn switch_over(&self, mut next: reload::Next) {
+        let domains = next.read_domains();
+        let mut held = self.workers.hold();
+        let mut state = self.state.lock();
+        let around = state.switch_over(next, domains, &mut held);
+        drop(held);
+        state.look_after_reload(around.as_ref());
+    }
+
     /// Reads the configuration again. With mistakes in it the old one stays in force.
-    fn reload(&self) -> Result<(), Vec<String>> {
-        let mut state = self.state.borrow_mut();
+    pub(super) fn reload(&self) -> Result<(), Vec<String>> {
         // One that has not begun: what the file says by now counts.
         let pending = self.restart.1.try_recv().ok();
-        let outcome = state.reload();
+        let outcome = self.state.lock().reload();
         if outcome.is_err()
             && let Some(pending) = pending
         {
             let _ = self.restart.0.try_send(pending);
         }
+        let outcome = outcome.map(|outcome| match outcome {
+            reload::Outcome::Done => None,
+            reload::Outcome::Restart(anew) => Some(anew),
+            reload::Outcome::SwitchOver(next) => {
+                self.switch_over(*next);
+                None
+            }
+        });
+        let mut state = self.state.lock();
         match &outcome {
             Ok(_) => state.mistakes.clear(),
             Err(mistakes) => {
@@ -209,48 +233,43 @@ impl Running {
     }
 }
 
+impl Running {
+    pub(super) fn status(&self) -> Status {
+        // Who holds the state never waits for a worker.
+        let work = self.workers.work();
+        self.state.lock().status(&work)
+    }
+}
+
 impl Methods for Running {
     fn call(&self, request: Request) -> Result<serde_json::Value, String> {
         let json = |value: Result<_, serde_json::Error>| value.map_err(|error| error.to_string());
         match request {
-            Request::Status {} => json(serde_json::to_value(self.state.borrow().status())),
-            Request::Alerts {} => json(serde_json::to_value(self.state.borrow().alerts())),
-            Request::Flows {} => json(serde_json::to_value(self.state.borrow().flows())),
-            Request::Events {} => Ok(self.state.borrow().events().into()),
+            Request::Status {} => json(serde_json::to_value(self.status())),
+            Request::Alerts {} => json(serde_json::to_value(self.state.lock().alerts())),
+            Request::Flows {} => json(serde_json::to_value(self.state.lock().flows())),
+            Request::Events {} => Ok(self.state.lock().events().into()),
             Request::Why { subject } => {
-                json(serde_json::to_value(self.state.borrow().why(&subject)?))
+                json(serde_json::to_value(self.state.lock().why(&subject)?))
             }
             Request::Reload {} => self
                 .reload()
                 .map(|()| serde_json::Value::Null)
                 .map_err(|mistakes| mistakes.join("\n")),
             Request::FlowPage { offset, limit } => {
-                json(serde_json::to_value(self.state.borrow().flow_page(offset, limit)))
+                json(serde_json::to_value(self.state.lock().flow_page(offset, limit)))
             }
             Request::Block { subject, seconds } => {
-                let blocked = self.state.borrow_mut().block_by_hand(&subject, seconds)?;
-                json(serde_json::to_value(blocked))
+                json(serde_json::to_value(self.block(&subject, seconds)?))
             }
-            Request::Unblock { subject } => {
-                json(serde_json::to_value(self.state.borrow_mut().unblock_by_hand(&subject)?))
+            Request::Unblock { subject } => json(serde_json::to_value(self.unblock(&subject)?)),
+            Request::Allow(about) => json(serde_json::to_value(self.allow(&about)?)),
+            Request::Deny(about) => json(serde_json::to_value(self.deny(&about)?)),
+            Request::Pause { device, seconds } => {
+                json(serde_json::to_value(self.pause(&device, seconds)?))
             }
+            Request::Resume { device } => json(serde_json::to_value(self.resume(&device)?)),
+            Request::Forget { section } => json(serde_json::to_value(self.forget(&section)?)),
         }
-    }
-}
-
-impl State {
-    /// Answers the packets that are there.
-    fn receive(&mut self, queues: &mut Queues) -> Result<(), QueueError> {
-        self.notice_silence();
-        let now_ns = clock::monotonic_ns();
-        // What a device was told before it sent these packets.
-        self.inspector.resolutions.hear(now_ns / 1_000_000);
-        let mut flows = self.dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
-        let inspector = &mut self.inspector;
-        let received =
-            queues.receive(|packet| inspector.packet(now_ns, &packet, flows.as_deref_mut()));
-        self.queue_totals = queues.totals();
-        self.queue_latency = *queues.latency();
-        received.map(drop)
     }
 }

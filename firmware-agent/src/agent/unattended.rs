@@ -32,6 +32,8 @@ const SILENCE_MAX: Duration = Duration::from_nanos(Settings::SILENCE_NS as u64 -
 #[derive(Debug, Default)]
 pub(super) struct Unseen {
     connections: HashMap<FlowKey, u32>,
+    /// Nobody inspects at present what another worker should.
+    pub(super) is_going_on: bool,
 }
 
 impl Unseen {
@@ -54,6 +56,8 @@ pub(super) struct Attendance {
     report: Unattended,
     /// When it ended last.
     returned_ns: u64,
+    /// A worker did not turn to its queues when this was looked at last.
+    is_stuck: bool,
     /// Where the programs do not look for the heartbeat.
     watchdog: Option<Watchdog>,
 }
@@ -78,7 +82,22 @@ impl State {
     pub(super) fn notice_silence(&mut self) {
         let silence = clock::monotonic_ns().saturating_sub(self.attendance.last_ns);
         if Duration::from_nanos(silence) > SILENCE_MAX {
+            if self.attendance.is_stuck {
+                self.inspector.unseen.is_going_on = true;
+            } else {
+                self.beat();
+            }
+        }
+    }
+
+    /// Tells the programs that packets of the queue are answered, if every worker has turned to its
+    /// own. What one leaves lying is not for another to answer.
+    pub(super) fn attend(&mut self, have_turned: bool) {
+        self.attendance.is_stuck = !have_turned;
+        if have_turned {
             self.beat();
+        } else {
+            log::debug!("a worker is late");
         }
     }
 
@@ -87,6 +106,7 @@ impl State {
         let now_ns = clock::monotonic_ns();
         let silence = Duration::from_nanos(now_ns.saturating_sub(self.attendance.last_ns));
         self.attendance.last_ns = now_ns;
+        self.inspector.unseen.is_going_on = false;
         // First of all: from now on what is not decided waits for an answer, and is not confirmed
         // before it gets one. So what conntrack knows a moment later is what passed.
         if let Some(Err(error)) = self.dataplane.as_mut().map(|dataplane| dataplane.settings.beat())

@@ -117,7 +117,7 @@ impl State {
 
     /// What the rule that covers `name` does.
     fn rule_cause(&self, name: &str) -> Option<Cause> {
-        let rules = self.inspector.engine.rules();
+        let rules = &self.inspector.book.rules;
         let found = rules.of_name(name)?;
         let rule = self.inspector.rules.get(found.rule as usize);
         let is_block = found.action.is_blocking();
@@ -133,7 +133,7 @@ impl State {
 
     /// What the domain list that has `name` does where no rule covers it.
     fn domain_cause(&self, name: &str) -> Option<Cause> {
-        let found = self.inspector.engine.lists().lookup(name)?;
+        let found = self.inspector.book.lists.lookup(name)?;
         let list = self.inspector.domains.list(found.list)?;
         let mut places = list.files.iter();
         let place = places.find_map(|file| Some((&file.path, file.find(found.domain)?)));

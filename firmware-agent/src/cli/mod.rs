@@ -1,6 +1,7 @@
 //! The commands: arguments, answers, exit codes.
 
 mod events;
+mod hand;
 #[cfg(test)]
 mod hostile;
 mod show;
@@ -106,6 +107,7 @@ struct Line {
     json: bool,
     rules: Vec<PathBuf>,
     filter: Filter,
+    hand: hand::Options,
 }
 
 #[derive(Debug, Eq, PartialEq)]
@@ -119,6 +121,7 @@ enum Command {
     Metrics,
     Why(String),
     Reload,
+    Hand(hand::Verb, String),
     Replay(PathBuf),
     ConfigCheck,
     /// For the agent only, and in no help.
@@ -142,6 +145,13 @@ commands:
   metrics             the same figures for Prometheus
   why SUBJECT         what applies to an address or a domain
   reload              reads the configuration again
+  allow SUBJECT       lets a domain, address or prefix pass, for --device or everyone
+  deny SUBJECT        blocks it in the same way
+  pause DEVICE        blocks everything of a device; --for says how long
+  resume DEVICE       ends a pause
+  block ADDRESS       drops an address or prefix; with --for in the kernel alone
+  unblock ADDRESS     lifts a block
+  forget SECTION      takes back what was decided by hand
   replay FILE         inspects a pcap or pcapng file; one JSON object a line
   config check        reads the configuration and reports every mistake
 
@@ -153,6 +163,8 @@ options:
   --type TYPE         of events: verdict, alert, attack, list, health; several with commas
   --since TIME        of events: not older than 90s, 10m, 2h, 1d
   --grep PATTERN      of events: lines with this regular expression in them
+  --device DEVICE     of allow, deny: hardware address, address or prefix
+  --for TIME          of allow, deny, pause, block: such as 90s, 15m, 2h, 1d
   --rules FILE        of replay: signatures to compare with; may be given several times
   --help, --version
 
@@ -218,6 +230,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
         json: false,
         rules: Vec::new(),
         filter: Filter::default(),
+        hand: hand::Options::default(),
     };
     let mut words: Vec<OsString> = Vec::new();
     let mut help = false;
@@ -226,6 +239,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
             Long("config") => line.config = parser.value()?.into(),
             Long("socket") => line.socket = Some(parser.value()?.into()),
             Long("json") => line.json = true,
+            Long("device") => line.hand.device = Some(parser.value()?.string()?),
+            Long("for") => line.hand.seconds = Some(hand::seconds(&parser.value()?.string()?)?),
             Long("rules") => line.rules.push(parser.value()?.into()),
             Long("severity") => line.filter.severity(&parser.value()?.string()?)?,
             Long("type") => line.filter.kinds(&parser.value()?.string()?)?,
@@ -250,7 +265,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
     };
     let name = name.string()?;
     if help {
-        let text = COMMAND_HELP.iter().find(|(command, _)| *command == name).map(|(_, text)| *text);
+        let mut all = COMMAND_HELP.iter().chain(&hand::HELP);
+        let text = all.find(|(command, _)| *command == name).map(|(_, text)| *text);
         line.command = Command::Help(text.ok_or_else(|| unknown(&name))?);
         return Ok(line);
     }
@@ -278,9 +294,15 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
             operand("the way of the rules")?.string()?,
             operand("the mask")?.string()?,
         ),
-        _ => return Err(unknown(&name)),
+        _ => {
+            let verb = hand::Verb::of(&name).ok_or_else(|| unknown(&name))?;
+            Command::Hand(verb, operand(verb.operand())?.string()?)
+        }
     };
     match words.next() {
+        None if !line.hand.is_for(&line.command) => {
+            Err(format!("{name}: --device or --for is too much").into())
+        }
         None => Ok(line),
         Some(word) => Err(format!("{name}: `{}` is too much", word.to_string_lossy()).into()),
     }
@@ -352,6 +374,11 @@ pub fn main(
             let why: Why = ask(&socket, &Request::Why { subject }).map_err(asked)?;
             answer(out, line.json, &why, show::why)
         }
+        Command::Hand(verb, operand) => {
+            let request = verb.request(operand, line.hand);
+            let answer: Value = ask(&socket, &request).map_err(asked)?;
+            self::answer(out, line.json, &answer, |answer| verb.show(answer))
+        }
         Command::Reload => {
             ask::<()>(&socket, &Request::Reload {}).map_err(asked)?;
             print(out, &"the new configuration is in force\n")
@@ -407,7 +434,7 @@ mod tests {
     fn every_command_has_help() {
         for command in [
             "run", "status", "doctor", "flows", "alerts", "events", "metrics", "why", "reload",
-            "replay", "config",
+            "replay", "config", "allow", "deny", "pause", "resume", "block", "unblock", "forget",
         ] {
             let Command::Help(text) = line(&[command, "--help"]).unwrap().command else {
                 panic!("{command}")

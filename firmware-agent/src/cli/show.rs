@@ -95,6 +95,11 @@ fn answered_below(queue: &Queue, part: u64) -> String {
 /// What lists take.
 fn memory(status: &Status) -> String {
     let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "memory: {} KiB at most, {} KiB are allowed",
+        status.budget.kib, status.budget.cap_kib
+    );
     if !status.lists.is_empty() {
         let image = &status.list_image;
         let _ = writeln!(

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use sluice_abi::flow::Addr;
 
@@ -188,7 +189,7 @@ impl Builder<'_> {
                 self.about_country(package, name, &reason);
             }
         }
-        self.config.countries = Rc::new(Countries::new(names.into_iter().collect(), nets));
+        self.config.countries = Arc::new(Countries::new(names.into_iter().collect(), nets));
     }
 
     fn named_countries(&self) -> BTreeSet<String> {

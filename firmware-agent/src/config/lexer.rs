@@ -3,6 +3,8 @@
 //! Owns quoting, line joining, comments and `;`. Knows no commands: those are in
 //! [`uci`](super::uci).
 
+use std::ops::Range;
+
 /// Why a command could not be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Refusal {
@@ -65,11 +67,13 @@ pub(super) struct Lexer<'a> {
     line: u32,
     /// Something behind a `;` is cut off.
     cut: bool,
+    /// Where the last word ends, before the whitespace that ended it.
+    word_end: usize,
 }
 
 impl<'a> Lexer<'a> {
     pub(super) const fn new(text: &'a [u8]) -> Self {
-        Self { text, start: 0, pos: 0, end: 0, next: 0, first: 0, line: 0, cut: false }
+        Self { text, start: 0, pos: 0, end: 0, next: 0, first: 0, line: 0, cut: false, word_end: 0 }
     }
 
     /// Goes to the next line; `false` at the end of the file.
@@ -105,6 +109,20 @@ impl<'a> Lexer<'a> {
     /// Whether a command that follows a bare word and `;` was cut off, as libuci does.
     pub(super) const fn was_cut(&self) -> bool {
         self.cut
+    }
+
+    /// Bytes of all lines that were taken for the current command, with what else stands on them.
+    pub(super) const fn lines(&self) -> Range<usize> {
+        self.start..self.next
+    }
+
+    /// The next argument, which may be empty, and the bytes in which it is written.
+    pub(super) fn placed(&mut self) -> Result<(Vec<u8>, Range<usize>), Refusal> {
+        self.skip_whitespace();
+        let from = self.pos;
+        self.word_end = from;
+        let word = self.argument(Alphabet::Value)?;
+        Ok((word, from..self.word_end))
     }
 
     /// A refusal at the current position.
@@ -185,6 +203,7 @@ impl<'a> Lexer<'a> {
                         self.cut |= !rest.is_empty() && rest[0] != b'#';
                         self.end = self.pos;
                     }
+                    self.word_end = self.pos;
                     return Ok(word);
                 }
                 byte => {
@@ -196,6 +215,7 @@ impl<'a> Lexer<'a> {
                 break;
             }
         }
+        self.word_end = self.pos;
         if self.pos < self.end {
             self.pos += 1; // the whitespace that ends the word
         }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use sluice_abi::attach::Role;
 
+use super::condition::Moment;
 use super::file::ListFile;
 use super::net::Net;
 use super::reader::{FromUci, Placed, Reader, words};
@@ -56,6 +57,8 @@ pub struct Allowlist {
     pub max_entries: u32,
     /// Interfaces on which it counts.
     pub roles: Vec<Role>,
+    /// When it ends.
+    pub until: Option<Moment>,
 }
 
 impl Allowlist {
@@ -122,6 +125,7 @@ pub(super) const ALLOWLIST: SectionSpec = SectionSpec {
             Fallback::Value("lan wan"),
             "Interfaces on which the list counts.",
         ),
+        OptionSpec::optional("until", Kind::Moment, "When the list ends, in universal time."),
     ],
 };
 
@@ -204,6 +208,7 @@ impl Allowlist {
                 roles.push(role);
             }
         }
-        (Self { name, enabled, entries, files, max_entries, roles }, sources)
+        let until = uci.find("until");
+        (Self { name, enabled, entries, files, max_entries, roles, until }, sources)
     }
 }

@@ -158,8 +158,10 @@ pub struct Main {
     pub mark_mask: MarkMask,
     /// First queue number.
     pub queue: u16,
-    /// Number of queues.
+    /// Number of queues; 0 follows [`workers`](Self::workers).
     pub queues: u16,
+    /// Threads that read them; 0 is as many as processors.
+    pub workers: u16,
     /// Who writes the rules that feed the queue.
     pub netfilter: Backend,
     /// Packets of each direction that are inspected.
@@ -232,6 +234,8 @@ pub struct Main {
     pub ubus: Ubus,
     /// Who is told of events.
     pub notify: Notify,
+    /// Memory for everything; 0 is three quarters of the machine's.
+    pub memory_kib: u32,
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -254,8 +258,10 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Bits of the packet mark and connection mark that belong to Sluice; mwan3 uses 0x3f00 unless told otherwise."),
         OptionSpec::new("queue", number(0, 65_535), "200",
             "First queue number."),
-        OptionSpec::new("queues", number(1, 16), "1",
-            "Queues from that number on."),
+        OptionSpec::new("queues", number(0, 16), "0",
+            "Queues from that number on; 0 is one for each worker, or four where workers is 0."),
+        OptionSpec::new("workers", number(0, 4), "1",
+            "Threads that read the queues, no more than there are queues; 0 is as many as processors. More than one pays where one is too slow for what has to be looked at."),
         OptionSpec::new("netfilter", Kind::Word(&["auto", "nft", "iptables"]), "auto",
             "Who writes the rules that feed the queue; auto takes nft and falls back to iptables."),
         OptionSpec::new("window_packets", number(1, 1000), "10",
@@ -330,6 +336,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Kinds of events that nobody is told of, neither log nor ubus nor notify_script; sluice events has them."),
         OptionSpec::optional("metrics_listen", Kind::Loopback,
             "Loopback address and port at which Prometheus finds /metrics; without it the agent listens nowhere."),
+        OptionSpec::new("memory_kib", number(0, 1 << 22), "0",
+            "Memory that kernel and agent may take together at most, in KiB, summed up from what the other options allow before any of it is taken; a configuration that could need more is refused with the sum. 0 is three quarters of the machine's."),
     ],
 };
 
@@ -342,6 +350,7 @@ impl Main {
             mark_mask: uci.get("mark_mask"),
             queue: uci.get("queue"),
             queues: uci.get("queues"),
+            workers: uci.get("workers"),
             netfilter: uci.get("netfilter"),
             window_packets: uci.get("window_packets"),
             window_bytes: uci.get("window_bytes"),
@@ -377,10 +386,11 @@ impl Main {
             dns_names: uci.get("dns_names"),
             ubus: uci.get("ubus"),
             notify: Notify::read(&mut uci),
+            memory_kib: uci.get("memory_kib"),
         };
-        let last = u32::from(main.queue) + u32::from(main.queues) - 1;
+        let last = u32::from(main.queue) + u32::from(main.queues()) - 1;
         if last > u32::from(u16::MAX) {
-            let reason = format!("{} queues from {} on end above 65535", main.queues, main.queue);
+            let reason = format!("{} queues from {} on end above 65535", main.queues(), main.queue);
             uci.reject_value("queues", reason);
         }
         for (other, bits) in [("mwan3", 0x3f00), ("zapret", 0x4000_0000)] {
@@ -390,6 +400,18 @@ impl Main {
             }
         }
         main
+    }
+
+    /// How many queues there are.
+    #[must_use]
+    pub const fn queues(&self) -> u16 {
+        /// Workers are never more.
+        const MOST: u16 = 4;
+        match (self.queues, self.workers) {
+            (0, 0) => MOST,
+            (0, workers) => workers,
+            (queues, _) => queues,
+        }
     }
 }
 

@@ -7,11 +7,13 @@
 mod action;
 mod app;
 mod bounded;
+pub mod by_hand;
 mod check;
 mod condition;
 mod country;
 mod ddos;
 mod domain;
+pub mod edit;
 mod file;
 mod ignore;
 mod interface;
@@ -29,12 +31,13 @@ mod ruleset;
 mod schedule;
 mod schema;
 mod sources;
+pub mod store;
 pub mod uci;
 mod values;
 
 use std::fmt;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 pub use self::action::RuleAction;
 pub use self::app::Apps;
@@ -100,7 +103,7 @@ pub struct Config {
     /// Classes of applications; none when the configuration was read as text only.
     pub apps: Apps,
     /// Networks of the countries that rules name; none when the configuration was read as text only.
-    pub countries: Rc<Countries>,
+    pub countries: Arc<Countries>,
     /// Rulesets, in the order of the file.
     pub rulesets: Vec<RulesetSection>,
     /// What is never inspected.

@@ -166,13 +166,13 @@ pub(super) const BURST_KIB_MAX: u32 = FlowLimit::BURST_MAX / 8192;
 pub(super) const SPEC: SectionSpec = SectionSpec {
     kind: "rule",
     example: "tracker",
-    about: "What happens to flows. Everything that a rule names has to hold, of several values of one option one; without device, group and zone it is for everyone. Of rules that hold for a flow, the one for the most particular of device, group, zone and everyone counts; then the most particular of longest domain, app, fingerprint of either side, address, longest prefix, country, port and protocol; then one that allows; then the first.",
+    about: "What happens to flows. Everything that a rule names has to hold, of several values of one option one; without device, group and zone it is for everyone. Of rules that hold for a flow, one with action pause counts first; then the one for the most particular of device, group, zone and everyone counts; then the most particular of longest domain, app, fingerprint of either side, address, longest prefix, country, port and protocol; then one that allows; then the first.",
     #[rustfmt::skip]
     options: &[
         OptionSpec::new("enabled", Kind::Flag, "1",
             "Whether the rule counts."),
         OptionSpec::new("action", Kind::Word(WORDS), "block",
-            "What happens to the flow: trusted (allow), dropped (block), dropped and its ends told (reject), held to a rate (limit), trusted with the code point and priority of its profile (mark), or only counted as one that would be dropped (observe)."),
+            "What happens to the flow: trusted (allow), dropped (block), dropped and its ends told (reject), held to a rate (limit), trusted with the code point and priority of its profile (mark), only counted as one that would be dropped (observe), or dropped whatever other rules say as long as the rule holds, and then let go on (pause)."),
         OptionSpec::list("domain", Kind::Domain, Fallback::Empty,
             "Domains that the ClientHello names; sub-domains are included."),
         OptionSpec::new("kbit", Kind::Number { min: 0, max: FlowLimit::KBIT_MAX }, "0",

@@ -210,7 +210,7 @@ fn an_interface_behind_an_unreadable_line_is_not_also_called_missing() {
 #[test]
 fn each_option_of_the_main_section_lands_in_its_field() {
     let text = "config sluice main\noption enabled 0\noption policy closed\noption on_error drop\n\
-                option mark_mask 0xc\noption queue 7\noption queues 2\noption netfilter nft\n\
+                option mark_mask 0xc\noption queue 7\noption queues 2\noption workers 3\noption netfilter nft\n\
                 option window_packets 11\noption window_bytes 5000\noption inspect_flows 101\n\
                 option inspect_memory_kib 301\noption flows 401\noption idle_tcp_s 12\n\
                 option idle_udp_s 13\noption block_s 20\noption sweep_s 14\noption on_crash detach\n\
@@ -219,7 +219,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
                 option reinspect_mib 23\noption reinspect_age_s 24\noption reinspect_turn_mib 25\noption reinspect_requests 0\noption manage_offload off\noption offload software\n\
                 option list_memory_kib 4096\noption domain_memory_kib 4097\nlist management 192.0.2.0/24\n\
                 option spread auto\noption clock trust\noption established trust\noption app_file /a\noption country_dir /c\noption dns_names 31\noption ubus /u\n\
-                option notify_script /n\nlist mute alert\noption metrics_listen [::1]:9\n";
+                option notify_script /n\nlist mute alert\noption metrics_listen [::1]:9\noption memory_kib 7\n";
     let (config, warnings) = with(text).unwrap();
     assert_eq!(shown(&warnings), [""; 0]);
     assert_eq!(
@@ -231,6 +231,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
             mark_mask: MarkMask::try_from(0xc).unwrap(),
             queue: 7,
             queues: 2,
+            workers: 3,
             netfilter: Backend::Nft,
             window_packets: 11,
             window_bytes: 5000,
@@ -270,6 +271,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
                 mute: vec![EventKind::Alert],
                 metrics: Some("[::1]:9".parse().unwrap()),
             },
+            memory_kib: 7,
         }
     );
 }
@@ -541,7 +543,7 @@ fn what_is_odd_is_warned_about() {
             "f:7: sluice.@rule[0].domain: is required, or app, ip, country, port, ja3, ja4, fingerprint_file, \
              ja3s, ja3s_file, certificate, certificate_file, protocol, device, group or zone",
             "f:8: sluice.@rule[0].action: 'deny' is not one of allow, block, reject, limit, \
-             mark, observe",
+             mark, observe, pause",
         ]
     );
 }

@@ -167,7 +167,7 @@ impl Package {
 }
 
 /// In single quotes, in which only the quote itself is special.
-fn quote(text: &mut Vec<u8>, value: &[u8]) {
+pub(super) fn quote(text: &mut Vec<u8>, value: &[u8]) {
     text.push(b'\'');
     for &byte in value {
         if byte == b'\'' {
@@ -338,7 +338,7 @@ fn ascii(word: Vec<u8>) -> String {
 }
 
 /// The name of an anonymous section: its number, and a hash of its type.
-fn anonymous(number: u32, kind: &str) -> String {
+pub(super) fn anonymous(number: u32, kind: &str) -> String {
     let hash = kind
         .bytes()
         .fold(5381_u32, |hash, byte| hash.wrapping_mul(33).wrapping_add(u32::from(byte)));

@@ -71,13 +71,50 @@ pub enum Request {
         /// The address or prefix.
         subject: String,
     },
+    /// Lets a domain, an address or a prefix pass that something blocks; a [`hand::Written`].
+    Allow(hand::About),
+    /// Blocks the flows of devices to a domain, an address or a prefix; a [`hand::Written`].
+    Deny(hand::About),
+    /// Blocks everything of a device; a [`hand::Written`].
+    Pause {
+        /// Hardware address or address.
+        device: String,
+        /// For how long; without it, or with 0, until it is lifted.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        seconds: Option<u32>,
+    },
+    /// Ends a pause; a [`hand::Written`].
+    Resume {
+        /// Hardware address or address.
+        device: String,
+    },
+    /// Takes back what was decided by hand; a [`hand::Written`].
+    Forget {
+        /// The section.
+        section: String,
+    },
 }
 
 impl Request {
     /// Whether the request changes something, so that only root may ask.
     #[must_use]
     pub const fn is_write(&self) -> bool {
-        matches!(self, Self::Reload {} | Self::Block { .. } | Self::Unblock { .. })
+        match self {
+            Self::Status {}
+            | Self::Flows {}
+            | Self::Alerts {}
+            | Self::Events {}
+            | Self::Why { .. }
+            | Self::FlowPage { .. } => false,
+            Self::Reload {}
+            | Self::Block { .. }
+            | Self::Unblock { .. }
+            | Self::Allow(_)
+            | Self::Deny(_)
+            | Self::Pause { .. }
+            | Self::Resume { .. }
+            | Self::Forget { .. } => true,
+        }
     }
 }
 

@@ -81,6 +81,9 @@ pub struct Queue {
     pub first: u16,
     /// Number of queues.
     pub count: u16,
+    /// Threads that read them.
+    #[serde(default)]
+    pub workers: u64,
     /// Counters of the engine by name: packets, hellos, decided and undecided by cause.
     pub engine: BTreeMap<String, u64>,
     /// What the kernel lost or dropped, by name.
@@ -189,6 +192,26 @@ pub struct ListImage {
     pub observing_kib: u64,
 }
 
+/// Memory that kernel and agent may take together at most.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Budget {
+    /// What the configuration can need.
+    pub kib: u64,
+    /// What it may.
+    pub cap_kib: u64,
+    /// What it is made of.
+    pub parts: Vec<BudgetPart>,
+}
+
+/// A part of the memory that may be taken.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct BudgetPart {
+    /// What takes it.
+    pub what: String,
+    /// At most.
+    pub kib: u64,
+}
+
 /// Packets dropped for one reason in one place.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Drops {
@@ -249,6 +272,9 @@ pub struct Status {
     /// Their image.
     #[serde(default)]
     pub list_image: ListImage,
+    /// Memory that kernel and agent may take.
+    #[serde(default)]
+    pub budget: Budget,
     /// The firewall's flow offload.
     #[serde(default)]
     pub offload: Offload,

@@ -5,6 +5,8 @@
 //! no wall clock to go wrong.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sluice_abi::flow::{Direction, FlowCount, FlowKey};
@@ -303,7 +305,8 @@ pub struct FlowTable {
     slots: Slots,
     /// Slots of blocked and limited flows are below it.
     held_max: u32,
-    held: u32,
+    /// How many of them there are, also for who has no table at hand.
+    held: Arc<AtomicU32>,
     records: HashMap<u32, Record>,
     by_key: HashMap<FlowKey, u32>,
     /// Silent longest first; no blocked or limited flows.
@@ -320,7 +323,7 @@ impl FlowTable {
             held_slots: Slots::new(0, held),
             slots: Slots::new(held, held.saturating_add(capacity.max(1))),
             held_max: held,
-            held: 0,
+            held: Arc::default(),
             records: HashMap::new(),
             by_key: HashMap::new(),
             by_activity: BTreeSet::new(),
@@ -351,7 +354,7 @@ impl FlowTable {
                 self.refused += 1;
                 return Placed { slot: None, ended };
             };
-            self.held += 1;
+            self.held.fetch_add(1, Ordering::Release);
             slot
         } else {
             let slot = loop {
@@ -544,8 +547,14 @@ impl FlowTable {
 
     /// Number of blocked and limited flows.
     #[must_use]
-    pub const fn held(&self) -> u32 {
-        self.held
+    pub fn held(&self) -> u32 {
+        self.held.load(Ordering::Acquire)
+    }
+
+    /// The same for who has the table not at hand.
+    #[must_use]
+    pub fn held_elsewhere(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.held)
     }
 
     /// How many of those there can be.
@@ -576,7 +585,7 @@ impl FlowTable {
             self.by_key.remove(key);
         }
         if slot < self.held_max {
-            self.held -= 1;
+            self.held.fetch_sub(1, Ordering::Release);
             self.held_slots.give(slot);
         } else {
             self.by_activity.remove(&(record.active_ns, slot));

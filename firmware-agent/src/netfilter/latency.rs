@@ -22,6 +22,14 @@ impl Latency {
         self.sum_us = self.sum_us.saturating_add(us.saturating_mul(packets));
     }
 
+    /// Adds the packets of another histogram.
+    pub fn join(&mut self, other: &Self) {
+        for (sum, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *sum += more;
+        }
+        self.sum_us = self.sum_us.saturating_add(other.sum_us);
+    }
+
     /// Packets that waited less than a number of microseconds and not less than half of it; `None`
     /// for the last, which has no end.
     pub fn rows(&self) -> impl Iterator<Item = (Option<u64>, u64)> {

@@ -209,6 +209,12 @@ impl Verdicts {
         Self { marks, builder, run: None, messages: 0 }
     }
 
+    /// Another one for the same marks.
+    #[must_use]
+    pub fn like(&self, count: usize) -> Self {
+        Self::new(self.marks, count)
+    }
+
     /// Adds the answer to a packet with the mark `old`.
     pub fn push(&mut self, queue: u16, id: u32, old: u32, verdict: Verdict) {
         let (action, mark) = match verdict {

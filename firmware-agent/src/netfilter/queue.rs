@@ -13,13 +13,12 @@
 //! is refused. Nothing is hidden by that: each refused packet is counted in
 //! [`KernelStats::user_dropped`], or passes when the policy is open.
 
-use std::future::poll_fn;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::task::Poll;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{SockProtocol, getsockopt, setsockopt, sockopt};
-use smol::Async;
 
 use super::latency::Latency;
 use super::nfqueue::{Arrival, KernelStats, Packet, Verdict, Verdicts, read};
@@ -82,7 +81,24 @@ pub struct Totals {
     pub batches: u64,
 }
 
-/// A number of queues, read by one task.
+impl Totals {
+    /// Adds what happened elsewhere.
+    pub const fn join(&mut self, other: &Self) {
+        // Naming every field makes a new one a compile error here.
+        let Self { packets, gso, cut, malformed, overruns, refused, verdict_messages, batches } =
+            *other;
+        self.packets += packets;
+        self.gso += gso;
+        self.cut += cut;
+        self.malformed += malformed;
+        self.overruns += overruns;
+        self.refused += refused;
+        self.verdict_messages += verdict_messages;
+        self.batches += batches;
+    }
+}
+
+/// A number of queues, read by one thread.
 #[derive(Debug)]
 pub struct Queues {
     open: Vec<Queue>,
@@ -95,7 +111,7 @@ pub struct Queues {
 #[derive(Debug)]
 struct Queue {
     number: u16,
-    socket: Async<OwnedFd>,
+    socket: OwnedFd,
     buffer_len: usize,
     policy: Verdict,
 }
@@ -119,17 +135,42 @@ impl Queues {
         self.open.extend(others.open);
     }
 
-    /// Waits until a queue has packets.
-    pub async fn readable(&self) -> io::Result<()> {
-        poll_fn(|context| {
-            for queue in &self.open {
-                if let Poll::Ready(ready) = queue.socket.poll_readable(context) {
-                    return Poll::Ready(ready);
-                }
+    /// Deals the queues out to so many readers. Queues of two ranges that are dealt out to as many and
+    /// have the same place in their range get to the same reader.
+    #[must_use]
+    pub fn deal(mut self, readers: usize) -> Vec<Self> {
+        let readers = readers.max(1);
+        let open = std::mem::take(&mut self.open);
+        let mut hands: Vec<Self> = Vec::with_capacity(readers);
+        hands.push(self);
+        while let (true, Some(first)) = (hands.len() < readers, hands.first()) {
+            hands.push(Self {
+                open: Vec::new(),
+                batch: Batch::new(BATCH, MESSAGE_MAX),
+                verdicts: first.verdicts.like(BATCH),
+                totals: Totals::default(),
+                latency: Latency::default(),
+            });
+        }
+        for (place, queue) in open.into_iter().enumerate() {
+            if let Some(hand) = hands.get_mut(place % readers) {
+                hand.open.push(queue);
             }
-            Poll::Pending
-        })
-        .await
+        }
+        hands
+    }
+
+    /// Waits until a queue has packets, or `other` can be read; says whether it can. May come back
+    /// for nothing.
+    pub fn wait(&self, other: Option<BorrowedFd<'_>>) -> io::Result<bool> {
+        let all = other.into_iter().chain(self.open.iter().map(|queue| queue.socket.as_fd()));
+        let mut all: Vec<PollFd<'_>> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        match poll(&mut all, PollTimeout::NONE) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(other.is_some() && all.first().and_then(PollFd::any).unwrap_or_default())
     }
 
     /// Gives `each` the packets that are there, in the order of their queue, and its answers to the
@@ -255,7 +296,6 @@ impl Queue {
         let wanted = usize::try_from(options.len_max).unwrap_or(usize::MAX).saturating_mul(CHARGE);
         let buffer_len =
             grow(&socket, wanted).map_err(|errno| failed("size the buffer of")(errno.into()))?;
-        let socket = Async::new(socket).map_err(failed("watch"))?;
         let queue = Self { number, socket, buffer_len, policy: policy(options) };
         queue.release(options).map_err(failed("empty"))?;
         Ok(queue)

@@ -1,7 +1,7 @@
 //! From rules as they are configured to rules as they are looked up.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::app::Classes;
 use super::country::Places;
@@ -23,7 +23,7 @@ pub struct Surroundings<'a> {
     /// Classes of applications.
     pub apps: &'a Apps,
     /// Networks of countries.
-    pub countries: &'a Rc<Countries>,
+    pub countries: &'a Arc<Countries>,
     /// Where their times of day are.
     pub time_zone: TimeZone,
 }
@@ -156,7 +156,7 @@ pub fn of_domains(rules: impl IntoIterator<Item = (String, RuleAction, u32)>) ->
         groups: &[],
         schedules: &[],
         apps: &Apps::default(),
-        countries: &Rc::default(),
+        countries: &Arc::default(),
         time_zone: TimeZone::UTC,
     };
     Policy::new(&all, &around)

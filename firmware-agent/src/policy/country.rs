@@ -1,6 +1,6 @@
 //! Which country the other end is in, and the rules about it.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use sluice_abi::flow::Addr;
 
@@ -11,16 +11,16 @@ use crate::config::{Countries, Rule};
 /// Countries, and who asks for them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Places {
-    countries: Rc<Countries>,
+    countries: Arc<Countries>,
     rules: ByPlace<u16>,
 }
 
 impl Places {
-    pub(super) fn new(countries: &Rc<Countries>, rules: &[Rule]) -> Self {
+    pub(super) fn new(countries: &Arc<Countries>, rules: &[Rule]) -> Self {
         let place =
             |name: &str| Some((0..).zip(countries.names()).find(|(_, known)| *known == name)?.0);
         let rules = ByPlace::new(rules, |rule| &rule.countries, place);
-        Self { countries: Rc::clone(countries), rules }
+        Self { countries: Arc::clone(countries), rules }
     }
 
     pub(super) fn find(&self, addr: Addr, hits: &mut Vec<Hit>) {

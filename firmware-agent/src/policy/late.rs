@@ -19,7 +19,12 @@ impl Policy {
             let action = self.rules.get(*number as usize).map(|rule| rule.action);
             let may_pass = !matches!(
                 action,
-                Some(RuleAction::Block | RuleAction::Reject | RuleAction::Observe) | None
+                Some(
+                    RuleAction::Block
+                        | RuleAction::Reject
+                        | RuleAction::Observe
+                        | RuleAction::Pause
+                ) | None
             );
             if is_blocked && !may_pass {
                 return false;

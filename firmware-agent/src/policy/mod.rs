@@ -2,7 +2,7 @@
 //!
 //! Owns the text of rules, the time at which they hold, and the choice among them. A rule holds when
 //! all its conditions do: of the target, of whose flow it is, and of the time. Of those that hold,
-//! the one for the most particular of device, group, zone and everyone counts; then the one with the
+//! one that pauses; then the one for the most particular of device, group, zone and everyone counts; then the one with the
 //! most particular target (longest domain, class of applications, fingerprint of either side, address, longer prefix, country, one port,
 //! range of ports, protocol, anything); then one that allows; then the one that stands first. A rule that only
 //! observes is told when it would have counted, and lets the others decide.
@@ -164,7 +164,12 @@ struct Hit {
 /// Where a rule stands among others, but for who it is for: higher counts.
 const fn rank(action: RuleAction, kind: u8, len: u8, rule: u32) -> u64 {
     let allows = matches!(action, RuleAction::Allow) as u64;
-    (kind as u64) << 41 | (len as u64) << 33 | allows << 32 | (u32::MAX - rule) as u64
+    let pauses = matches!(action, RuleAction::Pause) as u64;
+    pauses << 48
+        | (kind as u64) << 41
+        | (len as u64) << 33
+        | allows << 32
+        | (u32::MAX - rule) as u64
 }
 
 /// The same with who it is for.
@@ -194,9 +199,24 @@ impl Policy {
         self.rules.get(rule as usize).is_some_and(|rule| self.holds(rule))
     }
 
+    /// Whether a rule with this action is in force.
+    #[must_use]
+    pub fn holds_any(&self, action: RuleAction) -> bool {
+        self.rules.iter().any(|rule| rule.action == action && self.holds(rule))
+    }
+
     fn holds(&self, rule: &Compiled) -> bool {
         !rule.is_over
             && (!rule.has_schedule || rule.schedules.iter().any(|one| self.schedules.is_on(*one)))
+    }
+
+    /// Whether [`update`](Self::update) would change which rules are in force.
+    #[must_use]
+    pub fn changes(&self, now_s: Option<i64>) -> bool {
+        now_s.is_some_and(|now_s| {
+            let is_other = |rule: &Compiled| schedule::is_over(rule.until, now_s) != rule.is_over;
+            self.schedules.changes(now_s) || self.rules.iter().any(is_other)
+        })
     }
 
     /// Brings schedules and ends of rules to where they are at `now_s` seconds since 1970; without a

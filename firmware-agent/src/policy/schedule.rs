@@ -59,6 +59,13 @@ impl Schedules {
         }
     }
 
+    /// Whether one of the states is another at `now_s` seconds since 1970.
+    #[must_use]
+    pub fn changes(&self, now_s: i64) -> bool {
+        let now = self.zone.as_ref().unwrap_or(&TimeZone::UTC).local(now_s);
+        self.all.iter().any(|(schedule, is_on)| holds(schedule, now) != *is_on)
+    }
+
     /// Brings the states to what they are at `now_s` seconds since 1970. Says whether one changed.
     pub fn update(&mut self, now_s: i64) -> bool {
         let now = self.zone.as_ref().unwrap_or(&TimeZone::UTC).local(now_s);

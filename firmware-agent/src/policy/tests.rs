@@ -1,5 +1,5 @@
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::grammar::parse;
 use super::*;
@@ -36,10 +36,10 @@ fn rules(texts: &[&str]) -> Vec<Rule> {
 }
 
 /// 198.51.100.0/24 is somewhere, all around it elsewhere.
-fn countries() -> Rc<Countries> {
+fn countries() -> Arc<Countries> {
     let net = |text: &str, country| (text.parse().unwrap(), country);
     let nets = vec![net("198.51.0.0/16", 0), net("198.51.100.0/24", 1)];
-    Rc::new(Countries::new(vec!["aa".to_owned(), "bb".to_owned()], nets))
+    Arc::new(Countries::new(vec!["aa".to_owned(), "bb".to_owned()], nets))
 }
 
 fn policy(texts: &[&str]) -> Policy {
@@ -102,6 +102,20 @@ fn a_rule_covers_its_domain_and_what_is_below_it_and_nothing_else() {
     {
         assert_eq!(decided(&policy, &named(&[name])), None, "{name}");
     }
+}
+
+/// R171: what pauses comes before every other rule, and waits for none.
+#[test]
+fn a_pause_precedes_every_other_rule() {
+    let policy = policy(&[
+        "allow domain bank.test for device 02:00:5e:10:00:01",
+        "allow ip 198.51.100.1 for device 192.0.2.7",
+        "pause any for group children",
+        "block domain bank.test",
+    ]);
+    assert_eq!(decided(&policy, &facts(None)), Some((2, "any".to_owned())));
+    assert_eq!(decided(&policy, &named(&["bank.test"])), Some((2, "any".to_owned())));
+    assert!(policy.holds_any(RuleAction::Pause) && !policy.holds_any(RuleAction::Limit));
 }
 
 /// R42: a class covers its domains and what is below them, and the longest domain counts.

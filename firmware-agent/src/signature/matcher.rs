@@ -1,6 +1,7 @@
 //! Packets against rules.
 
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::automaton::set_bit;
 use super::build::{Entry, PackedGroup, Signatures};
@@ -111,9 +112,10 @@ pub struct Stats {
 /// Compares packets with rules.
 #[derive(Debug)]
 pub struct Matcher {
-    signatures: Signatures,
+    signatures: Arc<Signatures>,
     limits: Limits,
-    counts: Counts,
+    /// Of this matcher and those that share its rules.
+    counts: Arc<Mutex<Counts>>,
     /// A bit for each rule.
     candidates: Box<[u32]>,
     /// A bit for each pattern of the buffer that has most.
@@ -127,35 +129,47 @@ impl Matcher {
     /// push each other's counts out.
     #[must_use]
     pub fn new(signatures: Signatures, limits: Limits, seed: u64) -> Self {
+        let counts = Counts::new(limits.counts_max, seed);
+        Self::with(Arc::new(signatures), limits, Arc::new(Mutex::new(counts)))
+    }
+
+    /// Another one with the same rules, for packets of other flows. What thresholds count they count
+    /// together.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self::with(Arc::clone(&self.signatures), self.limits, Arc::clone(&self.counts))
+    }
+
+    fn with(signatures: Arc<Signatures>, limits: Limits, counts: Arc<Mutex<Counts>>) -> Self {
         let bits = |len: usize| vec![0; len.div_ceil(32)].into_boxed_slice();
         Self {
             candidates: bits(signatures.len()),
             seen: bits(signatures.patterns_max()),
-            counts: Counts::new(limits.counts_max, seed),
             matches: Vec::new(),
             stats: Stats::default(),
             signatures,
             limits,
+            counts,
         }
     }
 
     /// The rules in force.
     #[must_use]
-    pub const fn signatures(&self) -> &Signatures {
+    pub fn signatures(&self) -> &Signatures {
         &self.signatures
     }
 
     /// What was counted so far. Counters wrap.
     #[must_use]
-    pub const fn stats(&self) -> Stats {
-        Stats { counts_evicted: self.counts.evicted(), ..self.stats }
+    pub fn stats(&self) -> Stats {
+        Stats { counts_evicted: counts(&self.counts).evicted(), ..self.stats }
     }
 
     /// Bytes in use, rules included.
     #[must_use]
     pub fn memory(&self) -> usize {
         self.signatures.memory()
-            + self.counts.memory()
+            + counts(&self.counts).memory()
             + (self.candidates.len() + self.seen.len()) * size_of::<u32>()
             + self.matches.capacity() * size_of::<Match>()
     }
@@ -182,7 +196,7 @@ impl Matcher {
                     Ok(true) => {}
                 }
                 let ends = [facts.source, facts.destination];
-                let count = |asked| self.counts.count(rule, asked, ends, now_ms);
+                let count = |asked| counts(&self.counts).count(rule, asked, ends, now_ms);
                 let told = entry.rule.threshold.map_or(Told::Yes, count);
                 if told == Told::No || (told == Told::Silent && entry.rule.action == Action::Alert)
                 {
@@ -237,6 +251,11 @@ impl Matcher {
 struct Left {
     work: Work,
     rules: u32,
+}
+
+/// What thresholds have counted; a count that somebody left half done harms nobody.
+fn counts(shared: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where contents without a buffer are looked for: in the packet, in the stream, in both. A packet

@@ -1,5 +1,7 @@
 //! A ruleset in force: its rules, whether they block, and what they did.
 
+use std::sync::Arc;
+
 use super::load::Report;
 use super::matcher::{Facts, Limits, Matcher};
 use super::options::Parsed;
@@ -65,7 +67,7 @@ pub struct Ruleset {
     name: Box<str>,
     enforces: bool,
     matcher: Matcher,
-    report: Report,
+    report: Arc<Report>,
     alerts: u64,
     blocked: u64,
 }
@@ -113,7 +115,7 @@ impl Ruleset {
             name: name.into(),
             enforces,
             matcher: Matcher::new(signatures, limits, seed),
-            report: loader.report().clone(),
+            report: Arc::new(loader.report().clone()),
             alerts: 0,
             blocked: 0,
         })
@@ -141,7 +143,7 @@ impl Ruleset {
 
     /// What became of its rules.
     #[must_use]
-    pub const fn report(&self) -> &Report {
+    pub fn report(&self) -> &Report {
         &self.report
     }
 
@@ -155,6 +157,19 @@ impl Ruleset {
     #[must_use]
     pub const fn counts(&self) -> (u64, u64) {
         (self.alerts, self.blocked)
+    }
+
+    /// Another one with the same rules, for packets of other flows, which has done nothing yet.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            enforces: self.enforces,
+            matcher: self.matcher.share(),
+            report: Arc::clone(&self.report),
+            alerts: 0,
+            blocked: 0,
+        }
     }
 
     /// Goes on counting where the ruleset before it stopped.

@@ -104,6 +104,10 @@ struct Pages {
     len: usize,
 }
 
+// SAFETY: the pages belong to the process, whichever of its threads reads them, and stay where they are
+// until this value is dropped.
+unsafe impl Send for Pages {}
+
 impl Pages {
     fn new(map: &OwnedFd, offset: usize, len: usize, protection: i32) -> io::Result<Self> {
         let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;

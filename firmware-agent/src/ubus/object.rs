@@ -55,6 +55,10 @@ const fn method(
     Method { name, arguments, request, tells }
 }
 
+/// Arguments of a decision.
+const ABOUT: &[(&str, Kind)] =
+    &[("subject", Kind::Text), ("device", Kind::Text), ("seconds", Kind::Int32)];
+
 /// The methods.
 #[rustfmt::skip]
 pub const METHODS: &[Method] = &[
@@ -67,6 +71,11 @@ pub const METHODS: &[Method] = &[
     method("block", "block", &[("subject", Kind::Text), ("seconds", Kind::Int32)], Tells::All),
     method("unblock", "unblock", &[("subject", Kind::Text)], Tells::All),
     method("reload", "reload", &[], Tells::All),
+    method("allow", "allow", ABOUT, Tells::All),
+    method("deny", "deny", ABOUT, Tells::All),
+    method("pause", "pause", &[("device", Kind::Text), ("seconds", Kind::Int32)], Tells::All),
+    method("resume", "resume", &[("device", Kind::Text)], Tells::All),
+    method("forget", "forget", &[("section", Kind::Text)], Tells::All),
 ];
 
 /// The methods as ubusd is told.

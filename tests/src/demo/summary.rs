@@ -320,7 +320,7 @@ mod tests {
             "interfaces":[{"name":"wan","device":"wan","counters":{
                 "xdp_drop_listed":12,"xdp_drop_syn_rate":9400,"xdp_pass":1}}],
             "netfilter":{"backend":"nft","applied":true,"reapplied":0,"counters":{}},
-            "queue":{"first":5,"count":1,"engine":{},"kernel":{},"inspecting":0,
+            "queue":{"first":5,"count":1,"workers":1,"engine":{},"kernel":{},"inspecting":0,
                 "unattended":{"times":0,"seconds":0,"packets":0,"flows":0},"latency":[]},
             "flows":{"entries":1,"expired":0,"held":0,"held_refused":0,"reinspected":0},
             "drops":[],"ddos":{"victims":[],"offenders":[],"blocked":[],"scanners":[],"known":0,

@@ -84,13 +84,8 @@ where
                 assert!(queues.burst() >= 1024, "root may force the size of a buffer");
                 opened.send(()).unwrap();
                 while !stop.load(Ordering::Relaxed) {
-                    let tick = smol::Timer::after(Duration::from_millis(5));
-                    smol::block_on(smol::future::or(
-                        async { queues.readable().await.unwrap() },
-                        async {
-                            tick.await;
-                        },
-                    ));
+                    // Nobody wakes it when it is time to stop.
+                    wait::pause(Duration::from_millis(1));
                     while queues.receive(&mut decide).unwrap() > 0 {}
                 }
                 let kernel = queues.kernel_stats().unwrap();

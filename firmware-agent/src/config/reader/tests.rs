@@ -151,7 +151,7 @@ fn a_wrong_value_leaves_the_default_and_what_is_not_utf8_is_wrong() {
     let package = Package::parse(text, &mut remarks);
     let uci = Reader::new(&package.sections[0], "main", spec("sluice"), &mut remarks);
     let main = Main::read(uci);
-    assert_eq!((main.policy, main.queues), (Policy::Open, 1));
+    assert_eq!((main.policy, main.queues), (Policy::Open, 0));
     let (mistakes, _) = remarks.finish();
     let shown: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     assert_eq!(

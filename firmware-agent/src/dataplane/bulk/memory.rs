@@ -18,7 +18,9 @@ pub struct Live {
 }
 
 impl Live {
-    const fn bytes(self) -> u64 {
+    /// Bytes that they take.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
         self.hosts as u64 * HOST_BYTES + self.nets as u64 * NET_BYTES
     }
 }

@@ -100,6 +100,7 @@ const fn verdict_of(found: &Match) -> (Verdict, Reason) {
     match found.action {
         RuleAction::Allow | RuleAction::Mark | RuleAction::Observe => (Verdict::Trusted, allowed),
         RuleAction::Block | RuleAction::Reject => (Verdict::Blocked, other),
+        RuleAction::Pause => (Verdict::Blocked, Reason::Paused),
         RuleAction::Limit => (Verdict::Limited, other),
     }
 }

@@ -23,6 +23,8 @@ mod side;
 mod stats;
 mod watch;
 
+use std::sync::Arc;
+
 use sluice_abi::attach::Link;
 use sluice_abi::flow::{Direction, FlowKey};
 use sluice_abi::verdict::{Reason, Verdict};
@@ -48,6 +50,18 @@ use crate::policy::{Ends, Path, Policy, Seen};
 const PIECES_MAX: usize = 32;
 /// Flows whose time is checked with each packet.
 const SWEEP: usize = 2;
+
+/// What rules and lists say about a flow that showed this; `clean` is the reason when they say
+/// nothing.
+pub(crate) fn judge(
+    rules: &Policy,
+    lists: &DomainSet,
+    ends: Ends,
+    seen: Seen<'_>,
+    clean: Reason,
+) -> Sentence {
+    Judge { rules, lists, ends }.message(seen, clean)
+}
 
 /// How much is inspected and kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -89,7 +103,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Engine {
     limits: Limits,
-    rules: Policy,
+    rules: Arc<Policy>,
     flows: Table<Flow>,
     past: Table<Past>,
     answers: Table<Answering>,
@@ -99,7 +113,7 @@ pub struct Engine {
     kept_max: usize,
     stats: Stats,
     /// What is asked about names that no rule covers.
-    lists: DomainSet,
+    lists: Arc<DomainSet>,
     /// Rulesets, where there are any.
     watch: Option<Box<Watch>>,
 }
@@ -111,7 +125,7 @@ impl Engine {
     /// An engine. `seed` must be random and secret: it keeps strangers from choosing flows that
     /// are slow to look up.
     #[must_use]
-    pub fn new(limits: Limits, rules: Policy, seed: [u64; 2]) -> Self {
+    pub fn new(limits: Limits, rules: impl Into<Arc<Policy>>, seed: [u64; 2]) -> Self {
         let limits = Limits {
             window_packets: limits.window_packets.max(1),
             window_bytes: limits.window_bytes.clamp(1024, 1 << 20),
@@ -127,7 +141,7 @@ impl Engine {
         let kept_min = 4 * limits.window_bytes as usize + 4096;
         Self {
             limits,
-            rules,
+            rules: rules.into(),
             flows: Table::new(flows_max, seed),
             past: Table::new(Self::past_max(flows_max), seed),
             answers: Table::new(Self::answers_max(flows_max, &limits), seed),
@@ -135,7 +149,7 @@ impl Engine {
             kept: 0,
             kept_max: limits.bytes_max.saturating_sub(tables(flows_max)).max(kept_min),
             stats: Stats::default(),
-            lists: DomainSet::default(),
+            lists: Arc::default(),
             watch: None,
         }
     }
@@ -181,43 +195,32 @@ impl Engine {
         &self.stats
     }
 
-    /// The rules in force.
-    #[must_use]
-    pub const fn rules(&self) -> &Policy {
-        &self.rules
-    }
-
     /// Flows under inspection.
     #[must_use]
     pub const fn inspecting(&self) -> usize {
         self.flows.len()
     }
 
-    /// Replaces the rules. Flows that are decided stay so.
-    pub fn set_rules(&mut self, rules: Policy) {
-        self.rules = rules;
-    }
-
-    /// The rules in force, to tell them the time.
-    pub const fn rules_mut(&mut self) -> &mut Policy {
-        &mut self.rules
+    /// The rules in force.
+    #[must_use]
+    pub fn rules(&self) -> &Policy {
+        &self.rules
     }
 
     /// The domain lists in force.
     #[must_use]
-    pub const fn lists(&self) -> &DomainSet {
+    pub fn lists(&self) -> &DomainSet {
         &self.lists
     }
 
-    /// What rules and lists say about a flow that showed this; `clean` is the reason when they say
-    /// nothing.
-    pub(crate) fn judge(&self, ends: Ends, seen: Seen<'_>, clean: Reason) -> Sentence {
-        Judge { rules: &self.rules, lists: &self.lists, ends }.message(seen, clean)
+    /// Replaces the rules. Flows that are decided stay so.
+    pub fn set_rules(&mut self, rules: impl Into<Arc<Policy>>) {
+        self.rules = rules.into();
     }
 
     /// Replaces the domain lists. Flows that are decided stay so.
-    pub fn set_lists(&mut self, lists: DomainSet) {
-        self.lists = lists;
+    pub fn set_lists(&mut self, lists: impl Into<Arc<DomainSet>>) {
+        self.lists = lists.into();
     }
 
     /// The rulesets in force.

@@ -1,9 +1,10 @@
 //! Flows that are no longer inspected: which go, and what is remembered of them.
 
 use sluice_abi::flow::{Direction, FlowKey};
-use sluice_abi::verdict::Verdict;
+use sluice_abi::verdict::{Reason, Verdict};
 
 use super::flow::Flow;
+use super::judge::Judge;
 use super::outcome::{Cause, Outcome, Step};
 use super::{Engine, share};
 
@@ -62,6 +63,36 @@ impl Engine {
                 Some(outcome.into())
             }
         }
+    }
+
+    /// Starts anew with flows under inspection that a rule pauses now, and with those that one has
+    /// paused: their next packets are judged as first ones.
+    pub fn look_for_pauses(&mut self) {
+        let Self { flows, past, rules, lists, .. } = self;
+        let is_paused = |flow: &Flow| {
+            let judge = Judge { rules, lists, ends: flow.ends };
+            judge.first().is_some_and(|sentence| sentence.reason == Reason::Paused)
+        };
+        let paused = flows.by_age().filter(|(_, flow)| is_paused(flow));
+        let paused: Vec<FlowKey> = paused.map(|(key, _)| *key).collect();
+        let was_paused = past.by_age().filter(|(_, past)| match past {
+            Past::Answered { outcome: Outcome::Decided(decision), .. } => {
+                decision.reason == Reason::Paused
+            }
+            _ => false,
+        });
+        let was_paused: Vec<FlowKey> = was_paused.map(|(key, _)| *key).collect();
+        for key in paused {
+            self.take_out(&key);
+        }
+        for key in was_paused {
+            self.past.remove(&key);
+        }
+    }
+
+    /// Forgets what was answered about a flow: its next packet is inspected.
+    pub fn forget_answer(&mut self, key: &FlowKey) {
+        self.past.remove(key);
     }
 
     /// Drops the state of a flow that ended undecided.

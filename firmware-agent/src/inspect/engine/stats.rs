@@ -75,6 +75,53 @@ impl Stats {
         }
     }
 
+    /// Adds what another engine counted.
+    pub fn join(&mut self, other: &Self) {
+        // Naming every field makes a new one a compile error here.
+        let Self {
+            packets,
+            not_a_flow,
+            truncated,
+            malformed,
+            flows,
+            hellos,
+            quic_hellos,
+            requests,
+            answers,
+            trusted,
+            blocked,
+            window_end,
+            undecided,
+            closed,
+            expired,
+            reopened,
+            repeated,
+        } = other;
+        for (sum, more) in [
+            (&mut self.packets, packets),
+            (&mut self.not_a_flow, not_a_flow),
+            (&mut self.truncated, truncated),
+            (&mut self.malformed, malformed),
+            (&mut self.flows, flows),
+            (&mut self.hellos, hellos),
+            (&mut self.quic_hellos, quic_hellos),
+            (&mut self.requests, requests),
+            (&mut self.answers, answers),
+            (&mut self.trusted, trusted),
+            (&mut self.blocked, blocked),
+            (&mut self.window_end, window_end),
+            (&mut self.closed, closed),
+            (&mut self.expired, expired),
+            (&mut self.reopened, reopened),
+            (&mut self.repeated, repeated),
+        ]
+        .into_iter()
+        .chain(self.undecided.iter_mut().zip(undecided))
+        {
+            *sum += more;
+        }
+    }
+
     /// Name and value of each counter.
     pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
         // Naming every field makes a new one a compile error here.

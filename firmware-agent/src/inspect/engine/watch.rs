@@ -55,6 +55,12 @@ impl Watch {
         self.0.iter().map(|one| one.matcher().memory()).sum()
     }
 
+    /// Another one with the same rules, for packets of other flows.
+    #[must_use]
+    pub fn share(&self) -> Box<Self> {
+        Box::new(Self(self.0.iter().map(Ruleset::share).collect()))
+    }
+
     /// Goes on counting where rulesets of the same names stopped.
     pub fn inherit(&mut self, before: &Self) {
         for one in &mut self.0 {

@@ -7,18 +7,22 @@ use crate::policy::{Surroundings, TimeZone, Zone};
 
 /// A talk under rules as text, whose client is behind interface 1.
 pub(super) fn ruled(rules: &[&str]) -> Talk {
+    let mut talk = Talk::new(Limits::default());
+    talk.engine.set_rules(compiled(rules));
+    talk
+}
+
+fn compiled(rules: &[&str]) -> Policy {
     let rules: Vec<_> = rules.iter().map(|text| parse("r", text).unwrap()).collect();
     let around = Surroundings {
         zones: vec!["wan", "lan"],
         groups: &[],
         schedules: &[],
         apps: &crate::config::Apps::default(),
-        countries: &std::rc::Rc::default(),
+        countries: &Arc::default(),
         time_zone: TimeZone::UTC,
     };
-    let mut talk = Talk::new(Limits::default());
-    talk.engine.set_rules(Policy::new(&rules, &around));
-    talk
+    Policy::new(&rules, &around)
 }
 
 pub(super) fn decided(step: &Step) -> Option<(Verdict, Reason, Option<u32>)> {
@@ -26,6 +30,24 @@ pub(super) fn decided(step: &Step) -> Option<(Verdict, Reason, Option<u32>)> {
         Outcome::Decided(decision) => Some((decision.verdict, decision.reason, decision.rule)),
         _ => None,
     }
+}
+
+/// R171: a pause is not only for what is decided and for what is new, and leaves nothing behind.
+#[test]
+fn a_pause_takes_flows_under_inspection_and_lets_them_go() {
+    let paused = Some((Verdict::Blocked, Reason::Paused, Some(0)));
+    let mut talk = ruled(&[]);
+    talk.open();
+    assert_eq!(decided(&talk.client(PSH_ACK, b"x")), None);
+    talk.engine.set_rules(compiled(&["pause any for device 192.0.2.9"]));
+    talk.engine.look_for_pauses();
+    assert_eq!(decided(&talk.client(PSH_ACK, b"x")), paused);
+    let again = talk.client(PSH_ACK, b"x");
+    assert!(again.is_repeated && decided(&again) == paused);
+    talk.engine.set_rules(compiled(&[]));
+    talk.engine.look_for_pauses();
+    assert_eq!(decided(&talk.client(PSH_ACK, b"x")), None);
+    assert_eq!(talk.engine.flows(), 1);
 }
 
 /// A rule that needs no payload decides with the SYN, unless another one above it waits.
