@@ -272,6 +272,9 @@ fn a_page_asks_little_and_nothing_while_it_is_hidden() {
     stage.rpcd.answer("sluice flows", Some(sample::flows(340, 100, 100)));
     stage.browser.click("button", "Older").unwrap();
     stage.browser.see("101 to 200 of 340").unwrap();
+    let wanted = json!({"offset": 100, "limit": 100});
+    let turned = || stage.rpcd.asked("sluice flows") == wanted;
+    wait::until_true("a hundred more were asked for", LIMIT, turned).unwrap();
     stage.browser.enter("input[type=search]", "203.0.113.150").unwrap();
     stage.browser.see("1 of 100 shown").unwrap();
 
@@ -323,7 +326,7 @@ fn what_a_person_decides_is_what_the_router_does() {
     let _dns = Dns::start(&router, &names).unwrap();
     let _web = Web::start(&router.server, &names).unwrap();
     let bus = Bus::start(&files.path().join("ubus.sock")).unwrap();
-    let setup = Setup::default().main("ubus", bus.path().display());
+    let setup = Setup::default().main("ubus", bus.path().display()).main("clock", "trust");
     let mut agent = Agent::start(&router, setup.rule("no_ads", "block", &["ads.test"])).unwrap();
     let offered = || bus.objects() == ["sluice"];
     wait::until_true("the object was offered", LIMIT, offered).unwrap();
@@ -357,6 +360,14 @@ fn what_a_person_decides_is_what_the_router_does() {
         browser.click(".sluice-outcome button", "Undo").unwrap();
         browser.see("Taken back.").unwrap();
         assert!(!get("ads.test", BLOCKED).is_success());
+    }
+    if offers("pause") {
+        browser.click(".sluice-flow[open] button", "Pause").unwrap();
+        browser.see("is paused.").unwrap();
+        assert!(!get("news.test", BLOCKED).is_success());
+        browser.click(".sluice-flow[open] button", "Resume").unwrap();
+        browser.see("goes on.").unwrap();
+        assert!(get("news.test", LIMIT).is_success());
     }
 
     let generation = agent.status().unwrap().generation;

@@ -124,6 +124,14 @@ impl State {
     }
 }
 
+/// What an earlier agent has left in the flow map.
+fn adopted(dataplane: Option<&mut Dataplane>) -> Result<crate::dataplane::Adopted, String> {
+    match dataplane.and_then(|dataplane| dataplane.flows.as_mut()) {
+        Some(flows) => flows.adopt(clock::monotonic_s()).map_err(|error| error.chain()),
+        None => Ok(crate::dataplane::Adopted::default()),
+    }
+}
+
 impl Running {
     /// Brings everything up: programs and lists first, queues before the rules that feed them.
     ///
@@ -140,29 +148,13 @@ impl Running {
     ) -> Result<Self, Failed> {
         plan.dataplane.settings.generation = generation;
         let mut inspection_notes = Vec::new();
-        let queues = if plan.enabled {
-            match open_queues(&plan) {
-                Ok(queues) => Some(queues),
-                Err(error @ QueueError::Taken { .. }) => {
-                    return Err(Failed::new(Exit::Failure, &error));
-                }
-                Err(error) => {
-                    inspection_notes.push(chain(&error));
-                    None
-                }
-            }
-        } else {
-            None
-        };
+        let queues = queues_if_any(&plan, &mut inspection_notes)?;
         let (mut dataplane, no_dataplane) = match Dataplane::load(&plan.dataplane, objects, report)
         {
             Ok(dataplane) => (Some(dataplane), None),
             Err(error) => (None, Some(error.chain())),
         };
-        let adopted = match dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut()) {
-            Some(flows) => flows.adopt(clock::monotonic_s()).map_err(|error| error.chain()),
-            None => Ok(crate::dataplane::Adopted::default()),
-        };
+        let adopted = adopted(dataplane.as_mut());
         let conntrack = Conntrack::open()
             .map_err(|error| inspection_notes.push(format!("conntrack netlink: {error}")))
             .ok();
@@ -337,6 +329,21 @@ impl State {
             errors.push(error.chain());
         }
         errors
+    }
+}
+
+/// The queues of an agent that is switched on, dealt out to workers; notes why there are none.
+fn queues_if_any(plan: &Plan, notes: &mut Vec<String>) -> Result<Option<Vec<Queues>>, Failed> {
+    if !plan.enabled {
+        return Ok(None);
+    }
+    match open_queues(plan) {
+        Ok(queues) => Ok(Some(queues)),
+        Err(error @ QueueError::Taken { .. }) => Err(Failed::new(Exit::Failure, &error)),
+        Err(error) => {
+            notes.push(chain(&error));
+            Ok(None)
+        }
     }
 }
 

@@ -3,13 +3,13 @@
 //!
 //! One request, one answer, over a socket of its own; meant for decisions, not for every packet.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nix::sys::socket::SockProtocol;
 use sluice_abi::flow::{Direction, FlowKey};
 
 use crate::sys::netlink::{Attr, Builder, Message, RequestError, Socket, flag};
+use crate::sys::nfnetlink;
 
 /// The nfnetlink subsystem, in the upper byte of a message type.
 const SUBSYSTEM: u16 = 1 << 8;
@@ -202,10 +202,14 @@ pub struct Conntrack {
 }
 
 impl Conntrack {
-    /// Opens the socket.
-    pub fn open() -> io::Result<Self> {
+    /// Opens the socket, if the kernel answers on it: one without the module has the socket too.
+    pub fn open() -> Result<Self, ConntrackError> {
+        let open = || {
+            nfnetlink::conntrack_stats()?;
+            Ok(Socket::open(SockProtocol::NetlinkNetFilter, 0)?)
+        };
         Ok(Self {
-            socket: Socket::open(SockProtocol::NetlinkNetFilter, 0)?,
+            socket: open().map_err(|source| ConntrackError::new("ask conntrack", source))?,
             builder: Builder::with_capacity(256),
             buffer: vec![0; MESSAGE_MAX].into(),
             sequence: 0,

@@ -74,6 +74,8 @@ struct Known {
     rights: Json,
     /// Calls by object and method, one after the other.
     calls: BTreeMap<String, u32>,
+    /// What each was last called with.
+    asked: BTreeMap<String, Json>,
     /// Answers in the place of those of the bus.
     canned: BTreeMap<String, Json>,
 }
@@ -110,6 +112,7 @@ impl Rpcd {
             uci: Uci::new(config),
             rights: rights["luci-app-sluice"].clone(),
             calls: BTreeMap::new(),
+            asked: BTreeMap::new(),
             canned: BTreeMap::new(),
         };
         let shared = Arc::new(Shared(Mutex::new((known, false))));
@@ -137,6 +140,12 @@ impl Rpcd {
     #[must_use]
     pub fn calls(&self, method: &str) -> u32 {
         self.shared.lock().0.calls.get(method).copied().unwrap_or_default()
+    }
+
+    /// What a method was last called with.
+    #[must_use]
+    pub fn asked(&self, method: &str) -> Json {
+        self.shared.lock().0.asked.get(method).cloned().unwrap_or_default()
     }
 
     /// All calls since the last time this was asked.
@@ -306,7 +315,9 @@ impl Shared {
         let session = Session::of(&params[0]).ok_or((-32001, "Session not found"))?;
         let (bus, canned) = {
             let known = &mut self.lock().0;
-            *known.calls.entry(format!("{object} {method}")).or_default() += 1;
+            let name = format!("{object} {method}");
+            *known.calls.entry(name.clone()).or_default() += 1;
+            known.asked.insert(name.clone(), params[3].clone());
             if object == "session" || object == "uci" {
                 let answer = known.own(session, object, method, &params[3]);
                 if method == "apply" && answer == json!([0, {}]) {
@@ -320,7 +331,7 @@ impl Shared {
             if !known.may(session, "ubus", object, Some(method)) {
                 return Err((-32002, "Access denied"));
             }
-            (known.bus.clone(), known.canned.get(&format!("{object} {method}")).cloned())
+            (known.bus.clone(), known.canned.get(&name).cloned())
         };
         if let Some(answer) = canned {
             return Ok(json!([0, answer]));

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::{Value as Json, json};
+use sluice::control::ddos::{Blocked, Ddos};
 use sluice::control::page::FlowPage;
 use sluice::control::report::{Drops, Feature, Flow, FlowMap, Interface, State, Status, Why};
 
@@ -48,6 +49,10 @@ pub fn status() -> Json {
             counters: [("xdp_pass".to_owned(), 9000), ("tc_trusted".to_owned(), 8000)].into(),
         }],
         drops: vec![drops("listed", 1_234_567), drops(HOSTILE[0], 12), drops("__proto__", 7)],
+        ddos: Ddos {
+            blocked: vec![Blocked { entry: hostile(0), reason: hostile(1), left_s: 90 }],
+            ..Ddos::default()
+        },
         flows: FlowMap { entries: 12, capacity: 8192, ..FlowMap::default() },
         ..Status::default()
     })

@@ -156,7 +156,7 @@ fn a_wrong_value_leaves_the_default_and_what_is_not_utf8_is_wrong() {
     let shown: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     assert_eq!(
         shown,
-        ["f:2: sluice.main.policy: is not UTF-8", "f:3: sluice.main.queues: 'x' is not 1 to 16"]
+        ["f:2: sluice.main.policy: is not UTF-8", "f:3: sluice.main.queues: 'x' is not 0 to 16"]
     );
 }
 

@@ -157,6 +157,8 @@ fn commands_of_the_init_script_are_those_of_the_agent() {
         ("status", "sluice status\n"),
         ("doctor", "sluice doctor\n"),
         ("why example.org", "sluice why example.org\n"),
+        ("pause 192.0.2.7 --for 1h", "sluice pause 192.0.2.7 --for 1h\n"),
+        ("resume 192.0.2.7", "sluice resume 192.0.2.7\n"),
     ] {
         router.quiet(&format!("/etc/init.d/sluice {line}"));
         assert_eq!(router.take("calls"), call);

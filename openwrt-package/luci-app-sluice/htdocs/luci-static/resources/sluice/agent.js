@@ -108,7 +108,7 @@ return baseclass.extend({
 
 	/*
 	 * Asks again and again while the page can be seen, one question at a time. Gives a function that
-	 * asks at once.
+	 * asks at once, behind what is under way.
 	 */
 	watch: function(question, show) {
 		var running = null;
@@ -125,7 +125,7 @@ return baseclass.extend({
 			if (!document.hidden)
 				look();
 		});
-		return look;
+		return function now() { return running ? running.then(now) : look(); };
 	},
 
 	PACE: PACE

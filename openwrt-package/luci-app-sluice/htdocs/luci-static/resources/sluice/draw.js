@@ -97,6 +97,14 @@ return baseclass.extend({
 		return node;
 	},
 
+	/* The same, but a node that already is so is left alone: what a person has selected in it stays. */
+	renew: function(node) {
+		var fresh = E('div', {}, flat(Array.prototype.slice.call(arguments, 1), []));
+		if (fresh.innerHTML != node.innerHTML)
+			this.fill(node, Array.prototype.slice.call(fresh.childNodes));
+		return node;
+	},
+
 	/* A whole number; from a million on shortened. */
 	count: function(value) {
 		if (value < 1e6)

@@ -20,7 +20,7 @@ var shapes = {
 
 /* Words of options as people say them. */
 var labels = {
-	allow: _('Allow'), block: _('Block'), reject: _('Block and say so'), limit: _('Slow down'), mark: _('Mark'),
+	allow: _('Allow'), block: _('Block'), pause: _('Pause'), reject: _('Block and say so'), limit: _('Slow down'), mark: _('Mark'),
 	observe: _('Only count'), open: _('Let pass (open)'), closed: _('Stop (closed)'), lan: _('Home (lan)'),
 	wan: _('Internet (wan)'), main: _('As the agent says (main)'), mon: _('Mon'), tue: _('Tue'), wed: _('Wed'),
 	thu: _('Thu'), fri: _('Fri'), sat: _('Sat'), sun: _('Sun')
@@ -161,13 +161,13 @@ function live(head, more) {
 			draw.fill(head, el('p', {}, el('strong', { 'class': 'sluice-bad' }, text[0]), ' – ', text[1]));
 			return;
 		}
-		draw.fill(head, more ? more(status) : null);
+		draw.renew(head, more ? more(status) : null);
 		document.querySelectorAll('[data-sluice]').forEach(function(cell) {
 			var parts = cell.getAttribute('data-sluice').split(':');
 			var facts = told[parts[0]](status, parts[1]);
 			if (facts && typeof facts[2] == 'number')
 				facts[2] = draw.ago(facts[2]);
-			draw.fill(cell, facts ? facts.filter(function(fact) { return fact != null; }).join(', ') : _('not in force'));
+			draw.renew(cell, facts ? facts.filter(function(fact) { return fact != null; }).join(', ') : _('not in force'));
 		});
 	};
 	var ask = agent.watch(function() { return agent.ask('status'); }, show);

@@ -20,6 +20,7 @@ allowlist: [
 	[ 'entry', 'nets', _('Addresses'), _('Addresses and prefixes.') ],
 	[ 'file', 'paths', _('Files'), _('Files with more entries: one address or prefix on a line, comments behind #.') ],
 	[ 'role', 'words', _('Sides'), _('Interfaces on which the list counts.'), { of: 'lan wan', preset: 'lan wan', grid: true } ],
+	[ 'until', 'text', _('Until'), _('When the list ends, in universal time.') ],
 	[ 'max_entries', 'number', _('Most entries'), _('Most entries; with more the configuration is refused.'), { from: 1, to: 262144, preset: '65536' } ]
 ],
 domainlist: [

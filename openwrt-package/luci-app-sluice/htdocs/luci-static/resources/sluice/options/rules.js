@@ -10,7 +10,7 @@
 return baseclass.extend({
 rule: [
 	[ 'enabled', 'flag', _('Enabled'), _('Whether the rule counts.'), { preset: '1', tab: 'what', grid: true } ],
-	[ 'action', 'word', _('What happens'), _('What happens to the flow: trusted (allow), dropped (block), dropped and its ends told (reject), held to a rate (limit), trusted with the code point and priority of its profile (mark), or only counted as one that would be dropped (observe).'), { of: 'allow block reject limit mark observe', preset: 'block', tab: 'what', grid: true } ],
+	[ 'action', 'word', _('What happens'), _('What happens to the flow: trusted (allow), dropped (block), dropped and its ends told (reject), held to a rate (limit), trusted with the code point and priority of its profile (mark), only counted as one that would be dropped (observe), or dropped whatever other rules say as long as the rule holds, and then let go on (pause).'), { of: 'allow block reject limit mark observe pause', preset: 'block', tab: 'what', grid: true } ],
 	[ 'domain', 'domains', _('Domains'), _('Domains that the ClientHello names; sub-domains are included.'), { tab: 'what' } ],
 	[ 'ip', 'nets', _('Addresses'), _('Addresses and prefixes of the other end.'), { tab: 'what' } ],
 	[ 'port', 'list', _('Ports'), _('Ports that the connection was opened to; TCP and UDP, unless tcp/ or udp/ stands before them.'), { tab: 'what' } ],

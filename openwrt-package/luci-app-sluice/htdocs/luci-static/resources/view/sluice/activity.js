@@ -91,13 +91,13 @@ Row.prototype.update = function(flow, names) {
 	this.flow = flow;
 	this.text = haystack(flow, names);
 	c.verdict.className = 'sluice-verdict is-' + draw.clean(flow.verdict);
-	draw.fill(c.verdict, words.verdict(flow.verdict));
-	draw.fill(c.to, el('b', {}, flow.name || flow.dst), ' ', el('span', { 'class': 'sluice-soft' }, flow.name ? end(flow.dst, flow.dport) : String(flow.dport)));
-	draw.fill(c.from, name ? [ name, ' ', el('span', { 'class': 'sluice-soft' }, flow.src) ] : flow.src);
+	draw.renew(c.verdict, words.verdict(flow.verdict));
+	draw.renew(c.to, el('b', {}, flow.name || flow.dst), ' ', el('span', { 'class': 'sluice-soft' }, flow.name ? end(flow.dst, flow.dport) : String(flow.dport)));
+	draw.renew(c.from, name ? [ name, ' ', el('span', { 'class': 'sluice-soft' }, flow.src) ] : flow.src);
 	var by = decider(flow);
-	draw.fill(c.why, words.reason(flow.reason), by ? ': ' : null, by ? el('span', {}, by) : null);
-	draw.fill(c.data, draw.bytes(flow.original_bytes + flow.reply_bytes));
-	draw.fill(c.age, draw.ago(flow.age_s));
+	draw.renew(c.why, words.reason(flow.reason), by ? ': ' : null, by ? el('span', {}, by) : null);
+	draw.renew(c.data, draw.bytes(flow.original_bytes + flow.reply_bytes));
+	draw.renew(c.age, draw.ago(flow.age_s));
 };
 
 return view.extend({
@@ -160,8 +160,11 @@ return view.extend({
 			this.list.classList.toggle('is-old', true);
 			return;
 		}
+		/* The answer to what was asked before the page was turned. */
+		if (answer.offset != this.offset)
+			return;
 		this.list.classList.remove('is-old');
-		draw.fill(this.head, el('h2', {}, _('Activity')), el('p', {}, _('Connections that were decided, the last first. Open one to see why, and to change it.')));
+		draw.renew(this.head, el('h2', {}, _('Activity')), el('p', {}, _('Connections that were decided, the last first. Open one to see why, and to change it.')));
 		this.total = answer.total;
 		this.newer.disabled = this.offset == 0;
 		this.older.disabled = this.offset + answer.flows.length >= answer.total;
@@ -210,12 +213,14 @@ return view.extend({
 			shown += fits ? 1 : 0;
 			all++;
 		}
+		/* Rows that are held may be over by now. */
+		var total = draw.count(Math.max(this.total, this.offset + all));
 		var text = !all ? _('No connection was decided yet.')
-			: shown < all ? _('%d of %d shown, of %s in all.').format(shown, all, draw.count(this.total))
-				: _('%d to %d of %s.').format(this.offset + 1, this.offset + all, draw.count(this.total));
+			: shown < all ? _('%d of %d shown, of %s in all.').format(shown, all, total)
+				: _('%d to %d of %s.').format(this.offset + 1, this.offset + all, total);
 		if (this.pending > 0)
 			text += ' ' + _('%d newer ones wait until the open row is closed.').format(this.pending);
-		draw.fill(this.note, text);
+		draw.renew(this.note, text);
 	},
 
 	/* What is behind a row. */

@@ -60,6 +60,9 @@ function History() {
 History.prototype.add = function(status, now) {
 	var seen = { at: now, values: [ packets(status, 'wan'), packets(status, 'lan') ], stopped: stopped(status) };
 	var last = this.last, time = last ? (now - last.at) / 1000 : 0;
+	/* Too soon after the last look to tell a rate. */
+	if (last && time < 1)
+		return;
 	/* Counters begin anew with another agent; a point is missing then. */
 	var rate = function(value, before) { return time > 0 && value >= before ? (value - before) / time : null; };
 	if (last)
@@ -118,6 +121,20 @@ function drops(status) {
 	}));
 }
 
+/* Who is blocked for a time, and who tries ports. */
+function strangers(status) {
+	var ddos = status.ddos || {};
+	var row = function(who, what, when) {
+		return el('li', {}, el('span', {}, el('strong', {}, who), ' ', el('span', { 'class': 'sluice-soft' }, what)),
+			el('span', { 'class': 'sluice-number' }, when));
+	};
+	return (ddos.blocked || []).slice(0, 20).map(function(one) {
+		return row(one.entry, words.drop(one.reason), _('blocked for another %s').format(draw.span(one.left_s)));
+	}).concat((ddos.scanners || []).slice(0, 20).map(function(one) {
+		return row(one.address, _('tries ports %s').format(one.ports.slice(0, 12).join(', ')), draw.ago(one.last_s_ago));
+	}));
+}
+
 /* Milliseconds within which nineteen of twenty packets had their verdict. */
 function waiting(latency) {
 	var all = (latency || []).reduce(function(sum, one) { return sum + one.packets; }, 0), sum = 0;
@@ -150,6 +167,9 @@ function health(status) {
 		add(_('Memory of address lists'), _('%s of %s').format(draw.bytes(image.kib * 1024), draw.bytes(image.cap_kib * 1024)), image.kib / image.cap_kib);
 	if (names.cap_kib)
 		add(_('Memory of domain lists'), _('%s of %s').format(draw.bytes(names.kib * 1024), draw.bytes(names.cap_kib * 1024)), names.kib / names.cap_kib);
+	var rulesets = status.signatures && status.signatures.rulesets || [];
+	if (rulesets.length)
+		add(_('Alerts of signatures'), draw.count(rulesets.reduce(function(sum, one) { return sum + one.alerts; }, 0)));
 	if (status.offload && status.offload.permille != null)
 		add(_('Trusted traffic past the firewall'), (status.offload.permille / 10).toFixed(1) + '\u00a0%');
 	return el('ul', { 'class': 'sluice-rows' }, rows);
@@ -190,7 +210,7 @@ return view.extend({
 			history.add(status, Date.now());
 			body.classList.remove('is-old');
 			var line = words.headline(status);
-			draw.fill(head, el('h2', { 'class': 'sluice-' + line[0] }, line[1]), el('p', {}, line[2]),
+			draw.renew(head, el('h2', { 'class': 'sluice-' + line[0] }, line[1]), el('p', {}, line[2]),
 				el('p', { 'class': 'sluice-soft' }, _('Version %s, running for %s').format(draw.clean(status.version), draw.span(status.uptime_s))));
 			this.fill(body, status, history);
 		}.bind(this);
@@ -202,27 +222,31 @@ return view.extend({
 		return page;
 	},
 
+	/* Each part has a place of its own, which is touched only where something else stands in it now. */
 	fill: function(body, status, history) {
-		var share = trusted(status), found = warnings(status);
-		draw.fill(body,
-			found.length ? el('ul', { 'class': 'sluice-warnings' }, found.slice(0, 20).map(function(one) {
-				return el('li', {}, el('strong', {}, one[0]), ' ', one[1]);
-			})) : null,
-			el('div', { 'class': 'sluice-figures' },
-				figure(_('Stopped'), draw.count(stopped(status)), _('packets so far, now %s').format(perSecond(history.stopped))),
-				figure(_('On the short way'), share == null ? '–' : Math.floor(share * 100) + '\u00a0%', _('of packets, because their connection is trusted')),
-				figure(_('Connections'), draw.count(status.flows.entries), _('decided and remembered'))),
-			el('section', { 'class': 'sluice-traffic' },
-				el('h3', {}, _('Traffic')),
-				draw.chart(history.lines, KEPT, _('Packets a second in the last five minutes')),
-				el('p', { 'class': 'sluice-legend' },
-					el('span', { 'class': 'sluice-key-0' }, _('from the internet')), ' ', el('b', {}, perSecond(history.now(0))), ' ',
-					el('span', { 'class': 'sluice-key-1' }, _('from home')), ' ', el('b', {}, perSecond(history.now(1))), ' ',
-					el('span', { 'class': 'sluice-soft' }, _('packets, last five minutes')))),
-			el('div', { 'class': 'sluice-columns' },
-				el('section', {}, el('h3', {}, _('What was stopped')), drops(status)),
-				el('section', {}, el('h3', {}, _('Health')), health(status))),
-			el('section', {}, el('h3', {}, _('What works')), ladder(status)));
+		var parts = this.parts || (this.parts = {}), share = trusted(status), found = warnings(status), seen = strangers(status);
+		[ 'warnings', 'figures', 'traffic', 'columns', 'strangers', 'ladder' ].forEach(function(name) {
+			if (!parts[name])
+				body.appendChild(parts[name] = el('div'));
+		});
+		draw.renew(parts.warnings, found.length ? el('ul', { 'class': 'sluice-warnings' }, found.slice(0, 20).map(function(one) {
+			return el('li', {}, el('strong', {}, one[0]), ' ', one[1]);
+		})) : null);
+		draw.renew(parts.figures, el('div', { 'class': 'sluice-figures' },
+			figure(_('Stopped'), draw.count(stopped(status)), _('packets so far, now %s').format(perSecond(history.stopped))),
+			figure(_('On the short way'), share == null ? '–' : Math.floor(share * 100) + '\u00a0%', _('of packets, because their connection is trusted')),
+			figure(_('Connections'), draw.count(status.flows.entries), _('decided and remembered'))));
+		draw.renew(parts.traffic, el('h3', {}, _('Traffic')),
+			draw.chart(history.lines, KEPT, _('Packets a second in the last five minutes')),
+			el('p', { 'class': 'sluice-legend' },
+				el('span', { 'class': 'sluice-key-0' }, _('from the internet')), ' ', el('b', {}, perSecond(history.now(0))), ' ',
+				el('span', { 'class': 'sluice-key-1' }, _('from home')), ' ', el('b', {}, perSecond(history.now(1))), ' ',
+				el('span', { 'class': 'sluice-soft' }, _('packets, last five minutes'))));
+		draw.renew(parts.columns, el('div', { 'class': 'sluice-columns' },
+			el('section', {}, el('h3', {}, _('What was stopped')), drops(status)),
+			el('section', {}, el('h3', {}, _('Health')), health(status))));
+		draw.renew(parts.strangers, seen.length ? [ el('h3', {}, _('Strangers')), el('ul', { 'class': 'sluice-rows' }, seen) ] : null);
+		draw.renew(parts.ladder, el('h3', {}, _('What works')), ladder(status));
 	},
 
 	handleSave: null,
