@@ -1,7 +1,5 @@
 //! Switching a part off takes its programs out of the kernel, and switching it on brings them back.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -69,9 +69,9 @@ fn what_is_decided_is_written_in_force_and_taken_back_without_a_trace() {
     let names = ["news.test", "ads.test"];
     let _dns = Dns::start(&router, &names).unwrap();
     let _web = Web::start(&router.server, &names).unwrap();
-    let listed = router.attacker.v4;
-    let echo = TcpService::echo(&router.attacker, listed.into(), 7).unwrap();
-    let list = listed.to_string();
+    let bad = router.attacker.v4;
+    let echo = TcpService::echo(&router.attacker, bad.into(), 7).unwrap();
+    let list = bad.to_string();
     let setup = Setup::default().rule("no_ads", "block", &["ads.test"]).blocklist("bad", &[&list]);
     let (mut agent, bus) = start(&router, setup);
     let commented = format!("# mine, and it stays\n{}", text(&agent));

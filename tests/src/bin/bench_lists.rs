@@ -104,10 +104,10 @@ fn verify(list: &[(Ipv4Addr, u8)]) -> Result<(), Box<dyn Error>> {
         })
         .collect();
     intervals.sort_unstable();
-    let mut last = 0;
+    let mut furthest = 0;
     for interval in &mut intervals {
-        last = last.max(interval.1);
-        interval.1 = last;
+        furthest = furthest.max(interval.1);
+        interval.1 = furthest;
     }
     let is_listed = |address: u32| {
         let before = intervals.partition_point(|(first, _)| *first <= address);
