@@ -503,7 +503,7 @@ fn counts(totals: &Totals, attachment: Attachment) -> Vec<u64> {
 fn changes(before: &[u64], after: &[u64]) -> Vec<(Counter, u64)> {
     let change = |(counter, (before, after)): (Counter, (&u64, &u64))| (counter, after - before);
     let all = Counter::ALL.into_iter().zip(before.iter().zip(after)).map(change);
-    all.filter(|(_, change)| *change > 0).collect()
+    all.filter(|(counter, change)| *change > 0 && counter.is_of_packets()).collect()
 }
 
 /// The address that `frame` comes from, or goes to on a LAN interface: what the shield looks up.
