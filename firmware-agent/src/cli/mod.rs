@@ -324,7 +324,9 @@ pub fn main(
         let exit = match error {
             AskError::NotRunning { .. } => Exit::NotRunning,
             AskError::Denied { .. } | AskError::Forbidden(_) => Exit::Denied,
-            AskError::Broken { .. } | AskError::Refused(_) => Exit::Failure,
+            AskError::Broken { .. } | AskError::Silent { .. } | AskError::Refused(_) => {
+                Exit::Failure
+            }
         };
         Failed::new(exit, &error)
     };
