@@ -85,7 +85,8 @@ impl Bucket {
 
     /// The intervals by the lower sixteen bits of their addresses, with their lists.
     pub(super) fn intervals(&self) -> impl Iterator<Item = (Range<usize>, u8)> {
-        let last = (((self.upper as usize + 1) << self.bits) - 1) & 0xffff;
+        // Of the highest bucket the end is 0 where a word has 32 bits.
+        let last = ((self.upper as usize + 1) << self.bits).wrapping_sub(1) & 0xffff;
         self.boundaries.chunks(2).zip(&self.lists).filter_map(move |(pair, list)| {
             let (start, rest) = pair.split_first()?;
             let end = rest.first().map_or(last + 1, |end| usize::from(*end));
