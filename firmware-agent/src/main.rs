@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use sluice::agent;
 use sluice::cli::{self, Commands, Exit, Failed};
-use sluice::config::{Config, RulesetSection};
-use sluice::control::report::Feature;
+use sluice::config::RulesetSection;
+use sluice::control::report::{Checked, Feature};
 
 struct Sluice;
 
@@ -20,10 +20,8 @@ impl Commands for Sluice {
         agent::doctor()
     }
 
-    fn check(&self, config: &Path) -> Result<Vec<String>, Failed> {
-        let (_, warnings) =
-            Config::load(config).map_err(|error| Failed::new(Exit::Config, &error))?;
-        Ok(warnings.iter().map(ToString::to_string).collect())
+    fn check(&self, config: &Path) -> Result<Checked, Failed> {
+        agent::check(config)
     }
 
     fn replay(&self, file: &Path, rules: &[PathBuf], out: &mut dyn Write) -> Result<(), Failed> {

@@ -3,7 +3,9 @@
 //! Pure.
 
 pub mod budget;
+pub mod change;
 pub mod guard;
+pub mod lockout;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +26,9 @@ use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWi
 use crate::dataplane::table::{Reinspection, Treatment};
 use crate::inspect::engine::Limits;
 use crate::netfilter::rules::{RulesError, Ruleset};
+
+pub use self::change::Difference;
+pub use crate::config::Change;
 
 /// Entries of a list map below which it is not made smaller: a reload may add some.
 const LIST_FLOOR: u32 = 1024;
@@ -180,20 +185,6 @@ pub struct SynValidation {
     pub ratio: u32,
 }
 
-/// What it takes to get from one plan to another, cheapest first.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Change {
-    /// Nothing to do.
-    None,
-    /// Map writes and one transaction of rules: no packet notices.
-    Update,
-    /// Programs come to and go from interfaces; maps, and so flows, survive.
-    Reattach,
-    /// Sizes, directories or queues changed, or the kill switch was used: the agent brings itself up
-    /// anew.
-    Restart,
-}
-
 impl Plan {
     /// The plan for a configuration. `hash_key` is drawn when the agent starts.
     pub fn new(config: &Config, hash_key: u32) -> Result<Self, RulesError> {
@@ -302,91 +293,6 @@ impl Plan {
             !is_over
         });
         allowed_until.len() != before
-    }
-
-    /// What it takes to get from this plan to `new`.
-    #[must_use]
-    pub fn change(&self, new: &Self) -> Change {
-        // Naming every field makes a new one a compile error here, not a change that is forgotten.
-        let Self {
-            dataplane:
-                DataplanePlan { pin_dir, interfaces, sizes, settings, on_crash, profiles, spread },
-            ruleset,
-            backend,
-            queue,
-            workers,
-            limits,
-            rules,
-            treatments,
-            reinspection,
-            lists,
-            allowed,
-            allowed_until,
-            flows,
-            held,
-            on_error,
-            policy_open,
-            idle,
-            block,
-            sweep,
-            answer,
-            run_dir,
-            enabled,
-            memory_kib,
-            list_memory_kib,
-            management,
-            guard_offload,
-            own_offload,
-            domainlists,
-            domain_memory_kib,
-            groups,
-            schedules,
-            clock,
-            // Counts at a start only.
-            established: _,
-            apps,
-            countries,
-            names,
-            rulesets,
-            signature_memory_kib,
-            ubus,
-            notify,
-        } = new;
-        let old = &self.dataplane;
-        let restart = *pin_dir != old.pin_dir
-            || *sizes != old.sizes
-            || (*backend, *queue, *limits) != (self.backend, self.queue, self.limits)
-            || (*flows, *policy_open, run_dir) != (self.flows, self.policy_open, &self.run_dir)
-            || (*enabled, *held, *workers) != (self.enabled, self.held, self.workers)
-            || ruleset.closed_queues() != self.ruleset.closed_queues()
-            || ruleset.marks() != self.ruleset.marks();
-        let update = *settings != old.settings
-            || *ruleset != self.ruleset
-            || (rules, groups, schedules) != (&self.rules, &self.groups, &self.schedules)
-            || (apps, countries) != (&self.apps, &self.countries)
-            || (*clock, *names) != (self.clock, self.names)
-            || (rulesets, *signature_memory_kib) != (&self.rulesets, self.signature_memory_kib)
-            || (lists, allowed) != (&self.lists, &self.allowed)
-            || *allowed_until != self.allowed_until
-            || *memory_kib != self.memory_kib
-            || (*list_memory_kib, management) != (self.list_memory_kib, &self.management)
-            || (*on_error, *idle, *block) != (self.on_error, self.idle, self.block)
-            || (*sweep, *on_crash) != (self.sweep, old.on_crash)
-            || (treatments, reinspection) != (&self.treatments, &self.reinspection)
-            || (profiles, *spread) != (&old.profiles, old.spread)
-            || *answer != self.answer
-            || (*guard_offload, *own_offload) != (self.guard_offload, self.own_offload)
-            || (domainlists, *domain_memory_kib) != (&self.domainlists, self.domain_memory_kib)
-            || (ubus, notify) != (&self.ubus, &self.notify);
-        if restart {
-            Change::Restart
-        } else if *interfaces != old.interfaces {
-            Change::Reattach
-        } else if update {
-            Change::Update
-        } else {
-            Change::None
-        }
     }
 }
 

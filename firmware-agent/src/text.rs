@@ -108,6 +108,15 @@ pub fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8], between: &str) -> fmt
     Ok(())
 }
 
+/// Seconds of a length of time: a number and its unit, such as `90s`, `15m`, `2h`, `1d`.
+pub(crate) fn seconds(text: &str) -> Option<u64> {
+    const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
+    let (digits, unit) =
+        UNITS.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(*unit)?, seconds)))?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { digits.parse::<u64>().ok()?.checked_mul(*unit) } else { None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -60,6 +60,10 @@ impl Default for Setup {
     }
 }
 
+/// Defaults of the common class of routers.
+const COMMON: [(&str, u32); 4] =
+    [("flows", 8192), ("held_flows", 2048), ("inspect_flows", 2048), ("inspect_memory_kib", 2048)];
+
 impl Setup {
     /// With one more option of the main section.
     #[must_use]
@@ -159,6 +163,11 @@ impl Setup {
     pub fn text(&self, lan: &str, pins: &Path, run: &Path) -> String {
         let mut file = Uci::default().section("sluice", "main");
         file = file.option("pin_dir", pins.display()).option("run_dir", run.display());
+        // Else they go by the memory of the machine that tests.
+        let is_given = |name: &str| self.main.iter().any(|(given, _)| *given == name);
+        for (name, value) in COMMON.into_iter().filter(|(name, _)| !is_given(name)) {
+            file = file.option(name, value);
+        }
         for (name, value) in &self.main {
             file = file.option(name, value);
         }

@@ -4,17 +4,18 @@ use sluice::config::OnCrash;
 use sluice::dataplane::plan::{Profiles, SpreadWish};
 use sluice::dataplane::{DataplanePlan, InterfacePlan, Sizes, TcWish, XdpWish};
 use sluice_abi::attach::Role;
+use sluice_abi::settings::Settings;
 
 use crate::plane::{PinDir, enabled};
 
-/// An enabled data path with small maps.
+/// An enabled data path with small maps, and something to do where packets leave.
 #[must_use]
 pub fn plan(pins: &PinDir, interfaces: Vec<InterfacePlan>) -> DataplanePlan {
     DataplanePlan {
         pin_dir: pins.path().to_owned(),
         interfaces,
         sizes: Sizes { block_hosts: 128, block_nets: 64, ..Sizes::default() },
-        settings: enabled(),
+        settings: Settings { flags: Settings::ENABLED | Settings::PROFILES, ..enabled() },
         on_crash: OnCrash::Keep,
         profiles: Profiles::default(),
         spread: SpreadWish::Off,

@@ -315,6 +315,10 @@ pub struct Interface {
     pub device: String,
     /// Packets by outcome.
     pub counters: BTreeMap<String, u64>,
+    /// Bytes that the device received.
+    pub rx_bytes: Option<u64>,
+    /// Bytes that it sent.
+    pub tx_bytes: Option<u64>,
 }
 
 /// Rules.

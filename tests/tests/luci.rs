@@ -18,6 +18,7 @@ use sluice_tests::process;
 use sluice_tests::router::{Build, Router};
 use sluice_tests::service::{Dns, Family, Web, fetch};
 use sluice_tests::skip::{skipped, without_root};
+use sluice_tests::traffic::{TcpService, connect, round_trip};
 use sluice_tests::wait;
 
 /// Emulated and shared machines are slow.
@@ -146,6 +147,7 @@ impl Stage {
         let rpcd = Rpcd::start(&files.path().join("nobody"), &config).unwrap();
         rpcd.answer("sluice status", Some(sample::status()));
         rpcd.answer("sluice flows", Some(sample::flows(340, 0, 100)));
+        rpcd.answer("sluice events", Some(sample::events()));
         rpcd.answer("sluice why", Some(sample::why()));
         let hints = json!({"02:00:00:00:00:01": {
             "name": sample::HOSTILE[0], "ipaddrs": ["192.168.77.10"], "ip6addrs": []}});
@@ -156,8 +158,14 @@ impl Stage {
     fn open(&mut self, view: &str, look: Look) {
         self.browser.open(&self.rpcd.page(view, look)).unwrap();
         self.browser.wait_for("document.querySelector('.sluice')").unwrap();
+        // Colours are measured, and a sheet that a page asks for comes when it comes.
+        self.browser.wait_for(STYLED).unwrap();
     }
 }
+
+/// Whether every style sheet is there.
+const STYLED: &str =
+    "[...document.querySelectorAll('link[rel=stylesheet]')].every(link => link.sheet)";
 
 /// The least contrast of text with what is behind it, and the text; text that cannot be used is
 /// left out.
@@ -203,13 +211,17 @@ fn hostile_names_stay_text_and_pages_can_be_read_anywhere() {
     let mut stage = Stage::new();
     for (dark, width) in [(false, 1280), (true, 1280), (false, 360), (true, 360)] {
         stage.browser.resize(width, 800).unwrap();
-        for view in ["overview", "activity"] {
+        for view in ["overview", "activity", "alerts"] {
             let look = Look { session: Session::Write, dark };
             stage.open(view, look);
             stage.browser.see("<img src=x onerror=").unwrap();
             if view == "activity" {
                 stage.browser.click(".sluice-flow summary", "<script>").unwrap();
                 stage.browser.see("by <img src=x").unwrap();
+            }
+            if view == "alerts" {
+                stage.browser.click(".sluice-event summary", "<script>").unwrap();
+                stage.browser.see("Importance").unwrap();
             }
             let text = stage.browser.text().unwrap();
             for hostile in &sample::HOSTILE[..4] {
@@ -251,6 +263,22 @@ fn a_page_asks_little_and_nothing_while_it_is_hidden() {
     assert!(start.elapsed() > Duration::from_secs(PACE), "{:?}", start.elapsed());
     let calls = stage.rpcd.take_calls();
     assert_eq!(calls.keys().collect::<Vec<_>>(), ["sluice status"]);
+
+    stage.open("alerts", WRITE);
+    asked(&stage.rpcd, "sluice events", 2);
+    drop(stage.rpcd.take_calls());
+    asked(&stage.rpcd, "sluice events", 1);
+    assert_eq!(stage.rpcd.take_calls().keys().collect::<Vec<_>>(), ["sluice events"]);
+    assert_eq!(
+        stage.rpcd.asked("sluice events"),
+        json!({"offset": 0, "limit": 50, "kinds": "", "severity": "notice", "archived": 0})
+    );
+    stage.browser.enter("[aria-label=Kind]", "contact").unwrap();
+    stage.browser.enter("[aria-label=Which]", "away").unwrap();
+    let wanted =
+        json!({"offset": 0, "limit": 50, "kinds": "contact", "severity": "", "archived": 1});
+    let chosen = || stage.rpcd.asked("sluice events") == wanted;
+    wait::until_true("what was chosen was asked for", LIMIT, chosen).unwrap();
 
     stage.open("activity", WRITE);
     asked(&stage.rpcd, "sluice flows", 2);
@@ -301,17 +329,57 @@ fn a_page_asks_little_and_nothing_while_it_is_hidden() {
         assert_eq!(stage.browser.eval("window.hit || null").unwrap(), Json::Null);
     }
 
-    for view in ["overview", "activity"] {
+    for (view, method) in [("overview", "status"), ("activity", "flows"), ("alerts", "events")] {
         stage.open(view, Look { session: Session::Nobody, dark: false });
         stage.browser.see("Not for this session").unwrap();
-        stage.rpcd.answer(
-            &format!("sluice {}", if view == "overview" { "status" } else { "flows" }),
-            None,
-        );
+        stage.rpcd.answer(&format!("sluice {method}"), None);
         stage.open(view, WRITE);
         stage.browser.see("Sluice is not running").unwrap();
     }
     assert_eq!(stage.browser.errors(), [""; 0]);
+}
+
+/// An address is blocked at once, for everyone, and no longer.
+fn block_an_address(browser: &mut Browser, rpcd: &Rpcd, router: &Router) {
+    let stranger = router.attacker.v4;
+    let echo = TcpService::echo(&router.attacker, stranger.into(), 7).unwrap();
+    let reaches = || {
+        let stream = connect(router.client(), echo.address());
+        stream.is_ok_and(|mut stream| {
+            stream.set_read_timeout(Some(BLOCKED)).unwrap();
+            round_trip(&mut stream, b"x", 1).is_ok()
+        })
+    };
+    assert!(reaches());
+    browser.open(&rpcd.page("lists", WRITE)).unwrap();
+    browser.enter("[aria-label='Address or network']", &stranger.to_string()).unwrap();
+    browser.enter("[aria-label='How long']", "3600").unwrap();
+    browser.click(".sluice-decide button", "Block").unwrap();
+    browser.see(&format!("{stranger} is blocked.")).unwrap();
+    assert!(!reaches());
+    browser.click(".sluice-decide button", "Lift the block").unwrap();
+    browser.see(&format!("{stranger} is no longer blocked.")).unwrap();
+    assert!(reaches());
+}
+
+/// An event is put away, and its kind not told of any more, and told again.
+fn put_an_alert_away(browser: &mut Browser, rpcd: &Rpcd, agent: &Agent) {
+    let config = || std::fs::read_to_string(agent.config()).unwrap();
+    browser.open(&rpcd.page("alerts", WRITE)).unwrap();
+    browser.see("Nothing to look at.").unwrap();
+    browser.enter("[aria-label=Which]", "all").unwrap();
+    browser.click(".sluice-event summary", "was kept from ads.test by rule no_ads").unwrap();
+    browser.picture(&picture("alerts-live")).unwrap();
+    browser.click(".sluice-event[open] button", "No longer tell of: Blocked connection").unwrap();
+    browser.see("Not told of:").unwrap();
+    assert!(config().contains("list mute 'verdict'"), "{}", config());
+    browser.click("button", "Tell of Blocked connection again").unwrap();
+    browser.wait_for("!document.body.innerText.includes('Not told of:')").unwrap();
+    assert!(!config().contains("mute"), "{}", config());
+    browser.click("button", "Put all away").unwrap();
+    browser.see("Nothing to look at.").unwrap();
+    browser.enter("[aria-label=Which]", "away").unwrap();
+    browser.see("was kept from ads.test by rule no_ads").unwrap();
 }
 
 /// R188: what a person sees and decides is what the router does.
@@ -343,6 +411,10 @@ fn what_a_person_decides_is_what_the_router_does() {
     assert!(get("news.test", LIMIT).is_success());
     assert!(!get("ads.test", BLOCKED).is_success());
     browser.see("Blocked connections").unwrap();
+    browser.see("interface totals, last five minutes").unwrap();
+    browser
+        .wait_for("/\\d\\s(B|KiB)\\/s/.test(document.querySelector('.sluice-legend').innerText)")
+        .unwrap();
     browser.picture(&picture("overview-live")).unwrap();
 
     browser.open(&rpcd.page("activity", WRITE)).unwrap();
@@ -361,6 +433,14 @@ fn what_a_person_decides_is_what_the_router_does() {
         browser.see("Taken back.").unwrap();
         assert!(!get("ads.test", BLOCKED).is_success());
     }
+    browser.click(".sluice-flow[open] summary", "ads.test").unwrap();
+    browser.click(".sluice-flow summary", "news.test").unwrap();
+    browser.click(".sluice-flow[open] button", "Block").unwrap();
+    browser.see("news.test is blocked.").unwrap();
+    assert!(!get("news.test", BLOCKED).is_success());
+    browser.click(".sluice-outcome button", "Undo").unwrap();
+    browser.see("Taken back.").unwrap();
+    assert!(get("news.test", LIMIT).is_success());
     if offers("pause") {
         browser.click(".sluice-flow[open] button", "Pause").unwrap();
         browser.see("is paused.").unwrap();
@@ -369,6 +449,9 @@ fn what_a_person_decides_is_what_the_router_does() {
         browser.see("goes on.").unwrap();
         assert!(get("news.test", LIMIT).is_success());
     }
+
+    block_an_address(&mut browser, &rpcd, &router);
+    put_an_alert_away(&mut browser, &rpcd, &agent);
 
     let generation = agent.status().unwrap().generation;
     // A rule that is edited in its form counts once it is applied.
@@ -392,6 +475,12 @@ fn what_a_person_decides_is_what_the_router_does() {
     browser.click(".sluice-flow summary", "ads.test").unwrap();
     browser.see("blocked by rule no_ads: ads.test").unwrap();
     let buttons = "[...document.querySelectorAll('.sluice button')].map(node => node.innerText)";
+    assert_eq!(browser.eval(buttons).unwrap(), json!(["Newer", "Older"]));
+    browser.open(&rpcd.page("alerts", READ)).unwrap();
+    browser.see("What happened that somebody should know").unwrap();
+    browser.enter("[aria-label=Which]", "away").unwrap();
+    browser.click(".sluice-event summary", "was kept from ads.test").unwrap();
+    browser.see("Importance").unwrap();
     assert_eq!(browser.eval(buttons).unwrap(), json!(["Newer", "Older"]));
 
     browser.open(&rpcd.page("overview", WRITE)).unwrap();

@@ -22,7 +22,7 @@ use sluice_tests::wait;
 const LIMIT: Duration = Duration::from_secs(40);
 
 /// Value under the default mask of a connection that leaves the queue and is never offloaded.
-const MARK_UNDECIDED: u32 = 0x3000_0000;
+const MARK_UNDECIDED: u32 = 0x0300_0000;
 
 /// With a rule about domains and options of it.
 fn with_rule(setup: Setup, action: &str, domain: &str, options: &[(&str, &str)]) -> Setup {
@@ -507,10 +507,10 @@ fn a_live_flow_gets_what_new_rules_say() {
     let limited = with_rule(Setup::default(), "limit", "slow.test", &limit);
     let faster = with_rule(Setup::default(), "limit", "slow.test", &[("kbit", "80000")]);
     for (setup, verdict, mark) in [
-        (None, "trusted", 0x1000_0000),
+        (None, "trusted", 0x0100_0000),
         (Some(limited), "limited", MARK_UNDECIDED),
         (Some(faster), "limited", MARK_UNDECIDED),
-        (Some(Setup::default()), "trusted", 0x1000_0000),
+        (Some(Setup::default()), "trusted", 0x0100_0000),
     ] {
         if let Some(setup) = setup {
             agent.reload(&setup).unwrap();

@@ -71,9 +71,9 @@ fn http2_without_tls_is_judged_by_its_first_request() {
 }
 
 /// Value under the default mask of a connection that is trusted.
-const MARK_TRUSTED: u32 = 0x1000_0000;
+const MARK_TRUSTED: u32 = 0x0100_0000;
 /// The same of one that is undecided.
-const MARK_UNDECIDED: u32 = 0x3000_0000;
+const MARK_UNDECIDED: u32 = 0x0300_0000;
 
 /// Where a server says what it hears.
 const ECHO: u16 = 8000;

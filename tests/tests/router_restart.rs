@@ -215,9 +215,9 @@ fn switching_off_stops_the_programs_before_anything_else() {
 /// earlier agent could not decide or has blocked is never trusted for its age.
 #[test]
 fn connections_older_than_the_agent_are_inspected_or_trusted_as_is_wanted() {
-    const UNDECIDED: u32 = 0x3000_0000;
-    const BLOCKED: u32 = 0x2000_0000;
-    const TRUSTED: u32 = 0x1000_0000;
+    const UNDECIDED: u32 = 0x0300_0000;
+    const BLOCKED: u32 = 0x0200_0000;
+    const TRUSTED: u32 = 0x0100_0000;
     if without_root() {
         return;
     }

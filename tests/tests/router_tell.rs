@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
+use sluice::ubus::message::Status;
 use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::bus::Bus;
 use sluice_tests::caller::Caller;
@@ -26,6 +27,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 const BLOCKED: Duration = Duration::from_secs(3);
 /// Where figures are offered.
 const METRICS: &str = "127.0.0.1:9616";
+/// An address on a blocklist.
+const LISTED: &str = "203.0.113.66";
 /// What a feed may say: markup, a shell, a terminal, another line, another direction.
 const HOSTILE: &str = "<img onerror=x>\\\"'\\;$(id)`id`\u{1b}[2J\u{9b}31m\u{202e}%s";
 
@@ -44,7 +47,8 @@ impl World {
 
     /// A program that writes down what it is told, and hangs for names that say so.
     fn script(&self) -> PathBuf {
-        let text = "#!/bin/sh\n{ env | grep ^SLUICE_; echo -- $#; } >>\"${0%/*}/told\"\n\
+        let text = "#!/bin/sh\n{ env | grep ^SLUICE_; grep ^CapEff: /proc/self/status; echo -- $#; } \
+                    >>\"${0%/*}/told\"\n\
                     case \"$SLUICE_NAME\" in hang.test) sleep 600 ;; esac\n";
         let script = self.files.write("notify", text).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
@@ -70,6 +74,7 @@ impl World {
             .main("notify_script", self.script().display())
             .main("metrics_listen", METRICS)
             .domainlist("bad", &[&list])
+            .blocklist("malware", &[LISTED])
             .ruleset("feed", false, &[&rules])
     }
 }
@@ -180,6 +185,102 @@ fn events_are_told_as_text_and_a_program_that_hangs_stops_nobody() {
     assert_eq!(world.told().matches("SLUICE_KIND=verdict").count(), before);
     assert!(!agent.log().contains("www.ads.test"));
     assert!(agent.stop().unwrap().success());
+}
+
+/// R177, R151: a contact with a listed address is an event of what the kernel counts; events are told on
+/// the bus in pages, archived, and muted by type, which is written into the configuration; the
+/// program has none of the agent's capabilities.
+#[test]
+fn contacts_are_told_and_events_archived_and_muted_on_the_bus() {
+    if without_root() {
+        return;
+    }
+    let world = World::new();
+    let bus = Bus::start(&world.files.path().join("ubus.sock")).unwrap();
+    let agent = Agent::start(&world.router, world.setup()).unwrap();
+    wait::until_true("the object was offered", LIMIT, || bus.objects() == ["sluice"]).unwrap();
+    let mut asker = Caller::connect(bus.path()).unwrap();
+    let mut call = |method: &str, arguments: Json| {
+        let answer = asker.call("sluice", method, &arguments).unwrap();
+        (answer.status, answer.json())
+    };
+    // After the first look, which counts for nothing.
+    let contact = || {
+        let address = format!("{LISTED}:7").parse().unwrap();
+        let netns = &world.router.client().netns;
+        let limit = Duration::from_millis(100);
+        let tried = netns.enter(|| std::net::TcpStream::connect_timeout(&address, limit));
+        assert!(tried.unwrap().is_err());
+    };
+    let contacts = || events(&agent, &["--type", "contact"]);
+    wait::until_true("the contact was told", LIMIT, || {
+        contact();
+        !contacts().is_empty()
+    })
+    .unwrap();
+    let [event] = &contacts()[..] else { panic!() };
+    assert_eq!(
+        (&event["interface"], &event["lists"], &event["severity"]),
+        (&json!("lan"), &json!(["malware"]), &json!("warning"))
+    );
+    let told = || world.told();
+    wait::until_true("the program was told", LIMIT, || told().contains("-- 0\n")).unwrap();
+    assert!(told().contains("SLUICE_KIND=contact\n"), "{}", told());
+    assert!(told().contains("CapEff:\t0000000000000000\n"), "{}", told());
+    assert!(agent.log().contains("was kept from a listed address by malware"), "{}", agent.log());
+
+    for _ in 0..2 {
+        assert!(!world.get("https://ads.test/", BLOCKED));
+    }
+    let page = |arguments: Json, call: &mut dyn FnMut(&str, Json) -> (Status, Json)| {
+        let (status, page) = call("events", arguments);
+        assert_eq!(status, Status::Ok, "{page}");
+        page
+    };
+    wait::until_true("they were kept", LIMIT, || {
+        page(json!({"kinds": "verdict"}), &mut call)["total"].as_u64() >= Some(2)
+    })
+    .unwrap();
+    let all = page(json!({}), &mut call);
+    let total = all["total"].as_u64().unwrap();
+    assert_eq!((&all["muted"], &all["open"]["contact"]), (&json!([]), &json!(1)));
+    let first = page(json!({"limit": 1}), &mut call);
+    let rest = page(json!({"offset": 1}), &mut call);
+    let ids = |page: &Json| -> Vec<u64> {
+        page["events"].as_array().unwrap().iter().map(|one| one["id"].as_u64().unwrap()).collect()
+    };
+    assert_eq!([ids(&first), ids(&rest)].concat(), ids(&all));
+    assert_eq!((ids(&first).len(), ids(&all).len() as u64), (1, total));
+    let found =
+        page(json!({"part": "LISTED ADDRESS", "severity": "warning", "since": "1h"}), &mut call);
+    assert_eq!(found["events"][0]["type"], "contact");
+    let wrong = call("events", json!({"kinds": "x"}));
+    assert_eq!(wrong.0, Status::Unknown);
+    assert!(wrong.1["error"].as_str().unwrap().contains("is no type"), "{wrong:?}");
+
+    let id = &found["events"][0]["id"];
+    assert_eq!(call("archive", json!({"id": id})).1, json!({"archived": 1}));
+    assert_eq!(page(json!({"archived": 1}), &mut call)["events"][0]["id"], *id);
+    assert_eq!(page(json!({"archived": 0}), &mut call)["total"], json!(total - 1));
+    assert_eq!(call("archive", json!({"id": 100_000})).0, Status::Unknown);
+    let archived = call("archive", json!({"kind": "verdict"})).1;
+    assert!(archived["archived"].as_u64() >= Some(2), "{archived}");
+
+    let (status, muted) = call("mute", json!({"kind": "verdict"}));
+    assert_eq!(status, Status::Ok, "{muted}");
+    let config = || fs::read_to_string(agent.config()).unwrap();
+    assert!(config().contains("list mute 'verdict'"), "{}", config());
+    assert_eq!(page(json!({}), &mut call)["muted"], json!(["verdict"]));
+    let before = told().matches("SLUICE_KIND=verdict").count();
+    assert!(!world.get("https://www.ads.test/", BLOCKED));
+    wait::until_true("it was kept", LIMIT, || !events(&agent, &["--grep", "www.ads"]).is_empty())
+        .unwrap();
+    assert_eq!(told().matches("SLUICE_KIND=verdict").count(), before);
+    assert!(!agent.log().contains("www.ads.test"), "{}", agent.log());
+    assert_eq!(call("mute", json!({"kind": "all"})).0, Status::Unknown);
+    assert_eq!(call("unmute", json!({"kind": "verdict"})).0, Status::Ok);
+    assert!(!config().contains("mute"), "{}", config());
+    assert_eq!(page(json!({}), &mut call)["muted"], json!([]));
 }
 
 /// R190, R152: figures come on loopback alone and only while that is wanted; promtool has no

@@ -103,6 +103,13 @@ fn the_object_answers_as_the_control_socket_does() {
     wait::until_true("five flows were decided", LIMIT, || agent.flows().unwrap().len() == 5)
         .unwrap();
 
+    let interfaces = agent.status().unwrap().interfaces;
+    for interface in &interfaces {
+        // What was sent and answered passed both, whatever the programs saw of it.
+        let bytes = Some(5 * 13 * 4096);
+        let (rx, tx) = (interface.rx_bytes, interface.tx_bytes);
+        assert!(rx >= bytes && tx >= bytes, "{interface:?}");
+    }
     let status = call(&bus, "status", json!({"ubus_rpc_session": "00"}));
     assert_eq!(status.status, Status::Ok);
     let told = status.json();

@@ -40,7 +40,7 @@ pub(super) struct Bus {
 
 impl Default for Bus {
     fn default() -> Self {
-        Self { health: Health::Off, rung: "none", reason: None, changed: bounded(1) }
+        Self { health: Health::Starting, rung: "none", reason: None, changed: bounded(1) }
     }
 }
 

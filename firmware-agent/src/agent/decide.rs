@@ -4,16 +4,17 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use super::reload::Prepared;
 use super::running::{Running, State};
 use crate::config::by_hand::{Page, Subject, Verb, Wish};
 use crate::config::edit::Editor;
-use crate::config::{Config, Device, Mac, Moment, Net, PACKAGE, store};
+use crate::config::{Device, Mac, Moment, Net, PACKAGE, store};
 use crate::control::hand::{About, Written};
-use crate::plan::Plan;
 use crate::plan::guard::Guard;
+use crate::sys::rtnetlink::{self, Neighbour};
 
-/// Neighbours of the router and their hardware addresses.
-const NEIGHBOURS: &str = "/proc/net/arp";
+/// Changes a page of the configuration, at this time of day.
+type Edit<'a> = &'a mut dyn FnMut(&mut Page, Option<i64>) -> Result<(), String>;
 
 impl Running {
     /// Lets a subject pass that something blocks.
@@ -22,7 +23,7 @@ impl Running {
         let (verb, until) = {
             let mut state = self.state.lock();
             let list = match &subject {
-                Subject::Net(net) => state.blocklist_of(net),
+                Subject::Net(net) => state.blocklist_of(net.addr().into()).map(str::to_owned),
                 Subject::Domain(_) => None,
             };
             if let (Some(list), Some(_)) = (&list, &device) {
@@ -94,41 +95,63 @@ impl Running {
         &self,
         edit: impl FnOnce(&mut Page, Option<i64>) -> Result<T, String>,
     ) -> Result<T, String> {
+        let (mut edit, mut told) = (Some(edit), None);
+        self.write_by(&mut |page, now_s| {
+            if let Some(edit) = edit.take() {
+                told = Some(edit(page, now_s)?);
+            }
+            Ok(())
+        })?;
+        told.ok_or_else(|| "nothing was decided".to_owned())
+    }
+
+    /// [`Running::write`], once for every kind of change.
+    fn write_by(&self, edit: Edit<'_>) -> Result<(), String> {
         let (file, now_s, hash_key) = {
             let mut state = self.state.lock();
+            state.may_write()?;
             let key = state.plan.dataplane.settings.hash_key;
             (state.file.clone(), state.time_of_day(), key)
         };
-        let mut told = None;
+        let mut prepared = None;
         let mut new = Vec::new();
         let old = store::change(&file, |text| {
             let editor = Editor::new(text).map_err(|error| error.to_string())?;
             let mut page = Page { editor, keeps_numbers: store::pending(PACKAGE).is_some() };
-            told = Some(edit(&mut page, now_s)?);
+            edit(&mut page, now_s)?;
             // With a write that is needed anyway: flash wears.
             if page.editor.text() != text {
                 page.sweep(now_s).map_err(|error| error.to_string())?;
             }
             page.editor.text().clone_into(&mut new);
-            check(&new, &file, hash_key)?;
+            let read = Prepared::read(&new, &file, hash_key);
+            prepared = Some(read.map_err(|mistakes| mistakes.join("\n"))?);
             Ok(new.clone())
         })
         .map_err(|error| error.to_string())?;
-        if let Some(old) = old
-            && let Err(mistakes) = self.reload()
+        if old.is_some()
+            && let Some(prepared) = prepared
+            && let Err(mistakes) = self.put_into_force(Ok(prepared))
         {
-            let restored = store::change(&file, |now| {
+            self.bring_back(&file, &new, old);
+            return Err(mistakes.join("\n"));
+        }
+        Ok(())
+    }
+
+    /// After a text that could not be put into force: the one of before is in the file again.
+    pub(super) fn bring_back(&self, file: &Path, new: &[u8], old: Option<Vec<u8>>) {
+        if let Some(old) = old {
+            let restored = store::change(file, |now| {
                 // What somebody else wrote meanwhile is his.
                 Ok(if now == new { old } else { now.to_vec() })
             });
             if let Err(error) = restored {
                 log::error!("{error}");
             }
-            // What the file says now is in force still, so this changes no more than what is shown.
-            drop(self.reload());
-            return Err(mistakes.join("\n"));
         }
-        told.ok_or_else(|| "nothing was decided".to_owned())
+        // What the file says now is in force still, so this changes no more than what is shown.
+        drop(self.reload());
     }
 }
 
@@ -147,10 +170,11 @@ impl State {
                 let known = self.inspector.table.iter().filter_map(|record| record.decision.ends);
                 let seen =
                     known.filter(|ends| ends.mac == Some(*mac)).map(|ends| ends.device.into());
-                let text = std::fs::read_to_string(NEIGHBOURS).unwrap_or_default();
+                let neighbours = neighbours().into_iter();
+                let neighbours = neighbours.filter(|(_, of)| of == mac).map(|(addr, _)| addr);
                 let management = crate::plan::guard::own(&[], &[], &[], &[], &self.plan.management);
                 let guard = Guard::new(&management);
-                for address in neighbours(&text, *mac).into_iter().chain(seen) {
+                for address in neighbours.chain(seen) {
                     if let Some(own) = guard.hit(&Net::host(address)) {
                         return Err(format!(
                             "{mac} is not paused: it has {address}, and {} is {}",
@@ -161,18 +185,6 @@ impl State {
                 Ok(())
             }
         }
-    }
-
-    /// The blocklist of the configuration that drops `net`, unless an allowlist lifts it.
-    fn blocklist_of(&mut self, net: &Net) -> Option<String> {
-        let why = self.why(&IpAddr::from(net.addr()).to_string()).ok()?;
-        let is_lifted = why.causes.iter().any(|cause| cause.action == "allow");
-        let drops = why
-            .causes
-            .iter()
-            .find(|cause| cause.hook == "xdp" && cause.action == "drop" && !cause.by.contains('('));
-        let name = drops?.by.strip_prefix("blocklist ").map(str::to_owned);
-        if is_lifted { None } else { name }
     }
 
     /// When something ends that lasts so long.
@@ -195,37 +207,10 @@ fn one(device: &str) -> Result<Device, String> {
     device.parse().map_err(|why| format!("{} {why}", crate::text::plain(device)))
 }
 
-/// Whether the agent would take this text.
-fn check(text: &[u8], file: &Path, hash_key: u32) -> Result<(), String> {
-    let (config, _) =
-        Config::parse(text, &file.to_string_lossy()).map_err(|error| error.to_string())?;
-    let plan = Plan::new(&config, hash_key).map_err(|error| error.to_string())?;
-    super::budget::of(&plan).check().map_err(|error| error.to_string()).map(drop)
-}
-
-/// The addresses of a device in the kernel's table of neighbours.
-fn neighbours(text: &str, mac: Mac) -> Vec<IpAddr> {
-    let line = |line: &str| {
-        let mut words = line.split_ascii_whitespace();
-        let (address, hardware) = (words.next()?, words.nth(2)?);
-        (hardware.parse() == Ok(mac)).then(|| address.parse().ok())?
-    };
-    text.lines().filter_map(line).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_is_found_among_neighbours() {
-        let text = "IP address       HW type     Flags       HW address            Mask     Device\n\
-                    192.168.1.10     0x1         0x2         02:00:5e:10:00:01     *        br-lan\n\
-                    192.168.1.11     0x1         0x2         02:00:5e:10:00:02     *        br-lan\n\
-                    odd\n192.168.1.12 0x1 0x2 02:00:5E:10:00:01 * br-lan\n";
-        let found = neighbours(text, Mac([2, 0, 0x5e, 0x10, 0, 1]));
-        let expected: Vec<IpAddr> =
-            ["192.168.1.10", "192.168.1.12"].map(|text| text.parse().unwrap()).into();
-        assert_eq!(found, expected);
-    }
+/// Neighbours of the router and their hardware addresses.
+pub(super) fn neighbours() -> Vec<(IpAddr, Mac)> {
+    let found = rtnetlink::neighbours()
+        .inspect_err(|error| log::warn!("read the neighbours of this router: {error}"));
+    let found = found.unwrap_or_default().into_iter();
+    found.map(|Neighbour { addr, mac }| (addr, Mac(mac))).collect()
 }

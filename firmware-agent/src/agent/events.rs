@@ -5,7 +5,10 @@
 //! waits for any of it.
 
 mod changes;
+mod contacts;
 mod hook;
+mod kept;
+mod look;
 mod told;
 
 use std::collections::VecDeque;
@@ -15,33 +18,26 @@ use serde_json::{Map, Value};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::{Timer, future};
 
-use self::changes::{Picture, differences};
+use self::changes::Picture;
+use self::contacts::Contacts;
 use self::hook::Hook;
+use self::kept::Kept;
 use self::told::{Told, alert, verdict};
 use super::notices::Notice;
 use super::pace::MOST;
 use super::running::{Next, Running, State};
 use super::signatures;
-use crate::control::events::{Event, Kind, Severity, Totals};
+use crate::control::events::filter::{self, Question};
+use crate::control::events::{Archived, Event, Kind, Page, Severity, Totals, Which};
+use crate::control::hand::Written;
 use crate::control::report::{Feature, State as Health};
 use crate::dataplane::table::Record;
 use crate::sys::clock;
 use crate::ubus::blobmsg::Writer;
 use crate::ubus::json;
 
-/// Events that are kept.
-const KEPT_MAX: usize = 256;
-/// Bytes of them.
-const BYTES_MAX: usize = 128 << 10;
 /// Time between two looks.
 const LOOK: Duration = Duration::from_secs(2);
-
-/// An event as it is kept.
-#[derive(Debug)]
-struct Line {
-    at_ns: u64,
-    json: Box<str>,
-}
 
 /// Notifications of the bus, by name.
 type ForBus = VecDeque<(&'static str, Writer)>;
@@ -49,11 +45,11 @@ type ForBus = VecDeque<(&'static str, Writer)>;
 /// Events, and who is told of them.
 #[derive(Debug)]
 pub(super) struct Events {
-    lines: VecDeque<Line>,
-    bytes: usize,
+    kept: Kept,
     counts: [u64; Kind::ALL.len()],
     told: Told,
     picture: Option<Picture>,
+    contacts: Contacts,
     looked_ns: u64,
     /// What subscribers on the bus are told, and how they hear that there is something; `None`
     /// without any.
@@ -69,11 +65,11 @@ pub(super) struct Events {
 impl Default for Events {
     fn default() -> Self {
         Self {
-            lines: VecDeque::new(),
-            bytes: 0,
+            kept: Kept::default(),
             counts: [0; Kind::ALL.len()],
             told: Told::default(),
             picture: None,
+            contacts: Contacts::default(),
             looked_ns: 0,
             bus: None,
             hook: Hook::default(),
@@ -116,17 +112,6 @@ impl Events {
         waiting.push_back((name, writer));
         let _ = waker.try_send(());
     }
-
-    fn keep(&mut self, at_ns: u64, event: &Event, time: Option<f64>) {
-        self.counts[event.kind as usize] += 1;
-        let Ok(json) = serde_json::to_string(&event.object(time)) else { return };
-        self.bytes += json.len();
-        self.lines.push_back(Line { at_ns, json: json.into() });
-        while self.lines.len() > KEPT_MAX || self.bytes > BYTES_MAX {
-            let Some(first) = self.lines.pop_front() else { return };
-            self.bytes -= first.json.len();
-        }
-    }
 }
 
 impl State {
@@ -152,10 +137,7 @@ impl State {
         }
         if now_ns.saturating_sub(self.events.looked_ns) >= LOOK.as_nanos() as u64 {
             self.events.looked_ns = now_ns;
-            let picture = self.picture();
-            let events = differences(self.events.picture.as_ref(), &picture);
-            self.events.picture = Some(picture);
-            for event in events {
+            for event in self.look_for_events(now_ns) {
                 self.announce(now_ns, event, None);
             }
         }
@@ -166,7 +148,8 @@ impl State {
         let time = self.knows_time.then(|| clock::unix_us() as f64 / 1e6);
         let is_muted = self.plan.notify.mutes(event.kind);
         let events = &mut self.events;
-        events.keep(now_ns, &event, time);
+        events.counts[event.kind as usize] += 1;
+        events.kept.push(now_ns, &event, time);
         if is_muted {
             return;
         }
@@ -185,30 +168,22 @@ impl State {
         }
     }
 
-    fn picture(&self) -> Picture {
-        let attacked = self.strangers.report().attacked;
-        let refused = self.lists.refused();
-        let refused = refused.into_iter().chain(self.inspector.domains.refused());
-        Picture {
-            features: self.features(),
-            attacked: attacked.iter().map(|one| (one.address, one.half_open)).collect(),
-            refused: refused.chain(self.inspector.alarms.refused()).cloned().collect(),
-            mistakes: self.mistakes.clone(),
-        }
-    }
-
     /// The last events, the last first.
     pub(super) fn events(&self) -> Vec<Value> {
-        let now_ns = clock::monotonic_ns();
-        let lines = self.events.lines.iter().rev();
-        let objects = lines.filter_map(|line| {
-            let mut object: Map<String, Value> =
-                serde_json::from_slice(line.json.as_bytes()).ok()?;
-            let s_ago = now_ns.saturating_sub(line.at_ns) / 1_000_000_000;
-            object.insert("s_ago".to_owned(), s_ago.into());
-            Some(Value::Object(object))
-        });
-        objects.collect()
+        self.events.kept.all(clock::monotonic_ns())
+    }
+
+    /// Some of them.
+    pub(super) fn event_page(&self, question: &Question) -> Result<Page, String> {
+        let mut page = self.events.kept.page(clock::monotonic_ns(), question)?;
+        let muted = self.plan.notify.mute.iter();
+        page.muted = muted.map(|kind| kind.name().to_owned()).collect();
+        Ok(page)
+    }
+
+    /// Puts events away that have been dealt with.
+    pub(super) fn archive(&mut self, which: &Which) -> Result<Archived, String> {
+        self.events.kept.archive(which).map(|archived| Archived { archived })
     }
 
     pub(super) fn event_totals(&self) -> Totals {
@@ -245,9 +220,13 @@ fn log(event: &Event) {
     // By those who found it.
     let is_told = match kind {
         Kind::Alert => true,
-        Kind::Attack | Kind::List => *severity >= Severity::Warning,
-        Kind::Health => event.facts.get("feature").is_some_and(|it| it == "configuration"),
-        Kind::Verdict => false,
+        Kind::Attack => *severity >= Severity::Warning,
+        Kind::List => event.facts.get("reason").is_some_and(|reason| *reason != *what),
+        Kind::Health => {
+            let feature = event.facts.get("feature").and_then(Value::as_str);
+            matches!(feature, Some("configuration" | "attendance"))
+        }
+        Kind::Verdict | Kind::Contact => false,
     };
     match (is_told, severity) {
         (true, _) => {}
@@ -258,6 +237,15 @@ fn log(event: &Event) {
 }
 
 impl Running {
+    /// Lets nobody be told of a type of events, or everybody again.
+    pub(super) fn mute(&self, kind: &str, is: bool) -> Result<Written, String> {
+        let kind = filter::kind(kind)?;
+        self.write(|page, _| {
+            let section = page.mute(kind.name(), is).map_err(|error| error.to_string())?;
+            Ok(Written { section })
+        })
+    }
+
     /// Collects what happened.
     pub(super) async fn tell(&self) -> Next {
         let woken = self.state.lock().events.woken.1.clone();
@@ -295,35 +283,39 @@ impl Running {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use sluice_abi::verdict::Reason;
 
+    use super::changes::{Look, differences};
     use super::told::tests::{flow, told_alert};
     use super::*;
     use crate::control::events::document::{Documented, check, check_all, documented};
     use crate::policy::Ends;
 
-    fn picture(state: Health) -> Picture {
-        Picture {
+    fn look(state: Health) -> Look<'static> {
+        Look {
             features: vec![Feature {
                 name: "shield wan".to_owned(),
                 state,
                 rung: "generic XDP".to_owned(),
                 reasons: vec!["native XDP: no".to_owned()],
             }],
-            ..Picture::default()
+            ..Look::default()
         }
     }
 
     /// R114: events of the agent have the fields of `config/events.md`, and all of them occur.
     #[test]
     fn events_of_the_agent_and_their_document_have_the_same_fields() {
-        let mut troubled = picture(Health::Degraded);
-        troubled.attacked = BTreeMap::from([([192, 0, 2, 1].into(), 100)]);
-        troubled.refused.push("ruleset feed: too large".to_owned());
-        troubled.mistakes.push("f:1: bad".to_owned());
-        let calm = picture(Health::Active);
+        let refused = "ruleset feed: too large".to_owned();
+        let troubled = Look {
+            attacked: vec![([192, 0, 2, 1].into(), 100)],
+            refused: vec![&refused],
+            mistakes: &["f:1: bad".to_owned()],
+            ..look(Health::Degraded)
+        };
+        let calm = look(Health::Active);
         let ends = Ends {
             device: std::net::IpAddr::from([192, 168, 1, 9]).into(),
             mac: Some(crate::config::Mac([2, 0, 0x5e, 0, 0, 1])),
@@ -332,40 +324,21 @@ mod tests {
             port: 443,
             transport: 6,
         };
-        let mut all = differences(Some(&calm), &troubled);
-        all.extend(differences(Some(&troubled), &calm));
+        let mut all = differences(Some(&Picture::of(&calm)), &troubled);
+        all.extend(differences(Some(&Picture::of(&troubled)), &calm));
+        all.push(contacts::event("lan", 3, &["bad".to_owned()]));
         all.push(alert(&told_alert()));
         all.push(verdict(&flow(), Reason::DomainList, Some(&ends)));
         let documented = documented();
         let mut printed = BTreeSet::new();
-        for event in all {
-            let mut object = event.object(Some(1.5));
-            object.insert("s_ago".to_owned(), 3.into());
-            check(&documented, &Value::Object(object), true, &mut printed);
+        let mut kept = Kept::default();
+        for event in &all {
+            kept.push(1, event, Some(1.5));
+        }
+        for event in kept.all(3_000_000_001) {
+            check(&documented, &event, true, &mut printed);
         }
         check_all(&documented, &printed, Documented::is_of_the_agent);
-    }
-
-    #[test]
-    fn memory_of_events_is_bounded() {
-        let event = |n: u32, len| {
-            let what = format!("{n} {}", "x".repeat(len));
-            Event::new(Kind::Attack, Severity::Warning, what)
-        };
-        let mut events = Events::default();
-        for n in 0..1000 {
-            events.keep(u64::from(n), &event(n, 10), None);
-        }
-        assert_eq!((events.lines.len(), events.lines[0].at_ns), (KEPT_MAX, 1000 - 256));
-        let bytes: usize = events.lines.iter().map(|line| line.json.len()).sum();
-        assert_eq!(events.bytes, bytes);
-        for n in 0..100 {
-            events.keep(2000, &event(n, 10_000), None);
-        }
-        assert!(events.bytes <= BYTES_MAX && events.lines.len() == 13, "{}", events.lines.len());
-        assert_eq!(events.counts[Kind::Attack as usize], 1100);
-        events.keep(1, &event(0, 1 << 20), None);
-        assert_eq!((events.lines.len(), events.bytes), (0, 0), "one that is too large");
     }
 
     #[test]

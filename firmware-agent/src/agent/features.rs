@@ -5,14 +5,19 @@ use super::running::State;
 use crate::cli::chain;
 use crate::control::report::{Feature, State as Health};
 use crate::dataplane::{Dataplane, FeatureState, Hook, State as HookState};
-use crate::kernel::{Report, Support};
+use crate::kernel::{Need, Report, Support};
 use crate::netfilter::apply;
 
 impl State {
     /// The features of this agent.
     pub(super) fn features(&self) -> Vec<Feature> {
         let mut features: Vec<Feature> = match (&self.dataplane, &self.no_dataplane) {
-            (Some(dataplane), _) => dataplane.features().into_iter().map(feature).collect(),
+            (Some(dataplane), _) => {
+                let lacks_clsact =
+                    matches!(Report::of_this_kernel().support(Need::Clsact), Support::No(_));
+                let features = dataplane.features().into_iter();
+                features.map(|one| feature(one, lacks_clsact)).collect()
+            }
             (None, reason) => vec![Feature {
                 name: "programs".to_owned(),
                 state: Health::Failed,
@@ -39,21 +44,22 @@ impl State {
         features.extend(self.dataplane.iter().flat_map(spreading));
         features.extend(self.strangers.features(&self.plan));
         let (state, rung) = match &self.backend {
-            _ if !self.plan.enabled => (Health::Off, "none"),
+            _ if !self.plan.enabled || !self.plan.ruleset.inspects() => (Health::Off, "none"),
             None => (Health::Failed, "none"),
             Some(backend) if self.inspection_notes.is_empty() => {
                 (Health::Active, backend.kind().name())
             }
             Some(backend) => (Health::Degraded, backend.kind().name()),
         };
+        let nowhere = (!self.plan.ruleset.inspects())
+            .then(|| "option inspect is 0 on every interface".to_owned());
         features.push(Feature {
             name: "inspection".to_owned(),
             state,
             rung: rung.to_owned(),
-            reasons: self
-                .inspection_notes
-                .iter()
-                .cloned()
+            reasons: nowhere
+                .into_iter()
+                .chain(self.inspection_notes.iter().cloned())
                 .chain(uncounted(&self.plan, self.backend.is_some()))
                 .collect(),
         });
@@ -112,11 +118,15 @@ fn rules() -> Feature {
     Feature { name: "rules".to_owned(), state, rung: rung.to_owned(), reasons }
 }
 
-fn feature(feature: FeatureState) -> Feature {
+fn feature(feature: FeatureState, lacks_clsact: bool) -> Feature {
     let hook = match feature.hook {
         Hook::Xdp => "shield",
         Hook::Tc => "fast path",
     };
+    // The last rung of its ladder, where the kernel lacks it.
+    let is_without = feature.reasons.iter().any(|reason| reason.starts_with("clsact: "));
+    let enabled_by =
+        (is_without && lacks_clsact).then(|| format!("enabled by: {}", Need::Clsact.enabled_by()));
     Feature {
         name: format!("{hook} {}", feature.interface),
         state: match feature.state {
@@ -131,6 +141,7 @@ fn feature(feature: FeatureState) -> Feature {
             .map(|card| format!("hardware: {card}"))
             .into_iter()
             .chain(feature.reasons)
+            .chain(enabled_by)
             .collect(),
     }
 }
@@ -146,4 +157,30 @@ fn spreading(dataplane: &Dataplane) -> impl Iterator<Item = Feature> {
         },
         reasons: spreading.reasons.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// R118: where clsact is the reason, what would bring it is named in `status` too.
+    #[test]
+    fn a_missing_classifier_has_its_modules_named() {
+        let failed = |reason: &str| FeatureState {
+            hook: Hook::Tc,
+            interface: "wan".to_owned(),
+            device: "eth0".to_owned(),
+            state: HookState::Failed,
+            rung: "queue_only",
+            reasons: vec!["tcx: before 6.6".to_owned(), reason.to_owned()],
+            verified: false,
+            card: None,
+        };
+        let reasons = |reason, lacks_clsact| feature(failed(reason), lacks_clsact).reasons;
+        let all = reasons("clsact: add qdisc: not found", true);
+        assert_eq!(all.len(), 3);
+        assert!(all[2].contains("kmod-sched-core and kmod-sched-bpf"), "{all:?}");
+        assert_eq!(reasons("clsact: add qdisc: busy", false).len(), 2);
+        assert_eq!(reasons("device eth0 is not there", true).len(), 2);
+    }
 }

@@ -50,6 +50,13 @@ pub(super) struct Policy {
     pub(super) hears_dns: bool,
 }
 
+impl Policy {
+    /// How long a flow may be silent before it is forgotten.
+    pub(super) const fn idle(&self, key: &FlowKey) -> Duration {
+        if key.proto() == TCP { self.idle_tcp } else { self.idle_udp }
+    }
+}
+
 /// A rule as it is applied.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rule {
@@ -321,11 +328,7 @@ impl Inspector {
             verdict,
             treatment,
             reason: decision.reason,
-            idle_timeout: if key.proto() == TCP {
-                self.policy.idle_tcp
-            } else {
-                self.policy.idle_udp
-            },
+            idle_timeout: self.policy.idle(&key),
             expires_s,
             hello,
             spoken: decision.protocol.map(|(protocol, confidence)| table::Spoken {

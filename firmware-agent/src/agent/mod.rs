@@ -37,7 +37,9 @@ mod seed;
 mod signals;
 mod signatures;
 mod sweep;
+mod switch;
 mod tasks;
+mod trial;
 mod unattended;
 mod upkeep;
 mod why;
@@ -51,9 +53,10 @@ use smol::{LocalExecutor, future};
 
 use self::running::{Next, Running};
 pub use self::signatures::{Refused, rulesets};
+use self::trial::Trial;
 use crate::cli::{Exit, Failed};
 use crate::config::{Config, OnCrash};
-use crate::control::report::Feature;
+use crate::control::report::{Checked, Feature};
 use crate::control::server::{ServeError, Server};
 use crate::dataplane::Dataplane;
 use crate::dataplane::object::Objects;
@@ -70,8 +73,9 @@ pub fn run(file: &Path) -> Result<(), Failed> {
     crate::sys::log::start(log::LevelFilter::Info);
     // Before any thread starts, so that all of them leave signals to the task that reads them.
     let signals = signals::Signals::take().map_err(|error| Failed::new(Exit::Failure, &error))?;
+    let mut trial = Trial::at_start(file);
     let (config, warnings) =
-        Config::load(file).map_err(|error| Failed::new(Exit::Config, &error))?;
+        Config::load_for(file, budget::ram()).map_err(|error| Failed::new(Exit::Config, &error))?;
     crate::sys::log::start(config.main.log_level);
     let report = Report::of_this_kernel();
     if let Some(obstacle) = report.obstacle() {
@@ -99,6 +103,7 @@ pub fn run(file: &Path) -> Result<(), Failed> {
         let wish = (plan.dataplane.on_crash, plan.dataplane.pin_dir.clone());
         let started = Running::start(plan, objects, report, warnings, generation, started_ns, file);
         let running = started.inspect_err(|_| clear(handed_over.as_deref()))?;
+        running.state.lock().trial = trial;
         let running = Rc::new(running);
         let executor = LocalExecutor::new();
         let next = future::block_on(executor.run(running.serve(&executor, &server, &signals)));
@@ -115,11 +120,23 @@ pub fn run(file: &Path) -> Result<(), Failed> {
             }
             Next::Restart(new) => {
                 (plan, warnings, generation) = (new.plan, new.warnings, new.generation);
-                running.hand_over(&plan)?;
+                trial = running.hand_over(&plan)?;
                 handed_over = (wish.0 == OnCrash::Detach).then_some(wish.1);
             }
         }
     }
+}
+
+/// Reads the configuration as a start would, and says what is odd and what memory it can take.
+pub fn check(file: &Path) -> Result<Checked, Failed> {
+    let (config, warnings) =
+        Config::load_for(file, budget::ram()).map_err(|error| Failed::new(Exit::Config, &error))?;
+    let plan = Plan::new(&config, 0).map_err(|error| Failed::new(Exit::Config, &error))?;
+    let budget = budget::of(&plan).check().map_err(|error| Failed::new(Exit::Config, &error))?;
+    Ok(Checked {
+        warnings: warnings.iter().map(ToString::to_string).collect(),
+        budget: budget::report(&budget),
+    })
 }
 
 /// Takes away what was pinned for a start that failed.

@@ -133,7 +133,9 @@ impl State {
             .offload
             .with(|offload| (offload.seen().clone(), offload.failure().map(str::to_owned)));
         let mut reasons: Vec<String> = failure.into_iter().collect();
-        reasons.extend(self.no_flowtable.clone());
+        reasons.extend(self.no_flowtable.as_ref().map(|why| {
+            format!("{why} (where flowtables are missing: the package kmod-nft-offload)")
+        }));
         reasons.extend(seen.obstacles.iter().cloned());
         reasons.extend(
             seen.foreign.iter().map(|flowtable| format!("flowtable {flowtable} is not looked at")),

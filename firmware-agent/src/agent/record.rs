@@ -2,7 +2,6 @@
 
 use sluice_abi::flow::{Direction, FlowCount, FlowKey, FlowLimit, FlowState};
 use sluice_abi::verdict::Verdict;
-use sluice_datapath::parse::TCP;
 
 use super::inspector::Inspector;
 use crate::dataplane::flows::{Adopted, Flows};
@@ -113,11 +112,7 @@ impl Inspector {
                     burst: left.limit.burst,
                 },
                 reason,
-                idle_timeout: if key.proto() == TCP {
-                    self.policy.idle_tcp
-                } else {
-                    self.policy.idle_udp
-                },
+                idle_timeout: self.policy.idle(key),
                 expires_s: state.expires_s,
                 hello: None,
                 spoken: None,

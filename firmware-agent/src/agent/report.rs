@@ -15,7 +15,7 @@ use crate::control::report::{
 use crate::dataplane::Counts;
 use crate::dataplane::table::{self, Record};
 use crate::netfilter::apply::Count;
-use crate::sys::clock;
+use crate::sys::{clock, rtnetlink};
 use crate::text::transport;
 
 impl State {
@@ -52,6 +52,7 @@ impl State {
                 .chain(self.inspector.domains.refused())
                 .chain(self.inspector.alarms.refused())
                 .cloned()
+                .chain(self.trial.warnings())
                 .collect(),
             features,
             interfaces: self.interfaces(&counts),
@@ -95,13 +96,19 @@ impl State {
             let count = |counter: Counter| (counter.name().to_owned(), counts.count(counter));
             Counter::ALL.into_iter().filter(|counter| counter.is_of_packets()).map(count).collect()
         };
+        let devices = rtnetlink::devices().unwrap_or_default();
         let plans = self.plan.dataplane.interfaces.iter().enumerate();
         plans
-            .map(|(index, plan)| Interface {
-                name: plan.name.clone(),
-                device: plan.device.clone(),
-                role: plan.role.name().to_owned(),
-                counters: counts.get(index).map(named).unwrap_or_default(),
+            .map(|(index, plan)| {
+                let device = devices.iter().find(|device| device.name == plan.device);
+                Interface {
+                    name: plan.name.clone(),
+                    device: plan.device.clone(),
+                    role: plan.role.name().to_owned(),
+                    counters: counts.get(index).map(named).unwrap_or_default(),
+                    rx_bytes: device.map(|device| device.rx_bytes),
+                    tx_bytes: device.map(|device| device.tx_bytes),
+                }
             })
             .collect()
     }
@@ -150,7 +157,7 @@ impl State {
             }
         }
         let mut engine: std::collections::BTreeMap<String, u64> =
-            work.engine.rows().map(|(name, value)| (name.to_owned(), value)).collect();
+            work.engine.rows().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         engine.insert("without connection".to_owned(), self.inspector.totals.without_connection);
         let told = self.inspector.rejects.totals();
         for (name, value) in [

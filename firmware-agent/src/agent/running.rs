@@ -17,6 +17,7 @@ use super::lock::Lock;
 use super::names::Resolutions;
 use super::rules::compiled;
 use super::scrape::Scrape;
+use super::trial::Trial;
 use super::unattended::Attendance;
 use super::workers::{self, Workers};
 use crate::cli::{Exit, Failed, chain};
@@ -100,6 +101,8 @@ pub(super) struct State {
     pub(super) events: Events,
     /// Where figures are offered.
     pub(super) scrape: Scrape,
+    /// A configuration that waits to be confirmed.
+    pub(super) trial: Trial,
 }
 
 impl State {
@@ -199,6 +202,7 @@ impl Running {
             bus: Bus::default(),
             events: Events::default(),
             scrape: Scrape::default(),
+            trial: Trial::default(),
         };
         match adopted {
             Ok(adopted) => {
@@ -277,13 +281,15 @@ impl Running {
     }
 
     /// Leaves programs and rules as they are, for the agent that comes next.
-    pub(super) fn hand_over(self, next: &Plan) -> Result<(), Failed> {
-        let state = self.end()?;
+    /// Gives what it waits for.
+    pub(super) fn hand_over(self, next: &Plan) -> Result<Trial, Failed> {
+        let mut state = self.end()?;
+        let trial = std::mem::take(&mut state.trial);
         let keep = state.plan.dataplane.pin_dir == next.dataplane.pin_dir;
         for error in state.take_down(keep) {
             log::warn!("{error}");
         }
-        Ok(())
+        Ok(trial)
     }
 
     /// After a failure: what the configuration wants to stay, stays.
@@ -334,7 +340,7 @@ impl State {
 
 /// The queues of an agent that is switched on, dealt out to workers; notes why there are none.
 fn queues_if_any(plan: &Plan, notes: &mut Vec<String>) -> Result<Option<Vec<Queues>>, Failed> {
-    if !plan.enabled {
+    if !plan.enabled || !plan.ruleset.inspects() {
         return Ok(None);
     }
     match open_queues(plan) {

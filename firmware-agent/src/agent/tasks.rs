@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use smol::{LocalExecutor, Timer, future};
 
-use super::reload;
 use super::running::{Next, Running, State};
 use super::signals::{Signals, Wish};
 use super::unattended::BEAT;
@@ -115,6 +114,7 @@ impl Running {
         loop {
             Timer::after(STRANGERS_PAUSE).await;
             self.look_at_clock();
+            self.look_at_trial();
             let mut state = self.state.lock();
             let State { strangers, dataplane, plan, .. } = &mut *state;
             if let Some(dataplane) = dataplane
@@ -181,56 +181,6 @@ impl Running {
             }
         }
     }
-
-    /// Puts a configuration into force that was read.
-    fn switch_over(&self, mut next: reload::Next) {
-        let domains = next.read_domains();
-        let mut held = self.workers.hold();
-        let mut state = self.state.lock();
-        let around = state.switch_over(next, domains, &mut held);
-        drop(held);
-        state.look_after_reload(around.as_ref());
-    }
-
-    /// Reads the configuration again. With mistakes in it the old one stays in force.
-    pub(super) fn reload(&self) -> Result<(), Vec<String>> {
-        // One that has not begun: what the file says by now counts.
-        let pending = self.restart.1.try_recv().ok();
-        let outcome = self.state.lock().reload();
-        if outcome.is_err()
-            && let Some(pending) = pending
-        {
-            let _ = self.restart.0.try_send(pending);
-        }
-        let outcome = outcome.map(|outcome| match outcome {
-            reload::Outcome::Done => None,
-            reload::Outcome::Restart(anew) => Some(anew),
-            reload::Outcome::SwitchOver(next) => {
-                self.switch_over(*next);
-                None
-            }
-        });
-        let mut state = self.state.lock();
-        match &outcome {
-            Ok(_) => state.mistakes.clear(),
-            Err(mistakes) => {
-                for mistake in mistakes {
-                    log::error!("{mistake}");
-                }
-                log::error!(
-                    "the new configuration is refused, generation {} stays in force",
-                    state.generation
-                );
-                state.mistakes.clone_from(mistakes);
-            }
-        }
-        state.bus.look_again();
-        state.scrape.look_again();
-        if let Some(anew) = outcome? {
-            let _ = self.restart.0.try_send(anew);
-        }
-        Ok(())
-    }
 }
 
 impl Running {
@@ -249,13 +199,24 @@ impl Methods for Running {
             Request::Alerts {} => json(serde_json::to_value(self.state.lock().alerts())),
             Request::Flows {} => json(serde_json::to_value(self.state.lock().flows())),
             Request::Events {} => Ok(self.state.lock().events().into()),
+            Request::EventPage(question) => {
+                json(serde_json::to_value(self.state.lock().event_page(&question)?))
+            }
+            Request::Archive(which) => {
+                json(serde_json::to_value(self.state.lock().archive(&which)?))
+            }
+            Request::Mute { kind } => json(serde_json::to_value(self.mute(&kind, true)?)),
+            Request::Unmute { kind } => json(serde_json::to_value(self.mute(&kind, false)?)),
             Request::Why { subject } => {
                 json(serde_json::to_value(self.state.lock().why(&subject)?))
             }
-            Request::Reload {} => self
-                .reload()
-                .map(|()| serde_json::Value::Null)
-                .map_err(|mistakes| mistakes.join("\n")),
+            Request::Reload {} => {
+                let reloaded = self.reload().map_err(|mistakes| mistakes.join("\n"))?;
+                json(serde_json::to_value(reloaded))
+            }
+            Request::Apply(wish) => json(serde_json::to_value(self.apply(&wish)?)),
+            Request::Confirm {} => self.confirm().map(Into::into),
+            Request::Rollback {} => self.roll_back("somebody asked for that").map(Into::into),
             Request::FlowPage { offset, limit } => {
                 json(serde_json::to_value(self.state.lock().flow_page(offset, limit)))
             }
@@ -270,6 +231,13 @@ impl Methods for Running {
             }
             Request::Resume { device } => json(serde_json::to_value(self.resume(&device)?)),
             Request::Forget { section } => json(serde_json::to_value(self.forget(&section)?)),
+            Request::Features {} => json(serde_json::to_value(self.state.lock().switches()?)),
+            Request::Enable { name } => {
+                json(serde_json::to_value(self.switch(&name, true, false)?))
+            }
+            Request::Disable { name, force } => {
+                json(serde_json::to_value(self.switch(&name, false, force)?))
+            }
         }
     }
 }

@@ -25,19 +25,9 @@ impl State {
     fn why_address(&self, subject: &str, address: IpAddr) -> Result<Why, String> {
         let now_ns = clock::monotonic_ns();
         let mut causes = Vec::new();
-        let blocklist = self.dataplane.as_ref().and_then(|dataplane| dataplane.blocklist.as_ref());
-        let listed = match blocklist {
-            Some(list) => {
-                list.lookup(address, clock::monotonic_s()).map_err(|error| error.chain())?
-            }
-            None => None,
-        };
-        if let Some(listed) = listed {
-            causes.push(self.list_cause(listed.list, listed.net.to_string(), now_ns));
-        }
-        let bulk = self.dataplane.as_ref().and_then(|dataplane| dataplane.bulk.as_ref());
-        if let Some(number) = bulk.and_then(|bulk| bulk.lookup(address)) {
-            causes.push(self.list_cause(number, self.list_entry(number, address), now_ns));
+        for (number, net) in self.dropping(address)? {
+            let entry = net.map_or_else(|| self.list_entry(number, address), |net| net.to_string());
+            causes.push(self.list_cause(number, entry, now_ns));
         }
         if let Some(found) = self.inspector.observing.listed(address.into()) {
             let number = found.number.into();
@@ -75,6 +65,33 @@ impl State {
             })
             .collect();
         Ok(Why { subject: subject.to_owned(), causes, flows })
+    }
+
+    /// Numbers of the lists that drop an address, and the entry where the kernel knows it.
+    fn dropping(&self, address: IpAddr) -> Result<Vec<(u32, Option<Net>)>, String> {
+        let Some(dataplane) = &self.dataplane else { return Ok(Vec::new()) };
+        let live = match &dataplane.blocklist {
+            Some(list) => {
+                list.lookup(address, clock::monotonic_s()).map_err(|error| error.chain())?
+            }
+            None => None,
+        };
+        let bulk = dataplane.bulk.as_ref().and_then(|bulk| bulk.lookup(address));
+        let live = live.map(|found| (found.list, Some(found.net)));
+        Ok(live.into_iter().chain(bulk.map(|number| (number, None))).collect())
+    }
+
+    /// The blocklist of the configuration that drops an address, unless an allowlist lifts it.
+    pub(super) fn blocklist_of(&self, address: IpAddr) -> Option<&str> {
+        let host = Net::host(address);
+        if self.plan.allowed.iter().any(|(net, _)| net.contains(&host)) {
+            return None;
+        }
+        let dropping = self.dropping(address).ok()?;
+        let mut lists = dropping
+            .iter()
+            .filter_map(|(number, _)| self.plan.lists.get(usize::try_from(*number).ok()?));
+        lists.next().map(|list| &*list.name)
     }
 
     /// The entry of the list with this number that has an address, and where it stands.

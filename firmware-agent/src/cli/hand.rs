@@ -22,6 +22,7 @@ pub(super) enum Verb {
 pub(super) struct Options {
     pub(super) device: Option<String>,
     pub(super) seconds: Option<u32>,
+    pub(super) force: bool,
 }
 
 const VERBS: [(&str, Verb); 7] = [
@@ -79,7 +80,11 @@ impl Verb {
         }
     }
 
-    pub(super) fn request(self, operand: String, Options { device, seconds }: Options) -> Request {
+    pub(super) fn request(
+        self,
+        operand: String,
+        Options { device, seconds, .. }: Options,
+    ) -> Request {
         let about = |subject| About { subject, device, seconds };
         match self {
             Self::Allow => Request::Allow(about(operand)),
@@ -114,18 +119,16 @@ impl Options {
             Command::Hand(Verb::Pause | Verb::Block, _) => (false, true),
             _ => (false, false),
         };
-        (has_device || self.device.is_none()) && (has_end || self.seconds.is_none())
+        let has_force = matches!(command, Command::Switch { on: false, .. });
+        (has_device || self.device.is_none())
+            && (has_end || self.seconds.is_none())
+            && (has_force || !self.force)
     }
 }
 
 /// Reads a length of time: a number and its unit.
 pub(super) fn seconds(text: &str) -> Result<u32, lexopt::Error> {
-    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
-    let found = units.iter().find_map(|(unit, seconds)| {
-        let number = text.strip_suffix(unit)?;
-        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-        if is_number { number.parse::<u32>().ok()?.checked_mul(*seconds) } else { None }
-    });
+    let found = text::seconds(text).and_then(|seconds| u32::try_from(seconds).ok());
     found.filter(|seconds| *seconds != 0).ok_or_else(|| {
         format!("`{}` is not a time such as 90s, 15m, 2h or 1d", text::plain(text)).into()
     })
@@ -147,8 +150,11 @@ mod tests {
 
     #[test]
     fn options_are_for_commands_that_use_them() {
-        let both = Options { device: Some("x".to_owned()), seconds: Some(1) };
-        let timed = Options { device: None, seconds: Some(1) };
+        let both = Options { device: Some("x".to_owned()), seconds: Some(1), ..Options::default() };
+        let timed = Options { device: None, ..both.clone() };
+        let forced = Options { force: true, ..Options::default() };
+        let switch = |on| Command::Switch { on, name: String::new() };
+        assert!(forced.is_for(&switch(false)) && !forced.is_for(&switch(true)));
         let of = |verb| Command::Hand(verb, String::new());
         assert!(both.is_for(&of(Verb::Allow)) && !both.is_for(&of(Verb::Pause)));
         assert!(timed.is_for(&of(Verb::Pause)) && !timed.is_for(&of(Verb::Resume)));

@@ -1,6 +1,8 @@
 //! The commands: arguments, answers, exit codes.
 
+mod apply;
 mod events;
+mod feature;
 mod hand;
 #[cfg(test)]
 mod hostile;
@@ -15,10 +17,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 
-use self::events::Filter;
-
 use crate::control::client::{AskError, ask};
-use crate::control::report::{Feature, Flow, Status, Why};
+use crate::control::events::filter::Filter;
+use crate::control::report::{Checked, Feature, Flow, Status, Why};
 use crate::control::signatures::Alert;
 use crate::control::{Request, socket_path};
 use crate::text;
@@ -85,8 +86,8 @@ pub trait Commands {
     fn run(&self, config: &std::path::Path) -> Result<(), Failed>;
     /// What this kernel can do.
     fn doctor(&self) -> Vec<Feature>;
-    /// Reads the configuration; the answer are its warnings.
-    fn check(&self, config: &std::path::Path) -> Result<Vec<String>, Failed>;
+    /// Reads the configuration.
+    fn check(&self, config: &std::path::Path) -> Result<Checked, Failed>;
     /// Inspects a capture and prints what it finds, alerts of the rules in files as well.
     fn replay(
         &self,
@@ -108,6 +109,8 @@ struct Line {
     rules: Vec<PathBuf>,
     filter: Filter,
     hand: hand::Options,
+    /// Seconds to confirm.
+    confirm: Option<u32>,
 }
 
 #[derive(Debug, Eq, PartialEq)]
@@ -121,7 +124,15 @@ enum Command {
     Metrics,
     Why(String),
     Reload,
+    Apply(OsString),
+    Confirm,
+    Rollback,
     Hand(hand::Verb, String),
+    Features,
+    Switch {
+        on: bool,
+        name: String,
+    },
     Replay(PathBuf),
     ConfigCheck,
     /// For the agent only, and in no help.
@@ -145,6 +156,9 @@ commands:
   metrics             the same figures for Prometheus
   why SUBJECT         what applies to an address or a domain
   reload              reads the configuration again
+  apply FILE          makes a file the configuration; with --confirm on trial
+  confirm             keeps the configuration that is on trial
+  rollback            brings back the one of before
   allow SUBJECT       lets a domain, address or prefix pass, for --device or everyone
   deny SUBJECT        blocks it in the same way
   pause DEVICE        blocks everything of a device; --for says how long
@@ -152,6 +166,9 @@ commands:
   block ADDRESS       drops an address or prefix; with --for in the kernel alone
   unblock ADDRESS     lifts a block
   forget SECTION      takes back what was decided by hand
+  features            what can be switched, what it needs, how it fares
+  enable FEATURE      switches it on, and what it needs
+  disable FEATURE     switches it off; --force also what needs it
   replay FILE         inspects a pcap or pcapng file; one JSON object a line
   config check        reads the configuration and reports every mistake
 
@@ -165,6 +182,8 @@ options:
   --grep PATTERN      of events: lines with this regular expression in them
   --device DEVICE     of allow, deny: hardware address, address or prefix
   --for TIME          of allow, deny, pause, block: such as 90s, 15m, 2h, 1d
+  --confirm SECONDS   of apply: goes back unless confirmed by then
+  --force             of disable: also what needs it
   --rules FILE        of replay: signatures to compare with; may be given several times
   --help, --version
 
@@ -183,7 +202,7 @@ const COMMAND_HELP: [(&str, &str); 11] = [
     ),
     (
         "doctor",
-        "usage: sluice [--json] doctor\n\nProbes this kernel by doing, and says which kmod, package or kernel option would enable what is missing. Needs root.\n",
+        "usage: sluice [--config FILE] [--json] doctor\n\nProbes this kernel by doing, and says which kmod, package or kernel option would enable what is missing; then what memory the configuration may take. Needs root.\n",
     ),
     (
         "flows",
@@ -207,7 +226,7 @@ const COMMAND_HELP: [(&str, &str); 11] = [
     ),
     (
         "reload",
-        "usage: sluice [--socket PATH] reload\n\nReads the configuration again. With mistakes in it, the one in force stays. Needs root.\n",
+        "usage: sluice [--socket PATH] [--json] reload\n\nReads the configuration again and says what changed and what that took: none, update, reattach, reload. With mistakes in it, the one in force stays. Needs root.\n",
     ),
     (
         "replay",
@@ -215,7 +234,7 @@ const COMMAND_HELP: [(&str, &str); 11] = [
     ),
     (
         "config",
-        "usage: sluice [--config FILE] config check\n\nReads the configuration and reports every mistake with file, line, section and option.\n",
+        "usage: sluice [--config FILE] config check\n\nReads the configuration and reports every mistake with file, line, section and option; without one, the memory that it may take at most, part by part.\n",
     ),
 ];
 
@@ -231,6 +250,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
         rules: Vec::new(),
         filter: Filter::default(),
         hand: hand::Options::default(),
+        confirm: None,
     };
     let mut words: Vec<OsString> = Vec::new();
     let mut help = false;
@@ -241,6 +261,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
             Long("json") => line.json = true,
             Long("device") => line.hand.device = Some(parser.value()?.string()?),
             Long("for") => line.hand.seconds = Some(hand::seconds(&parser.value()?.string()?)?),
+            Long("confirm") => line.confirm = Some(parser.value()?.parse()?),
+            Long("force") => line.hand.force = true,
             Long("rules") => line.rules.push(parser.value()?.into()),
             Long("severity") => line.filter.severity(&parser.value()?.string()?)?,
             Long("type") => line.filter.kinds(&parser.value()?.string()?)?,
@@ -265,7 +287,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
     };
     let name = name.string()?;
     if help {
-        let mut all = COMMAND_HELP.iter().chain(&hand::HELP);
+        let mut all =
+            COMMAND_HELP.iter().chain(&hand::HELP).chain(&apply::HELP).chain(&feature::HELP);
         let text = all.find(|(command, _)| *command == name).map(|(_, text)| *text);
         line.command = Command::Help(text.ok_or_else(|| unknown(&name))?);
         return Ok(line);
@@ -283,6 +306,14 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
         "metrics" => Command::Metrics,
         "why" => Command::Why(operand("the address or domain")?.string()?),
         "reload" => Command::Reload,
+        "apply" => Command::Apply(operand("the file")?),
+        "confirm" => Command::Confirm,
+        "rollback" => Command::Rollback,
+        "features" => Command::Features,
+        "enable" | "disable" => {
+            let on = name == "enable";
+            Command::Switch { on, name: operand("the feature")?.string()? }
+        }
         "replay" => Command::Replay(operand("the capture")?.into()),
         "config" => match operand("`check`")?.string()?.as_str() {
             "check" => Command::ConfigCheck,
@@ -301,7 +332,10 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
     };
     match words.next() {
         None if !line.hand.is_for(&line.command) => {
-            Err(format!("{name}: --device or --for is too much").into())
+            Err(format!("{name}: --device, --for or --force is too much").into())
+        }
+        None if line.confirm.is_some() && !matches!(line.command, Command::Apply(_)) => {
+            Err(format!("{name}: --confirm is too much").into())
         }
         None => Ok(line),
         Some(word) => Err(format!("{name}: `{}` is too much", word.to_string_lossy()).into()),
@@ -336,17 +370,23 @@ pub fn main(
         Command::Run => commands.run(&line.config),
         Command::Doctor => {
             let features = commands.doctor();
-            answer(out, line.json, &features, |features| show::features(features))
+            answer(out, line.json, &features, |features| {
+                let budget = match commands.check(&line.config) {
+                    Ok(checked) => show::budget(&checked.budget),
+                    Err(failed) => format!("memory: {}\n", text::plain(&failed.message)),
+                };
+                show::features(features) + "\n" + &budget
+            })
         }
         Command::ConfigCheck => {
-            let warnings = commands.check(&line.config)?;
-            answer(out, line.json, &warnings, |warnings| {
+            let checked = commands.check(&line.config)?;
+            answer(out, line.json, &checked, |checked| {
                 let mut text = String::new();
-                for warning in warnings {
+                for warning in &checked.warnings {
                     let _ = writeln!(text, "warning: {}", text::plain(warning));
                 }
                 text.push_str("the configuration is valid\n");
-                text
+                text + &show::budget(&checked.budget)
             })
         }
         Command::Watchdog(kind, marks) => commands.watchdog(&kind, &marks),
@@ -381,9 +421,33 @@ pub fn main(
             let answer: Value = ask(&socket, &request).map_err(asked)?;
             self::answer(out, line.json, &answer, |answer| verb.show(answer))
         }
-        Command::Reload => {
-            ask::<()>(&socket, &Request::Reload {}).map_err(asked)?;
-            print(out, &"the new configuration is in force\n")
+        Command::Features => {
+            let features: Value = ask(&socket, &Request::Features {}).map_err(asked)?;
+            answer(out, line.json, &features, feature::features)
+        }
+        Command::Switch { on, name } => {
+            let force = line.hand.force;
+            let request =
+                if on { Request::Enable { name } } else { Request::Disable { name, force } };
+            let switched: Value = ask(&socket, &request).map_err(asked)?;
+            answer(out, line.json, &switched, feature::switched)
+        }
+        Command::Reload | Command::Apply(_) => {
+            let request = match &line.command {
+                Command::Apply(file) => apply::request(file, line.confirm)
+                    .map_err(|message| Failed { exit: Exit::Usage, message })?,
+                _ => Request::Reload {},
+            };
+            let applied: Value = ask(&socket, &request).map_err(asked)?;
+            answer(out, line.json, &applied, apply::applied)
+        }
+        Command::Confirm | Command::Rollback => {
+            let is_kept = line.command == Command::Confirm;
+            let request = if is_kept { Request::Confirm {} } else { Request::Rollback {} };
+            let told: Value = ask(&socket, &request).map_err(asked)?;
+            answer(out, line.json, &told, |told| {
+                format!("{}\n", text::plain(told.as_str().unwrap_or_default()))
+            })
         }
     }
 }
@@ -409,6 +473,11 @@ fn print(out: &mut dyn std::io::Write, text: &dyn fmt::Display) -> Result<(), Fa
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(|error| Failed::new(Exit::Failure, &error)),
     }
+}
+
+/// The texts of a list in an answer.
+fn texts<'a>(of: &'a Value, name: &str) -> Vec<&'a str> {
+    of[name].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 #[cfg(test)]
@@ -437,6 +506,7 @@ mod tests {
         for command in [
             "run", "status", "doctor", "flows", "alerts", "events", "metrics", "why", "reload",
             "replay", "config", "allow", "deny", "pause", "resume", "block", "unblock", "forget",
+            "apply", "confirm", "rollback", "features", "enable", "disable",
         ] {
             let Command::Help(text) = line(&[command, "--help"]).unwrap().command else {
                 panic!("{command}")

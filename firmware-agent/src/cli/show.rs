@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::table::Table;
 use crate::control::ddos::Ddos;
-use crate::control::report::{Feature, Flow, Offload, Queue, Status, Tuple, Why};
+use crate::control::report::{Budget, Feature, Flow, Offload, Queue, Status, Tuple, Why};
 use crate::text::plain;
 
 /// `status`.
@@ -90,6 +90,17 @@ fn answered_below(queue: &Queue, part: u64) -> String {
         left = left.saturating_sub(bucket.packets);
     }
     "-".to_owned()
+}
+
+/// What a configuration may take, part by part.
+pub(super) fn budget(budget: &Budget) -> String {
+    let mut table = Table::new(&["memory at most", "KiB", "options"]);
+    for part in budget.parts.iter().filter(|part| part.kib != 0) {
+        table.row([&part.what, &part.kib.to_string(), &part.options]);
+    }
+    table.row(["all", &budget.kib.to_string(), ""]);
+    table.row(["allowed", &budget.cap_kib.to_string(), "memory_kib"]);
+    format!("{table}defaults are those of routers with {}\n", plain(&budget.class))
 }
 
 /// What lists take.

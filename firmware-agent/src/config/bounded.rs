@@ -7,7 +7,7 @@ use super::uci::FILE_MAX;
 
 /// Why there is no text.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unread {
+pub(crate) enum Unread {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
@@ -31,7 +31,7 @@ pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The bytes of a file that is not too large.
-pub(super) fn read_whole(path: &Path) -> Result<Vec<u8>, Unread> {
+pub(crate) fn read_whole(path: &Path) -> Result<Vec<u8>, Unread> {
     let bytes = read_bounded(path)?;
     if bytes.len() > FILE_MAX { Err(Unread::Size) } else { Ok(bytes) }
 }

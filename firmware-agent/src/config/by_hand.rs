@@ -301,6 +301,26 @@ impl Page {
         Ok(true)
     }
 
+    /// Puts a type of events among those that nobody is told of, or takes it out; the section.
+    pub fn mute(&mut self, kind: &str, is: bool) -> Result<String, EditError> {
+        let of_agent = |section: &&Section| section.kind == "sluice";
+        // The last one that says it counts.
+        let mut sections = self.editor.package().sections.iter().filter(of_agent);
+        let found = sections
+            .next_back()
+            .map(|section| (section.name.clone(), is_in(section, "mute", kind)));
+        let (name, is_muted) = match found {
+            Some(found) => found,
+            None => (self.editor.add("sluice", Some("main"))?, false),
+        };
+        match (is, is_muted) {
+            (true, false) => self.editor.push(&name, "mute", kind)?,
+            (false, true) => self.editor.pull(&name, "mute", kind)?,
+            _ => {}
+        }
+        Ok(name)
+    }
+
     fn blocklist(&self) -> Option<&Section> {
         let mut sections = self.editor.package().sections.iter();
         sections.find(|section| section.name == PREFIX && section.kind == "blocklist")
@@ -308,7 +328,11 @@ impl Page {
 }
 
 fn has(list: &Section, text: &str) -> bool {
-    list.entry("entry").is_some_and(|e| e.values.iter().any(|v| v.bytes == text.as_bytes()))
+    is_in(list, "entry", text)
+}
+
+fn is_in(section: &Section, option: &str, text: &str) -> bool {
+    section.entry(option).is_some_and(|e| e.values.iter().any(|v| v.bytes == text.as_bytes()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use sluice_abi::limits::{Limits, SCAN_PORTS, prefix_mask};
 use sluice_abi::shield::Rate;
 use sluice_datapath::bucket::Pace;
 
+use super::cost::Change;
 use super::net::Net;
+use super::ram::Ram;
 use super::reader::Reader;
 use super::remark::Remarks;
 use super::schema::{Fallback, Kind, OptionSpec, SectionSpec};
@@ -84,6 +86,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
     about: "What strangers may do on wan interfaces. A rate of 0 is no limit, a burst of 0 is as much as the rate gives at once. There is one such section at most.",
     #[rustfmt::skip]
     options: &[
+        OptionSpec::new("enabled", Kind::Flag, "1",
+            "Whether the section counts. With 0 nobody is held to a rate, checked or blocked automatically."),
         OptionSpec::new("source_pps", RATE, "0",
             "Packets a second of one source."),
         OptionSpec::new("source_burst", RATE, "0",
@@ -114,8 +118,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Such packets at once after a pause."),
         OptionSpec::new("source_prefix_v6", number(1, 128), "64",
             "Leading bits of an IPv6 address that name one source."),
-        OptionSpec::new("bucket_sets", Kind::PowerOfTwo { min: 64, max: 65_536 }, "4096",
-            "Sets of four sources or destinations whose rate is known at once, 64 bytes each."),
+        OptionSpec::by_ram("bucket_sets", Kind::PowerOfTwo { min: 64, max: 65_536 }, ["2048", "4096", "8192", "16384"],
+            "Sets of four sources or destinations whose rate is known at once, 64 bytes each.").costs(Change::Reload),
         OptionSpec::new("bogons", Kind::Flag, "0",
             "Whether sources in reserved ranges, those for documentation and those for benchmarks are dropped."),
         OptionSpec::new("private_sources", Kind::Flag, "0",
@@ -160,7 +164,7 @@ impl Ddos {
         if scan_ports != 0 {
             checks |= Limits::SCANS;
         }
-        Self {
+        let ddos = Self {
             source,
             syn,
             icmp,
@@ -179,6 +183,26 @@ impl Ddos {
             syn_backlog: uci.get("syn_backlog"),
             syn_ratio: uci.get("syn_ratio"),
             attacked_syn: rate(&mut uci, "attacked_syn_pps", "attacked_syn_burst"),
+        };
+        if uci.get("enabled") { ddos } else { ddos.off() }
+    }
+
+    /// Without anything that it would do to somebody.
+    fn off(self) -> Self {
+        let none = Rate::default();
+        Self {
+            source: none,
+            syn: none,
+            icmp: none,
+            connections: none,
+            destination: none,
+            destination_syn: none,
+            amplification: none,
+            checks: 0,
+            scan_ports: 0,
+            block_s: 0,
+            syn_validation: false,
+            ..self
         }
     }
 
@@ -220,10 +244,18 @@ fn rate(uci: &mut Reader<'_>, rate: &'static str, burst: &'static str) -> Rate {
     Rate { per_second, burst: if written == 0 { per_second } else { written } }
 }
 
+impl Ddos {
+    /// The defaults of the table for a class of routers.
+    pub(super) fn of(ram: Ram) -> Self {
+        let mut remarks = Remarks::new("".into());
+        remarks.ram = ram;
+        Self::read(Reader::new(&Section::empty(), SPEC.example, &SPEC, &mut remarks))
+    }
+}
+
 impl Default for Ddos {
     /// The defaults of the table.
     fn default() -> Self {
-        let mut remarks = Remarks::new("".into());
-        Self::read(Reader::new(&Section::empty(), SPEC.example, &SPEC, &mut remarks))
+        Self::of(Ram::default())
     }
 }

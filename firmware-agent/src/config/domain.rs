@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::cost::Change;
 use super::file::{self, FileError, Read};
 use super::list::{Action, ENABLED, Source};
 use super::reader::{Placed, Reader};
@@ -60,7 +61,7 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             Kind::Number { min: 1, max: 2_000_000 },
             "2000000",
             "Most names, counted as written; with more the configuration is refused. What fits is a question of domain_memory_kib.",
-        ),
+        ).costs(Change::None),
         OptionSpec::new(
             "action",
             Kind::Word(&["block", "observe"]),

@@ -2,6 +2,7 @@
 
 use sluice_abi::attach::Role;
 
+use super::cost::Change;
 use super::reader::{FromUci, Reader, words};
 use super::schema::{Kind, OptionSpec, SectionSpec};
 
@@ -63,17 +64,17 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
     #[rustfmt::skip]
     options: &[
         OptionSpec::required("device", Kind::Device,
-            "The device, as ip link shows it."),
+            "The device, as ip link shows it.").costs(Change::Reattach),
         OptionSpec::required("role", Kind::Word(&["lan", "wan"]),
-            "Towards the household (lan) or the provider (wan)."),
+            "Towards the household (lan) or the provider (wan).").costs(Change::Reattach),
         OptionSpec::new("xdp", Kind::Word(&["auto", "hardware", "native", "generic", "off"]), "auto",
-            "Where blocklists and rates work: in the driver (native), behind it (generic), the best that works (auto), or nowhere (off). Cards that run programs hold some listed addresses as well; with hardware, one that does not is reported."),
+            "Where blocklists and rates work: in the driver (native), behind it (generic), the best that works (auto), or nowhere (off). Cards that run programs hold some listed addresses as well; with hardware, one that does not is reported.").costs(Change::Reattach),
         OptionSpec::new("tc", Kind::Flag, "1",
-            "Whether packets of decided flows are marked or dropped here."),
+            "Whether packets of decided flows are marked or dropped here.").costs(Change::Reattach),
         OptionSpec::new("inspect", Kind::Flag, "1",
-            "Whether new flows that pass here are inspected."),
+            "Whether new flows that pass here are inspected.").up_to(Change::Reload),
         OptionSpec::new("policy", Kind::Word(&["main", "open", "closed"]), "main",
-            "What happens to new flows from and to this interface while the agent cannot look at them: as option policy of the agent says (main), forwarded (open) or dropped (closed); between two interfaces dropped, if one of them is closed."),
+            "What happens to new flows from and to this interface while the agent cannot look at them: as option policy of the agent says (main), forwarded (open) or dropped (closed); between two interfaces dropped, if one of them is closed.").costs(Change::Reload),
     ],
 };
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use sluice_abi::attach::Role;
 
 use super::condition::Moment;
+use super::cost::Change;
 use super::file::ListFile;
 use super::net::Net;
 use super::reader::{FromUci, Placed, Reader, words};
@@ -72,32 +73,35 @@ impl Allowlist {
 pub(super) const ENABLED: OptionSpec =
     OptionSpec::new("enabled", Kind::Flag, "1", "Whether the list counts.");
 const ENTRY: OptionSpec =
-    OptionSpec::list("entry", Kind::Net, Fallback::Empty, "Addresses and prefixes.");
+    OptionSpec::list("entry", Kind::Net, Fallback::Empty, "Addresses and prefixes.")
+        .up_to(Change::Reload);
 const FILE: OptionSpec = OptionSpec::list(
     "file",
     Kind::Path,
     Fallback::Empty,
     "Files with more entries: one address or prefix on a line, comments behind #.",
-);
+)
+.up_to(Change::Reload);
 const MAX_BLOCKED: OptionSpec = OptionSpec::new(
     "max_entries",
     Kind::Number { min: 1, max: 2_000_000 },
     "2000000",
     "Most entries, counted as written; with more the configuration is refused. What fits is a question of list_memory_kib.",
-);
+).costs(Change::None);
 const MAX_ENTRIES: OptionSpec = OptionSpec::new(
     "max_entries",
     Kind::Number { min: 1, max: 262_144 },
     "65536",
     "Most entries; with more the configuration is refused.",
-);
+)
+.costs(Change::None);
 
 pub(super) const BLOCKLIST: SectionSpec = SectionSpec {
     kind: "blocklist",
     example: "bad",
     about: "Addresses that are dropped: as the source on wan interfaces, as the destination on lan interfaces.",
     options: &[
-        ENABLED,
+        ENABLED.up_to(Change::Reload),
         ENTRY,
         FILE,
         MAX_BLOCKED,
@@ -106,7 +110,8 @@ pub(super) const BLOCKLIST: SectionSpec = SectionSpec {
             Kind::Word(&["block", "observe"]),
             "block",
             "What happens to packets from and to these addresses: dropped, or nothing; then flows that are inspected are counted, with their devices, as such that would be blocked.",
-        ),
+        )
+        .up_to(Change::Reload),
     ],
 };
 
@@ -115,7 +120,7 @@ pub(super) const ALLOWLIST: SectionSpec = SectionSpec {
     example: "good",
     about: "Addresses that no blocklist drops. Rate limits still hold for them.",
     options: &[
-        ENABLED,
+        ENABLED.up_to(Change::Reload),
         ENTRY,
         FILE,
         MAX_ENTRIES,

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use log::LevelFilter;
 
+use super::cost::Change;
 use super::mark::MarkMask;
 use super::net::Net;
 use super::notify::{EventKind, Notify};
+use super::ram::Ram;
 use super::reader::{FromUci, Reader, words};
 use super::remark::Remarks;
 use super::schema::{Fallback, Kind, OptionSpec, SectionSpec};
@@ -249,33 +251,33 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
     #[rustfmt::skip]
     options: &[
         OptionSpec::new("enabled", Kind::Flag, "1",
-            "Whether programs and rules do anything."),
+            "Whether programs and rules do anything.").costs(Change::Reload),
         OptionSpec::new("policy", Kind::Word(&["open", "closed"]), "open",
-            "What happens to new flows while the agent cannot look at them: forwarded (open) or dropped (closed)."),
+            "What happens to new flows while the agent cannot look at them: forwarded (open) or dropped (closed).").costs(Change::Reload),
         OptionSpec::new("on_error", Kind::Word(&["pass", "alert", "drop"]), "pass",
             "What happens to a flow whose packets cannot be understood."),
-        OptionSpec::new("mark_mask", Kind::Mask, "0x30000000",
-            "Bits of the packet mark and connection mark that belong to Sluice; mwan3 uses 0x3f00 unless told otherwise."),
+        OptionSpec::new("mark_mask", Kind::Mask, "0x07000000",
+            "Bits of the packet mark and connection mark that belong to Sluice; mwan3 uses 0x3f00 and pbr 0xff0000 unless told otherwise.").costs(Change::Reload),
         OptionSpec::new("queue", number(0, 65_535), "200",
-            "First queue number."),
+            "First queue number.").costs(Change::Reload),
         OptionSpec::new("queues", number(0, 16), "0",
-            "Queues from that number on; 0 is one for each worker, or four where workers is 0."),
+            "Queues from that number on; 0 is one for each worker, or four where workers is 0.").costs(Change::Reload),
         OptionSpec::new("workers", number(0, 4), "1",
-            "Threads that read the queues, no more than there are queues; 0 is as many as processors. More than one pays where one is too slow for what has to be looked at."),
+            "Threads that read the queues, no more than there are queues; 0 is as many as processors. More than one pays where one is too slow for what has to be looked at.").costs(Change::Reload),
         OptionSpec::new("netfilter", Kind::Word(&["auto", "nft", "iptables"]), "auto",
-            "Who writes the rules that feed the queue; auto takes nft and falls back to iptables."),
+            "Who writes the rules that feed the queue; auto takes nft and falls back to iptables.").costs(Change::Reload),
         OptionSpec::new("window_packets", number(1, 1000), "10",
-            "Packets of each direction of a flow that are inspected."),
+            "Packets of each direction of a flow that are inspected.").costs(Change::Reload),
         OptionSpec::new("window_bytes", number(4096, 65_536), "32768",
-            "Payload bytes of each direction of a flow that are inspected."),
-        OptionSpec::new("inspect_flows", number(64, 65_536), "2048",
-            "Flows under inspection at once; beyond it the oldest is given up undecided."),
-        OptionSpec::new("inspect_memory_kib", number(256, 65_536), "2048",
-            "Memory for packets of flows under inspection, in KiB."),
-        OptionSpec::new("flows", number(256, 262_144), "8192",
-            "Decided flows that are remembered; beyond it the least used is forgotten and inspected again."),
-        OptionSpec::new("held_flows", number(64, 65_536), "2048",
-            "Blocked and limited flows that are remembered beside those; beyond it a new one is blocked by the mark of its connection alone, or not limited."),
+            "Payload bytes of each direction of a flow that are inspected.").costs(Change::Reload),
+        OptionSpec::by_ram("inspect_flows", number(64, 65_536), ["1024", "2048", "4096", "8192"],
+            "Flows under inspection at once; beyond it the oldest is given up undecided.").costs(Change::Reload),
+        OptionSpec::by_ram("inspect_memory_kib", number(256, 65_536), ["1024", "2048", "4096", "8192"],
+            "Memory for packets of flows under inspection, in KiB.").costs(Change::Reload),
+        OptionSpec::by_ram("flows", number(256, 262_144), ["4096", "8192", "16384", "32768"],
+            "Decided flows that are remembered; beyond it the least used is forgotten and inspected again.").costs(Change::Reload),
+        OptionSpec::by_ram("held_flows", number(64, 65_536), ["1024", "2048", "4096", "8192"],
+            "Blocked and limited flows that are remembered beside those; beyond it a new one is blocked by the mark of its connection alone, or not limited.").costs(Change::Reload),
         OptionSpec::new("reinspect_percent", number(0, 100), "1",
             "Percent of trusted flows, chosen by lot, that are inspected once more later."),
         OptionSpec::new("reinspect_after_s", number(11, 86_400), "120",
@@ -299,11 +301,11 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
         OptionSpec::new("on_crash", Kind::Word(&["keep", "detach"]), "keep",
             "What a crash of the agent leaves behind: programs with their decisions, or nothing."),
         OptionSpec::new("pin_dir", Kind::Path, "/sys/fs/bpf/sluice",
-            "Directory of programs and maps that outlive the agent, on a BPF file system."),
+            "Directory of programs and maps that outlive the agent, on a BPF file system.").costs(Change::Reload),
         OptionSpec::new("run_dir", Kind::Path, "/var/run/sluice",
-            "Directory of the control socket."),
+            "Directory of the control socket.").costs(Change::Reload),
         OptionSpec::new("log_level", Kind::Word(&["error", "warn", "info", "debug", "trace"]), "info",
-            "What is logged."),
+            "What is logged.").costs(Change::None),
         OptionSpec::new("list_memory_kib", number(0, 1 << 20), "0",
             "Memory for blocklists in the kernel, and in the agent for those that observe, in KiB, old and new ones together while they are replaced; 0 is an eighth of the machine's, from 2 to 64 MiB."),
         OptionSpec::list("management", Kind::Net, Fallback::Empty,
@@ -321,17 +323,17 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
         OptionSpec::new("clock", Kind::Word(&["auto", "trust"]), "auto",
             "When schedules believe the time of day: once it comes from the network or from a clock with a battery (auto), or always (trust)."),
         OptionSpec::new("established", Kind::Word(&["inspect", "trust"]), "inspect",
-            "What happens to connections that are there when the agent starts: their next packets are inspected (inspect), or they are trusted unseen (trust), but for those that an earlier agent blocked or could not decide, or that passed while it was away. Counts at a start only."),
+            "What happens to connections that are there when the agent starts: their next packets are inspected (inspect), or they are trusted unseen (trust), but for those that an earlier agent blocked or could not decide, or that passed while it was away. Counts at a start only.").costs(Change::None),
         OptionSpec::optional("app_file", Kind::Path,
             "File of classes of applications that rules can name, each line a class, a colon and domains, comments behind #; a domain covers what is below it, and the longest counts."),
         OptionSpec::optional("country_dir", Kind::Path,
             "Directory of the networks of countries that rules can name, for each a file such as de.zone or de.txt with a prefix on each line, comments behind #; of prefixes that cover an address the longest counts. At most 262144 for all countries that rules name."),
         OptionSpec::new("dns_names", number(0, 65_536), "2048",
-            "Pairs of a device and an address whose names from DNS are remembered for ten minutes, to show flows that name no server, a quarter of them for one device at most; 0 is off."),
+            "Pairs of a device and an address whose names from DNS are remembered for ten minutes, to show flows that name no server, a quarter of them for one device at most; 0 is off.").up_to(Change::Reload),
         OptionSpec::new("ubus", Kind::Bus, "on",
             "Whether the agent offers object sluice on ubus, at the socket that ubusd has unless another path is given. Without ubus the control socket answers all the same."),
         OptionSpec::optional("notify_script", Kind::Path,
-            "Program that is started for each event worth it, with what happened in its environment (SLUICE_KIND, SLUICE_WHAT and more, see events.md), one at a time and for ten seconds at most."),
+            "Program that is started for each event worth it, with what happened in its environment (SLUICE_KIND, SLUICE_WHAT and more, see events.md), one at a time, for ten seconds at most and without capabilities."),
         OptionSpec::list("mute", Kind::Word(&EventKind::NAMES), Fallback::Empty,
             "Kinds of events that nobody is told of, neither log nor ubus nor notify_script; sluice events has them."),
         OptionSpec::optional("metrics_listen", Kind::Loopback,
@@ -393,7 +395,7 @@ impl Main {
             let reason = format!("{} queues from {} on end above 65535", main.queues(), main.queue);
             uci.reject_value("queues", reason);
         }
-        for (other, bits) in [("mwan3", 0x3f00), ("zapret", 0x4000_0000)] {
+        for (other, bits) in [("mwan3", 0x3f00), ("pbr", 0x00ff_0000), ("zapret", 0x4000_0000)] {
             if main.mark_mask.bits() & bits != 0 {
                 let reason = format!("shares bits with 0x{bits:x}, which {other} uses by default");
                 uci.warn(uci.line_of("mark_mask"), "mark_mask", reason);
@@ -415,10 +417,18 @@ impl Main {
     }
 }
 
+impl Main {
+    /// The defaults of the table for a class of routers.
+    pub(super) fn of(ram: Ram) -> Self {
+        let mut remarks = Remarks::new("".into());
+        remarks.ram = ram;
+        Self::read(Reader::new(&Section::empty(), SPEC.example, &SPEC, &mut remarks))
+    }
+}
+
 impl Default for Main {
     /// The defaults of the table.
     fn default() -> Self {
-        let mut remarks = Remarks::new("".into());
-        Self::read(Reader::new(&Section::empty(), SPEC.example, &SPEC, &mut remarks))
+        Self::of(Ram::default())
     }
 }

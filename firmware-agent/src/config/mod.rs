@@ -10,10 +10,12 @@ mod bounded;
 pub mod by_hand;
 mod check;
 mod condition;
+mod cost;
 mod country;
 mod ddos;
 mod domain;
 pub mod edit;
+pub mod feature;
 mod file;
 mod ignore;
 mod interface;
@@ -23,7 +25,9 @@ mod main;
 mod mark;
 mod net;
 mod notify;
+pub mod pending;
 mod profile;
+mod ram;
 mod reader;
 mod remark;
 mod rule;
@@ -42,6 +46,7 @@ use std::sync::Arc;
 pub use self::action::RuleAction;
 pub use self::app::Apps;
 pub use self::condition::{Device, Fingerprint, Mac, Moment, Ports, date_of, days_of};
+pub use self::cost::{Change, Cost};
 pub use self::country::Countries;
 pub(crate) use self::country::code;
 pub use self::ddos::Ddos;
@@ -58,12 +63,15 @@ pub use self::mark::{MarkMask, MarkMaskError};
 pub use self::net::{Net, NetError};
 pub use self::notify::{EventKind, Notify};
 pub use self::profile::{Class, Profile};
+pub use self::ram::Ram;
 pub use self::remark::{Mistake, REMARKS_MAX, Remark, Warning};
 pub use self::rule::{LISTED_MAX, PROTOCOLS, Rule};
 pub use self::ruleset::{RULESETS_MAX, RulesetFile, RulesetSection};
 pub use self::schedule::{DAYS, Group, Schedule, Slot};
 pub use self::schema::{Fallback, Kind, OptionSpec, SECTIONS, SectionSpec};
 pub(crate) use self::values::{domain, is_name};
+
+pub(crate) use self::bounded::read_whole;
 
 use self::bounded::read_bounded;
 use self::list::Source;
@@ -132,14 +140,32 @@ impl fmt::Display for ConfigError {
 }
 
 impl Config {
-    /// Reads a file, and the files of its lists.
+    /// Reads a file, and the files of its lists, as on a router of the common class.
     pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), ConfigError> {
+        Self::load_for(path, Ram::default())
+    }
+
+    /// Reads a file, and the files of its lists, with the defaults of a class of routers.
+    pub fn load_for(path: &Path, ram: Ram) -> Result<(Self, Vec<Warning>), ConfigError> {
         let mut remarks = Remarks::new(path.to_string_lossy().into());
+        remarks.ram = ram;
         let mut config = Self::default();
         match read_bounded(path) {
             Ok(text) => config = Builder::read(&text, &mut remarks, true),
             Err(err) => remarks.mistake(0, "", format!("cannot be read: {err}")),
         }
+        config.or_refused(remarks)
+    }
+
+    /// Reads a text as the file of that name, and the files of its lists.
+    pub fn load_text(
+        text: &[u8],
+        file: &str,
+        ram: Ram,
+    ) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let mut remarks = Remarks::new(file.into());
+        remarks.ram = ram;
+        let config = Builder::read(text, &mut remarks, true);
         config.or_refused(remarks)
     }
 
@@ -177,8 +203,9 @@ impl Builder<'_> {
     fn read(text: &[u8], remarks: &mut Remarks, with_files: bool) -> Config {
         let package = Package::parse(text, remarks);
         let is_broken = remarks.are_fatal();
+        let (main, ddos) = (Main::of(remarks.ram), Ddos::of(remarks.ram));
         let mut builder = Builder {
-            config: Config::default(),
+            config: Config { main, ddos, ..Config::default() },
             remarks,
             main: None,
             ddos: None,

@@ -19,13 +19,17 @@ pub enum EventKind {
     List,
     /// A part of the agent works with less than before, or as it should again.
     Health,
+    /// Devices were kept from addresses on a blocklist.
+    Contact,
 }
 
 impl EventKind {
     /// Each of them.
-    pub const ALL: [Self; 5] = [Self::Verdict, Self::Alert, Self::Attack, Self::List, Self::Health];
+    pub const ALL: [Self; 6] =
+        [Self::Verdict, Self::Alert, Self::Attack, Self::List, Self::Health, Self::Contact];
     /// Their names.
-    pub const NAMES: [&'static str; 5] = ["verdict", "alert", "attack", "list", "health"];
+    pub const NAMES: [&'static str; 6] =
+        ["verdict", "alert", "attack", "list", "health", "contact"];
 
     /// Its name.
     #[must_use]
@@ -130,7 +134,7 @@ mod tests {
         let (config, _) = with("config sluice\nlist mute alert\nlist mute health\n").unwrap();
         let notify = config.main.notify;
         let muted = EventKind::ALL.map(|kind| notify.mutes(kind));
-        assert_eq!(muted, [false, true, false, false, true]);
+        assert_eq!(muted, [false, true, false, false, true, false]);
         let refused = with("config sluice\nlist mute all\n").unwrap_err().mistakes;
         assert!(refused[0].to_string().contains("is not one of verdict"));
     }

@@ -105,6 +105,9 @@ impl<'a> Reader<'a> {
         };
         read.or_else(|| match spec.fallback {
             Fallback::Value(text) => T::from_uci(text, spec.kind).ok(),
+            Fallback::ByRam(texts) => texts
+                .get(self.remarks.ram as usize)
+                .and_then(|text| T::from_uci(text, spec.kind).ok()),
             Fallback::Required | Fallback::Empty => None,
         })
     }
@@ -127,7 +130,7 @@ impl<'a> Reader<'a> {
                     }
                     Vec::new()
                 }
-                Fallback::Empty => Vec::new(),
+                Fallback::Empty | Fallback::ByRam(_) => Vec::new(),
             };
         };
         let mut list = Vec::with_capacity(entry.values.len());

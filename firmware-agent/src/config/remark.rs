@@ -1,5 +1,6 @@
 //! What is said about a configuration: where, which option, and why.
 
+use super::ram::Ram;
 use std::fmt;
 use std::rc::Rc;
 
@@ -45,6 +46,8 @@ pub const REMARKS_MAX: usize = 64;
 /// Remarks about one configuration, as they are found.
 #[derive(Debug)]
 pub(super) struct Remarks {
+    /// Whose defaults hold.
+    pub(super) ram: Ram,
     file: Rc<str>,
     mistakes: Vec<Mistake>,
     warnings: Vec<Warning>,
@@ -55,6 +58,7 @@ pub(super) struct Remarks {
 impl Remarks {
     pub(super) const fn new(file: Rc<str>) -> Self {
         Self {
+            ram: Ram::Mib128,
             file,
             mistakes: Vec::new(),
             warnings: Vec::new(),
@@ -89,7 +93,7 @@ impl Remarks {
 
     /// Mistakes and warnings in the order of their lines.
     pub(super) fn finish(self) -> (Vec<Mistake>, Vec<Warning>) {
-        let Self { file, mut mistakes, mut warnings, more_mistakes, more_warnings } = self;
+        let Self { ram: _, file, mut mistakes, mut warnings, more_mistakes, more_warnings } = self;
         for (remarks, more) in [(&mut mistakes, more_mistakes), (&mut warnings, more_warnings)] {
             remarks.sort_by_key(|remark| (remark.file != file, remark.line));
             if more > 0 {

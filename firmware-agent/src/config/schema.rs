@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::cost::{Change, Cost};
 use super::{ddos, domain, ignore, interface, list, main, profile, rule, ruleset, schedule};
 
 /// What an option may hold.
@@ -109,7 +110,7 @@ impl fmt::Display for Kind {
             Self::Number { min, max } => write!(f, "{min} to {max}"),
             Self::PowerOfTwo { min, max } => write!(f, "{min} to {max}, a power of two"),
             Self::Word(words) => f.write_str(&words.join(", ")),
-            Self::Mask => f.write_str("at least 2 neighbouring bits"),
+            Self::Mask => f.write_str("at least 3 neighbouring bits"),
             Self::Device => f.write_str("1 to 15 characters"),
             Self::Path => f.write_str("absolute path"),
             Self::Net => f.write_str("IPv4 or IPv6 address or prefix"),
@@ -137,6 +138,8 @@ impl fmt::Display for Kind {
 pub enum Fallback {
     /// This value; for a list, these values separated by spaces.
     Value(&'static str),
+    /// These values, by the memory of the router: 64, 128, 256 MiB, and 512 or more.
+    ByRam([&'static str; 4]),
     /// Nothing: the option must be there.
     Required,
     /// The empty list.
@@ -156,12 +159,19 @@ pub struct OptionSpec {
     pub fallback: Fallback,
     /// What it does.
     pub about: &'static str,
+    /// What changing it costs, alone.
+    pub cost: Cost,
 }
 
 impl OptionSpec {
+    /// An option whose changes are map writes and rules; [`Self::costs`] and [`Self::up_to`] say more.
+    const fn any(name: &'static str, kind: Kind, fallback: Fallback, about: &'static str) -> Self {
+        Self { name, is_list: false, kind, fallback, about, cost: Cost::of(Change::Update) }
+    }
+
     /// An option that must be there.
     pub(super) const fn required(name: &'static str, kind: Kind, about: &'static str) -> Self {
-        Self { name, is_list: false, kind, fallback: Fallback::Required, about }
+        Self::any(name, kind, Fallback::Required, about)
     }
 
     /// An option with a default.
@@ -171,12 +181,22 @@ impl OptionSpec {
         default: &'static str,
         about: &'static str,
     ) -> Self {
-        Self { name, is_list: false, kind, fallback: Fallback::Value(default), about }
+        Self::any(name, kind, Fallback::Value(default), about)
+    }
+
+    /// An option whose default goes by the memory of the router.
+    pub(super) const fn by_ram(
+        name: &'static str,
+        kind: Kind,
+        defaults: [&'static str; 4],
+        about: &'static str,
+    ) -> Self {
+        Self::any(name, kind, Fallback::ByRam(defaults), about)
     }
 
     /// An option that need not be there and has no default.
     pub(super) const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Self {
-        Self { name, is_list: false, kind, fallback: Fallback::Empty, about }
+        Self::any(name, kind, Fallback::Empty, about)
     }
 
     /// A list.
@@ -186,16 +206,29 @@ impl OptionSpec {
         fallback: Fallback,
         about: &'static str,
     ) -> Self {
-        Self { name, is_list: true, kind, fallback, about }
+        Self { is_list: true, ..Self::any(name, kind, fallback, about) }
+    }
+
+    /// With changes that cost this.
+    pub(super) const fn costs(mut self, change: Change) -> Self {
+        self.cost = Cost::of(change);
+        self
+    }
+
+    /// With changes that cost this for some values.
+    pub(super) const fn up_to(mut self, most: Change) -> Self {
+        self.cost.most = most;
+        self
     }
 
     /// The default as documents show it.
     #[must_use]
-    pub const fn default_shown(&self) -> &'static str {
+    pub fn default_shown(&self) -> String {
         match self.fallback {
-            Fallback::Value(value) => value,
-            Fallback::Required => "(required)",
-            Fallback::Empty => "(none)",
+            Fallback::Value(value) => value.to_owned(),
+            Fallback::ByRam(values) => values.join(" / "),
+            Fallback::Required => "(required)".to_owned(),
+            Fallback::Empty => "(none)".to_owned(),
         }
     }
 }

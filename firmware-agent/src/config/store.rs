@@ -50,6 +50,17 @@ pub fn change(
     path: &Path,
     change: impl FnOnce(&[u8]) -> Result<Vec<u8>, String>,
 ) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut change = Some(change);
+    let mut once =
+        |old: &[u8]| change.take().map_or_else(|| Ok(old.to_vec()), |change| change(old));
+    change_by(path, &mut once)
+}
+
+/// Makes another text of one.
+type Edit<'a> = &'a mut dyn FnMut(&[u8]) -> Result<Vec<u8>, String>;
+
+/// Once in the program, whoever changes something.
+fn change_by(path: &Path, change: Edit<'_>) -> Result<Option<Vec<u8>>, StoreError> {
     let io = |source| StoreError::Io { path: path.to_owned(), source };
     // A symbolic link stays one.
     let real = fs::canonicalize(path).map_err(io)?;
@@ -115,8 +126,12 @@ fn replace(beside: &Path, path: &Path, text: &[u8], old: &fs::Metadata) -> io::R
     // Before the name points to it, what it holds has to be there.
     file.sync_all()?;
     fs::rename(beside, path)?;
-    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
-    File::open(directory)?.sync_all()
+    sync_directory(path)
+}
+
+/// Before what happened to the name of a file is so after a power cut, its directory has to be there.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or_else(|| Path::new("/")))?.sync_all()
 }
 
 /// Who has set something in the package and not committed it.

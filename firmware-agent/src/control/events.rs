@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 pub(crate) mod document;
+pub mod filter;
 
 use std::collections::BTreeMap;
 
@@ -104,4 +105,44 @@ pub struct Totals {
     pub left_out: u64,
     /// Those that nobody was told of because the same was told within a minute.
     pub repeated: u64,
+}
+
+/// Events that are told when it is not said how many.
+pub const DEFAULT: u32 = 64;
+
+/// Some of the events that are kept, the last first.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Page {
+    /// How many there are of those that were asked for.
+    pub total: u64,
+    /// How many later ones are left out.
+    pub offset: u64,
+    /// How many of all that are kept are not archived, by type.
+    pub open: BTreeMap<String, u64>,
+    /// Types that nobody is told of.
+    pub muted: Vec<String>,
+    /// The events.
+    pub events: Vec<Value>,
+}
+
+/// Which events have been dealt with.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Which {
+    /// This one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub id: Option<u32>,
+    /// Those of this type.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kind: Option<String>,
+    /// Those up to this number: later ones nobody has seen.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub until: Option<u32>,
+}
+
+/// How many events were archived.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Archived {
+    /// That many.
+    pub archived: u64,
 }

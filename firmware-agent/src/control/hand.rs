@@ -2,6 +2,37 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A configuration was put into force.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Applied {
+    /// What that took: `none`, `update`, `reattach` or `reload`.
+    pub cost: &'static str,
+    /// What is another one now: options and types of sections.
+    pub changed: Vec<&'static str>,
+    /// Counts configurations.
+    pub generation: u32,
+    /// Seconds within which it has to be confirmed; absent where it stays anyway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirm_s: Option<u32>,
+    /// How it could lock somebody out.
+    pub risks: Vec<String>,
+}
+
+/// A file that is to be the configuration.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Apply {
+    /// Its absolute path.
+    pub file: String,
+    /// Seconds within which it has to be confirmed; 0 is not at all. Without it, 60 where it could
+    /// lock somebody out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub confirm: Option<u32>,
+    /// Address of who asks, if he is not at the router itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from: Option<String>,
+}
+
 /// A block was made.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Blocked {

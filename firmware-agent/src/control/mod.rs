@@ -3,8 +3,10 @@
 //! Does not know what the answers mean: `agent` gives them.
 
 pub mod client;
+mod clients;
 pub mod ddos;
 pub mod events;
+pub mod feature;
 pub mod hand;
 pub mod metrics;
 pub mod names;
@@ -42,13 +44,21 @@ pub enum Request {
     Alerts {},
     /// A list of [`events::Event`] as objects, the last first.
     Events {},
+    /// An [`events::Page`].
+    EventPage(events::filter::Question),
     /// A [`report::Why`] about an address or a domain.
     Why {
         /// The address or domain.
         subject: String,
     },
-    /// Reads the configuration again; `null`, or the mistakes as an error.
+    /// Reads the configuration again; a [`hand::Applied`], or the mistakes as an error.
     Reload {},
+    /// Puts a file in the place of the configuration and into force; a [`hand::Applied`].
+    Apply(hand::Apply),
+    /// What was applied stays.
+    Confirm {},
+    /// What was before what was applied comes back; says what became of it.
+    Rollback {},
     /// A [`page::FlowPage`].
     FlowPage {
         /// How many of the most recent flows are left out.
@@ -93,6 +103,33 @@ pub enum Request {
         /// The section.
         section: String,
     },
+    /// Puts events away that have been dealt with; an [`events::Archived`].
+    Archive(events::Which),
+    /// Lets nobody be told of a type of events any more; a [`hand::Written`].
+    Mute {
+        /// The type.
+        kind: String,
+    },
+    /// Has events of a type told again; a [`hand::Written`].
+    Unmute {
+        /// The type.
+        kind: String,
+    },
+    /// A [`feature::Features`].
+    Features {},
+    /// Switches a feature on, with what it needs; a [`feature::Switched`].
+    Enable {
+        /// The feature.
+        name: String,
+    },
+    /// Switches a feature off; a [`feature::Switched`].
+    Disable {
+        /// The feature.
+        name: String,
+        /// Whether what needs it goes with it; else that is refused.
+        #[serde(default)]
+        force: bool,
+    },
 }
 
 impl Request {
@@ -104,16 +141,26 @@ impl Request {
             | Self::Flows {}
             | Self::Alerts {}
             | Self::Events {}
+            | Self::EventPage(_)
             | Self::Why { .. }
-            | Self::FlowPage { .. } => false,
+            | Self::FlowPage { .. }
+            | Self::Features {} => false,
             Self::Reload {}
+            | Self::Apply(_)
+            | Self::Confirm {}
+            | Self::Rollback {}
             | Self::Block { .. }
             | Self::Unblock { .. }
             | Self::Allow(_)
             | Self::Deny(_)
             | Self::Pause { .. }
             | Self::Resume { .. }
-            | Self::Forget { .. } => true,
+            | Self::Forget { .. }
+            | Self::Archive(_)
+            | Self::Mute { .. }
+            | Self::Unmute { .. }
+            | Self::Enable { .. }
+            | Self::Disable { .. } => true,
         }
     }
 }

@@ -59,6 +59,13 @@ pub struct Interface {
     pub role: String,
     /// Packets by outcome.
     pub counters: BTreeMap<String, u64>,
+    /// Bytes that the device received since it is there, as the kernel counts them, whatever the programs
+    /// saw; absent without a device.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rx_bytes: Option<u64>,
+    /// Bytes that it sent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tx_bytes: Option<u64>,
 }
 
 /// The rules.
@@ -199,8 +206,20 @@ pub struct Budget {
     pub kib: u64,
     /// What it may.
     pub cap_kib: u64,
+    /// The class of the machine, which some defaults go by.
+    #[serde(default)]
+    pub class: String,
     /// What it is made of.
     pub parts: Vec<BudgetPart>,
+}
+
+/// A configuration without mistakes.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Checked {
+    /// What is odd.
+    pub warnings: Vec<String>,
+    /// Memory that kernel and agent may take with it.
+    pub budget: Budget,
 }
 
 /// A part of the memory that may be taken.
@@ -208,6 +227,9 @@ pub struct Budget {
 pub struct BudgetPart {
     /// What takes it.
     pub what: String,
+    /// The options that say how much.
+    #[serde(default)]
+    pub options: String,
     /// At most.
     pub kib: u64,
 }

@@ -3,21 +3,18 @@
 //! As much of HTTP/1.0 as that takes. Who is slow, says too much or comes while others are served is
 //! closed.
 
-use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use smol::{Async, LocalExecutor, Timer, future};
+use smol::{Async, LocalExecutor};
 
-use super::server::Place;
+use super::clients::{self, Terms};
 
-/// Clients served at a time.
-const CLIENTS_MAX: usize = 4;
-/// How long a client may take to ask, and to take its answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How clients are served.
+const TERMS: Terms = Terms { name: "metrics", max: 4, patience: Duration::from_secs(2) };
 /// Bytes of a request, headers included.
 const REQUEST_MAX: usize = 4096;
 /// Where the report is.
@@ -32,28 +29,12 @@ pub async fn serve(
     executor: &LocalExecutor<'static>,
     report: Source,
 ) -> io::Error {
-    let clients = Rc::new(Cell::new(0));
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-            Err(error) => return error,
-        };
-        let Some(place) = Place::take(&clients, CLIENTS_MAX) else { continue };
+    let accept = async || Ok(listener.accept().await?.0);
+    let answer = |stream| {
         let report = Rc::clone(&report);
-        executor
-            .spawn(async move {
-                let _place = place;
-                let late = async {
-                    Timer::after(PATIENCE).await;
-                    Err(io::ErrorKind::TimedOut.into())
-                };
-                if let Err(error) = future::or(answer(stream, &*report), late).await {
-                    log::debug!("metrics: {error}");
-                }
-            })
-            .detach();
-    }
+        async move { answer(stream, &*report).await }
+    };
+    clients::serve(TERMS, executor, accept, answer).await
 }
 
 /// Listens at `address`, which is a loopback address.
@@ -108,6 +89,8 @@ fn response(request: &[u8], report: &dyn Fn() -> String) -> String {
 mod tests {
     use std::io::{Read as _, Write as _};
 
+    use smol::future;
+
     use super::*;
 
     fn status(request: &[u8]) -> String {
@@ -144,7 +127,7 @@ mod tests {
         let executor = LocalExecutor::new();
         let client = smol::unblock(move || {
             let silent: Vec<_> =
-                (0..CLIENTS_MAX).map(|_| TcpStream::connect(address).unwrap()).collect();
+                (0..TERMS.max).map(|_| TcpStream::connect(address).unwrap()).collect();
             let ask = |request: &[u8]| {
                 let mut stream = TcpStream::connect(address).unwrap();
                 let _ = stream.write_all(request);

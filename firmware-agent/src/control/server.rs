@@ -4,7 +4,6 @@
 //! noted about the peer when it connected. Reading is for root, for the user that the agent runs as
 //! and for members of group `sluice`; changing something is for root.
 
-use std::cell::Cell;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -13,17 +12,17 @@ use std::time::Duration;
 
 use nix::unistd::{Gid, geteuid};
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use smol::{Async, LocalExecutor, Timer, future};
+use smol::{Async, LocalExecutor};
 
+use super::clients::{self, Terms};
 pub use super::socket::ServeError;
 use super::socket::{GROUP, Socket};
 use super::{REPLY_MAX, REQUEST_MAX, Reply, Request};
 use crate::sys::peer::Peer;
 
-/// Clients served at a time; the next one is closed at once.
-const CLIENTS_MAX: usize = 8;
-/// How long a client may take to ask, and to take its answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How clients are served.
+const TERMS: Terms = Terms { name: "control client", max: 8, patience: Duration::from_secs(2) };
+
 /// Answers requests.
 pub trait Methods {
     /// The answer, or why there is none.
@@ -53,30 +52,13 @@ impl Server {
         executor: &LocalExecutor<'static>,
         methods: Rc<dyn Methods>,
     ) -> io::Error {
-        let clients = Rc::new(Cell::new(0));
-        loop {
-            let stream = match self.socket.listener.accept().await {
-                Ok((stream, _)) => stream,
-                // The client went away between asking and being taken, or descriptors are short.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-                Err(error) => return error,
-            };
-            let Some(place) = Place::take(&clients, CLIENTS_MAX) else { continue };
+        let group = self.socket.group;
+        let accept = async || Ok(self.socket.listener.accept().await?.0);
+        let answer = |stream| {
             let methods = Rc::clone(&methods);
-            let group = self.socket.group;
-            executor
-                .spawn(async move {
-                    let _place = place;
-                    let late = async {
-                        Timer::after(PATIENCE).await;
-                        Err(io::ErrorKind::TimedOut.into())
-                    };
-                    if let Err(error) = future::or(answer(stream, &*methods, group), late).await {
-                        log::debug!("control client: {error}");
-                    }
-                })
-                .detach();
-        }
+            async move { answer(stream, &*methods, group).await }
+        };
+        clients::serve(TERMS, executor, accept, answer).await
     }
 }
 
@@ -85,26 +67,6 @@ fn may_read(peer: &Peer, us: u32, group: Option<Gid>) -> bool {
     let is_member =
         |group: Gid| peer.gid == group.as_raw() || peer.groups.contains(&group.as_raw());
     peer.uid == 0 || peer.uid == us || group.is_some_and(is_member)
-}
-
-/// A client's place among those served.
-pub(super) struct Place(Rc<Cell<usize>>);
-
-impl Place {
-    /// A place, unless `max` are taken.
-    pub(super) fn take(clients: &Rc<Cell<usize>>, max: usize) -> Option<Self> {
-        let taken = clients.get();
-        (taken < max).then(|| {
-            clients.set(taken + 1);
-            Self(Rc::clone(clients))
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
 }
 
 async fn answer(
@@ -150,6 +112,8 @@ mod tests {
     use std::io::{Read as _, Write as _};
 
     use std::path::PathBuf;
+
+    use smol::future;
 
     use super::*;
     use crate::control::client::ask;
@@ -221,7 +185,7 @@ mod tests {
     fn silent_clients_are_closed_and_do_not_keep_others_out_for_long() {
         with_server("silent", |socket| {
             let silent: Vec<_> =
-                (0..CLIENTS_MAX).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+                (0..TERMS.max).map(|_| UnixStream::connect(&socket).unwrap()).collect();
             let refused = raw(&socket, b"{\"method\":\"why\",\"subject\":\"a\"}\n");
             assert_eq!(refused, "", "the ninth client is closed at once");
             for mut stream in silent {

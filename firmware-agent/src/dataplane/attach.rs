@@ -27,6 +27,9 @@ const FILTER: (u16, u32) = (49, 0x51);
 pub(super) struct TcPrograms<'a> {
     pub(super) ingress: BorrowedFd<'a>,
     pub(super) egress: BorrowedFd<'a>,
+    /// Whether the second one has anything to do. A filter of clsact is there all the same: both
+    /// sides are one qdisc's.
+    pub(super) is_egress_needed: bool,
 }
 
 impl<'a> TcPrograms<'a> {
@@ -82,8 +85,8 @@ pub(super) fn attach_xdp(
     ))
 }
 
-/// Attaches the classifiers to both sides of a device. What an earlier run used, and what got no
-/// further than one side, is not taken away here: see [`detach_others`].
+/// Attaches the classifiers to the sides of a device that need one. What an earlier run used, and what
+/// got no further than one side, is not taken away here: see [`detach_others`].
 pub(super) fn attach_tc(
     programs: TcPrograms<'_>,
     device: &Device,
@@ -229,6 +232,9 @@ fn create(
 
 fn tcx(programs: TcPrograms<'_>, ifindex: u32, links: &mut Links) -> io::Result<()> {
     for (hook, mark, _, _, prog) in programs.sides() {
+        if mark == Mark::TcxOut && !programs.is_egress_needed {
+            continue;
+        }
         if !take_up_tcx(prog, ifindex, hook, links, mark)? {
             create(prog, ifindex, hook, links, mark)?;
         }

@@ -77,10 +77,15 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// Whether there is such an attachment.
+    pub(super) fn has(&self, mark: Mark) -> bool {
+        self.marks.iter().any(|(kind, _)| *kind == mark)
+    }
+
     /// The feature, with what it cannot do when a crash `detaches`.
     pub(super) fn shown(&self, detaches: bool) -> FeatureState {
         let mut state = self.state.clone();
-        if detaches && self.marks.iter().any(|(mark, _)| *mark == Mark::Filters) {
+        if detaches && self.has(Mark::Filters) {
             state.state = state.state.max(State::Degraded);
             state.reasons.push(
                 "on_crash detach has no effect here: filters of clsact belong to the device, not to \
@@ -88,7 +93,7 @@ impl Held {
                     .to_owned(),
             );
         }
-        if detaches && self.marks.iter().any(|(mark, _)| *mark == Mark::Device) {
+        if detaches && self.has(Mark::Device) {
             state.state = state.state.max(State::Degraded);
             state.reasons.push(
                 "on_crash detach has no effect in the card: its program stays when the agent dies"

@@ -1,6 +1,7 @@
 //! One round of attaching: each interface gets the best rung that works, and keeps what works already.
 
-use sluice_abi::attach::Attachment;
+use sluice_abi::attach::{Attachment, Role};
+use sluice_abi::settings::Settings;
 
 use super::attach::{self, TcPrograms};
 use super::error::Error;
@@ -63,6 +64,8 @@ impl Dataplane {
         let held_there = |ifindex: &u32| held.marks.iter().any(|(_, at)| at == ifindex);
         let is_right = places.iter().all(held_there)
             && held.marks.iter().all(|(_, ifindex)| places.contains(ifindex))
+            && held.has(Mark::TcxOut)
+                == (held.has(Mark::TcxIn) && self.is_egress_needed(interface))
             && !held.is_stale
             && held.mtus.as_ref().is_none_or(|mtus| *mtus == mtus_of(targets))
             && held
@@ -133,6 +136,19 @@ impl Dataplane {
         }
         let was_refused = worst != XdpRung::Native && interface.xdp != XdpWish::Generic;
         Held { state, marks, is_stale: false, mtus: was_refused.then(|| mtus_of(targets)) }
+    }
+
+    /// Whether packets that leave by the interface are looked at: for their profile, or on a LAN for
+    /// names. What is blocked was dropped on its way in; a second hook would cost every packet.
+    const fn is_egress_needed(&self, interface: &InterfacePlan) -> bool {
+        let flags = self.plan.settings.flags;
+        flags & Settings::PROFILES != 0
+            || matches!(interface.role, Role::Lan) && flags & Settings::DNS != 0
+    }
+
+    /// The attachments of a pair of tcx links.
+    const fn tcx_marks(&self, interface: &InterfacePlan) -> &'static [Mark] {
+        if self.is_egress_needed(interface) { &[Mark::TcxIn, Mark::TcxOut] } else { &[Mark::TcxIn] }
     }
 
     /// A program that cannot be loaded now is no reason to take the one away that works.
@@ -256,10 +272,12 @@ impl Dataplane {
         // Classifiers stand on the device itself.
         let Some(target) = targets.first() else { return state.without_marks() };
         let attachment = attachment(interface, target);
+        let is_egress_needed = self.is_egress_needed(interface);
         let attached = programs
             .fast_path(&mut self.loader, self.links.pins(), self.objects, attachment)
             .map(|(ingress, egress)| {
-                let programs = TcPrograms { ingress: ingress.as_fd(), egress: egress.as_fd() };
+                let (ingress, egress) = (ingress.as_fd(), egress.as_fd());
+                let programs = TcPrograms { ingress, egress, is_egress_needed };
                 attach::attach_tc(programs, &target.device, &mut self.links, interface.tc)
             });
         let (rung, reasons) = match attached {
@@ -269,14 +287,14 @@ impl Dataplane {
                     if self.links.pins().link(Mark::Filters, target.device.ifindex).exists() {
                         &[Mark::Filters]
                     } else {
-                        &[Mark::TcxIn, Mark::TcxOut]
+                        self.tcx_marks(interface)
                     };
                 return self.as_before(state, kinds, targets, &error);
             }
         };
         let ifindex = target.device.ifindex;
         let marks: &[Mark] = match rung {
-            TcRung::Tcx => &[Mark::TcxIn, Mark::TcxOut],
+            TcRung::Tcx => self.tcx_marks(interface),
             TcRung::Clsact if self.links.pins().link(Mark::Qdisc, ifindex).exists() => {
                 &[Mark::Filters, Mark::Qdisc]
             }

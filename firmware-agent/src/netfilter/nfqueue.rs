@@ -33,6 +33,8 @@ const SKB_GSO: u32 = 2;
 
 const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;
+/// The chain that queued the packet sees it again.
+const NF_REPEAT: u32 = 4;
 
 /// A packet that waits for its verdict.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -167,7 +169,8 @@ fn header_of(value: &[u8]) -> Option<(u32, u16)> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use = "a packet without an answer waits until the queue is closed"]
 pub enum Verdict {
-    /// Goes on to the next chain.
+    /// Goes on behind the chain that queued it; with a value that is not zero it meets that chain
+    /// once more, which gives the value to its connection.
     Accept {
         /// Value for the claimed bits of its mark; `None` leaves the mark alone.
         mark: Option<u32>,
@@ -218,10 +221,14 @@ impl Verdicts {
     /// Adds the answer to a packet with the mark `old`.
     pub fn push(&mut self, queue: u16, id: u32, old: u32, verdict: Verdict) {
         let (action, mark) = match verdict {
-            Verdict::Accept { mark } => {
-                let new = mark.map(|value| self.marks.put(old, value));
+            Verdict::Accept { mark: None } => (NF_ACCEPT, None),
+            Verdict::Accept { mark: Some(0) } => {
+                let new = self.marks.put(old, 0);
                 // A mark that stays as it is need not be said, and does not end a run.
-                (NF_ACCEPT, new.filter(|new| *new != old))
+                (NF_ACCEPT, (new != old).then_some(new))
+            }
+            Verdict::Accept { mark: Some(value) } => {
+                (NF_REPEAT, Some(self.marks.put(old, value | self.marks.answered())))
             }
             Verdict::Drop => (NF_DROP, None),
         };
@@ -304,7 +311,7 @@ mod tests {
     use crate::sys::netlink::Messages;
 
     fn marks() -> MarkMask {
-        MarkMask::try_from(0x0300_0000).unwrap()
+        MarkMask::try_from(0x0700_0000).unwrap()
     }
 
     /// A packet message as the kernel writes it.
@@ -466,9 +473,9 @@ mod tests {
         assert_eq!(
             sent(&mut verdicts),
             [
-                (VERDICT_BATCH, 9, NF_ACCEPT, 2, Some(0x0100_ff00)),
-                (VERDICT, 9, NF_ACCEPT, 3, Some(0x0100_ee00)),
-                (VERDICT, 8, NF_ACCEPT, 1, Some(0x0100_ee00))
+                (VERDICT_BATCH, 9, NF_REPEAT, 2, Some(0x0500_ff00)),
+                (VERDICT, 9, NF_REPEAT, 3, Some(0x0500_ee00)),
+                (VERDICT, 8, NF_REPEAT, 1, Some(0x0500_ee00))
             ]
         );
     }
@@ -478,9 +485,8 @@ mod tests {
         let mut verdicts = Verdicts::new(marks(), 8);
         verdicts.push(9, 1, 0xff00, Verdict::Accept { mark: None });
         verdicts.push(9, 2, 0xee00, Verdict::Accept { mark: Some(0) });
+        assert_eq!(sent(&mut verdicts), [(VERDICT_BATCH, 9, NF_ACCEPT, 2, None)]);
         let trusted = marks().trusted();
-        verdicts.push(9, 3, trusted, Verdict::Accept { mark: Some(trusted) });
-        assert_eq!(sent(&mut verdicts), [(VERDICT_BATCH, 9, NF_ACCEPT, 3, None)]);
         // To go back to inspection is a change.
         verdicts.push(9, 4, trusted | 1, Verdict::Accept { mark: Some(0) });
         assert_eq!(sent(&mut verdicts), [(VERDICT, 9, NF_ACCEPT, 4, Some(1))]);

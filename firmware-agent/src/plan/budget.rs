@@ -12,13 +12,16 @@ use super::Plan;
 use crate::dataplane::bulk::{self, Live};
 use crate::dataplane::plan::Sizes;
 use crate::dataplane::table::Record;
+use crate::names::NAMES_MAX;
 
 /// Bytes of an entry of a hash map beside key and value (48 to 80 on 64 bits, less on 32).
 const HASH_BYTES: usize = 80;
 /// Bytes of an allowed prefix (as of a live one in a list).
 const NET_BYTES: u64 = 256;
-/// Bytes of the names and texts of a flow that the agent remembers.
-const TEXT_BYTES: usize = 256;
+/// Bytes of a flow that the agent remembers, with its names and texts.
+const RECORD_BYTES: u64 = size_of::<Record>() as u64 + 256;
+/// Bytes of a device's names for an address: at most so many, none longer than a domain may be.
+const NAME_BYTES: u64 = NAMES_MAX as u64 * (256 + 32) + 128;
 
 /// A part of the whole.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,7 +59,22 @@ impl Budget {
         };
         let wanted = |is_wanted: bool, kib: u64| if is_wanted { kib } else { 0 };
         let parts = vec![
-            Part { what: "flows", options: "flows, held_flows", kib: flows(sizes, cpus) / 1024 },
+            Part { what: "maps of flows", options: "flows", kib: flows(sizes, cpus) / 1024 },
+            Part {
+                what: "maps of blocked and limited flows",
+                options: "held_flows",
+                kib: held(sizes) / 1024,
+            },
+            Part {
+                what: "flows in the agent",
+                options: "flows, held_flows",
+                kib: u64::from(sizes.flow_slots) * RECORD_BYTES / 1024,
+            },
+            Part {
+                what: "names from DNS",
+                options: "dns_names",
+                kib: (plan.names as u64 * NAME_BYTES + u64::from(sizes.messages)) / 1024,
+            },
             Part {
                 what: "inspection",
                 options: "inspect_memory_kib",
@@ -116,16 +134,13 @@ impl fmt::Display for Budget {
 fn flows(sizes: &Sizes, cpus: u32) -> u64 {
     let hash = size_of::<FlowKey>() + size_of::<FlowState>() + HASH_BYTES;
     let count = size_of::<FlowCount>() * cpus as usize;
-    let record = size_of::<Record>() + TEXT_BYTES;
-    [
-        (sizes.flows_keys, hash),
-        (sizes.held_keys, hash),
-        (sizes.flow_slots, count + record),
-        (sizes.held_slots, size_of::<FlowLimit>()),
-    ]
-    .iter()
-    .map(|(entries, bytes)| u64::from(*entries) * *bytes as u64)
-    .sum()
+    u64::from(sizes.flows_keys) * hash as u64 + u64::from(sizes.flow_slots) * count as u64
+}
+
+fn held(sizes: &Sizes) -> u64 {
+    let hash = size_of::<FlowKey>() + size_of::<FlowState>() + HASH_BYTES;
+    let limit = size_of::<FlowLimit>() as u64;
+    u64::from(sizes.held_keys) * hash as u64 + u64::from(sizes.held_slots) * limit
 }
 
 fn rates(sizes: &Sizes) -> u64 {
@@ -140,14 +155,18 @@ fn entries(sizes: &Sizes) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, Ram};
 
     fn plan(more: &str) -> Plan {
+        plan_for(more, Ram::default())
+    }
+
+    fn plan_for(more: &str, ram: Ram) -> Plan {
         let text = format!(
             "config sluice main\n{more}config interface a\noption device a\noption role wan\n\
              config interface b\noption device b\noption role lan\n"
         );
-        let (config, _) = Config::parse(text.as_bytes(), "f").unwrap();
+        let (config, _) = Config::load_text(text.as_bytes(), "f", ram).unwrap();
         Plan::new(&config, 0).unwrap()
     }
 
@@ -156,9 +175,22 @@ mod tests {
     fn defaults_fit_machines_of_every_class() {
         for mib in [64_u64, 128, 256, 512, 4096] {
             // Less what the kernel keeps for itself.
-            let budget = Budget::new(&plan(""), mib * 1024 * 9 / 10, 4);
-            assert_eq!(budget.cap_kib, mib * 1024 * 9 / 10 / 4 * 3);
-            budget.check().unwrap();
+            let machine_kib = mib * 1024 * 9 / 10;
+            let plan = plan_for("", Ram::of(machine_kib));
+            // Twice as much of everything in each class.
+            let times = (mib / 64).min(8) as u32;
+            assert_eq!((plan.flows, plan.held), (4096 * times, 1024 * times));
+            assert_eq!(plan.limits.flows_max, 1024 * times);
+            assert_eq!(plan.limits.bytes_max as u32, 1024 * 1024 * times);
+            assert_eq!(plan.dataplane.sizes.bucket_sets, 2048 * times);
+            let budget = Budget::new(&plan, machine_kib, 4);
+            assert_eq!(budget.cap_kib, machine_kib / 4 * 3);
+            // There is room for lists and rulesets with their own caps, old and new ones.
+            let lists = 4 * u64::from(bulk::default_cap_kib(machine_kib));
+            assert!(budget.kib() + lists <= budget.cap_kib, "{mib}: {budget}");
+            // What somebody writes holds whatever the class is.
+            let said = plan_for("option flows 300\n", Ram::of(machine_kib));
+            assert_eq!((said.flows, said.held), (300, 1024 * times));
         }
         let budget = Budget::new(&plan(""), 118_000, 2);
         let of = |what| budget.parts.iter().find(|part| part.what == what).unwrap().kib;
@@ -177,7 +209,8 @@ mod tests {
         );
         assert!(refused.starts_with(&first), "{refused}");
         assert!(
-            refused.contains("for flows (flows, held_flows), 2048 for inspection"),
+            refused.contains(" for maps of flows (flows), ")
+                && refused.contains(", 2048 for inspection (inspect_memory_kib)"),
             "{refused}"
         );
         // What somebody allows on purpose is allowed.

@@ -14,5 +14,6 @@ pub mod nfnetlink;
 pub mod packet;
 pub mod peer;
 pub mod priority;
+pub mod rights;
 pub mod ring;
 pub mod rtnetlink;

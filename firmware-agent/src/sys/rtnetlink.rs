@@ -2,6 +2,7 @@
 //! default routes: what it must leave alone.
 
 mod address;
+mod neighbour;
 mod watch;
 mod xdp;
 
@@ -13,6 +14,7 @@ use nix::sys::socket::SockProtocol;
 use super::netlink::{Attr, Attrs, Builder, RequestError, Socket, flag};
 
 pub use self::address::{Address, Gateway, addresses, default_gateways};
+pub use self::neighbour::{Neighbour, neighbours};
 pub use self::watch::{Change, Watch};
 pub use self::xdp::{remove_hardware_xdp, set_hardware_xdp};
 
@@ -47,6 +49,10 @@ pub struct Device {
     pub mtu: u32,
     /// Frames received.
     pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
     /// XDP programs.
     pub xdp: Xdp,
 }
@@ -251,8 +257,12 @@ fn device(body: &[u8]) -> Option<Device> {
                     }
                 }
             }
-            // The first field of struct rtnl_link_stats64.
-            IFLA_STATS64 => device.rx_packets = u64_at(value, 0)?,
+            // struct rtnl_link_stats64: packets received and sent, bytes received and sent.
+            IFLA_STATS64 => {
+                device.rx_packets = u64_at(value, 0)?;
+                device.rx_bytes = u64_at(value, 16)?;
+                device.tx_bytes = u64_at(value, 24)?;
+            }
             IFLA_XDP => device.xdp = xdp(value),
             _ => {}
         }

@@ -59,6 +59,17 @@ const fn method(
 const ABOUT: &[(&str, Kind)] =
     &[("subject", Kind::Text), ("device", Kind::Text), ("seconds", Kind::Int32)];
 
+/// Which events.
+const EVENTS: &[(&str, Kind)] = &[
+    ("offset", Kind::Int32),
+    ("limit", Kind::Int32),
+    ("severity", Kind::Text),
+    ("kinds", Kind::Text),
+    ("since", Kind::Text),
+    ("part", Kind::Text),
+    ("archived", Kind::Int32),
+];
+
 /// The methods.
 #[rustfmt::skip]
 pub const METHODS: &[Method] = &[
@@ -67,6 +78,7 @@ pub const METHODS: &[Method] = &[
     method("names", "status", &[], Tells::Some(&["names"])),
     method("flows", "flow_page", &[("offset", Kind::Int32), ("limit", Kind::Int32)], Tells::Long("flows")),
     method("alerts", "alerts", &[], Tells::List("alerts")),
+    method("events", "event_page", EVENTS, Tells::Long("events")),
     method("why", "why", &[("subject", Kind::Text)], Tells::Long("flows")),
     method("block", "block", &[("subject", Kind::Text), ("seconds", Kind::Int32)], Tells::All),
     method("unblock", "unblock", &[("subject", Kind::Text)], Tells::All),
@@ -76,6 +88,12 @@ pub const METHODS: &[Method] = &[
     method("pause", "pause", &[("device", Kind::Text), ("seconds", Kind::Int32)], Tells::All),
     method("resume", "resume", &[("device", Kind::Text)], Tells::All),
     method("forget", "forget", &[("section", Kind::Text)], Tells::All),
+    method("archive", "archive", &[("id", Kind::Int32), ("kind", Kind::Text), ("until", Kind::Int32)], Tells::All),
+    method("mute", "mute", &[("kind", Kind::Text)], Tells::All),
+    method("unmute", "unmute", &[("kind", Kind::Text)], Tells::All),
+    method("features", "features", &[], Tells::All),
+    method("enable", "enable", &[("name", Kind::Text)], Tells::All),
+    method("disable", "disable", &[("name", Kind::Text), ("force", Kind::Int8)], Tells::All),
 ];
 
 /// The methods as ubusd is told.
@@ -118,6 +136,7 @@ impl Method {
             };
             let value: Json = match (kind, value) {
                 (Kind::Text, Value::Text(text)) => text.into(),
+                (Kind::Int8, Value::Int8(is)) => (is != 0).into(),
                 (Kind::Int32, value) => value.number().map(Json::from).unwrap_or_default(),
                 _ => Json::Null,
             };
@@ -204,6 +223,7 @@ mod tests {
         for (name, kind) in method.arguments {
             match kind {
                 Kind::Int32 => values.int64(name, 7),
+                Kind::Int8 => values.int8(name, 1),
                 _ => values.text(name, "192.0.2.1"),
             }
         }

@@ -183,8 +183,8 @@ fn settings() -> Vec<(&'static str, Settings)> {
     let on = Settings {
         abi: ABI_VERSION,
         flags: Settings::ENABLED,
-        mark_mask: 0x3000_0000,
-        mark_trusted: 0x1000_0000,
+        mark_mask: 0x0700_0000,
+        mark_trusted: 0x0100_0000,
         hash_key: 0x5eed,
         limits: Limits { source_mask_v6: prefix_mask(64), ..Limits::default() },
         ..Settings::default()

@@ -55,7 +55,7 @@ fn main() -> Outcome<()> {
 }
 
 fn measure(world: &Router, client: &UdpSocket, server: &UdpSocket) -> Outcome<()> {
-    let marks = MarkMask::try_from(0x0300_0000)?;
+    let marks = MarkMask::try_from(0x0700_0000)?;
     let rules = Ruleset::new([world.lan, WAN], marks, QUEUE, 1, true)?;
     let (mut backend, _) = choose(Wish::Auto)?;
     backend.apply(&rules)?;

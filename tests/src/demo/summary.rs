@@ -317,7 +317,7 @@ mod tests {
     fn facts() -> Facts {
         let status = r#"{"pid":7,"state":"active","ready_ms":80,"generation":1,"config_errors":[],"config_warnings":[],
             "features":[],"lists":[{"name":"known_bad","entries":3,"packets":12,"flows":0}],
-            "interfaces":[{"name":"wan","device":"wan","counters":{
+            "interfaces":[{"name":"wan","device":"wan","rx_bytes":9,"tx_bytes":9,"counters":{
                 "xdp_drop_listed":12,"xdp_drop_syn_rate":9400,"xdp_pass":1}}],
             "netfilter":{"backend":"nft","applied":true,"reapplied":0,"counters":{}},
             "queue":{"first":5,"count":1,"workers":1,"engine":{},"kernel":{},"inspecting":0,

@@ -1,9 +1,11 @@
 //! Reports of an agent that there is not, with names as hostile as the network can make them.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::{Value as Json, json};
 use sluice::control::ddos::{Blocked, Ddos};
+use sluice::control::events::{Kind, Page, Severity};
 use sluice::control::page::FlowPage;
 use sluice::control::report::{Drops, Feature, Flow, FlowMap, Interface, State, Status, Why};
 
@@ -47,6 +49,8 @@ pub fn status() -> Json {
             device: hostile(1),
             role: "wan".to_owned(),
             counters: [("xdp_pass".to_owned(), 9000), ("tc_trusted".to_owned(), 8000)].into(),
+            rx_bytes: Some(5_000_000),
+            tx_bytes: Some(1_000_000),
         }],
         drops: vec![drops("listed", 1_234_567), drops(HOSTILE[0], 12), drops("__proto__", 7)],
         ddos: Ddos {
@@ -90,6 +94,31 @@ fn flow(number: u16) -> Flow {
         "reply_bytes": 70_000, "age_s": number, "idle_s": 1,
     });
     serde_json::from_value(flow).unwrap_or_else(|error| unreachable!("{error}"))
+}
+
+/// Events about names as hostile as names can be.
+#[must_use]
+pub fn events() -> Json {
+    let event = |(at, name): (usize, &&str)| {
+        json!({
+            "type": Kind::ALL[at % Kind::ALL.len()].name(), "severity": Severity::ALL[at % 4].name(),
+            "what": name, "time": 1_700_000_000.5, "s_ago": at, "id": HOSTILE.len() - at,
+            "archived": false, "name": name, "lists": [name, name], "by": name, "dport": 443,
+        })
+    };
+    let events: Vec<Json> = HOSTILE.iter().enumerate().map(event).collect();
+    let strange = json!({
+        "type": HOSTILE[0], "severity": HOSTILE[1], "what": HOSTILE[2], "time": null, "s_ago": 9,
+        "id": 100, "archived": false, HOSTILE[3]: {"x": HOSTILE[0]},
+    });
+    let events = [events, vec![strange]].concat();
+    value(Page {
+        total: events.len() as u64,
+        offset: 0,
+        open: BTreeMap::new(),
+        muted: vec![HOSTILE[0].to_owned()],
+        events,
+    })
 }
 
 /// Why something is blocked, in words of others.

@@ -20,8 +20,9 @@ use super::Way;
 /// The first client's port, below those that the kernel gives away. Each has its own, so that none waits
 /// for the end of another.
 const PORT: u16 = 10_000;
-/// Time at the start of a connection that does not count.
-const SETTLE: Duration = Duration::from_millis(100);
+/// How old a connection is when it is measured, whether or not somebody had to trust it first: one that
+/// is older has a larger window.
+const SETTLE: Duration = Duration::from_millis(400);
 /// Time for a connection to be there, and for a firewall to be guarded.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Bytes that show that a connection is there, and that something was measured.
@@ -115,12 +116,13 @@ impl<'a> Stand<'a> {
         client.wait_until("data passed", LIMIT, |_| {
             Ok((arrived()? > nothing + LEAST).then_some(()))
         })?;
+        let began = Instant::now();
         if let Some(agent) = agent {
             let is_ours = |flow: &Flow| flow.sport == port && flow.verdict == "trusted";
             let look = || Ok(agent.flows()?.iter().any(is_ours).then_some(()));
             wait::until("the connection was trusted", LIMIT, look)?;
         }
-        wait::pause(SETTLE);
+        wait::pause(SETTLE.saturating_sub(began.elapsed()));
         let forwarded = self.forwarded()?;
         let look = || Ok::<_, Error>((arrived()?, processor_ns(ends)?, Instant::now()));
         let before = look()?;

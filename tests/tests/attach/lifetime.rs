@@ -8,12 +8,17 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use sluice::config::OnCrash;
-use sluice::dataplane::{Dataplane, DataplanePlan, Hook, Objects, State, TcWish, layout};
+use sluice::dataplane::{
+    Dataplane, DataplanePlan, Hook, InterfacePlan, Objects, State, TcWish, layout,
+};
 use sluice::kernel::Report;
 use sluice::sys::rtnetlink::Side;
+use sluice_abi::attach::Role;
 use sluice_abi::flow::{Direction, FlowKey, FlowState};
 use sluice_abi::names;
+use sluice_abi::settings::Settings;
 use sluice_abi::verdict::{Reason, Verdict};
+use sluice_tests::plan::interface;
 use sluice_tests::plane::without_programs;
 use sluice_tests::probe::Probe;
 use sluice_tests::wait;
@@ -239,6 +244,40 @@ fn with_detach_programs_end_with_the_agent_and_maps_stay() {
         assert!(maps.join(layout::pin(names::BLOCK_HOSTS)).exists(), "{round}");
     }
     let (dataplane, _) = world.start(&plan);
+    world.stop(dataplane, false);
+    assert!(world.is_clean());
+}
+
+/// R65, R125: on its way out a packet meets a program only where that has something to do.
+#[test]
+fn packets_that_leave_are_looked_at_only_where_that_is_needed() {
+    if without_programs() || without_tcx() {
+        return;
+    }
+    let world = World::new();
+    let with = |role, flags| {
+        let mut plan = world.plan();
+        plan.settings.flags = Settings::ENABLED | flags;
+        plan.interfaces = vec![InterfacePlan { role, ..interface("wan", 0) }];
+        plan
+    };
+    let (mut dataplane, _) = world.start(&with(Role::Wan, Settings::DNS));
+    assert_eq!(world.classifiers("wan"), 1);
+    for (role, flags, classifiers) in [
+        (Role::Wan, Settings::PROFILES, 2),
+        (Role::Wan, Settings::DNS, 1),
+        (Role::Lan, Settings::DNS, 2),
+        (Role::Lan, 0, 1),
+        (Role::Lan, Settings::PROFILES, 2),
+    ] {
+        let plan = with(role, flags);
+        let features = world.inside.enter(|| dataplane.apply(&plan)).unwrap().unwrap();
+        assert_eq!(world.classifiers("wan"), classifiers, "{role:?} {flags:#x}");
+        assert_eq!(shown(&features, "wan"), best());
+        let programs = world.programs();
+        world.inside.enter(|| dataplane.reattach()).unwrap().unwrap();
+        assert_eq!(world.programs(), programs, "what works is left alone");
+    }
     world.stop(dataplane, false);
     assert!(world.is_clean());
 }

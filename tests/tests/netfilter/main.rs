@@ -34,7 +34,7 @@ const PASS: Verdict = Verdict::Accept { mark: None };
 const LIMIT: Duration = Duration::from_secs(5);
 
 fn marks() -> MarkMask {
-    MarkMask::try_from(0x0300_0000).unwrap()
+    MarkMask::try_from(0x0700_0000).unwrap()
 }
 
 const fn mark(value: u32) -> Verdict {

@@ -107,6 +107,11 @@ impl Strangers {
         Some(Feature { name: "syn validation".to_owned(), state, rung: rung.to_owned(), reasons })
     }
 
+    /// Destinations under attack, and the handshakes that wait there.
+    pub(in crate::agent) fn half_open(&self) -> impl Iterator<Item = (IpAddr, u32)> {
+        self.validation.attacks().iter().map(|(addr, attack)| (*addr, attack.half_open))
+    }
+
     /// What `status` shows.
     pub(super) fn attacked(&self, now_s: u32) -> Vec<shown::Attacked> {
         let attacks = self.validation.attacks().iter();

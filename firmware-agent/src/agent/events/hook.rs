@@ -1,5 +1,5 @@
 //! The program that is started for events: without a shell, with what happened in its environment
-//! and nowhere else, one at a time, and not for long.
+//! and nowhere else, without the agent's capabilities, one at a time, and not for long.
 
 use std::collections::VecDeque;
 use std::os::unix::process::CommandExt as _;
@@ -14,6 +14,7 @@ use smol::Timer;
 
 use crate::agent::pace::Pace;
 use crate::control::events::Event;
+use crate::sys::rights;
 use crate::text::environment;
 
 /// Events that wait for the program.
@@ -127,6 +128,7 @@ async fn run_within(
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // A group of its own, which ends as a whole.
     command.process_group(0);
+    rights::shed(&mut command);
     let failed = |why: String| format!("{}: {why}", script.display());
     let child = command.spawn().map_err(|error| failed(error.to_string()))?;
     let (mut started, deadline) = (Started(child), Instant::now() + limit);
@@ -216,6 +218,27 @@ mod tests {
         let known = ["SLUICE_", "PATH=", "PWD=", "SHLVL=", "_=", "OLDPWD="];
         assert!(out.lines().all(|line| known.iter().any(|name| line.starts_with(name))), "{out}");
         assert_eq!(fs::read_to_string(script.file("count")).unwrap(), "0\n", "no arguments");
+    }
+
+    /// R177: what the agent may do its program may not, and cannot get back.
+    #[test]
+    fn the_program_has_no_capabilities_and_gets_none() {
+        let text = "#!/bin/sh\ngrep -E '^(Cap|NoNewPrivs)' /proc/self/status >\"${0%/*}/out\"\n";
+        let script = Script::new("rights", text);
+        script.run(Duration::from_secs(60), Vec::new()).unwrap();
+        let out = fs::read_to_string(script.file("out")).unwrap();
+        let own = fs::read_to_string("/proc/self/status").unwrap();
+        let of = |text: &str, name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            u64::from_str_radix(line.unwrap().trim(), 16).unwrap()
+        };
+        for name in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert_eq!(of(&out, name), 0, "{name} in\n{out}");
+        }
+        assert_eq!(of(&out, "NoNewPrivs"), 1, "{out}");
+        // CAP_SETPCAP, without which nobody changes what is left.
+        let may_bound = of(&own, "CapEff") & 1 << 8 != 0;
+        assert!(!may_bound || of(&out, "CapBnd") == 0, "{out}");
     }
 
     #[test]

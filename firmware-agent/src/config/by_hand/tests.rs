@@ -134,3 +134,28 @@ fn subjects_are_domains_addresses_or_prefixes() {
         assert!(text.parse::<Subject>().is_err(), "{text}");
     }
 }
+
+/// R177: muting a type is an element of a list, once, and leaves no trace when it is taken back.
+#[test]
+fn a_type_is_muted_once_and_told_again_without_a_trace() {
+    let mut page = page(FILE);
+    assert_eq!(page.mute("alert", true).unwrap(), "main");
+    assert_eq!(page.mute("list", true).unwrap(), "main");
+    let muted = text(&page).to_owned();
+    assert!(muted.contains("\tlist mute 'alert'\n\tlist mute 'list'\n"), "{muted}");
+    page.mute("alert", true).unwrap();
+    assert_eq!(text(&page), muted);
+    page.mute("list", false).unwrap();
+    page.mute("alert", false).unwrap();
+    page.mute("alert", false).unwrap();
+    assert_eq!(text(&page), FILE);
+    // Of an anonymous section, and where there is none.
+    for (file, expected) in [
+        ("config sluice\n", "config sluice\n\tlist mute 'alert'\n"),
+        ("", "\nconfig sluice 'main'\n\tlist mute 'alert'\n"),
+    ] {
+        let mut page = Page { editor: Editor::new(file.as_bytes()).unwrap(), keeps_numbers: false };
+        page.mute("alert", true).unwrap();
+        assert_eq!(text(&page).trim_start(), expected.trim_start());
+    }
+}

@@ -66,7 +66,7 @@ fn fields(line: &Value) -> Vec<(String, Value)> {
 }
 
 /// Types of events that are about no packet.
-const NO_PACKET: [&str; 3] = ["attack", "list", "health"];
+const NO_PACKET: [&str; 4] = ["attack", "list", "health", "contact"];
 
 impl Documented {
     /// Whether this is a field of events of the type `event`.

@@ -77,53 +77,18 @@ impl Stats {
 
     /// Adds what another engine counted.
     pub fn join(&mut self, other: &Self) {
-        // Naming every field makes a new one a compile error here.
-        let Self {
-            packets,
-            not_a_flow,
-            truncated,
-            malformed,
-            flows,
-            hellos,
-            quic_hellos,
-            requests,
-            answers,
-            trusted,
-            blocked,
-            window_end,
-            undecided,
-            closed,
-            expired,
-            reopened,
-            repeated,
-        } = other;
-        for (sum, more) in [
-            (&mut self.packets, packets),
-            (&mut self.not_a_flow, not_a_flow),
-            (&mut self.truncated, truncated),
-            (&mut self.malformed, malformed),
-            (&mut self.flows, flows),
-            (&mut self.hellos, hellos),
-            (&mut self.quic_hellos, quic_hellos),
-            (&mut self.requests, requests),
-            (&mut self.answers, answers),
-            (&mut self.trusted, trusted),
-            (&mut self.blocked, blocked),
-            (&mut self.window_end, window_end),
-            (&mut self.closed, closed),
-            (&mut self.expired, expired),
-            (&mut self.reopened, reopened),
-            (&mut self.repeated, repeated),
-        ]
-        .into_iter()
-        .chain(self.undecided.iter_mut().zip(undecided))
-        {
-            *sum += more;
+        for ((_, sum), (_, more)) in self.counters().into_iter().zip(other.clone().counters()) {
+            *sum += *more;
         }
     }
 
     /// Name and value of each counter.
-    pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    #[must_use]
+    pub fn rows(&self) -> Vec<(&'static str, u64)> {
+        self.clone().counters().into_iter().map(|(name, value)| (name, *value)).collect()
+    }
+
+    fn counters(&mut self) -> Vec<(&'static str, &mut u64)> {
         // Naming every field makes a new one a compile error here.
         let Self {
             packets,
@@ -143,8 +108,8 @@ impl Stats {
             expired,
             reopened,
             repeated,
-        } = *self;
-        [
+        } = self;
+        let mut counters = vec![
             ("packets", packets),
             ("not_a_flow", not_a_flow),
             ("truncated", truncated),
@@ -161,8 +126,8 @@ impl Stats {
             ("expired", expired),
             ("reopened", reopened),
             ("repeated", repeated),
-        ]
-        .into_iter()
-        .chain(Cause::COUNTERS.into_iter().zip(undecided))
+        ];
+        counters.extend(Cause::COUNTERS.into_iter().zip(undecided));
+        counters
     }
 }

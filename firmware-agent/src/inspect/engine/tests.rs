@@ -802,7 +802,7 @@ fn answers_that_are_not_read_take_no_memory() {
 #[test]
 fn every_counter_has_a_name_of_its_own() {
     let stats = Stats::default();
-    let mut names: Vec<_> = stats.rows().map(|(name, _)| name).collect();
+    let mut names: Vec<_> = stats.rows().into_iter().map(|(name, _)| name).collect();
     let count = names.len();
     names.sort_unstable();
     names.dedup();

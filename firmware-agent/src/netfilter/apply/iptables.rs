@@ -9,9 +9,7 @@ use std::path::Path;
 use super::command::Tool;
 use super::{ApplyError, Backend, Count, Kind, add};
 use crate::config::MarkMask;
-use crate::netfilter::rules::{
-    Counted, IPTABLES_CHAINS, IPTABLES_JUMPS, Present, Ruleset, removal,
-};
+use crate::netfilter::rules::{Counted, IPTABLES_JUMP, IPTABLES_TABLE, Ruleset, removal};
 
 /// Both families have the same text and different tools.
 struct Family {
@@ -65,10 +63,8 @@ impl Iptables {
     fn list() -> Result<String, ApplyError> {
         let mut listing = String::new();
         for family in families() {
-            for (table, jump) in IPTABLES_JUMPS {
-                let text = family.list.run("list the rules", &["-t", table, "-S"], "")?;
-                listing.push_str(&ours(&text, jump));
-            }
+            let text = family.list.run("list the rules", &["-t", IPTABLES_TABLE, "-S"], "")?;
+            listing.push_str(&ours(&text));
         }
         Ok(listing)
     }
@@ -82,11 +78,7 @@ impl Backend for Iptables {
     fn apply(&mut self, rules: &Ruleset) -> Result<(), ApplyError> {
         self.listing = None;
         for family in families() {
-            let present = Present {
-                mangle: jumps(family, IPTABLES_JUMPS[0])?,
-                filter: jumps(family, IPTABLES_JUMPS[1])?,
-            };
-            let text = rules.iptables(present);
+            let text = rules.iptables(jumps(family)?);
             if let Err(error) = family.restore.run("apply the rules", &["--noflush"], &text) {
                 // Half of them would be worse than none; the first error is the one to tell.
                 let _second = self.remove();
@@ -100,10 +92,8 @@ impl Backend for Iptables {
     fn remove(&mut self) -> Result<(), ApplyError> {
         self.listing = None;
         for family in families() {
-            for ((table, chains), jump) in IPTABLES_CHAINS.into_iter().zip(IPTABLES_JUMPS) {
-                let text = removal(table, jump.1, chains, jumps(family, jump)?);
-                family.restore.run("remove the rules", &["--noflush"], &text)?;
-            }
+            let text = removal(jumps(family)?);
+            family.restore.run("remove the rules", &["--noflush"], &text)?;
         }
         Ok(())
     }
@@ -116,12 +106,10 @@ impl Backend for Iptables {
     fn counters(&self) -> Result<Vec<Count>, ApplyError> {
         let mut counts = Vec::new();
         for family in families() {
-            for (table, _) in IPTABLES_JUMPS {
-                let args = ["-t", table, "-v", "-S"];
-                let text = family.list.run("read the counters", &args, "")?;
-                for count in text.lines().filter_map(count) {
-                    add(&mut counts, count);
-                }
+            let args = ["-t", IPTABLES_TABLE, "-v", "-S"];
+            let text = family.list.run("read the counters", &args, "")?;
+            for count in text.lines().filter_map(count) {
+                add(&mut counts, count);
             }
         }
         Ok(counts)
@@ -140,22 +128,23 @@ pub(super) fn stand_aside(marks: MarkMask) -> Result<(), ApplyError> {
     Ok(())
 }
 
-/// Whether `FORWARD` of the table jumps to our chain.
-fn jumps(family: &Family, (table, chain): (&str, &str)) -> Result<bool, ApplyError> {
-    let text = family.list.run("list the rules", &["-t", table, "-S", "FORWARD"], "")?;
-    Ok(text.lines().any(|line| line.strip_prefix("-A FORWARD -j ") == Some(chain)))
+/// Whether `FORWARD` jumps to our chain.
+fn jumps(family: &Family) -> Result<bool, ApplyError> {
+    let args = ["-t", IPTABLES_TABLE, "-S", "FORWARD"];
+    let text = family.list.run("list the rules", &args, "")?;
+    Ok(text.lines().any(|line| line.strip_prefix("-A FORWARD -j ") == Some(IPTABLES_JUMP)))
 }
 
-/// The lines of a table that are ours, and whether the jump to `chain` comes first in `FORWARD`: a
-/// rule before it that accepts would hide packets from us.
-fn ours(listing: &str, chain: &str) -> String {
+/// The lines of the table that are ours, and whether our jump comes first in `FORWARD`: a rule before
+/// it that accepts would hide packets from us.
+fn ours(listing: &str) -> String {
     let mut ours = String::new();
     for line in listing.lines().filter(|line| line.contains(" SLUICE_")) {
         ours.push_str(line);
         ours.push('\n');
     }
     let first = listing.lines().find_map(|line| line.strip_prefix("-A FORWARD "));
-    if first.and_then(|rule| rule.strip_prefix("-j ")) != Some(chain) {
+    if first.and_then(|rule| rule.strip_prefix("-j ")) != Some(IPTABLES_JUMP) {
         ours.push_str("something stands before it\n");
     }
     ours
@@ -181,7 +170,7 @@ fn count(line: &str) -> Option<Count> {
     Some(Count { counted, packets, bytes })
 }
 
-/// Trusted is the lowest value under the mask, undecided the mask's two lowest bits.
+/// Trusted is the mask's lowest bit, undecided its two lowest.
 fn passed(matches: &str) -> Option<Counted> {
     let (_, rest) = matches.split_once("--mark ")?;
     let (value, mask) = rest.split(' ').next()?.split_once('/')?;
@@ -202,16 +191,16 @@ mod tests {
     fn counters_are_told_by_chain_match_and_target() {
         let lines = "-P FORWARD ACCEPT
 -A FORWARD -c 9 900 -j SLUICE_INSPECT
--A SLUICE_INSPECT -p tcp -m connmark --mark 0x2000000/0x3000000 -c 1 10 -j DROP
+-A SLUICE_INSPECT -p tcp -m connmark --mark 0x2000000/0x7000000 -c 1 10 -j DROP
 -A SLUICE_INSPECT -i lan -c 5 50 -g SLUICE_BETWEEN
--A SLUICE_INSPECT -p tcp -m mark --mark 0x1000000/0x3000000 -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -c 9 90 -j RETURN
--A SLUICE_FLOW -m connmark --mark 0x1000000/0x3000000 -c 2 20 -j RETURN
--A SLUICE_FLOW -m connmark --mark 0x3000000/0x3000000 -c 3 30 -j RETURN
--A SLUICE_FLOW -m mark --mark 0x3000000/0x3000000 -c 5 50 -j RETURN
--A SLUICE_OPENING -m mark --mark 0x3000000/0x3000000 -c 1 10 -j RETURN
+-A SLUICE_INSPECT -p tcp -m mark --mark 0x1000000/0x7000000 -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -c 9 90 -j RETURN
+-A SLUICE_FLOW -m connmark --mark 0x1000000/0x7000000 -c 2 20 -j RETURN
+-A SLUICE_FLOW -m connmark --mark 0x3000000/0x7000000 -c 3 30 -j RETURN
+-A SLUICE_FLOW -m mark --mark 0x3000000/0x7000000 -c 5 50 -j RETURN
+-A SLUICE_OPENING -m mark --mark 0x3000000/0x7000000 -c 1 10 -j RETURN
 -A SLUICE_IGNORED -c 1 10 -j RETURN
 -A SLUICE_FLOW -p udp -c 4 40 -j NFQUEUE --queue-balance 5:8 --queue-bypass
--A SLUICE_OPENING -c 8 80 -j CONNMARK --set-xmark 0x0/0x3000000
+-A SLUICE_OPENING -c 8 80 -j CONNMARK --set-xmark 0x0/0x7000000
 -A SLUICE_OPENING -c 6 60 -j NFQUEUE --queue-num 5
 -A SLUICE_BLOCK -c 7 70 -j DROP
 -A OTHER -c 7 70 -j DROP";
@@ -236,16 +225,16 @@ mod tests {
 
     #[test]
     fn a_rule_before_ours_and_a_missing_rule_show_in_the_listing() {
-        let listing = "-P FORWARD ACCEPT\n-N SLUICE_DECIDE\n-A FORWARD -j SLUICE_DECIDE\n\
-                       -A FORWARD -j OTHER\n-A SLUICE_DECIDE -j SLUICE_BLOCK\n";
-        let good = ours(listing, "SLUICE_DECIDE");
+        let listing = "-P FORWARD ACCEPT\n-N SLUICE_INSPECT\n-A FORWARD -j SLUICE_INSPECT\n\
+                       -A FORWARD -j OTHER\n-A SLUICE_INSPECT -j SLUICE_BLOCK\n";
+        let good = ours(listing);
         assert_eq!(good.lines().count(), 3);
         let before =
             listing.replace("-A FORWARD -j SLUICE", "-A FORWARD -j ACCEPT\n-A FORWARD -j SLUICE");
-        assert_ne!(ours(&before, "SLUICE_DECIDE"), good);
+        assert_ne!(ours(&before), good);
         let after = format!("{listing}-A FORWARD -j ACCEPT\n");
-        assert_eq!(ours(&after, "SLUICE_DECIDE"), good);
-        let missing = listing.replace("-A SLUICE_DECIDE -j SLUICE_BLOCK\n", "");
-        assert_ne!(ours(&missing, "SLUICE_DECIDE"), good);
+        assert_eq!(ours(&after), good);
+        let missing = listing.replace("-A SLUICE_INSPECT -j SLUICE_BLOCK\n", "");
+        assert_ne!(ours(&missing), good);
     }
 }

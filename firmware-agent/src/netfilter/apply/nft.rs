@@ -117,11 +117,11 @@ mod tests {
     fn counters_are_read_by_their_comments_and_added_up() {
         let listing = r#"table inet sluice {
 	chain opening {
-		ct mark & 0x03000000 != 0x00000000 ct mark set ct mark & 0xfcffffff
+		ct mark & 0x07000000 != 0x00000000 ct mark set ct mark & 0xf8ffffff
 		counter packets 3 bytes 180 queue flags bypass to 5-8 comment "queued"
 	}
 	chain inspect {
-		ct mark & 0x03000000 == 0x02000000 counter packets 7 bytes 700 drop comment "dropped_blocked"
+		ct mark & 0x07000000 == 0x02000000 counter packets 7 bytes 700 drop comment "dropped_blocked"
 		counter packets 10 bytes 1000 queue flags bypass to 5-8 comment "queued"
 		counter packets 1 bytes 1 accept comment "somebody else's"
 		counter packets x bytes 1 accept comment "passed_trusted"

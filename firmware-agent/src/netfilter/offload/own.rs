@@ -117,10 +117,10 @@ mod tests {
 
     #[test]
     fn the_table_is_written_as_expected() {
-        let marks = MarkMask::try_from(0x0300_0000).unwrap();
+        let marks = MarkMask::try_from(0x0700_0000).unwrap();
         let text = text(&["lan1".into(), "wan".into()], marks);
         assert!(text.contains("devices = { \"lan1\", \"wan\" }\n"), "{text}");
-        let rule = "ct mark & 0x03000000 == 0x01000000 flow add @ft\n";
+        let rule = "ct mark & 0x07000000 == 0x01000000 flow add @ft\n";
         assert!(text.contains(rule), "no verdict stands behind it: {text}");
     }
 }

@@ -32,14 +32,14 @@ const OPEN: &str = "\
      200000000c00050008000100000000002c00010008000100636d7000200002000800010000000001080002000000\
      00010c0003000800010000000000300001000e000100696d6d6564696174650000001c0002000800010000000000\
      100002000c0002000800010000000001";
-/// The same after a guard for the bits 0x30000000.
+/// The same after a guard for the bits 0x70000000.
 const GUARDED: &str = "\
      60010000060a020807000000990000000100000508000100667734000c000200666f7277617264000c0003000000\
      00000000000d1401040024000100090001006d657461000000001400020008000200000000100800010000000001\
      300001000b0001006c6f6f6b75700000200002000b0001005f5f7365743000000800020000000001080005000000\
      000020000100070001006374000014000200080001000000000108000200000000034c0001000c00010062697477\
      697365003c00020008000100000000010800020000000001080003000000000408000600000000000c0004000800\
-     0100000000300c00050008000100000000002c00010008000100636d700020000200080001000000000108000200\
+     0100000000700c00050008000100000000002c00010008000100636d700020000200080001000000000108000200\
      000000000c00030008000100000000102400010011000100666c6f775f6f66666c6f6164000000000c0002000700\
      0100667400001800070000126775617264656420627920736c7569636500";
 const FLOWTABLE: &str = "\
@@ -71,7 +71,7 @@ fn rules(hex: &str) -> Vec<Rule> {
 }
 
 fn marks() -> MarkMask {
-    MarkMask::try_from(0x3000_0000).unwrap()
+    MarkMask::try_from(0x7000_0000).unwrap()
 }
 
 fn state() -> State {
@@ -105,7 +105,7 @@ fn firewall4s_rule_is_found_and_its_neighbours_are_not() {
 fn a_guard_is_what_the_kernel_shows_of_it_and_comes_off_without_a_trace() {
     let open = rules(OPEN).remove(0);
     let shown = rules(GUARDED).remove(0);
-    let wanted = Handing::Guarded { mask: 0x3000_0000, value: 0x1000_0000 };
+    let wanted = Handing::Guarded { mask: 0x7000_0000, value: 0x1000_0000 };
     assert_eq!(shown.handing(), wanted);
     assert_eq!(shown.comment().as_deref(), Some(MARKER));
     let guarded = open.guarded(marks());
@@ -151,7 +151,7 @@ fn a_guard_of_somebody_else_is_not_taken_off() {
 
 #[test]
 fn a_guard_for_other_bits_is_replaced_and_one_for_these_stays() {
-    let other = MarkMask::try_from(0x0300_0000).unwrap();
+    let other = MarkMask::try_from(0x0700_0000).unwrap();
     let stale = rules(OPEN).remove(0).guarded(other);
     let (new, obstacles) = decide(std::slice::from_ref(&stale), Wish::Guard(marks()));
     assert_eq!((new.len(), obstacles.len()), (1, 0));

@@ -1,8 +1,7 @@
-//! The text for `iptables-nft-restore --noflush` and its IPv6 twin: one transaction per table.
+//! The text for `iptables-nft-restore --noflush` and its IPv6 twin: one transaction.
 //!
-//! For kernels without the queue expression of nftables. The hooks differ from those of the
-//! nftables table (`mangle` and `filter` in place of two chains of our own), what happens to a
-//! packet does not.
+//! For kernels without the queue expression of nftables. The hook differs from that of the nftables
+//! table (`mangle` in place of a chain of our own), what happens to a packet does not.
 
 use std::fmt::Write as _;
 
@@ -19,63 +18,50 @@ const FLOW_CLOSED: &str = "SLUICE_FLOW_CLOSED";
 const OPENING_CLOSED: &str = "SLUICE_OPENING_CLOSED";
 const ASKING: &str = "SLUICE_ASKING";
 const ASKING_CLOSED: &str = "SLUICE_ASKING_CLOSED";
-const DECIDE: &str = "SLUICE_DECIDE";
+const ANSWERED: &str = "SLUICE_ANSWERED";
 const BLOCK: &str = "SLUICE_BLOCK";
 
-/// Chains by table, each after the chains that jump to it, so that they can be removed in order.
-pub(in super::super) const CHAINS: [(&str, &[&str]); 2] = [
-    (
-        "mangle",
-        &[
-            INSPECT,
-            BETWEEN,
-            BETWEEN_CLOSED,
-            FLOW,
-            FLOW_CLOSED,
-            OPENING,
-            OPENING_CLOSED,
-            ASKING,
-            ASKING_CLOSED,
-            IGNORED,
-        ],
-    ),
-    ("filter", &[DECIDE, BLOCK]),
+/// The table that has them all.
+pub(in super::super) const TABLE: &str = "mangle";
+
+/// Our chains, each after the chains that jump to it, so that they can be removed in order.
+pub(in super::super) const CHAINS: [&str; 12] = [
+    INSPECT,
+    BETWEEN,
+    BETWEEN_CLOSED,
+    FLOW,
+    FLOW_CLOSED,
+    OPENING,
+    OPENING_CLOSED,
+    ASKING,
+    ASKING_CLOSED,
+    IGNORED,
+    ANSWERED,
+    BLOCK,
 ];
 
-/// The chain that `FORWARD` of each table jumps to.
-pub(in super::super) const JUMPS: [(&str, &str); 2] = [("mangle", INSPECT), ("filter", DECIDE)];
-
-/// What is there already: a restore cannot say "delete, if it is there".
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Present {
-    /// `FORWARD` of the table `mangle` jumps to our chain.
-    pub mangle: bool,
-    /// `FORWARD` of the table `filter` jumps to our chain.
-    pub filter: bool,
-}
+/// The chain that `FORWARD` jumps to.
+pub(in super::super) const JUMP: &str = INSPECT;
 
 impl Ruleset {
-    /// Both tables, the same text for IPv4 and IPv6.
+    /// The whole table, the same text for IPv4 and IPv6. A restore cannot say "delete, if it is there":
+    /// `jumps` says whether `FORWARD` has our jump already.
     #[must_use]
-    pub fn iptables(&self, present: Present) -> String {
+    pub fn iptables(&self, jumps: bool) -> String {
         let mut text = String::with_capacity(2048);
-        self.mangle(&mut text, present.mangle);
-        self.filter(&mut text, present.filter);
-        text
-    }
-
-    fn mangle(&self, text: &mut String, present: bool) {
         let mask = self.marks.bits();
         let (trusted, blocked, undecided) =
             (self.marks.trusted(), self.marks.blocked(), self.marks.undecided());
-        start(text, "mangle", CHAINS[0].1);
+        start(&mut text);
         // As in the other language: most packets meet one rule, and no first packet of a
         // connection is among them, whoever marked it.
         let _ = writeln!(
             text,
             "-A {INSPECT} -p tcp -m mark --mark {trusted:#x}/{mask:#x} \
              -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j RETURN\n\
-             -A {INSPECT} -p udp -m mark --mark {trusted:#x}/{mask:#x} -j RETURN"
+             -A {INSPECT} -p udp -m mark --mark {trusted:#x}/{mask:#x} -j RETURN\n\
+             -A {INSPECT} -m mark --mark {0:#x}/{0:#x} -g {ANSWERED}",
+            self.marks.answered()
         );
         for proto in ["tcp", "udp"] {
             let _ = writeln!(
@@ -88,8 +74,8 @@ impl Ruleset {
             let _ = writeln!(text, "-A {INSPECT} -i {device} -j {way}");
         }
         if self.policy_open {
-            // Nothing of what passes unattended is remembered: the mark goes, or it would be copied
-            // to the connection, which nobody would see again.
+            // Nothing of what passes unattended is remembered: the mark goes, or whoever saves marks
+            // would give it to the connection.
             let _ = writeln!(
                 text,
                 "-A {INSPECT} -m mark --mark {undecided:#x}/{mask:#x} \
@@ -104,13 +90,13 @@ impl Ruleset {
             }
         }
         self.flow(
-            text,
+            &mut text,
             (FLOW, OPENING, ASKING),
             &iptables_queue(self.first, self.last, self.policy_open),
         );
         if let Some(queues) = self.closed_queues() {
             let queue = iptables_queue(*queues.start(), *queues.end(), false);
-            self.flow(text, (FLOW_CLOSED, OPENING_CLOSED, ASKING_CLOSED), &queue);
+            self.flow(&mut text, (FLOW_CLOSED, OPENING_CLOSED, ASKING_CLOSED), &queue);
         }
         if !self.ignored.is_empty() {
             let _ = writeln!(
@@ -120,7 +106,9 @@ impl Ruleset {
                  -A {IGNORED} -j RETURN"
             );
         }
-        finish(text, INSPECT, present);
+        self.comes_back(&mut text);
+        finish(&mut text, jumps);
+        text
     }
 
     /// The rules for connections that go through a queue until they are decided.
@@ -159,24 +147,26 @@ impl Ruleset {
         );
     }
 
-    fn filter(&self, text: &mut String, present: bool) {
-        let mask = self.marks.bits();
-        start(text, "filter", CHAINS[1].1);
+    /// For packets that come back from their queue.
+    fn comes_back(&self, text: &mut String) {
+        let (mask, answered) = (self.marks.bits(), self.marks.answered());
         for value in [self.marks.trusted(), self.marks.undecided()] {
             let _ = writeln!(
                 text,
-                "-A {DECIDE} -m mark --mark {value:#x}/{mask:#x} \
-                 -j CONNMARK --set-xmark {value:#x}/{mask:#x}"
+                "-A {ANSWERED} -m mark --mark {:#x}/{mask:#x} \
+                 -j CONNMARK --set-xmark {value:#x}/{mask:#x}",
+                answered | value
             );
         }
         let blocked = self.marks.blocked();
         let _ = writeln!(
             text,
-            "-A {DECIDE} -m mark --mark {blocked:#x}/{mask:#x} -g {BLOCK}\n\
+            "-A {ANSWERED} -m mark --mark {:#x}/{mask:#x} -g {BLOCK}\n\
+             -A {ANSWERED} -j MARK --set-xmark 0x0/{answered:#x}\n\
              -A {BLOCK} -j CONNMARK --set-xmark {blocked:#x}/{mask:#x}\n\
-             -A {BLOCK} -j DROP"
+             -A {BLOCK} -j DROP",
+            answered | blocked
         );
-        finish(text, DECIDE, present);
     }
 }
 
@@ -191,34 +181,34 @@ fn iptables_queue(first: u16, last: u16, bypass: bool) -> String {
     format!("-j NFQUEUE {numbers}{}", if bypass { BYPASS } else { "" })
 }
 
-/// The text that removes our chains of a table; `present` as in [`Ruleset::iptables`].
-pub(in super::super) fn removal(table: &str, jump: &str, chains: &[&str], present: bool) -> String {
+/// The text that removes our chains; `jumps` as in [`Ruleset::iptables`].
+pub(in super::super) fn removal(jumps: bool) -> String {
     let mut text = String::new();
-    start(&mut text, table, chains);
-    if present {
-        let _ = writeln!(text, "-D FORWARD -j {jump}");
+    start(&mut text);
+    if jumps {
+        let _ = writeln!(text, "-D FORWARD -j {JUMP}");
     }
-    for chain in chains {
+    for chain in CHAINS {
         let _ = writeln!(text, "-X {chain}");
     }
     text.push_str("COMMIT\n");
     text
 }
 
-/// Opens a table and makes the chains, or empties those that are there.
-fn start(text: &mut String, table: &str, chains: &[&str]) {
-    let _ = writeln!(text, "*{table}");
-    for chain in chains {
+/// Opens the table and makes the chains, or empties those that are there.
+fn start(text: &mut String) {
+    let _ = writeln!(text, "*{TABLE}");
+    for chain in CHAINS {
         let _ = writeln!(text, ":{chain} - [0:0]");
     }
 }
 
-/// Makes `FORWARD` jump to `chain`, first of all, and closes the table.
-fn finish(text: &mut String, chain: &str, present: bool) {
-    if present {
-        let _ = writeln!(text, "-D FORWARD -j {chain}");
+/// Makes `FORWARD` jump to us, first of all, and closes the table.
+fn finish(text: &mut String, jumps: bool) {
+    if jumps {
+        let _ = writeln!(text, "-D FORWARD -j {JUMP}");
     }
-    let _ = writeln!(text, "-I FORWARD 1 -j {chain}\nCOMMIT");
+    let _ = writeln!(text, "-I FORWARD 1 -j {JUMP}\nCOMMIT");
 }
 
 #[cfg(test)]
@@ -227,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_tables_are_written_as_expected() {
+    fn the_table_is_written_as_expected() {
         #[rustfmt::skip]
         let expected = "*mangle
 :SLUICE_INSPECT - [0:0]
@@ -240,55 +230,54 @@ mod tests {
 :SLUICE_ASKING - [0:0]
 :SLUICE_ASKING_CLOSED - [0:0]
 :SLUICE_IGNORED - [0:0]
--A SLUICE_INSPECT -p tcp -m mark --mark 0x1000000/0x3000000 -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j RETURN
--A SLUICE_INSPECT -p udp -m mark --mark 0x1000000/0x3000000 -j RETURN
--A SLUICE_INSPECT -p tcp -m connmark --mark 0x2000000/0x3000000 -j DROP
--A SLUICE_INSPECT -p udp -m connmark --mark 0x2000000/0x3000000 -j DROP
+:SLUICE_ANSWERED - [0:0]
+:SLUICE_BLOCK - [0:0]
+-A SLUICE_INSPECT -p tcp -m mark --mark 0x1000000/0x7000000 -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j RETURN
+-A SLUICE_INSPECT -p udp -m mark --mark 0x1000000/0x7000000 -j RETURN
+-A SLUICE_INSPECT -m mark --mark 0x4000000/0x4000000 -g SLUICE_ANSWERED
+-A SLUICE_INSPECT -p tcp -m connmark --mark 0x2000000/0x7000000 -j DROP
+-A SLUICE_INSPECT -p udp -m connmark --mark 0x2000000/0x7000000 -j DROP
 -A SLUICE_INSPECT -i br-lan -j SLUICE_BETWEEN
 -A SLUICE_INSPECT -i wan -j SLUICE_BETWEEN
--A SLUICE_INSPECT -m mark --mark 0x3000000/0x3000000 -j MARK --set-xmark 0x0/0x3000000
+-A SLUICE_INSPECT -m mark --mark 0x3000000/0x7000000 -j MARK --set-xmark 0x0/0x7000000
 -A SLUICE_BETWEEN -o br-lan -g SLUICE_FLOW
 -A SLUICE_BETWEEN -o wan -g SLUICE_FLOW
 -A SLUICE_FLOW -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -g SLUICE_OPENING
--A SLUICE_FLOW -p tcp -m mark --mark 0x2000000/0x3000000 -g SLUICE_ASKING
--A SLUICE_ASKING -j MARK --set-xmark 0x0/0x3000000
+-A SLUICE_FLOW -p tcp -m mark --mark 0x2000000/0x7000000 -g SLUICE_ASKING
+-A SLUICE_ASKING -j MARK --set-xmark 0x0/0x7000000
 -A SLUICE_ASKING -j NFQUEUE --queue-balance 5:8 --queue-bypass
--A SLUICE_FLOW -m connmark --mark 0x1000000/0x3000000 -j RETURN
--A SLUICE_FLOW -m connmark --mark 0x3000000/0x3000000 -j RETURN
--A SLUICE_OPENING -j CONNMARK --set-xmark 0x0/0x3000000
--A SLUICE_FLOW -m mark --mark 0x3000000/0x3000000 -j RETURN
--A SLUICE_OPENING -m mark --mark 0x3000000/0x3000000 -j RETURN
+-A SLUICE_FLOW -m connmark --mark 0x1000000/0x7000000 -j RETURN
+-A SLUICE_FLOW -m connmark --mark 0x3000000/0x7000000 -j RETURN
+-A SLUICE_OPENING -j CONNMARK --set-xmark 0x0/0x7000000
+-A SLUICE_FLOW -m mark --mark 0x3000000/0x7000000 -j RETURN
+-A SLUICE_OPENING -m mark --mark 0x3000000/0x7000000 -j RETURN
 -A SLUICE_FLOW -p tcp -j NFQUEUE --queue-balance 5:8 --queue-bypass
 -A SLUICE_FLOW -p udp -j NFQUEUE --queue-balance 5:8 --queue-bypass
--A SLUICE_OPENING -j MARK --set-xmark 0x0/0x3000000
+-A SLUICE_OPENING -j MARK --set-xmark 0x0/0x7000000
 -A SLUICE_OPENING -j NFQUEUE --queue-balance 5:8 --queue-bypass
+-A SLUICE_ANSWERED -m mark --mark 0x5000000/0x7000000 -j CONNMARK --set-xmark 0x1000000/0x7000000
+-A SLUICE_ANSWERED -m mark --mark 0x7000000/0x7000000 -j CONNMARK --set-xmark 0x3000000/0x7000000
+-A SLUICE_ANSWERED -m mark --mark 0x6000000/0x7000000 -g SLUICE_BLOCK
+-A SLUICE_ANSWERED -j MARK --set-xmark 0x0/0x4000000
+-A SLUICE_BLOCK -j CONNMARK --set-xmark 0x2000000/0x7000000
+-A SLUICE_BLOCK -j DROP
 -I FORWARD 1 -j SLUICE_INSPECT
 COMMIT
-*filter
-:SLUICE_DECIDE - [0:0]
-:SLUICE_BLOCK - [0:0]
--A SLUICE_DECIDE -m mark --mark 0x1000000/0x3000000 -j CONNMARK --set-xmark 0x1000000/0x3000000
--A SLUICE_DECIDE -m mark --mark 0x3000000/0x3000000 -j CONNMARK --set-xmark 0x3000000/0x3000000
--A SLUICE_DECIDE -m mark --mark 0x2000000/0x3000000 -g SLUICE_BLOCK
--A SLUICE_BLOCK -j CONNMARK --set-xmark 0x2000000/0x3000000
--A SLUICE_BLOCK -j DROP
--I FORWARD 1 -j SLUICE_DECIDE
-COMMIT
 ";
-        assert_eq!(sample(4, true).iptables(Present::default()), expected);
+        assert_eq!(sample(4, true).iptables(false), expected);
     }
 
     #[test]
     fn what_a_closed_device_takes_part_in_has_queues_without_bypass() {
         let text = sample(2, true).closing(|device| device == "wan").unwrap();
-        let text = text.iptables(Present::default());
+        let text = text.iptables(false);
         for line in [
             "-A SLUICE_INSPECT -i br-lan -j SLUICE_BETWEEN",
             "-A SLUICE_INSPECT -i wan -j SLUICE_BETWEEN_CLOSED",
             "-A SLUICE_BETWEEN -o br-lan -g SLUICE_FLOW",
             "-A SLUICE_BETWEEN -o wan -g SLUICE_FLOW_CLOSED",
             "-A SLUICE_BETWEEN_CLOSED -o br-lan -g SLUICE_FLOW_CLOSED",
-            "-A SLUICE_FLOW_CLOSED -m mark --mark 0x3000000/0x3000000 -j MARK --set-xmark 0x0/0x3000000",
+            "-A SLUICE_FLOW_CLOSED -m mark --mark 0x3000000/0x7000000 -j MARK --set-xmark 0x0/0x7000000",
             "-A SLUICE_FLOW_CLOSED -p tcp -j NFQUEUE --queue-balance 7:8",
             "-A SLUICE_OPENING_CLOSED -j NFQUEUE --queue-balance 7:8",
             "-A SLUICE_FLOW -p tcp -j NFQUEUE --queue-balance 5:6 --queue-bypass",
@@ -299,31 +288,20 @@ COMMIT
 
     #[test]
     fn a_jump_that_is_there_is_moved_and_not_doubled() {
-        let text = sample(1, true).iptables(Present { mangle: true, filter: false });
+        let text = sample(1, true).iptables(true);
         let jumps: Vec<_> = text.lines().filter(|line| line.contains("FORWARD")).collect();
-        assert_eq!(
-            jumps,
-            [
-                "-D FORWARD -j SLUICE_INSPECT",
-                "-I FORWARD 1 -j SLUICE_INSPECT",
-                "-I FORWARD 1 -j SLUICE_DECIDE"
-            ]
-        );
+        assert_eq!(jumps, ["-D FORWARD -j SLUICE_INSPECT", "-I FORWARD 1 -j SLUICE_INSPECT"]);
         assert!(text.contains("-A SLUICE_FLOW -p udp -j NFQUEUE --queue-num 5 --queue-bypass\n"));
     }
 
     #[test]
     fn every_chain_that_is_made_is_removed_again() {
-        for ((table, chains), (_, jump)) in CHAINS.into_iter().zip(JUMPS) {
-            let text = removal(table, jump, chains, true);
-            for line in sample(1, true).iptables(Present::default()).lines() {
-                if let Some(chain) = line.strip_prefix(':').and_then(|line| line.split(' ').next())
-                {
-                    let here = chains.contains(&chain);
-                    assert_eq!(text.contains(&format!("-X {chain}\n")), here, "{chain}");
-                }
-            }
-            assert!(text.contains(&format!("-D FORWARD -j {jump}\n")));
+        let text = removal(true);
+        let made = sample(1, true).iptables(false);
+        let made = made.lines().filter_map(|line| line.strip_prefix(':')?.split(' ').next());
+        for chain in made {
+            assert!(text.contains(&format!("-X {chain}\n")), "{chain}");
         }
+        assert!(text.contains("-D FORWARD -j SLUICE_INSPECT\n"));
     }
 }

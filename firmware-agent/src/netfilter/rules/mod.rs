@@ -1,18 +1,17 @@
 //! The text of the rules that send packets to the queues and turn verdicts into connection marks.
 //! Pure: `apply` brings the text into the kernel.
 //!
-//! Two chains, one behind the other in the forward hook. *Inspect* drops what is blocked, lets
-//! pass what is decided, and queues the rest. A packet that comes back from its queue goes on with
-//! the next chain: *decide* copies the mark that the verdict gave it to its connection. Both touch
-//! only the claimed bits of a mark, which is why each value is written as a constant under the
-//! mask.
+//! One chain in the forward hook. *Inspect* drops what is blocked, lets pass what is decided, and
+//! queues the rest. A packet that comes back from its queue with a mark meets the chain once more
+//! (`NF_REPEAT`) and goes to *answered*, which gives the mark to its connection: a chain behind the
+//! queue would cost every packet. Only the claimed bits of a mark are touched, which is why each
+//! value is written as a constant under the mask.
 
 mod ignored;
 mod iptables;
 mod nft;
 
-pub use self::iptables::Present;
-pub(super) use self::iptables::{CHAINS as IPTABLES_CHAINS, JUMPS as IPTABLES_JUMPS, removal};
+pub(super) use self::iptables::{JUMP as IPTABLES_JUMP, TABLE as IPTABLES_TABLE, removal};
 pub use self::nft::Replace;
 
 use std::ops::RangeInclusive;
@@ -94,8 +93,8 @@ pub struct Ruleset {
 
 impl Ruleset {
     /// Rules for packets that go from one of `devices` to another, sent to `queue_count` queues
-    /// from `queue_first` on. With an open policy packets pass when nobody listens to a queue,
-    /// with a closed one they are dropped.
+    /// from `queue_first` on; without devices there is nothing to apply. With an open policy packets
+    /// pass when nobody listens to a queue, with a closed one they are dropped.
     pub fn new<D: Into<Box<str>>>(
         devices: impl IntoIterator<Item = D>,
         marks: MarkMask,
@@ -106,9 +105,6 @@ impl Ruleset {
         let mut devices: Vec<Box<str>> = devices.into_iter().map(Into::into).collect();
         devices.sort_unstable();
         devices.dedup();
-        if devices.is_empty() {
-            return Err(RulesError::NoDevice);
-        }
         if let Some(bad) = devices.iter().find(|device| !is_device(device)) {
             return Err(RulesError::Device(bad.clone()));
         }
@@ -146,6 +142,14 @@ impl Ruleset {
         Ok(self)
     }
 
+    /// Whether what comes from or goes to `device` is dropped while nobody inspects.
+    #[must_use]
+    pub fn closes(&self, device: &str) -> bool {
+        let closed = if self.closed.is_empty() { &self.devices } else { &self.closed };
+        let is_there = closed.iter().any(|closed| **closed == *device);
+        is_there && (!self.policy_open || !self.closed.is_empty())
+    }
+
     /// Without inspection of some connections.
     #[must_use]
     pub fn ignoring<'a>(mut self, ignores: impl IntoIterator<Item = &'a Ignore>) -> Self {
@@ -176,6 +180,18 @@ impl Ruleset {
         self
     }
 
+    /// Whether packets are inspected anywhere. Where they are not, the rules must not be applied.
+    #[must_use]
+    pub const fn inspects(&self) -> bool {
+        !self.devices.is_empty()
+    }
+
+    /// Whether the queues are for the same: inspection or none, and one policy or two.
+    #[must_use]
+    pub fn has_queues_of(&self, other: &Self) -> bool {
+        (self.inspects(), self.closed_queues()) == (other.inspects(), other.closed_queues())
+    }
+
     /// The devices between which packets are inspected.
     pub fn devices(&self) -> impl Iterator<Item = &str> {
         self.devices.iter().map(|device| &**device)
@@ -199,9 +215,6 @@ fn is_device(name: &str) -> bool {
 /// Why there can be no such rules.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RulesError {
-    /// Nothing to watch.
-    #[error("no interface to inspect: give at least one interface a role")]
-    NoDevice,
     /// A name that cannot stand in a rule.
     #[error("interface name `{0}` cannot stand in a firewall rule")]
     Device(Box<str>),
@@ -220,13 +233,13 @@ mod tests {
     use super::*;
 
     pub(super) fn sample(queue_count: u16, policy_open: bool) -> Ruleset {
-        let marks = MarkMask::try_from(0x0300_0000).unwrap();
+        let marks = MarkMask::try_from(0x0700_0000).unwrap();
         Ruleset::new(["wan", "br-lan"], marks, 5, queue_count, policy_open).unwrap()
     }
 
     #[test]
     fn names_that_could_say_more_than_a_name_are_refused() {
-        let marks = MarkMask::try_from(3).unwrap();
+        let marks = MarkMask::try_from(7).unwrap();
         for name in
             ["", "lan*", "lan+", "a b", "a\"b", "a\nb", "-i", "a;b", "0123456789abcdef", "ä"]
         {
@@ -236,13 +249,11 @@ mod tests {
         for name in ["eth0", "br-lan", "eth0.2", "pppoe-wan", "lan1@eth0", "wlan0_1"] {
             assert!(Ruleset::new([name], marks, 0, 1, true).is_ok(), "{name}");
         }
-        let none = Ruleset::new(Vec::<Box<str>>::new(), marks, 0, 1, true);
-        assert_eq!(none.unwrap_err(), RulesError::NoDevice);
     }
 
     #[test]
     fn queue_numbers_end_where_the_kernel_ends_them() {
-        let marks = MarkMask::try_from(3).unwrap();
+        let marks = MarkMask::try_from(7).unwrap();
         assert!(Ruleset::new(["a"], marks, 65535, 1, true).is_ok());
         for (first, count) in [(0, 0), (65535, 2), (1, 65535), (2, 65535)] {
             let refused = Ruleset::new(["a"], marks, first, count, true);
@@ -256,7 +267,7 @@ mod tests {
         for text in [
             sample(4, true).nft(Replace::Flush),
             sample(1, false).nft(Replace::Delete),
-            sample(4, true).iptables(Present::default()),
+            sample(4, true).iptables(false),
         ] {
             let drops: Vec<_> =
                 text.lines().filter(|line| line.to_lowercase().contains("drop")).collect();
@@ -273,7 +284,7 @@ mod tests {
     fn a_closed_policy_has_no_bypass_anywhere() {
         for (open, text) in [true, false].into_iter().flat_map(|open| {
             let rules = sample(2, open);
-            [(open, rules.nft(Replace::Flush)), (open, rules.iptables(Present::default()))]
+            [(open, rules.nft(Replace::Flush)), (open, rules.iptables(false))]
         }) {
             let queues = text
                 .lines()

@@ -38,8 +38,8 @@ impl Ruleset {
         self.others(&mut text);
         self.ignored(&mut text);
         self.unattended(&mut text);
+        self.answered(&mut text);
         self.inspect(&mut text);
-        self.decide(&mut text);
         text.push_str("}\n");
         text
     }
@@ -110,7 +110,7 @@ impl Ruleset {
 
     /// For packets that the fast path marked because the agent's heart does not beat. What was
     /// decided holds; what would go to the queue passes, and nothing of it is remembered: the mark
-    /// goes, or chain `decide` would copy it to the connection, which nobody would see again.
+    /// goes, or whoever saves marks would give it to the connection.
     fn unattended(&self, text: &mut String) {
         if !self.policy_open {
             return;
@@ -133,11 +133,13 @@ impl Ruleset {
     fn inspect(&self, text: &mut String) {
         let mask = self.marks.bits();
         let (trusted, undecided) = (self.marks.trusted(), self.marks.undecided());
+        let answered = self.marks.answered();
         let _ = writeln!(
             text,
             "\tchain inspect {{\n\
              \t\ttype filter hook forward priority filter - 10; policy accept;\n\
-             \t\tmeta mark & {mask:#010x} == {trusted:#010x} jump vetted"
+             \t\tmeta mark & {mask:#010x} == {trusted:#010x} jump vetted\n\
+             \t\tmeta mark & {answered:#010x} != 0x00000000 jump answered"
         );
         if self.policy_open {
             let _ =
@@ -199,23 +201,25 @@ impl Ruleset {
         )
     }
 
-    fn decide(&self, text: &mut String) {
-        let mask = self.marks.bits();
+    /// For packets that come back from their queue. What is let pass keeps the value without the
+    /// bit of an answer, as if the fast path had marked it.
+    fn answered(&self, text: &mut String) {
+        let (mask, answered) = (self.marks.bits(), self.marks.answered());
         let rule = |value: u32, end: &str| {
             format!(
-                "\t\tmeta mark & {mask:#010x} == {value:#010x} \
-                 ct mark set ct mark & {:#010x} | {value:#010x}{end}\n",
+                "\t\tmeta mark & {mask:#010x} == {:#010x} \
+                 ct mark set ct mark & {:#010x} | {value:#010x} {end}\n",
+                answered | value,
                 !mask
             )
         };
-        let drop = format!(" counter drop comment \"{}\"", Counted::DroppedVerdict.name());
+        let pass = format!("meta mark set meta mark & {:#010x} accept", !answered);
+        let drop = counted(Counted::DroppedVerdict, "drop");
         let _ = writeln!(
             text,
-            "\tchain decide {{\n\
-             \t\ttype filter hook forward priority filter - 9; policy accept;\n\
-             {}{}{}\t}}",
-            rule(self.marks.trusted(), " accept"),
-            rule(self.marks.undecided(), " accept"),
+            "\tchain answered {{\n{}{}{}\t}}",
+            rule(self.marks.trusted(), &pass),
+            rule(self.marks.undecided(), &pass),
             rule(self.marks.blocked(), &drop)
         );
     }
@@ -283,12 +287,12 @@ mod tests {
 flush table inet sluice
 table inet sluice {
 	chain opening {
-		ct mark & 0x03000000 != 0x00000000 ct mark set ct mark & 0xfcffffff
-		meta mark & 0x03000000 != 0x00000000 meta mark set meta mark & 0xfcffffff
+		ct mark & 0x07000000 != 0x00000000 ct mark set ct mark & 0xf8ffffff
+		meta mark & 0x07000000 != 0x00000000 meta mark set meta mark & 0xf8ffffff
 		counter queue num 5-8 bypass comment "queued"
 	}
 	chain asking {
-		meta mark set meta mark & 0xfcffffff
+		meta mark set meta mark & 0xf8ffffff
 		counter queue num 5-8 bypass comment "queued"
 	}
 	chain vetted {
@@ -296,35 +300,35 @@ table inet sluice {
 		counter accept comment "passed_trusted"
 	}
 	chain unattended {
-		meta mark set meta mark & 0xfcffffff
+		meta mark set meta mark & 0xf8ffffff
 		meta l4proto != { tcp, udp } accept
-		ct mark & 0x03000000 == 0x02000000 counter drop comment "dropped_blocked"
+		ct mark & 0x07000000 == 0x02000000 counter drop comment "dropped_blocked"
 		iifname != { "br-lan", "wan" } accept
 		oifname != { "br-lan", "wan" } accept
-		tcp flags & (fin | syn | rst | ack) == syn ct mark set ct mark & 0xfcffffff counter accept comment "unattended"
-		ct mark & 0x03000000 == 0x01000000 counter accept comment "passed_trusted"
-		ct mark & 0x03000000 == 0x03000000 counter accept comment "passed_undecided"
+		tcp flags & (fin | syn | rst | ack) == syn ct mark set ct mark & 0xf8ffffff counter accept comment "unattended"
+		ct mark & 0x07000000 == 0x01000000 counter accept comment "passed_trusted"
+		ct mark & 0x07000000 == 0x03000000 counter accept comment "passed_undecided"
 		counter accept comment "unattended"
+	}
+	chain answered {
+		meta mark & 0x07000000 == 0x05000000 ct mark set ct mark & 0xf8ffffff | 0x01000000 meta mark set meta mark & 0xfbffffff accept
+		meta mark & 0x07000000 == 0x07000000 ct mark set ct mark & 0xf8ffffff | 0x03000000 meta mark set meta mark & 0xfbffffff accept
+		meta mark & 0x07000000 == 0x06000000 ct mark set ct mark & 0xf8ffffff | 0x02000000 counter drop comment "dropped_verdict"
 	}
 	chain inspect {
 		type filter hook forward priority filter - 10; policy accept;
-		meta mark & 0x03000000 == 0x01000000 jump vetted
-		meta mark & 0x03000000 == 0x03000000 goto unattended
+		meta mark & 0x07000000 == 0x01000000 jump vetted
+		meta mark & 0x04000000 != 0x00000000 jump answered
+		meta mark & 0x07000000 == 0x03000000 goto unattended
 		meta l4proto != { tcp, udp } accept
-		ct mark & 0x03000000 == 0x02000000 counter drop comment "dropped_blocked"
+		ct mark & 0x07000000 == 0x02000000 counter drop comment "dropped_blocked"
 		iifname != { "br-lan", "wan" } accept
 		oifname != { "br-lan", "wan" } accept
 		tcp flags & (fin | syn | rst | ack) == syn goto opening
-		meta mark & 0x03000000 == 0x02000000 goto asking
-		ct mark & 0x03000000 == 0x01000000 counter accept comment "passed_trusted"
-		ct mark & 0x03000000 == 0x03000000 counter accept comment "passed_undecided"
+		meta mark & 0x07000000 == 0x02000000 goto asking
+		ct mark & 0x07000000 == 0x01000000 counter accept comment "passed_trusted"
+		ct mark & 0x07000000 == 0x03000000 counter accept comment "passed_undecided"
 		counter queue num 5-8 bypass comment "queued"
-	}
-	chain decide {
-		type filter hook forward priority filter - 9; policy accept;
-		meta mark & 0x03000000 == 0x01000000 ct mark set ct mark & 0xfcffffff | 0x01000000 accept
-		meta mark & 0x03000000 == 0x03000000 ct mark set ct mark & 0xfcffffff | 0x03000000 accept
-		meta mark & 0x03000000 == 0x02000000 ct mark set ct mark & 0xfcffffff | 0x02000000 counter drop comment "dropped_verdict"
 	}
 }
 "#;
@@ -334,8 +338,8 @@ table inet sluice {
     #[test]
     fn connections_of_other_devices_are_marked_for_the_flowtable_where_that_is_wanted() {
         let text = sample(1, true).freeing_others(true).nft(Replace::Flush);
-        let chain = "\tchain others {\n\t\tct mark & 0x03000000 == 0x00000000 \
-                     ct mark set ct mark & 0xfcffffff | 0x01000000\n\t}\n";
+        let chain = "\tchain others {\n\t\tct mark & 0x07000000 == 0x00000000 \
+                     ct mark set ct mark & 0xf8ffffff | 0x01000000\n\t}\n";
         let others = text.find(chain);
         assert!(others < text.find("\tchain inspect"), "a chain is there before what goes to it");
         assert!(others.is_some());

@@ -131,7 +131,7 @@ fn next_hop(ifindex: u32, attrs: &[u8], each: &mut dyn FnMut(Gateway)) {
 }
 
 /// An address by the number of its bytes.
-fn ip(value: &[u8]) -> Option<IpAddr> {
+pub(super) fn ip(value: &[u8]) -> Option<IpAddr> {
     match value.len() {
         4 => <[u8; 4]>::try_from(value).ok().map(IpAddr::from),
         16 => <[u8; 16]>::try_from(value).ok().map(IpAddr::from),

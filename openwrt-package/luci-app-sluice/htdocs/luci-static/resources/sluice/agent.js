@@ -21,6 +21,7 @@ function change(method, params) {
 var reads = {
 	status: read('status'),
 	flows: read('flows', [ 'offset', 'limit' ]),
+	events: read('events', [ 'offset', 'limit', 'kinds', 'severity', 'archived' ]),
 	why: read('why', [ 'subject' ])
 };
 
@@ -31,7 +32,10 @@ var changes = {
 	unblock: change('unblock', [ 'subject' ]),
 	forget: change('forget', [ 'section' ]),
 	pause: change('pause', [ 'device', 'seconds' ]),
-	resume: change('resume', [ 'device' ])
+	resume: change('resume', [ 'device' ]),
+	archive: change('archive', [ 'id', 'kind', 'until' ]),
+	mute: change('mute', [ 'kind' ]),
+	unmute: change('unmute', [ 'kind' ])
 };
 
 var hints = rpc.declare({ object: 'luci-rpc', method: 'getHostHints', expect: { '': {} } });

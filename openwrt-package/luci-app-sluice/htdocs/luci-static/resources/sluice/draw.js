@@ -105,6 +105,18 @@ return baseclass.extend({
 		return node;
 	},
 
+	/* Says in a head why there is nothing: what is so, and what that means. */
+	absent: function(head, text, more) {
+		return this.fill(head, el('h2', { 'class': 'sluice-bad' }, text[0]), el('p', {}, text[1]), more);
+	},
+
+	/* What is wrong, the first twenty; each a text or parts of one. */
+	warnings: function(items) {
+		return items && items.length ? el('ul', { 'class': 'sluice-warnings' }, items.slice(0, 20).map(function(item) {
+			return el('li', {}, item);
+		})) : null;
+	},
+
 	/* A whole number; from a million on shortened. */
 	count: function(value) {
 		if (value < 1e6)

@@ -226,15 +226,29 @@ return baseclass.extend({
 	},
 
 	/*
-	 * The page with a form below `head`. Cells are kept true, and `head` tells when nobody answers; `more`
-	 * makes of each status what stands there otherwise.
+	 * What makes a view of a form: `fill` adds the sections to its map. Cells are kept true, and a line above
+	 * tells when nobody answers; `more` may make of each status what stands there otherwise (`head`), and
+	 * what stands between both (`ahead`), which may offer what the session may do.
 	 */
-	page: function(view, map, page, head, more) {
-		if (!isWritable())
-			view.handleSave = view.handleSaveApply = view.handleReset = null;
-		return map.render().then(function(node) {
-			live(head, more);
-			return [ page, node ];
-		});
+	view: function(title, about, fill, more) {
+		more = more || {};
+		return {
+			load: function() {
+				return Promise.all([ uci.load('sluice'), more.ahead ? agent.learn() : null ]);
+			},
+
+			render: function() {
+				var head = el('div', { 'class': 'sluice-panel', 'role': 'status' });
+				var page = draw.page(head, more.ahead ? more.ahead() : null);
+				var map = new form.Map('sluice', title, about);
+				if (!isWritable())
+					this.handleSave = this.handleSaveApply = this.handleReset = null;
+				fill(map);
+				return map.render().then(function(node) {
+					live(head, more.head);
+					return [ page, node ];
+				});
+			}
+		};
 	}
 });

@@ -58,6 +58,11 @@ function about(text, subject) {
 }
 
 return baseclass.extend({
+	button: button,
+	outcome: outcome,
+	said: said,
+	refused: refused,
+
 	/*
 	 * The controls for a connection: what it is about (its name and its address), and its device.
 	 * Nothing where nothing is offered. `then` is called after each change.

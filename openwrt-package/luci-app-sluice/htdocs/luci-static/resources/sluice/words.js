@@ -57,6 +57,23 @@ var states = {
 	off: _('Off')
 };
 
+/* Kinds of events. */
+var kinds = {
+	verdict: _('Blocked connection'),
+	alert: _('Signature'),
+	attack: _('Attack'),
+	list: _('Lists'),
+	health: _('Protection'),
+	contact: _('Listed address')
+};
+
+var severities = {
+	info: _('as you wanted it'),
+	notice: _('for your information'),
+	warning: _('have a look'),
+	error: _('does not work')
+};
+
 var sources = {
 	tls: _('named by the connection'),
 	quic: _('named by the connection'),
@@ -75,6 +92,7 @@ var features = [
 	[ 'names from DNS', _('Names from DNS'), _('Shows names for connections that tell none.') ],
 	[ 'syn validation', _('Defence against connection floods'), _('Answers strangers itself while a service is under attack.') ],
 	[ 'ubus', _('Connection to this page'), _('Answers these pages and other programs of the router.') ],
+	[ 'notify_script', _('Script for notices'), _('Is started for each event worth it.') ],
 	[ 'maps', _('Memory in the kernel'), _('Tables of addresses and connections.') ],
 	[ 'programs', _('Programs in the kernel'), _('Without them nothing is dropped early.') ]
 ];
@@ -88,6 +106,9 @@ return baseclass.extend({
 	reason: function(reason) { return word(reasons, reason); },
 	verdict: function(verdict) { return word(verdicts, verdict); },
 	state: function(state) { return word(states, state); },
+	kind: function(kind) { return word(kinds, kind); },
+	kinds: Object.keys(kinds),
+	severity: function(severity) { return word(severities, severity); },
 	source: function(source) { return word(sources, source); },
 
 	/* Title of a feature and what it is for. */

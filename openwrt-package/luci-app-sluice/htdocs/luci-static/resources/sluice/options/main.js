@@ -49,9 +49,9 @@ main: [
 	[ 'queues', 'number', _('Queues'), _('Queues from that number on; 0 is one for each worker, or four where workers is 0.'), { from: 0, to: 16, preset: '0', tab: 'system' } ],
 	[ 'workers', 'number', _('Workers for the queues'), _('Threads that read the queues, no more than there are queues; 0 is as many as processors. More than one pays where one is too slow for what has to be looked at.'), { from: 0, to: 4, preset: '1', tab: 'system' } ],
 	[ 'metrics_listen', 'text', _('Figures for Prometheus'), _('Loopback address and port at which Prometheus finds /metrics; without it the agent listens nowhere.'), { tab: 'system' } ],
-	[ 'notify_script', 'path', _('Script for notices'), _('Program that is started for each event worth it, with what happened in its environment (SLUICE_KIND, SLUICE_WHAT and more, see events.md), one at a time and for ten seconds at most.'), { tab: 'general' } ],
-	[ 'mute', 'words', _('Notices to leave out'), _('Kinds of events that nobody is told of, neither log nor ubus nor notify_script; sluice events has them.'), { of: 'verdict alert attack list health', tab: 'general' } ],
-	[ 'mark_mask', 'text', _('Bits of the packet mark'), _('Bits of the packet mark and connection mark that belong to Sluice; mwan3 uses 0x3f00 unless told otherwise.'), { preset: '0x30000000', tab: 'system' } ],
+	[ 'notify_script', 'path', _('Script for notices'), _('Program that is started for each event worth it, with what happened in its environment (SLUICE_KIND, SLUICE_WHAT and more, see events.md), one at a time, for ten seconds at most and without capabilities.'), { tab: 'general' } ],
+	[ 'mute', 'words', _('Notices to leave out'), _('Kinds of events that nobody is told of, neither log nor ubus nor notify_script; sluice events has them.'), { of: 'verdict alert attack list health contact', tab: 'general' } ],
+	[ 'mark_mask', 'text', _('Bits of the packet mark'), _('Bits of the packet mark and connection mark that belong to Sluice; mwan3 uses 0x3f00 and pbr 0xff0000 unless told otherwise.'), { preset: '0x07000000', tab: 'system' } ],
 	[ 'pin_dir', 'path', _('Directory of programs'), _('Directory of programs and maps that outlive the agent, on a BPF file system.'), { preset: '/sys/fs/bpf/sluice', tab: 'system' } ],
 	[ 'run_dir', 'path', _('Directory of the socket'), _('Directory of the control socket.'), { preset: '/var/run/sluice', tab: 'system' } ]
 ],

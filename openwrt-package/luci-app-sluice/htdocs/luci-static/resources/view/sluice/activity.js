@@ -4,6 +4,7 @@
 'require sluice.agent as agent';
 'require sluice.draw as draw';
 'require sluice.hand as hand';
+'require sluice.rows as rows';
 'require sluice.words as words';
 
 /* The connections that were decided, why, and what can be done about it. */
@@ -72,22 +73,17 @@ function causes(answer) {
 
 /* One connection; what is behind it is made when it is opened. */
 function Row(page, flow) {
-	this.cells = {};
-	[ 'age', 'from', 'to', 'verdict', 'why', 'data' ].forEach(function(name) {
-		this.cells[name] = el('span', { 'class': 'sluice-' + name });
-	}, this);
-	var c = this.cells, inside = el('div', { 'class': 'sluice-inside' });
-	this.node = el('details', { 'class': 'sluice-flow' }, el('summary', {}, c.verdict, c.to, c.from, c.why, c.data, c.age), inside);
-	this.node.addEventListener('toggle', function() {
-		if (this.node.open)
-			page.open(this.flow, inside);
-		page.held();
-	}.bind(this));
-	this.update(flow, page.names);
+	var row = rows.row([ 'verdict', 'to', 'from', 'why', 'data', 'age' ],
+		function(inside) { page.open(this.flow, inside); }.bind(this), function() { page.list.held(); });
+	this.node = row.node;
+	this.node.classList.add('sluice-flow');
+	this.cells = row.cells;
+	this.names = page.names;
+	this.update(flow);
 }
 
-Row.prototype.update = function(flow, names) {
-	var c = this.cells, name = names[flow.src];
+Row.prototype.update = function(flow) {
+	var c = this.cells, names = this.names, name = names[flow.src];
 	this.flow = flow;
 	this.text = haystack(flow, names);
 	c.verdict.className = 'sluice-verdict is-' + draw.clean(flow.verdict);
@@ -110,10 +106,9 @@ return view.extend({
 
 	render: function(loaded) {
 		this.names = loaded[1];
-		this.rows = {};
 		this.offset = 0;
 		this.head = el('div', { 'class': 'sluice-head', 'role': 'status' });
-		this.list = el('div', { 'class': 'sluice-flows' });
+		this.list = rows.list(key, function(flow) { return new Row(this, flow); }.bind(this));
 		this.note = el('p', { 'class': 'sluice-soft', 'role': 'status' });
 		this.search = el('input', { 'type': 'search', 'class': 'cbi-input-text', 'aria-label': _('Filter'),
 			'placeholder': _('Name, address, device, rule…'), 'input': this.filter.bind(this) });
@@ -124,7 +119,7 @@ return view.extend({
 		this.newer = el('button', { 'type': 'button', 'class': 'btn cbi-button', 'click': this.turn.bind(this, -PAGE) }, _('Newer'));
 		this.older = el('button', { 'type': 'button', 'class': 'btn cbi-button', 'click': this.turn.bind(this, PAGE) }, _('Older'));
 		this.page = draw.page(this.head,
-			el('div', { 'class': 'sluice-tools' }, this.search, this.only, this.newer, this.older), this.note, this.list);
+			el('div', { 'class': 'sluice-tools' }, this.search, this.only, this.newer, this.older), this.note, this.list.node);
 		if (typeof loaded[0] == 'string')
 			this.show(null, loaded[0]);
 		else
@@ -137,77 +132,33 @@ return view.extend({
 
 	turn: function(by) {
 		this.offset = Math.max(0, this.offset + by);
-		this.close();
+		this.list.close();
 		this.look();
-	},
-
-	close: function() {
-		this.list.querySelectorAll('details[open]').forEach(function(row) { row.open = false; });
-	},
-
-	/* Whether a row is open: then nothing moves. */
-	held: function() {
-		var open = !!this.list.querySelector('details[open]');
-		this.list.classList.toggle('is-held', open);
-		return open;
 	},
 
 	show: function(answer, why) {
 		draw.tint(this.page);
 		if (why) {
-			var text = words.absence(why);
-			draw.fill(this.head, el('h2', { 'class': 'sluice-bad' }, text[0]), el('p', {}, text[1]));
-			this.list.classList.toggle('is-old', true);
+			draw.absent(this.head, words.absence(why));
+			this.list.node.classList.add('is-old');
 			return;
 		}
 		/* The answer to what was asked before the page was turned. */
 		if (answer.offset != this.offset)
 			return;
-		this.list.classList.remove('is-old');
+		this.list.node.classList.remove('is-old');
 		draw.renew(this.head, el('h2', {}, _('Activity')), el('p', {}, _('Connections that were decided, the last first. Open one to see why, and to change it.')));
 		this.total = answer.total;
 		this.newer.disabled = this.offset == 0;
 		this.older.disabled = this.offset + answer.flows.length >= answer.total;
-		var held = this.held(), rows = {}, names = this.names;
-		answer.flows.forEach(function(flow) {
-			var id = key(flow), row = this.rows[id];
-			if (row)
-				row.update(flow, names);
-			else if (!held)
-				row = new Row(this, flow);
-			if (row)
-				rows[id] = row;
-		}, this);
-		if (held) {
-			this.pending = answer.flows.length - Object.keys(rows).length;
-		} else {
-			this.pending = 0;
-			this.rows = rows;
-			this.place(answer.flows.map(function(flow) { return rows[key(flow)].node; }));
-		}
+		this.list.show(answer.flows);
 		this.filter();
-	},
-
-	/* Puts the rows in order without touching those that are in their place. */
-	place: function(nodes) {
-		var at = this.list.firstChild;
-		nodes.forEach(function(node) {
-			if (node === at)
-				at = at.nextSibling;
-			else
-				this.list.insertBefore(node, at);
-		}, this);
-		while (at) {
-			var next = at.nextSibling;
-			this.list.removeChild(at);
-			at = next;
-		}
 	},
 
 	filter: function() {
 		var wanted = this.search.value.trim().toLowerCase(), only = this.only.value, shown = 0, all = 0;
-		for (var id in this.rows) {
-			var row = this.rows[id];
+		for (var id in this.list.rows) {
+			var row = this.list.rows[id];
 			var fits = (!only || row.flow.verdict == only) && row.text.indexOf(wanted) >= 0;
 			row.node.hidden = !fits;
 			shown += fits ? 1 : 0;
@@ -218,9 +169,7 @@ return view.extend({
 		var text = !all ? _('No connection was decided yet.')
 			: shown < all ? _('%d of %d shown, of %s in all.').format(shown, all, total)
 				: _('%d to %d of %s.').format(this.offset + 1, this.offset + all, total);
-		if (this.pending > 0)
-			text += ' ' + _('%d newer ones wait until the open row is closed.').format(this.pending);
-		draw.renew(this.note, text);
+		draw.renew(this.note, text + this.list.waiting());
 	},
 
 	/* What is behind a row. */

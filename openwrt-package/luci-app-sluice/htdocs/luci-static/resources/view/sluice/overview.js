@@ -36,6 +36,12 @@ function packets(status, role) {
 		}, 0);
 }
 
+/* Bytes that the devices of one side received, as the kernel counts them; null where it does not say. */
+function received(status, role) {
+	var told = (status.interfaces || []).filter(function(one) { return one.role == role && typeof one.rx_bytes == 'number'; });
+	return told.length ? told.reduce(function(sum, one) { return sum + one.rx_bytes; }, 0) : null;
+}
+
 function stopped(status) {
 	return (status.drops || []).reduce(function(sum, drop) { return sum + drop.packets; }, 0);
 }
@@ -53,18 +59,19 @@ function trusted(status) {
 /* What is kept of the looks. */
 function History() {
 	this.last = null;
-	this.lines = [ [], [] ];
+	/* Bytes from the internet and from home, and packets. */
+	this.lines = [ [], [], [], [] ];
 	this.stopped = null;
 }
 
 History.prototype.add = function(status, now) {
-	var seen = { at: now, values: [ packets(status, 'wan'), packets(status, 'lan') ], stopped: stopped(status) };
+	var seen = { at: now, values: [ received(status, 'wan'), received(status, 'lan'), packets(status, 'wan'), packets(status, 'lan') ], stopped: stopped(status) };
 	var last = this.last, time = last ? (now - last.at) / 1000 : 0;
 	/* Too soon after the last look to tell a rate. */
 	if (last && time < 1)
 		return;
 	/* Counters begin anew with another agent; a point is missing then. */
-	var rate = function(value, before) { return time > 0 && value >= before ? (value - before) / time : null; };
+	var rate = function(value, before) { return time > 0 && value != null && before != null && value >= before ? (value - before) / time : null; };
 	if (last)
 		this.lines.forEach(function(line, at) {
 			line.push(rate(seen.values[at], last.values[at]));
@@ -79,8 +86,25 @@ History.prototype.now = function(line) {
 	return values.length ? values[values.length - 1] : null;
 };
 
-function perSecond(value) {
-	return value == null ? '–' : _('%s/s').replace('%s', function() { return draw.count(value); });
+function perSecond(value, show) {
+	return value == null ? '–' : _('%s/s').replace('%s', function() { return (show || draw.count)(value); });
+}
+
+/* Bytes a second of each side where the router tells them, else packets. */
+function traffic(history) {
+	var first = history.lines[0].concat(history.lines[1]).some(function(value) { return value != null; }) ? 0 : 2;
+	var now = function(side) {
+		var packets = perSecond(history.now(2 + side));
+		return first ? el('b', {}, packets) : [ el('b', {}, perSecond(history.now(side), draw.bytes)), ' ',
+			el('span', { 'class': 'sluice-soft' }, _('%s packets').replace('%s', function() { return packets; })) ];
+	};
+	return [
+		draw.chart(history.lines.slice(first, first + 2), KEPT, first ? _('Packets a second in the last five minutes') : _('Bytes a second in the last five minutes')),
+		el('p', { 'class': 'sluice-legend' },
+			el('span', { 'class': 'sluice-key-0' }, _('from the internet')), ' ', now(0), ' ',
+			el('span', { 'class': 'sluice-key-1' }, _('from home')), ' ', now(1), ' ',
+			el('span', { 'class': 'sluice-soft' }, first ? _('packets, last five minutes') : _('interface totals, last five minutes')))
+	];
 }
 
 function figure(title, value, note, more) {
@@ -201,8 +225,7 @@ return view.extend({
 		var show = function(status, why) {
 			draw.tint(page);
 			if (why) {
-				var text = words.absence(why);
-				draw.fill(head, el('h2', { 'class': 'sluice-bad' }, text[0]), el('p', {}, text[1]),
+				draw.absent(head, words.absence(why),
 					history.last ? el('p', { 'class': 'sluice-soft' }, _('What is shown below is the last that was heard.')) : null);
 				body.classList.toggle('is-old', !!history.last);
 				return;
@@ -229,19 +252,12 @@ return view.extend({
 			if (!parts[name])
 				body.appendChild(parts[name] = el('div'));
 		});
-		draw.renew(parts.warnings, found.length ? el('ul', { 'class': 'sluice-warnings' }, found.slice(0, 20).map(function(one) {
-			return el('li', {}, el('strong', {}, one[0]), ' ', one[1]);
-		})) : null);
+		draw.renew(parts.warnings, draw.warnings(found.map(function(one) { return [ el('strong', {}, one[0]), ' ', one[1] ]; })));
 		draw.renew(parts.figures, el('div', { 'class': 'sluice-figures' },
 			figure(_('Stopped'), draw.count(stopped(status)), _('packets so far, now %s').format(perSecond(history.stopped))),
 			figure(_('On the short way'), share == null ? '–' : Math.floor(share * 100) + '\u00a0%', _('of packets, because their connection is trusted')),
 			figure(_('Connections'), draw.count(status.flows.entries), _('decided and remembered'))));
-		draw.renew(parts.traffic, el('h3', {}, _('Traffic')),
-			draw.chart(history.lines, KEPT, _('Packets a second in the last five minutes')),
-			el('p', { 'class': 'sluice-legend' },
-				el('span', { 'class': 'sluice-key-0' }, _('from the internet')), ' ', el('b', {}, perSecond(history.now(0))), ' ',
-				el('span', { 'class': 'sluice-key-1' }, _('from home')), ' ', el('b', {}, perSecond(history.now(1))), ' ',
-				el('span', { 'class': 'sluice-soft' }, _('packets, last five minutes'))));
+		draw.renew(parts.traffic, el('h3', {}, _('Traffic')), traffic(history));
 		draw.renew(parts.columns, el('div', { 'class': 'sluice-columns' },
 			el('section', {}, el('h3', {}, _('What was stopped')), drops(status)),
 			el('section', {}, el('h3', {}, _('Health')), health(status))));

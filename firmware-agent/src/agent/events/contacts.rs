@@ -1,0 +1,127 @@
+//! Devices of the LAN that were kept from addresses on a blocklist, as far as the shields count it:
+//! how many packets, on which interface, and which lists counted meanwhile. Whose packets they were
+//! and where they went the kernel does not tell. Pure.
+
+use crate::control::events::{Event, Kind, Severity};
+
+/// After so long without any, packets are told of again.
+const QUIET_NS: u64 = 600_000_000_000;
+
+/// What was counted, and told of lately.
+#[derive(Debug, Default)]
+pub(super) struct Contacts {
+    /// Packets at the last look, by interface.
+    before: Vec<(String, u64)>,
+    looked_ns: u64,
+    /// When packets were counted last, by interface and list.
+    last: Vec<(String, String, u64)>,
+}
+
+impl Contacts {
+    /// What is to be told of `packets`, of devices, that shields of the LAN dropped for a blocklist, by
+    /// interface. Where there are more than before, `lists` names those that dropped something since
+    /// a moment, on any interface.
+    pub(super) fn look(
+        &mut self,
+        now_ns: u64,
+        packets: Vec<(String, u64)>,
+        lists: impl FnOnce(u64) -> Vec<String>,
+    ) -> Vec<Event> {
+        self.last.retain(|(.., at)| now_ns.saturating_sub(*at) < QUIET_NS);
+        let since_ns = std::mem::replace(&mut self.looked_ns, now_ns);
+        let before = std::mem::replace(&mut self.before, packets);
+        let mut more = Vec::new();
+        for (name, now) in &self.before {
+            let then = before.iter().find(|(known, _)| known == name);
+            let count = then.and_then(|(_, then)| now.checked_sub(*then)).unwrap_or_default();
+            if count != 0 {
+                more.push((name, count));
+            }
+        }
+        if more.is_empty() {
+            return Vec::new();
+        }
+        let lists = lists(since_ns);
+        // Where nothing is known of lists, the interface alone.
+        let names = if lists.is_empty() { vec![String::new()] } else { lists.clone() };
+        let mut events = Vec::new();
+        for (interface, packets) in more {
+            let mut of_interface = self.last.iter_mut().filter(|known| known.0 == *interface);
+            if lists.is_empty()
+                && let Some(known) = of_interface.next()
+            {
+                known.2 = now_ns;
+                continue;
+            }
+            let mut is_news = false;
+            for list in &names {
+                let is = |one: &&mut (String, String, u64)| one.0 == *interface && one.1 == *list;
+                if let Some(known) = self.last.iter_mut().find(is) {
+                    known.2 = now_ns;
+                } else {
+                    is_news = true;
+                    self.last.push((interface.clone(), list.clone(), now_ns));
+                }
+            }
+            if is_news {
+                events.push(event(interface, packets, &lists));
+            }
+        }
+        events
+    }
+}
+
+/// One of them as an event.
+pub(super) fn event(interface: &str, packets: u64, lists: &[String]) -> Event {
+    let by = if lists.is_empty() { String::new() } else { format!(" by {}", lists.join(", ")) };
+    let what = format!("a device behind {interface} was kept from a listed address{by}");
+    let event = Event::new(Kind::Contact, Severity::Warning, what);
+    event.with("interface", interface).with("packets", packets).with("lists", lists.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lan(packets: u64) -> Vec<(String, u64)> {
+        vec![("lan".to_owned(), packets)]
+    }
+
+    /// R177: a contact is told once, again after ten minutes without any, and of another list at once.
+    #[test]
+    fn a_contact_with_a_listed_address_is_told_when_it_begins() {
+        let mut contacts = Contacts::default();
+        let mut look = |s: u64, packets: u64, lists: &[&str]| -> Vec<String> {
+            let lists = lists.iter().map(|name| (*name).to_owned()).collect();
+            let events = contacts.look(s * 1_000_000_000, lan(packets), |_| lists);
+            let shown = |event: Event| format!("{} {}", event.facts["packets"], event.what);
+            events.into_iter().map(shown).collect()
+        };
+        assert_eq!(look(0, 7, &["bad"]), [""; 0], "counted before this agent");
+        assert_eq!(look(2, 7, &["bad"]), [""; 0], "strangers from outside");
+        let bad = "a device behind lan was kept from a listed address by bad";
+        assert_eq!(look(4, 9, &["bad"]), [format!("2 {bad}")]);
+        assert_eq!(look(6, 10, &["bad"]), [""; 0], "it goes on");
+        assert_eq!(look(8, 11, &["bad", "worse"]), [format!("1 {bad}, worse")]);
+        assert_eq!(look(607, 12, &["bad"]), [""; 0], "not quiet yet");
+        assert_eq!(look(1206, 13, &["bad"]), [""; 0]);
+        assert_eq!(look(1807, 14, &["bad"]), [format!("1 {bad}")], "after a pause");
+        assert_eq!(look(3000, 0, &["bad"]), [""; 0], "counters that begin anew");
+        assert_eq!(look(3002, 1, &[]), ["1 a device behind lan was kept from a listed address"]);
+        assert_eq!(look(3004, 2, &["bad"]), [format!("1 {bad}")]);
+        assert_eq!(look(3006, 3, &[]), [""; 0], "of a list that was told");
+    }
+
+    #[test]
+    fn lists_are_asked_for_the_time_since_the_last_look_and_only_where_there_is_something() {
+        let mut contacts = Contacts::default();
+        contacts.look(5, lan(1), |_| unreachable!());
+        contacts.look(6, lan(1), |_| unreachable!());
+        let mut asked = 0;
+        contacts.look(9, lan(2), |since_ns| {
+            asked = since_ns;
+            Vec::new()
+        });
+        assert_eq!(asked, 6);
+    }
+}

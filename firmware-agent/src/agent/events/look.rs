@@ -1,0 +1,64 @@
+//! What the agent looks at, from time to time, to find out what happened.
+
+use sluice_abi::attach::Role;
+use sluice_abi::counter::Counter;
+
+use super::changes::{Look, Picture, differences};
+use crate::agent::running::State;
+use crate::control::events::Event;
+
+/// How late the clock of the shields may be: it moves with the timer tick (`CONFIG_HZ=100`).
+const TICK_NS: u64 = 10_000_000;
+
+impl State {
+    /// What is different from the last look.
+    pub(super) fn look_for_events(&mut self, now_ns: u64) -> Vec<Event> {
+        let (mut events, picture) = {
+            let look = self.look(now_ns);
+            (differences(self.events.picture.as_ref(), &look), Picture::of(&look))
+        };
+        self.events.picture = Some(picture);
+        let contacts = self.contacts();
+        let Self { events: known, dataplane, plan, .. } = self;
+        let hits = dataplane.as_ref().and_then(|dataplane| dataplane.hits.as_ref());
+        let lists = |since_ns: u64| {
+            let since_ns = since_ns.saturating_sub(TICK_NS);
+            let dropped = |number| hits.and_then(|hits| hits.of(number).ok());
+            let is_new = |number| dropped(number).is_some_and(|hits| hits.last_ns >= since_ns);
+            let lists = (0..).zip(&plan.lists).filter(|(number, _)| is_new(*number));
+            lists.map(|(_, list)| list.name.to_string()).collect()
+        };
+        events.extend(known.contacts.look(now_ns, contacts, lists));
+        events
+    }
+
+    fn look(&self, now_ns: u64) -> Look<'_> {
+        let refused = self.lists.refused().into_iter().chain(self.inspector.domains.refused());
+        let blocklists = self.plan.lists.iter().filter(|list| !list.files.is_empty());
+        let blocklists = blocklists.map(|list| {
+            let of_files = list.files.iter().map(|file| u64::from(file.counts.sum()));
+            (&*list.name, list.entries.len() as u64 + of_files.sum::<u64>())
+        });
+        let domainlists =
+            self.plan.domainlists.iter().map(|list| (&*list.name, u64::from(list.names())));
+        Look {
+            features: self.features(),
+            attacked: self.strangers.half_open().collect(),
+            refused: refused.chain(self.inspector.alarms.refused()).collect(),
+            mistakes: &self.mistakes,
+            lists: blocklists.chain(domainlists).collect(),
+            away: self.attendance.report(now_ns),
+        }
+    }
+
+    /// Packets of devices that shields of the LAN dropped for a blocklist, by interface.
+    fn contacts(&self) -> Vec<(String, u64)> {
+        let Some(dataplane) = &self.dataplane else { return Vec::new() };
+        let lans = self.plan.dataplane.interfaces.iter().filter(|one| one.role == Role::Lan);
+        lans.filter_map(|lan| {
+            let packets = dataplane.totals.count(lan.slot, Counter::XdpDropListed).ok()?;
+            Some((lan.name.clone(), packets))
+        })
+        .collect()
+    }
+}
