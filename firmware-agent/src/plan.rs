@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sluice_abi::attach::Role;
 use sluice_abi::flow::FlowLimit;
 use sluice_abi::message::RING;
 use sluice_abi::names::LISTS_CONFIGURED_MAX;
@@ -198,6 +199,7 @@ impl Plan {
             main.policy == Policy::Open,
         )?
         .freeing_others(main.manage_offload == ManageOffload::Guard)
+        .sharing(|device| is_lan(config, device), main.queue_share)
         .closing(|device| is_closed(config, device))?
         .ignoring(&config.ignores);
         let lists: Vec<ListPlan> = config
@@ -327,6 +329,10 @@ fn domainlists(config: &Config) -> Vec<DomainListPlan> {
 }
 
 /// Whether packets from and to a device are dropped while nobody inspects.
+fn is_lan(config: &Config, device: &str) -> bool {
+    config.interfaces.iter().any(|one| one.device == device && one.role == Role::Lan)
+}
+
 fn is_closed(config: &Config, device: &str) -> bool {
     let interface = config.interfaces.iter().find(|interface| interface.device == device);
     match interface.map(|interface| interface.policy).unwrap_or_default() {

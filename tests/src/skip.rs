@@ -37,12 +37,30 @@ pub fn has_flowtables() -> Result<bool> {
          }\n",
     );
     let Err(refusal) = table else { return Ok(true) };
-    let symbols = std::fs::read_to_string("/proc/kallsyms").unwrap_or_default();
-    if symbols.contains(" nft_flow_offload_eval") {
-        let text = format!("the kernel knows flowtables and refuses one: {refusal}");
-        return Err(Error::Unusable(text));
-    }
+    knows("nft_flow_offload_eval", &format!("a flowtable: {refusal}"))?;
     Ok(false)
+}
+
+/// Whether the rules of this kernel have no queue expression; then reports the test as skipped. A kernel
+/// that knows it and refuses it is an error.
+pub fn without_nft_queue() -> Result<bool> {
+    if without_root() {
+        return Ok(true);
+    }
+    let table = Netns::new("probe")?.nft("table inet probe { chain c { queue num 0 bypass; }; }\n");
+    let Err(refusal) = table else { return Ok(false) };
+    knows("nft_queue_eval", &format!("a queue: {refusal}"))?;
+    skipped("this kernel has no nft_queue");
+    Ok(true)
+}
+
+/// Fails where the kernel has the function, whatever it refused.
+fn knows(function: &str, refused: &str) -> Result<()> {
+    let symbols = std::fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+    if symbols.lines().any(|line| line.split_whitespace().nth(2) == Some(function)) {
+        return Err(Error::Unusable(format!("the kernel knows {function} and refuses {refused}")));
+    }
+    Ok(())
 }
 
 /// Whether this kernel has no flowtables; then reports the test as skipped.

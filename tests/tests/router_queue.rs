@@ -8,7 +8,7 @@ use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::hello::client_hello;
 use sluice_tests::router::{Build, Router};
 use sluice_tests::skip::without_root;
-use sluice_tests::traffic::{TcpService, connect, round_trip};
+use sluice_tests::traffic::{TcpService, UdpService, connect, round_trip, udp};
 use sluice_tests::wait;
 
 /// R19: a device that opens flows by the thousand, with room for a few, costs another one none of its
@@ -98,4 +98,69 @@ fn the_wait_of_every_queued_packet_is_counted() {
     ] {
         assert!(metrics.lines().any(|there| there == line), "{line}\n{metrics}");
     }
+}
+
+/// R31: every packet of the queue and every flow is in the counter of what became of it, and so is what
+/// the kernel could not keep.
+#[test]
+fn what_becomes_of_packets_and_flows_is_counted() {
+    if without_root() {
+        return;
+    }
+    let world = Router::new(Build::default()).unwrap();
+    let setup = Setup::default().main("policy", "closed").main("window_packets", 5);
+    let setup = setup.rule("ads", "block", &["ads.test"]);
+    let mut agent = Agent::start(&world, setup).unwrap();
+    let echo = TcpService::echo(&world.server, world.server.v4.into(), 443).unwrap();
+    let datagrams = UdpService::echo(&world.server, world.server.v4.into(), 9).unwrap();
+    let counts = || {
+        let status = agent.status().unwrap();
+        let engine = ["blocked", "trusted", "window_end", "undecided_malformed_tls"]
+            .map(|name| status.queue.engine[name]);
+        (engine, status.netfilter.counters["queued"], status.queue.engine["packets"])
+    };
+    let became = |what: &str, act: &dyn Fn(), expected: [u64; 4]| {
+        let (before, queued, packets) = counts();
+        act();
+        let is_so = wait::until_true(what, Duration::from_secs(10), || {
+            let (now, now_queued, now_packets) = counts();
+            let more: Vec<_> = now.iter().zip(before).map(|(now, then)| now - then).collect();
+            // The rules and the agent count the same packets.
+            more == expected && now_queued > queued && now_queued - queued == now_packets - packets
+        });
+        assert!(is_so.is_ok(), "{what}: {before:?}, {queued}, {packets}; then {:?}", counts());
+    };
+    let says = |bytes: &[u8]| {
+        let mut stream = connect(world.client(), echo.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let _may_be_blocked = round_trip(&mut stream, bytes, bytes.len());
+    };
+    became("trusted", &|| says(&client_hello("news.test", 0)), [0, 1, 0, 0]);
+    became("blocked", &|| says(&client_hello("ads.test", 0)), [1, 0, 0, 0]);
+    let mut broken = client_hello("news.test", 0);
+    // The length of the message is not that of its record.
+    broken[6..9].copy_from_slice(&[0, 0, 3]);
+    became("malformed", &|| says(&broken), [0, 0, 0, 1]);
+    let talk = || {
+        let socket = udp(world.client(), datagrams.address()).unwrap();
+        for _ in 0..6 {
+            socket.send(b"what is this").unwrap();
+            socket.recv(&mut [0; 32]).unwrap();
+        }
+    };
+    became("the window ended", &talk, [0, 1, 1, 0]);
+
+    // Nobody takes what is more than the queue holds.
+    let full = || agent.status().unwrap().queue.kernel["queue full"];
+    assert_eq!(full(), 0);
+    let client = world.client();
+    let ends = (IpAddr::from(client.v4), IpAddr::from(world.server.v4));
+    let (wire, frame) = (client.injector().unwrap(), client.frame().addresses(ends.0, ends.1));
+    agent.sigstop().unwrap();
+    for port in 10_000..11_500 {
+        wire.send(&frame.clone().udp(port, 9).payload(b"?").bytes()).unwrap();
+    }
+    agent.sigcont().unwrap();
+    let full = || agent.status().unwrap().queue.kernel["queue full"];
+    assert!((1..=1500 - 1024).contains(&full()), "{}", full());
 }

@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use sluice_tests::agent::{Agent, Setup};
+use sluice_tests::directory::Directory;
 use sluice_tests::hello::client_hello;
+use sluice_tests::host::mac_text;
 use sluice_tests::probe::Probe;
+use sluice_tests::report::Flow;
 use sluice_tests::router::{Build, Router};
 use sluice_tests::service::{Dns, Family, Web, fetch, page};
 use sluice_tests::skip::without_root;
-use sluice_tests::traffic::{TcpService, UdpService, connect, udp};
+use sluice_tests::traffic::{TcpService, UdpService, connect, round_trip, udp};
 use sluice_tests::wait;
 
 /// Limit of what works, and of what would end by a time-out.
@@ -195,13 +198,87 @@ fn a_marked_flow_has_the_code_point_of_its_profile_and_keeps_ecn() {
             let url = format!("https://{name}{}", page::MIB);
             let fetched = fetch(world.client(), family, &url, LIMIT).unwrap();
             assert!(fetched.is_success(), "{fetched:?}");
-            let is_it = |flow: &sluice_tests::report::Flow| flow.sport == fetched.port;
+            let is_it = |flow: &Flow| flow.sport == fetched.port;
             let flow = agent.wait_for_flow("decided", is_it).unwrap();
             let rule = is_marked.then_some("calls");
             assert_eq!((flow.verdict.as_str(), flow.rule.as_deref()), ("trusted", rule));
             let more = probe.count(counter).unwrap() - before;
             assert_eq!(more > 700, is_marked, "{family:?} {name}: {more}");
             assert!(is_marked || more == 0, "{more}");
+        }
+    }
+}
+
+/// R68: the profile of a flow is chosen by its application, its port or its device as well.
+#[test]
+fn applications_ports_and_devices_give_flows_their_profile() {
+    const TURNS: usize = 40;
+    if without_root() {
+        return;
+    }
+    let world = Router::new(Build { clients: 2, ..Build::default() }).unwrap();
+    let tablet = format!("action mark profile bulk device {}", mac_text(world.clients[1].mac));
+    let rules = with_rules(&[
+        ("film", "action mark profile video app films"),
+        ("phone", "action mark profile voice port udp/5004"),
+        ("tablet", &tablet),
+    ]);
+    let directory = Directory::new("profiles").unwrap();
+    let classes = directory.write("apps", "films: film.test\n").unwrap();
+    let agent = Agent::start(&world, rules.main("app_file", classes.display())).unwrap();
+    let like = IpAddr::from(world.server.v4);
+    let tls = TcpService::echo(&world.server, like, 443).unwrap();
+    let echo = |port| UdpService::echo(&world.server, like, port).unwrap();
+    let (phone, other) = (echo(5004), echo(5005));
+    let probe = Probe::new(
+        &world.server.netns,
+        &[
+            ("video", "ip dscp af41"),
+            ("voice", "ip dscp ef"),
+            ("bulk", "ip dscp cs1"),
+            ("none", "meta l4proto { tcp, udp } ip dscp cs0"),
+        ],
+    )
+    .unwrap();
+    let counts = || ["video", "voice", "bulk", "none"].map(|name| probe.count(name).unwrap());
+    let talk = |client: usize, service: &UdpService| {
+        let socket = udp(&world.clients[client], service.address()).unwrap();
+        let talk = |turns| {
+            for _ in 0..turns {
+                socket.send(b"hello").unwrap();
+                socket.recv(&mut [0; 16]).unwrap();
+            }
+        };
+        // More than a window. A flow that its first packet decided has its other key a moment later.
+        talk(11);
+        let port = socket.local_addr().unwrap().port();
+        let has_both = |flow: &Flow| flow.sport == port && flow.nat_reply.is_some();
+        agent.wait_for_flow("with both keys", has_both).unwrap();
+        talk(TURNS);
+    };
+    let browse = |name: &str| {
+        let mut stream = connect(world.client(), tls.address()).unwrap();
+        for message in [client_hello(name, 0)].into_iter().chain(vec![vec![b'?'; 64]; TURNS]) {
+            round_trip(&mut stream, &message, message.len()).unwrap();
+        }
+    };
+    let flows: [(&str, &dyn Fn()); 5] = [
+        ("video", &|| browse("film.test")),
+        ("voice", &|| talk(0, &phone)),
+        ("bulk", &|| talk(1, &other)),
+        ("none", &|| talk(0, &other)),
+        ("none", &|| browse("plain.test")),
+    ];
+    for (expected, flow) in flows {
+        let before = counts();
+        flow();
+        for ((name, now), then) in
+            ["video", "voice", "bulk", "none"].iter().zip(counts()).zip(before)
+        {
+            let more = now - then;
+            // The first few, until the decision, are as they were sent.
+            let is_right = if *name == expected { more >= 30 } else { more < 20 };
+            assert!(is_right, "{expected}: {more} of {name}");
         }
     }
 }

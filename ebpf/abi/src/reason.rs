@@ -115,6 +115,8 @@ drop_reasons! {
     QueueFull = 21, "queue_full", Netfilter;
     /// The destination is under attack and over the rate that strangers have then.
     AttackedSyn = 22, "attacked_syn", Xdp, XdpDropAttackedSyn;
+    /// The device sent more than its share to the queue, and `policy` is closed.
+    QueueShare = 23, "queue_share", Netfilter;
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ impl State {
         let packets = match reason {
             DropReason::ConnectionBlocked => rule(Counted::DroppedBlocked),
             DropReason::VerdictBlocked => rule(Counted::DroppedVerdict),
+            DropReason::QueueShare => rule(Counted::DroppedShare),
             DropReason::Undecided => Some(self.inspector.totals.dropped_undecided),
             // With an open policy the kernel forwards what does not fit.
             DropReason::QueueFull

@@ -9,6 +9,7 @@ mod contacts;
 mod hook;
 mod kept;
 mod look;
+mod share;
 mod told;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use self::changes::Picture;
 use self::contacts::Contacts;
 use self::hook::Hook;
 use self::kept::Kept;
+use self::share::Shares;
 use self::told::{Told, alert, verdict};
 use super::notices::Notice;
 use super::pace::MOST;
@@ -50,6 +52,7 @@ pub(super) struct Events {
     told: Told,
     picture: Option<Picture>,
     contacts: Contacts,
+    shares: Shares,
     looked_ns: u64,
     /// What subscribers on the bus are told, and how they hear that there is something; `None`
     /// without any.
@@ -70,6 +73,7 @@ impl Default for Events {
             told: Told::default(),
             picture: None,
             contacts: Contacts::default(),
+            shares: Shares::default(),
             looked_ns: 0,
             bus: None,
             hook: Hook::default(),

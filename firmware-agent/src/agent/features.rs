@@ -61,6 +61,7 @@ impl State {
                 .into_iter()
                 .chain(self.inspection_notes.iter().cloned())
                 .chain(uncounted(&self.plan, self.backend.is_some()))
+                .chain(self.unshared())
                 .collect(),
         });
         features.push(self.offload_feature());
@@ -69,6 +70,14 @@ impl State {
         features.extend(self.hook_feature());
         features.extend(self.scrape_feature());
         features
+    }
+
+    /// Why no device has a share of the queue, where that is wanted.
+    fn unshared(&self) -> Option<String> {
+        self.plan.ruleset.share()?;
+        let kind = self.backend.as_ref()?.kind();
+        (kind == apply::Kind::Iptables)
+            .then(|| format!("option queue_share has no effect with {}", kind.name()))
     }
 }
 

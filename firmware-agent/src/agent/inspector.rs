@@ -20,6 +20,7 @@ use super::pause::Orders;
 use super::requests::is_request;
 use super::rules::treated;
 use super::signatures::Alarms;
+use super::sweep::Lone;
 use super::unattended::Unseen;
 use crate::config::{MarkMask, OnError};
 use crate::dataplane::flows::Flows;
@@ -121,6 +122,7 @@ pub(super) struct Inspector {
     /// Connections of which packets may have passed while nobody inspected.
     pub(super) unseen: Unseen,
     pub(super) resolutions: Resolutions,
+    pub(super) lone: Lone,
     /// What is told at once.
     pub(super) notices: Notices,
     pub(super) observing: Observing,
@@ -162,6 +164,7 @@ impl Inspector {
             rejects: reject::socket::Sender::new(policy.marks.trusted()),
             unseen: Unseen::default(),
             resolutions,
+            lone: Lone::default(),
             notices: Notices::default(),
             observing: Observing::default(),
         }

@@ -19,6 +19,9 @@ impl Inspector {
         let mut keys: Vec<FlowKey> =
             std::iter::once(decision.key).chain(decision.nat_key).map(|(key, _)| key).collect();
         let (treatment, is_limited) = (decision.treatment, decision.verdict == Verdict::Limited);
+        if decision.is_partial {
+            self.lone.push(decision.key);
+        }
         let placed = self.table.insert(decision, now_ns, |slot| count(flows.as_deref(), slot));
         match placed.slot {
             None => {

@@ -140,10 +140,7 @@ impl State {
             ("cut copies", totals.cut),
         ];
         kernel.extend(self.queue_burst.map(|burst| ("burst without loss", burst as u64)));
-        let (first, count) = self.plan.queue;
-        let last = first.saturating_add(count.saturating_sub(1));
-        let numbers =
-            first..=self.plan.ruleset.closed_queues().map_or(last, |closed| *closed.end());
+        let numbers = self.plan.ruleset.queues();
         for stats in crate::netfilter::queue::kernel_stats(numbers).unwrap_or_default() {
             for (name, value) in [
                 ("waiting", stats.waiting),

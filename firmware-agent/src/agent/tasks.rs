@@ -105,7 +105,13 @@ impl Running {
     async fn beat(&self) -> Next {
         loop {
             let have_turned = self.workers.have_turned();
-            self.state.lock().attend(have_turned);
+            {
+                let mut state = self.state.lock();
+                state.attend(have_turned);
+                let State { inspector, dataplane, .. } = &mut *state;
+                let flows = dataplane.as_mut().and_then(|dataplane| dataplane.flows.as_mut());
+                inspector.complete(flows);
+            }
             Timer::after(BEAT).await;
         }
     }

@@ -164,6 +164,8 @@ pub struct Main {
     pub queues: u16,
     /// Threads that read them; 0 is as many as processors.
     pub workers: u16,
+    /// Packets a second that a device of the LAN may send to them; 0 is any number.
+    pub queue_share: u32,
     /// Who writes the rules that feed the queue.
     pub netfilter: Backend,
     /// Packets of each direction that are inspected.
@@ -264,6 +266,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Queues from that number on; 0 is one for each worker, or four where workers is 0.").costs(Change::Reload),
         OptionSpec::new("workers", number(0, 4), "1",
             "Threads that read the queues, no more than there are queues; 0 is as many as processors. More than one pays where one is too slow for what has to be looked at.").costs(Change::Reload),
+        OptionSpec::new("queue_share", number(0, 1_000_000), "4000",
+            "Packets a second that one device of the LAN may send to the queues, 512 at once; with more its connections pass uninspected, or are dropped where policy is closed, and other devices keep their room. 0 is no limit. Only with nft, and for devices on Ethernet."),
         OptionSpec::new("netfilter", Kind::Word(&["auto", "nft", "iptables"]), "auto",
             "Who writes the rules that feed the queue; auto takes nft and falls back to iptables.").costs(Change::Reload),
         OptionSpec::new("window_packets", number(1, 1000), "10",
@@ -353,6 +357,7 @@ impl Main {
             queue: uci.get("queue"),
             queues: uci.get("queues"),
             workers: uci.get("workers"),
+            queue_share: uci.get("queue_share"),
             netfilter: uci.get("netfilter"),
             window_packets: uci.get("window_packets"),
             window_bytes: uci.get("window_bytes"),

@@ -220,7 +220,7 @@ fn an_interface_behind_an_unreadable_line_is_not_also_called_missing() {
 #[test]
 fn each_option_of_the_main_section_lands_in_its_field() {
     let text = "config sluice main\noption enabled 0\noption policy closed\noption on_error drop\n\
-                option mark_mask 0x1c\noption queue 7\noption queues 2\noption workers 3\noption netfilter nft\n\
+                option mark_mask 0x1c\noption queue 7\noption queues 2\noption workers 3\noption queue_share 50\noption netfilter nft\n\
                 option window_packets 11\noption window_bytes 5000\noption inspect_flows 101\n\
                 option inspect_memory_kib 301\noption flows 401\noption idle_tcp_s 12\n\
                 option idle_udp_s 13\noption block_s 20\noption sweep_s 14\noption on_crash detach\n\
@@ -241,6 +241,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
             mark_mask: MarkMask::try_from(0x1c).unwrap(),
             queue: 7,
             queues: 2,
+            queue_share: 50,
             workers: 3,
             netfilter: Backend::Nft,
             window_packets: 11,

@@ -459,13 +459,6 @@ impl FlowTable {
         long.take(most).map(|record| record.decision.key.0).collect()
     }
 
-    /// Flows whose other key was not known when they were decided, `most` at most.
-    #[must_use]
-    pub fn with_one_key(&self, most: usize) -> Vec<(FlowKey, Direction)> {
-        let lone = self.records.values().filter(|record| record.decision.is_partial);
-        lone.take(most).map(|record| record.decision.key).collect()
-    }
-
     /// Notes what conntrack knows about the keys of a flow by now: none but its own, or another.
     /// `false` when the other belongs to another record.
     pub fn complete(&mut self, key: &FlowKey, nat_key: Option<(FlowKey, Direction)>) -> bool {

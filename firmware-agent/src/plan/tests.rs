@@ -81,6 +81,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "mark_mask", "0x1c000000", Reload),
         ("sluice", "queue", "7", Reload),
         ("sluice", "queues", "2", Reload),
+        ("sluice", "queue_share", "9", Update),
         ("sluice", "workers", "2", Reload),
         ("sluice", "netfilter", "nft", Reload),
         ("sluice", "window_packets", "11", Reload),

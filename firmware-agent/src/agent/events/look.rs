@@ -6,6 +6,9 @@ use sluice_abi::counter::Counter;
 use super::changes::{Look, Picture, differences};
 use crate::agent::running::State;
 use crate::control::events::Event;
+use crate::netfilter::apply::Count;
+use crate::netfilter::queue::kernel_stats;
+use crate::netfilter::rules::Counted;
 
 /// How late the clock of the shields may be: it moves with the timer tick (`CONFIG_HZ=100`).
 const TICK_NS: u64 = 10_000_000;
@@ -29,7 +32,26 @@ impl State {
             lists.map(|(_, list)| list.name.to_string()).collect()
         };
         events.extend(known.contacts.look(now_ns, contacts, lists));
+        events.extend(self.look_for_greedy());
         events
+    }
+
+    /// What is to be told of devices that sent more than their share to the queue.
+    fn look_for_greedy(&mut self) -> Option<Event> {
+        let share = self.plan.ruleset.share()?;
+        let backend = self.backend.as_ref()?;
+        let queued = kernel_stats(self.plan.ruleset.queues()).ok()?;
+        let queued = queued.iter().fold(0_u32, |sum, queue| sum.wrapping_add(queue.total));
+        if !self.events.shares.may_be_used_up(queued, share) {
+            return None;
+        }
+        let counts = backend.counters().ok()?;
+        let is_over =
+            |count: &&Count| matches!(count.counted, Counted::OverShare | Counted::DroppedShare);
+        let turned_away = counts.iter().filter(is_over).map(|count| count.packets).sum();
+        let is_open =
+            counts.iter().any(|count| count.counted == Counted::OverShare && count.packets != 0);
+        self.events.shares.look(turned_away, is_open, backend.greedy().unwrap_or_default())
     }
 
     fn look(&self, now_ns: u64) -> Look<'_> {

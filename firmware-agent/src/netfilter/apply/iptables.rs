@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::command::Tool;
 use super::{ApplyError, Backend, Count, Kind, add};
-use crate::config::MarkMask;
+use crate::config::{Mac, MarkMask};
 use crate::netfilter::rules::{Counted, IPTABLES_JUMP, IPTABLES_TABLE, Ruleset, removal};
 
 /// Both families have the same text and different tools.
@@ -101,6 +101,11 @@ impl Backend for Iptables {
     fn is_applied(&self) -> Result<bool, ApplyError> {
         let Some(applied) = &self.listing else { return Ok(false) };
         Ok(Self::list()? == *applied)
+    }
+
+    /// No device has a share here.
+    fn greedy(&self) -> Result<Vec<Mac>, ApplyError> {
+        Ok(Vec::new())
     }
 
     fn counters(&self) -> Result<Vec<Count>, ApplyError> {

@@ -18,6 +18,7 @@ pub(super) use self::nft::NFT;
 pub use self::nft::Nft;
 pub use self::watchdog::{COMMAND as WATCHDOG, Watchdog, watch};
 use super::rules::{Counted, Ruleset};
+use crate::config::Mac;
 
 /// Packets and bytes that a kind of rule has seen since the rules were last applied.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,6 +60,9 @@ pub trait Backend: fmt::Debug + Send {
 
     /// What the rules have counted; nothing when they are not in force.
     fn counters(&self) -> Result<Vec<Count>, ApplyError>;
+
+    /// The devices that sent more than their share to the queue within ten minutes; at most 64.
+    fn greedy(&self) -> Result<Vec<Mac>, ApplyError>;
 }
 
 /// The ways there are, best first.

@@ -2,7 +2,8 @@
 
 use super::command::Tool;
 use super::{ApplyError, Backend, Count, Kind, add};
-use crate::netfilter::rules::{Counted, Replace, Ruleset, TABLE};
+use crate::config::Mac;
+use crate::netfilter::rules::{Counted, GREEDY, Replace, Ruleset, TABLE};
 
 pub(in crate::netfilter) const NFT: Tool = Tool { program: "nft", package: "nftables" };
 
@@ -33,11 +34,15 @@ impl Nft {
         NFT.run("queue packets", &["-c", "-f", "-"], &text).map(drop)
     }
 
-    /// The table as the kernel shows it; `None` when there is none.
+    /// The table as the kernel shows it, without the elements of its sets; `None` when there is none.
     fn list(flags: &[&str]) -> Result<Option<String>, ApplyError> {
-        let mut args = flags.to_vec();
-        args.extend(["list", "table", "inet", TABLE]);
-        match NFT.run("list the table", &args, "") {
+        let all = [flags, &["-t", "list", "table", "inet", TABLE]].concat();
+        Self::ask("list the table", &all)
+    }
+
+    /// What there is; `None` when there is none.
+    fn ask(what: &'static str, args: &[&str]) -> Result<Option<String>, ApplyError> {
+        match NFT.run(what, args, "") {
             Ok(text) => Ok(Some(text)),
             Err(ApplyError::Refused { output, .. }) if output.contains("No such file") => Ok(None),
             Err(error) => Err(error),
@@ -80,6 +85,17 @@ impl Backend for Nft {
     fn counters(&self) -> Result<Vec<Count>, ApplyError> {
         Ok(Self::list(&[])?.as_deref().map(counts).unwrap_or_default())
     }
+
+    fn greedy(&self) -> Result<Vec<Mac>, ApplyError> {
+        let set = Self::ask("list a set", &["list", "set", "inet", TABLE, GREEDY])?;
+        Ok(set.as_deref().map(macs).unwrap_or_default())
+    }
+}
+
+/// The hardware addresses in a listing of a set.
+fn macs(listing: &str) -> Vec<Mac> {
+    let words = listing.split(|c: char| c.is_whitespace() || "{},".contains(c));
+    words.filter_map(|word| word.parse().ok()).collect()
 }
 
 /// Puts a rule first that lets pass what would be queued; it goes when the rules are applied anew.
@@ -112,6 +128,17 @@ fn count(line: &str) -> Option<Count> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_are_read_from_the_elements_of_their_set() {
+        let listing = "table inet sluice {\n\tset greedy {\n\t\ttype ether_addr\n\t\tsize 64\n\
+                       \t\tflags dynamic,timeout\n\t\ttimeout 10m\n\
+                       \t\telements = { 02:00:00:00:00:01 expires 10m,\n\
+                       \t\t\t     02:00:00:00:00:0a timeout 5s expires 5s }\n\t}\n}\n";
+        let last = |byte| Mac([2, 0, 0, 0, 0, byte]);
+        assert_eq!(macs(listing), [last(1), last(10)]);
+        assert_eq!(macs("table inet sluice {\n\tset greedy {\n\t}\n}\n"), []);
+    }
 
     #[test]
     fn counters_are_read_by_their_comments_and_added_up() {

@@ -10,13 +10,16 @@
 mod ignored;
 mod iptables;
 mod nft;
+mod share;
 
 pub(super) use self::iptables::{JUMP as IPTABLES_JUMP, TABLE as IPTABLES_TABLE, removal};
 pub use self::nft::Replace;
+pub(super) use self::share::GREEDY;
 
 use std::ops::RangeInclusive;
 
 use self::ignored::Ignored;
+use self::share::Share;
 use crate::config::{Ignore, MarkMask};
 
 /// The nftables table that belongs to Sluice.
@@ -42,11 +45,15 @@ pub enum Counted {
     Unattended,
     /// Let pass: the configuration says that it is never inspected.
     Ignored,
+    /// Let pass uninspected: the device sent more than its share to the queue.
+    OverShare,
+    /// Dropped: the device sent more than its share to the queue, and policy is closed.
+    DroppedShare,
 }
 
 impl Counted {
     /// Every counter.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Queued,
         Self::PassedTrusted,
         Self::PassedUndecided,
@@ -54,6 +61,8 @@ impl Counted {
         Self::DroppedVerdict,
         Self::Unattended,
         Self::Ignored,
+        Self::OverShare,
+        Self::DroppedShare,
     ];
 
     /// The word used in the rules, status and metrics.
@@ -67,6 +76,8 @@ impl Counted {
             Self::DroppedVerdict => "dropped_verdict",
             Self::Unattended => "unattended",
             Self::Ignored => "ignored",
+            Self::OverShare => "over_share",
+            Self::DroppedShare => "dropped_share",
         }
     }
 
@@ -89,6 +100,7 @@ pub struct Ruleset {
     /// Devices whose packets are dropped when nobody listens, where others pass.
     closed: Vec<Box<str>>,
     ignored: Ignored,
+    share: Option<Share>,
 }
 
 impl Ruleset {
@@ -121,6 +133,7 @@ impl Ruleset {
             frees_others: false,
             closed: Vec::new(),
             ignored: Ignored::default(),
+            share: None,
         })
     }
 
@@ -157,10 +170,31 @@ impl Ruleset {
         self
     }
 
+    /// With a share of the queue for each device behind those that are of the LAN, in packets a
+    /// second; 0 is no limit. Only with nft: what else writes rules knows no hardware addresses.
+    #[must_use]
+    pub fn sharing(mut self, is_lan: impl Fn(&str) -> bool, rate: u32) -> Self {
+        let lan: Vec<_> = self.devices.iter().filter(|device| is_lan(device)).cloned().collect();
+        self.share = (rate != 0 && !lan.is_empty()).then_some(Share { lan, rate });
+        self
+    }
+
+    /// Packets a second that each device of the LAN may send to the queue, if there is a limit.
+    #[must_use]
+    pub fn share(&self) -> Option<u32> {
+        self.share.as_ref().map(|share| share.rate)
+    }
+
     /// Whether packets pass uninspected somewhere.
     #[must_use]
     pub const fn policy_open(&self) -> bool {
         self.policy_open
+    }
+
+    /// Every queue.
+    #[must_use]
+    pub fn queues(&self) -> RangeInclusive<u16> {
+        self.first..=self.closed_queues().map_or(self.last, |closed| *closed.end())
     }
 
     /// Queues of packets for which another policy holds than for most.

@@ -26,6 +26,7 @@ impl Ruleset {
         // `add` first, because the second command fails where there is no table.
         let _ = writeln!(text, "add table inet {TABLE}\n{verb} table inet {TABLE}");
         let _ = writeln!(text, "table inet {TABLE} {{");
+        self.shares(&mut text);
         self.opening(&mut text, "opening", &self.nft_queue());
         self.asking(&mut text, "asking", &self.nft_queue());
         if let Some(queue) = self.nft_closed_queue() {
@@ -225,11 +226,13 @@ impl Ruleset {
     }
 
     fn nft_queue(&self) -> String {
-        nft_queue(self.first, self.last, self.policy_open)
+        let queue = nft_queue(self.first, self.last, self.policy_open);
+        self.before_queue(self.policy_open) + &queue
     }
 
     fn nft_closed_queue(&self) -> Option<String> {
-        self.closed_queues().map(|queues| nft_queue(*queues.start(), *queues.end(), false))
+        let queues = self.closed_queues()?;
+        Some(self.before_queue(false) + &nft_queue(*queues.start(), *queues.end(), false))
     }
 }
 
@@ -247,7 +250,7 @@ fn nft_queue(first: u16, last: u16, bypass: bool) -> String {
 }
 
 /// Names for a set.
-fn quoted(names: &[Box<str>]) -> String {
+pub(super) fn quoted(names: &[Box<str>]) -> String {
     let mut text = String::new();
     for name in names {
         let comma = if text.is_empty() { "" } else { ", " };
@@ -257,7 +260,7 @@ fn quoted(names: &[Box<str>]) -> String {
 }
 
 /// A rule's action, counted under the name that the agent reads it by.
-fn counted(counted: Counted, action: &str) -> String {
+pub(super) fn counted(counted: Counted, action: &str) -> String {
     format!("counter {action} comment \"{}\"", counted.name())
 }
 

@@ -26,7 +26,8 @@ var drops = {
 	verdict_blocked: _('Blocked connections, first packets'),
 	undecided: _('Connections that could not be understood'),
 	queue_full: _('Inspection was too busy'),
-	attacked_syn: _('New connections from strangers during an attack')
+	attacked_syn: _('New connections from strangers during an attack'),
+	queue_share: _('More for inspection than a device may send')
 };
 
 var reasons = {
