@@ -545,4 +545,14 @@ pub struct Cause {
     pub entry: String,
     /// Packets it hit.
     pub packets: u64,
+    /// Flows that it decided.
+    pub flows: u64,
+    /// Seconds since the first one.
+    pub first_s_ago: Option<u64>,
+    /// Seconds since the last one.
+    pub last_s_ago: Option<u64>,
+    /// Device of the last one.
+    pub device: Option<IpAddr>,
+    /// Other end of the last one.
+    pub peer: Option<IpAddr>,
 }

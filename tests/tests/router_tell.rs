@@ -223,11 +223,14 @@ fn contacts_are_told_and_events_archived_and_muted_on_the_bus() {
         (&event["interface"], &event["lists"], &event["severity"]),
         (&json!("lan"), &json!(["malware"]), &json!("warning"))
     );
+    let device = world.router.client().v4.to_string();
+    assert_eq!((&event["device"], &event["address"]), (&json!(device), &json!(LISTED)));
     let told = || world.told();
     wait::until_true("the program was told", LIMIT, || told().contains("-- 0\n")).unwrap();
     assert!(told().contains("SLUICE_KIND=contact\n"), "{}", told());
     assert!(told().contains("CapEff:\t0000000000000000\n"), "{}", told());
-    assert!(agent.log().contains("was kept from a listed address by malware"), "{}", agent.log());
+    let line = format!("{device} was kept from the listed address {LISTED} by malware");
+    assert!(agent.log().contains(&line), "{}", agent.log());
 
     for _ in 0..2 {
         assert!(!world.get("https://ads.test/", BLOCKED));

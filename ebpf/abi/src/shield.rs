@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::flow::Addr;
+
 /// Value of a blocklist entry. Only the agent writes it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
 #[repr(C)]
@@ -21,13 +23,21 @@ pub struct ListHits {
     pub packets: u64,
     /// Bytes of those packets, link header included.
     pub bytes: u64,
+    /// `CLOCK_MONOTONIC` nanoseconds of the first one; 0 before it.
+    pub first_ns: u64,
     /// `CLOCK_MONOTONIC` nanoseconds of the last one.
     pub last_ns: u64,
-    /// The timer tick of that moment, modulo 2³²: others of the same tick need no look at the clock.
+    /// Source of a packet of that moment.
+    pub src: Addr,
+    /// Destination of that packet.
+    pub dst: Addr,
+    /// Slot of the interface that it came in by.
+    pub slot: u32,
+    /// The timer tick of that moment, modulo 2³²: others of the same tick are only counted, without a
+    /// look at the clock.
     pub tick: u32,
-    pad: u32,
 }
-abi_type!(ListHits, size = 32, align = 8, last_ns @ 16, tick @ 24);
+abi_type!(ListHits, size = 72, align = 8, first_ns @ 16, last_ns @ 24, src @ 32, dst @ 48, slot @ 64, tick @ 68);
 
 /// Value of an allowlist prefix. Only the agent writes it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]

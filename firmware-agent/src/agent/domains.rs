@@ -56,8 +56,8 @@ pub(super) enum Refused {
 
 impl Domains {
     /// Counts a flow that the list `number` blocked; returns the list's name.
-    pub(super) fn hit(&mut self, number: u32, now_ns: u64) -> Option<&str> {
-        self.ledger.hit(number, now_ns);
+    pub(super) fn hit(&mut self, number: u32, ends: Option<&Ends>, now_ns: u64) -> Option<&str> {
+        self.ledger.hit(number, ends, now_ns);
         self.list(number).map(|list| &*list.name)
     }
 
@@ -80,6 +80,11 @@ impl Domains {
     /// Every list, and what it did.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&DomainListPlan, Hits)> {
         (0..).zip(&self.lists).map(|(number, list)| (list, self.ledger.hits(number)))
+    }
+
+    /// What the list `number` did.
+    pub(super) fn hits(&self, number: u32) -> Hits {
+        self.ledger.hits(number)
     }
 
     /// Whose flows the list `number` would have blocked.

@@ -330,7 +330,12 @@ mod tests {
         };
         let mut all = differences(Some(&Picture::of(&calm)), &troubled);
         all.extend(differences(Some(&Picture::of(&troubled)), &calm));
-        all.push(contacts::event("lan", 3, &["bad".to_owned()]));
+        all.push(contacts::event(
+            "lan",
+            3,
+            &["bad"],
+            Some(("192.168.1.5".parse().unwrap(), "203.0.113.66".parse().unwrap())),
+        ));
         all.push(alert(&told_alert()));
         all.push(verdict(&flow(), Reason::DomainList, Some(&ends)));
         let documented = documented();

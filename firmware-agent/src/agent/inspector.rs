@@ -338,7 +338,10 @@ impl Inspector {
                 protocol: protocol.name(),
                 confidence: confidence.name(),
             }),
-            rule: by.map_or_else(|| self.name(now_ns, decision), |by| Some(by.title().into())),
+            rule: by.map_or_else(
+                || self.name(now_ns, decision, ends.as_ref()),
+                |by| Some(by.title().into()),
+            ),
             entry,
             observed,
             learned: self.learned(now_ns, ends.as_ref(), (&key, decision.original)),
@@ -361,9 +364,14 @@ impl Inspector {
     }
 
     /// The name of the rule or list that decided; for a list, this counts.
-    fn name(&mut self, now_ns: u64, decision: &engine::Decision) -> Option<Box<str>> {
+    fn name(
+        &mut self,
+        now_ns: u64,
+        decision: &engine::Decision,
+        ends: Option<&Ends>,
+    ) -> Option<Box<str>> {
         match decision.list {
-            Some(list) => self.domains.hit(list, now_ns).map(Box::from),
+            Some(list) => self.domains.hit(list, ends, now_ns).map(Box::from),
             None => self.rule(decision.rule).map(|rule| rule.name.clone()),
         }
     }

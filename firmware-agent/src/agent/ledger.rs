@@ -24,8 +24,12 @@ pub(super) struct Ledger {
 pub(super) struct Hits {
     /// Flows that it decided, or would have.
     pub(super) flows: u64,
+    /// When the first one was; 0 is never.
+    pub(super) first_ns: u64,
     /// When the last one was; 0 is never.
     pub(super) last_ns: u64,
+    /// Device and other end of the last one, where they are known.
+    pub(super) last: Option<(Addr, Addr)>,
 }
 
 impl Ledger {
@@ -35,16 +39,20 @@ impl Ledger {
     }
 
     /// Counts a flow that `number` decided.
-    pub(super) fn hit(&mut self, number: u32, now_ns: u64) {
+    pub(super) fn hit(&mut self, number: u32, ends: Option<&Ends>, now_ns: u64) {
         if let Some(hits) = self.hits.get_mut(number as usize) {
             hits.flows += 1;
+            if hits.first_ns == 0 {
+                hits.first_ns = now_ns;
+            }
             hits.last_ns = now_ns;
+            hits.last = ends.map(|ends| (ends.device, ends.peer));
         }
     }
 
     /// Counts a flow that `number` would have blocked.
     pub(super) fn observed(&mut self, number: u32, ends: Option<&Ends>, now_ns: u64) {
-        self.hit(number, now_ns);
+        self.hit(number, ends, now_ns);
         let Some(ends) = ends else { return };
         let key = (number, ends.device);
         if self.devices.len() < DEVICES_MAX || self.devices.contains_key(&key) {

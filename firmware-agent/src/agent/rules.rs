@@ -36,7 +36,7 @@ impl Inspector {
         let rules = &self.book.rules;
         let entry = decision.entry.map(|entry| rules.text(entry).into());
         if let Some(rule) = decision.rule {
-            self.ledger.hit(rule, now_ns);
+            self.ledger.hit(rule, ends, now_ns);
         }
         if let Some(found) = decision.observed {
             self.ledger.observed(found.rule, ends, now_ns);
@@ -97,11 +97,12 @@ impl Inspector {
         let known = self.table.iter().filter(|r| r.decision.verdict != Verdict::Blocked);
         let changed: Vec<_> = known.filter_map(|r| self.judged_anew(now_ns, &r.decision)).collect();
         for (mut decision, sentence) in changed {
+            let ends = decision.ends.as_ref();
             if let Some(list) = sentence.list {
-                decision.rule = self.domains.hit(list, now_ns).map(Box::from);
+                decision.rule = self.domains.hit(list, ends, now_ns).map(Box::from);
             }
             if let Some(found) = sentence.rule {
-                self.ledger.hit(found.rule, now_ns);
+                self.ledger.hit(found.rule, decision.ends.as_ref(), now_ns);
             }
             let (key, verdict) = (decision.key, decision.verdict);
             self.record(now_ns, decision, flows.as_deref_mut());

@@ -1,28 +1,47 @@
-//! What applies to an address or a name, and where that stands.
+//! What applies to an address, a device, a flow or a name, and where that stands.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use sluice_abi::attach::Role;
+use sluice_abi::flow::Addr;
 use sluice_abi::names::{LIST_AUTOMATIC, LIST_MANUAL};
 use sluice_abi::verdict::{Reason, Verdict};
 
+use super::ledger::Hits;
 use super::report::ago;
 use super::running::State;
-use crate::config::Net;
+use crate::config::{Device, Mac, Net, Rule};
 use crate::control::report::{Cause, Flow, Why};
-use crate::dataplane::table;
+use crate::control::subject::Subject;
+use crate::dataplane::table::{self, Record};
+use crate::policy::grammar;
 use crate::sys::clock;
+use crate::text::plain;
 
 impl State {
-    /// What applies to an address or a domain.
-    pub(super) fn why(&self, subject: &str) -> Result<Why, String> {
-        match subject.parse::<IpAddr>() {
-            Ok(address) => self.why_address(subject, address.to_canonical()),
-            Err(_) => Ok(self.why_domain(subject)),
-        }
+    /// What applies to a subject.
+    pub(super) fn why(&self, text: &str) -> Result<Why, String> {
+        let subject = text.parse().map_err(|why| format!("{} {why}", plain(text)))?;
+        let (causes, flows) = match subject {
+            Subject::Address(address) => {
+                let is_its = |flow: &Flow| ends(flow).any(|(end, _)| end == address);
+                (self.address_causes(address)?, self.flows_that(is_its))
+            }
+            Subject::Device(mac) => (self.device_causes(mac), self.flows_of(mac)),
+            Subject::Flow(one, other) => self.why_flow(one, other)?,
+            Subject::Domain(name) => {
+                let is_its = |flow: &Flow| flow.name() == Some(name.as_str());
+                (self.name_causes(&name), self.flows_that(is_its))
+            }
+        };
+        Ok(Why { subject: text.to_owned(), causes, flows })
     }
 
-    fn why_address(&self, subject: &str, address: IpAddr) -> Result<Why, String> {
+    fn flows_that(&self, wanted: impl Fn(&Flow) -> bool) -> Vec<Flow> {
+        self.flows().into_iter().filter(wanted).collect()
+    }
+
+    fn address_causes(&self, address: IpAddr) -> Result<Vec<Cause>, String> {
         let now_ns = clock::monotonic_ns();
         let mut causes = Vec::new();
         for (number, net) in self.dropping(address)? {
@@ -32,14 +51,10 @@ impl State {
         if let Some(found) = self.inspector.observing.listed(address.into()) {
             let number = found.number.into();
             let list = self.plan.lists.get(usize::from(found.number));
-            causes.push(Cause {
-                hook: "inspect".to_owned(),
-                action: "observe".to_owned(),
-                by: format!("blocklist {}", list.map_or("", |list| &*list.name)),
-                entry: self.list_entry(number, address),
-                packets: 0,
-                last_s_ago: ago(now_ns, self.inspector.observing.hits(number).last_ns),
-            });
+            let by = format!("blocklist {}", list.map_or("", |list| &*list.name));
+            let entry = self.list_entry(number, address);
+            let hits = self.inspector.observing.hits(number);
+            causes.push(Cause { by, entry, ..counted("observe", hits, now_ns) });
         }
         let host = Net::host(address);
         for (net, roles) in self.plan.allowed.iter().filter(|(net, _)| net.contains(&host)) {
@@ -49,22 +64,73 @@ impl State {
                 .map(Role::name);
             causes.push(Cause {
                 hook: "xdp".to_owned(),
-                action: "allow".to_owned(),
                 by: format!("allowlist on {}", named.collect::<Vec<_>>().join(" and ")),
                 entry: net.to_string(),
-                packets: 0,
-                last_s_ago: None,
+                ..counted("allow", Hits::default(), now_ns)
             });
         }
-        let flows = self
-            .flows()
-            .into_iter()
-            .filter(|flow| {
-                let nat = flow.nat_reply.iter().flat_map(|tuple| [tuple.src, tuple.dst]);
-                [flow.tuple.src, flow.tuple.dst].into_iter().chain(nat).any(|end| end == address)
+        Ok(causes)
+    }
+
+    /// Rules that name a device, by itself or in a group, and what leaves it out of inspection.
+    fn device_causes(&self, mac: Mac) -> Vec<Cause> {
+        let now_ns = clock::monotonic_ns();
+        let device = Device::Mac(mac);
+        let groups = self.plan.groups.iter().filter(|group| group.devices.contains(&device));
+        let groups: Vec<&String> = groups.map(|group| &group.name).collect();
+        let names = |rule: &Rule| {
+            rule.devices.contains(&device) || rule.groups.iter().any(|name| groups.contains(&name))
+        };
+        let rules = (0..).zip(&self.plan.rules).filter(|(_, rule)| names(rule));
+        let is_ignored = self.plan.ruleset.ignores(mac);
+        let ignored = is_ignored.then(|| Cause {
+            hook: "netfilter".to_owned(),
+            by: "section ignore".to_owned(),
+            entry: mac.to_string(),
+            ..counted("ignore", Hits::default(), now_ns)
+        });
+        let causes = rules.map(|(number, rule)| {
+            let is_in_force = self.inspector.book.rules.is_in_force(number);
+            let by = format!("rule {}{}", rule.name, if is_in_force { "" } else { ", not now" });
+            let hits = self.inspector.ledger.hits(number);
+            Cause { by, entry: grammar::print(rule), ..counted(rule.action.name(), hits, now_ns) }
+        });
+        ignored.into_iter().chain(causes).collect()
+    }
+
+    fn flows_of(&self, mac: Mac) -> Vec<Flow> {
+        let now_ns = clock::monotonic_ns();
+        let is_its = |record: &&Record| {
+            record.decision.ends.as_ref().is_some_and(|ends| ends.mac == Some(mac))
+        };
+        let records = self.inspector.table.iter().filter(is_its);
+        records.map(|record| self.flow(record, now_ns)).collect()
+    }
+
+    /// A flow by the ends of either direction, before translation or behind it; what applies to its
+    /// name and to both of its addresses.
+    fn why_flow(
+        &self,
+        one: SocketAddr,
+        other: SocketAddr,
+    ) -> Result<(Vec<Cause>, Vec<Flow>), String> {
+        let is_its = |flow: &Flow| {
+            let ends: Vec<_> = ends(flow).collect();
+            ends.chunks(2).any(|pair| {
+                [(one, other), (other, one)]
+                    .iter()
+                    .any(|(from, to)| *pair == [(from.ip(), from.port()), (to.ip(), to.port())])
             })
-            .collect();
-        Ok(Why { subject: subject.to_owned(), causes, flows })
+        };
+        let flows = self.flows_that(is_its);
+        let mut causes = Vec::new();
+        for flow in flows.iter().filter_map(Flow::name) {
+            causes.extend(self.name_causes(flow));
+        }
+        for end in [one, other] {
+            causes.extend(self.address_causes(end.ip())?);
+        }
+        Ok((causes, flows))
     }
 
     /// Numbers of the lists that drop an address, and the entry where the kernel knows it.
@@ -113,23 +179,32 @@ impl State {
             LIST_MANUAL => Some("(by hand)".to_owned()),
             number => self.plan.lists.get(number as usize).map(|list| list.name.to_string()),
         };
+        let is_lan = |slot: u32| {
+            let interfaces = &self.plan.dataplane.interfaces;
+            interfaces.iter().any(|one| one.slot == slot && one.role == Role::Lan)
+        };
+        let (device, peer) = match (known(hits.src), known(hits.dst)) {
+            (src, dst) if is_lan(hits.slot) => (src, dst),
+            (src, _) => (None, src),
+        };
         Cause {
             hook: "xdp".to_owned(),
             action: "drop".to_owned(),
             by: format!("blocklist {}", name.unwrap_or_default()),
             entry,
             packets: hits.packets,
+            flows: 0,
+            first_s_ago: ago(now_ns, hits.first_ns),
             last_s_ago: ago(now_ns, hits.last_ns),
+            device,
+            peer,
         }
     }
 
-    fn why_domain(&self, subject: &str) -> Why {
-        let name = subject.trim_end_matches('.').to_ascii_lowercase();
-        let flows: Vec<Flow> =
-            self.flows().into_iter().filter(|flow| flow.name() == Some(name.as_str())).collect();
+    /// What decides flows to a domain.
+    fn name_causes(&self, name: &str) -> Vec<Cause> {
         // The rule comes first: it decides where there is one.
-        let causes = self.rule_cause(&name).into_iter().chain(self.domain_cause(&name)).collect();
-        Why { subject: subject.to_owned(), causes, flows }
+        self.rule_cause(name).into_iter().chain(self.domain_cause(name)).collect()
     }
 
     /// What the rule that covers `name` does.
@@ -138,13 +213,12 @@ impl State {
         let found = rules.of_name(name)?;
         let rule = self.inspector.rules.get(found.rule as usize);
         let is_block = found.action.is_blocking();
+        let hits = self.inspector.ledger.hits(found.rule);
         Some(Cause {
-            hook: "inspect".to_owned(),
-            action: found.action.name().to_owned(),
             by: format!("rule {}", rule.map(|rule| rule.name.to_string()).unwrap_or_default()),
             entry: rules.text(found.entry),
             packets: if is_block { self.blocked_packets(name, Reason::DomainRule) } else { 0 },
-            last_s_ago: None,
+            ..counted(found.action.name(), hits, clock::monotonic_ns())
         })
     }
 
@@ -154,16 +228,16 @@ impl State {
         let list = self.inspector.domains.list(found.list)?;
         let mut places = list.files.iter();
         let place = places.find_map(|file| Some((&file.path, file.find(found.domain)?)));
+        let action = if list.observes { "observe" } else { "block" };
+        let hits = self.inspector.domains.hits(found.list);
         Some(Cause {
-            hook: "inspect".to_owned(),
-            action: if list.observes { "observe" } else { "block" }.to_owned(),
             by: format!("domainlist {}", list.name),
             entry: match place {
                 Some((path, line)) => format!("{}, {}:{line}", found.domain, path.display()),
                 None => format!("{}, which its files do not have any more", found.domain),
             },
             packets: self.blocked_packets(name, Reason::DomainList),
-            last_s_ago: None,
+            ..counted(action, hits, clock::monotonic_ns())
         })
     }
 
@@ -183,4 +257,32 @@ impl State {
             })
             .sum()
     }
+}
+
+/// What inspection did, of which it is still to be said by whom.
+fn counted(action: &str, hits: Hits, now_ns: u64) -> Cause {
+    let (device, peer) = hits.last.unzip();
+    Cause {
+        hook: "inspect".to_owned(),
+        action: action.to_owned(),
+        by: String::new(),
+        entry: String::new(),
+        packets: 0,
+        flows: hits.flows,
+        first_s_ago: ago(now_ns, hits.first_ns),
+        last_s_ago: ago(now_ns, hits.last_ns),
+        device: device.map(IpAddr::from),
+        peer: peer.map(IpAddr::from),
+    }
+}
+
+/// An address that a program noted; none is all zeroes.
+fn known(address: Addr) -> Option<IpAddr> {
+    (address != Addr::default()).then(|| address.into())
+}
+
+/// The ends of a flow in pairs, before translation and behind it.
+fn ends(flow: &Flow) -> impl Iterator<Item = (IpAddr, u16)> {
+    let tuples = [Some(flow.tuple), flow.nat_reply].into_iter().flatten();
+    tuples.flat_map(|tuple| [(tuple.src, tuple.sport), (tuple.dst, tuple.dport)])
 }

@@ -154,7 +154,7 @@ commands:
   alerts              the last alerts of rulesets
   events              what happened lately; one JSON object a line
   metrics             the same figures for Prometheus
-  why SUBJECT         what applies to an address or a domain
+  why SUBJECT         what applies to an address, a domain, a device or a flow
   reload              reads the configuration again
   apply FILE          makes a file the configuration; with --confirm on trial
   confirm             keeps the configuration that is on trial
@@ -222,7 +222,7 @@ const COMMAND_HELP: [(&str, &str); 11] = [
     ),
     (
         "why",
-        "usage: sluice [--socket PATH] [--json] why ADDRESS|DOMAIN\n\nLists, rules and decided flows that apply to it.\n",
+        "usage: sluice [--socket PATH] [--json] why ADDRESS|DOMAIN|MAC|FLOW\n\nLists, rules and decided flows that apply to it, what they did, when, and to whom the last time. FLOW is\n\"ADDRESS:PORT > ADDRESS:PORT\", as `flows` prints it.\n",
     ),
     (
         "reload",
@@ -304,7 +304,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
         "alerts" => Command::Alerts,
         "events" => Command::Events,
         "metrics" => Command::Metrics,
-        "why" => Command::Why(operand("the address or domain")?.string()?),
+        "why" => Command::Why(operand("the subject")?.string()?),
         "reload" => Command::Reload,
         "apply" => Command::Apply(operand("the file")?),
         "confirm" => Command::Confirm,
@@ -522,7 +522,7 @@ mod tests {
         let cases: [(&[&str], &str); 11] = [
             (&[], "a command is missing"),
             (&["stat"], "`stat` is not a command"),
-            (&["why"], "why: the address or domain is missing"),
+            (&["why"], "why: the subject is missing"),
             (&["flows", "extra"], "flows: `extra` is too much"),
             (&["config"], "config: `check` is missing"),
             (&["config", "apply"], "config: `apply` is not a command"),

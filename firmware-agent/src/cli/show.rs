@@ -333,7 +333,20 @@ pub(super) fn why(why: &Why) -> String {
         return format!("{subject}: no list, rule or decided flow knows it\n");
     }
     let mut text = format!("{subject}\n");
-    let mut table = Table::new(&["hook", "action", "by", "entry", "packets", "last"]);
+    let mut table = Table::new(&[
+        "hook",
+        "action",
+        "by",
+        "entry",
+        "packets",
+        "flows",
+        "first",
+        "last",
+        "device",
+        "other end",
+    ]);
+    let end =
+        |end: Option<std::net::IpAddr>| end.map_or_else(|| "-".to_owned(), |end| end.to_string());
     for cause in &why.causes {
         table.row([
             cause.hook.clone(),
@@ -341,7 +354,11 @@ pub(super) fn why(why: &Why) -> String {
             cause.by.clone(),
             cause.entry.clone(),
             cause.packets.to_string(),
+            cause.flows.to_string(),
+            ago(cause.first_s_ago),
             ago(cause.last_s_ago),
+            end(cause.device),
+            end(cause.peer),
         ]);
     }
     section(&mut text, &table);
@@ -470,7 +487,11 @@ mod tests {
                 by: hostile.to_owned(),
                 entry: hostile.to_owned(),
                 packets: 1,
+                flows: 0,
+                first_s_ago: None,
                 last_s_ago: Some(3),
+                device: None,
+                peer: None,
             }],
             flows: Vec::new(),
         });

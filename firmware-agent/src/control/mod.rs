@@ -16,6 +16,7 @@ pub mod scrape;
 pub mod server;
 pub mod signatures;
 mod socket;
+pub mod subject;
 
 use std::path::{Path, PathBuf};
 
@@ -46,9 +47,9 @@ pub enum Request {
     Events {},
     /// An [`events::Page`].
     EventPage(events::filter::Question),
-    /// A [`report::Why`] about an address or a domain.
+    /// A [`report::Why`] about a subject.
     Why {
-        /// The address or domain.
+        /// An address, a hardware address, a domain or a flow, as [`subject::Subject`] reads it.
         subject: String,
     },
     /// Reads the configuration again; a [`hand::Applied`], or the mistakes as an error.

@@ -518,9 +518,21 @@ pub struct Cause {
     pub entry: String,
     /// Packets it hit.
     pub packets: u64,
+    /// Flows that it decided; 0 where packets are dropped one by one.
+    #[serde(default)]
+    pub flows: u64,
+    /// Seconds since the first one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub first_s_ago: Option<u64>,
     /// Seconds since the last one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_s_ago: Option<u64>,
+    /// The device of the LAN that the last one was of; absent when it came from outside.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub device: Option<IpAddr>,
+    /// The other end of the last one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub peer: Option<IpAddr>,
 }
 
 /// The answer to `why`.

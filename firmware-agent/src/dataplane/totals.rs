@@ -4,6 +4,7 @@ use std::os::fd::AsFd as _;
 
 use aya::maps::{IterableMap, Map, MapData, MapError, PerCpuArray};
 use sluice_abi::counter::Counter;
+use sluice_abi::flow::Addr;
 use sluice_abi::names;
 use sluice_abi::shield::ListHits;
 
@@ -65,6 +66,9 @@ fn sum(cpus: &[u64]) -> u64 {
     cpus.iter().fold(0, |sum, cpu| sum.wrapping_add(*cpu))
 }
 
+/// How often the ends are read until they are the same twice: they change once a tick.
+const TRIES: u8 = 3;
+
 /// What each list dropped.
 pub struct Hits {
     map: PerCpuArray<MapData, ListHits>,
@@ -77,15 +81,38 @@ impl Hits {
         Ok(Self { map })
     }
 
-    /// What the list with this number dropped.
+    /// What the list with this number dropped, on all processors. The ends and the interface are those
+    /// of a packet of the last moment.
     pub fn of(&self, list: u32) -> Result<ListHits, Error> {
+        let mut before = self.read(list)?;
+        // A program may write the ends while they are read: what is the same twice is whole.
+        for _ in 0..TRIES {
+            let now = self.read(list)?;
+            if (now.src, now.dst, now.slot) == (before.src, before.dst, before.slot) {
+                return Ok(now);
+            }
+            before = now;
+        }
+        Ok(ListHits { src: Addr::default(), dst: Addr::default(), ..before })
+    }
+
+    fn read(&self, list: u32) -> Result<ListHits, Error> {
         let mut sum = ListHits::default();
-        values(&self.map, list, names::LIST_HITS, |hits: ListHits| {
-            sum.packets = sum.packets.wrapping_add(hits.packets);
-            sum.bytes = sum.bytes.wrapping_add(hits.bytes);
-            sum.last_ns = sum.last_ns.max(hits.last_ns);
-        })?;
+        values(&self.map, list, names::LIST_HITS, |hits: ListHits| add(&mut sum, &hits))?;
         Ok(sum)
+    }
+}
+
+/// Adds what another processor dropped.
+const fn add(sum: &mut ListHits, hits: &ListHits) {
+    sum.packets = sum.packets.wrapping_add(hits.packets);
+    sum.bytes = sum.bytes.wrapping_add(hits.bytes);
+    if hits.first_ns != 0 && (sum.first_ns == 0 || hits.first_ns < sum.first_ns) {
+        sum.first_ns = hits.first_ns;
+    }
+    if hits.last_ns > sum.last_ns {
+        sum.last_ns = hits.last_ns;
+        (sum.src, sum.dst, sum.slot) = (hits.src, hits.dst, hits.slot);
     }
 }
 

@@ -24,6 +24,7 @@ use sluice_abi::live::Live;
 use sluice_abi::names::LISTS_MAX;
 use sluice_abi::settings::Settings;
 use sluice_abi::shield::{AllowEntry, BlockEntry, ListHits};
+use sluice_datapath::checks::Brief;
 use sluice_datapath::parse::{self, NotIp};
 use sluice_ebpf::bulk::{self, Bulk};
 use sluice_ebpf::counters::{count, settings};
@@ -121,7 +122,7 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
     if let Some((list, drop)) = read(found).block()
         && !is_allowed(address, attachment.role())
     {
-        hit(list, frame.bytes());
+        hit(list, frame.bytes(), brief, attachment.slot());
         return drop;
     }
     let cookies = COOKIES.load() != 0 && matches!(attachment.link(), Link::Ethernet);
@@ -232,7 +233,7 @@ fn is_allowed(address: &Addr, role: Role) -> bool {
 }
 
 #[inline(always)]
-fn hit(list: u32, bytes: u64) {
+fn hit(list: u32, bytes: u64, brief: &Brief, slot: u32) {
     if let Some(hits) = LIST_HITS.get_ptr_mut(list) {
         // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
         let hits = unsafe { &mut *hits };
@@ -243,6 +244,10 @@ fn hit(list: u32, bytes: u64) {
         if hits.tick != tick || hits.last_ns == 0 {
             hits.tick = tick;
             hits.last_ns = now_ns();
+            if hits.first_ns == 0 {
+                hits.first_ns = hits.last_ns;
+            }
+            (hits.src, hits.dst, hits.slot) = (brief.src, brief.dst, slot);
         }
     }
 }

@@ -1,11 +1,24 @@
 //! Devices of the LAN that were kept from addresses on a blocklist, as far as the shields count it:
-//! how many packets, on which interface, and which lists counted meanwhile. Whose packets they were
-//! and where they went the kernel does not tell. Pure.
+//! how many packets, on which interface, which lists counted meanwhile, and the ends of one of the
+//! packets. Pure.
+
+use std::net::IpAddr;
 
 use crate::control::events::{Event, Kind, Severity};
 
 /// After so long without any, packets are told of again.
 const QUIET_NS: u64 = 600_000_000_000;
+
+/// A list that dropped something since a moment, on any interface.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Dropped {
+    /// Its name.
+    pub(super) list: String,
+    /// Where the last packet came in.
+    pub(super) interface: Option<String>,
+    /// Source and destination of that packet.
+    pub(super) ends: Option<(IpAddr, IpAddr)>,
+}
 
 /// What was counted, and told of lately.
 #[derive(Debug, Default)]
@@ -25,7 +38,7 @@ impl Contacts {
         &mut self,
         now_ns: u64,
         packets: Vec<(String, u64)>,
-        lists: impl FnOnce(u64) -> Vec<String>,
+        lists: impl FnOnce(u64) -> Vec<Dropped>,
     ) -> Vec<Event> {
         self.last.retain(|(.., at)| now_ns.saturating_sub(*at) < QUIET_NS);
         let since_ns = std::mem::replace(&mut self.looked_ns, now_ns);
@@ -41,9 +54,10 @@ impl Contacts {
         if more.is_empty() {
             return Vec::new();
         }
-        let lists = lists(since_ns);
+        let dropped = lists(since_ns);
+        let lists: Vec<&str> = dropped.iter().map(|one| &*one.list).collect();
         // Where nothing is known of lists, the interface alone.
-        let names = if lists.is_empty() { vec![String::new()] } else { lists.clone() };
+        let names = if lists.is_empty() { vec![""] } else { lists.clone() };
         let mut events = Vec::new();
         for (interface, packets) in more {
             let mut of_interface = self.last.iter_mut().filter(|known| known.0 == *interface);
@@ -60,11 +74,12 @@ impl Contacts {
                     known.2 = now_ns;
                 } else {
                     is_news = true;
-                    self.last.push((interface.clone(), list.clone(), now_ns));
+                    self.last.push((interface.clone(), (*list).to_owned(), now_ns));
                 }
             }
             if is_news {
-                events.push(event(interface, packets, &lists));
+                let here = dropped.iter().find(|one| one.interface.as_ref() == Some(interface));
+                events.push(event(interface, packets, &lists, here.and_then(|one| one.ends)));
             }
         }
         events
@@ -72,10 +87,20 @@ impl Contacts {
 }
 
 /// One of them as an event.
-pub(super) fn event(interface: &str, packets: u64, lists: &[String]) -> Event {
+pub(super) fn event(
+    interface: &str,
+    packets: u64,
+    lists: &[&str],
+    ends: Option<(IpAddr, IpAddr)>,
+) -> Event {
     let by = if lists.is_empty() { String::new() } else { format!(" by {}", lists.join(", ")) };
-    let what = format!("a device behind {interface} was kept from a listed address{by}");
-    let event = Event::new(Kind::Contact, Severity::Warning, what);
+    let what = match ends {
+        Some((device, peer)) => format!("{device} was kept from the listed address {peer}{by}"),
+        None => format!("a device behind {interface} was kept from a listed address{by}"),
+    };
+    let event = Event::new(Kind::Contact, Severity::Warning, what)
+        .with_some("device", ends.map(|(device, _)| device.to_string()))
+        .with_some("address", ends.map(|(_, peer)| peer.to_string()));
     event.with("interface", interface).with("packets", packets).with("lists", lists.to_vec())
 }
 
@@ -92,7 +117,8 @@ mod tests {
     fn a_contact_with_a_listed_address_is_told_when_it_begins() {
         let mut contacts = Contacts::default();
         let mut look = |s: u64, packets: u64, lists: &[&str]| -> Vec<String> {
-            let lists = lists.iter().map(|name| (*name).to_owned()).collect();
+            let dropped = |name: &&str| Dropped { list: (*name).to_owned(), ..Dropped::default() };
+            let lists = lists.iter().map(dropped).collect();
             let events = contacts.look(s * 1_000_000_000, lan(packets), |_| lists);
             let shown = |event: Event| format!("{} {}", event.facts["packets"], event.what);
             events.into_iter().map(shown).collect()
@@ -110,6 +136,33 @@ mod tests {
         assert_eq!(look(3002, 1, &[]), ["1 a device behind lan was kept from a listed address"]);
         assert_eq!(look(3004, 2, &["bad"]), [format!("1 {bad}")]);
         assert_eq!(look(3006, 3, &[]), [""; 0], "of a list that was told");
+    }
+
+    /// R177: the device and the address are those of a packet that came in there.
+    #[test]
+    fn a_contact_names_the_device_and_the_address_where_they_are_known() {
+        let ends = ["192.0.2.1", "198.51.100.7"].map(|end| end.parse::<IpAddr>().unwrap());
+        let one = |list: &str, interface: &str| Dropped {
+            list: list.to_owned(),
+            interface: Some(interface.to_owned()),
+            ends: Some((ends[0], ends[1])),
+        };
+        let mut contacts = Contacts::default();
+        contacts.look(1, lan(1), |_| unreachable!());
+        let told = contacts.look(2, lan(2), |_| vec![one("worse", "guest"), one("bad", "lan")]);
+        assert_eq!(
+            told[0].what,
+            "192.0.2.1 was kept from the listed address 198.51.100.7 by worse, bad"
+        );
+        assert_eq!(
+            (&told[0].facts["device"], &told[0].facts["address"]),
+            (&"192.0.2.1".into(), &"198.51.100.7".into())
+        );
+        let mut contacts = Contacts::default();
+        contacts.look(1, lan(1), |_| unreachable!());
+        let told = contacts.look(2, lan(2), |_| vec![one("worse", "guest")]);
+        assert_eq!(told[0].what, "a device behind lan was kept from a listed address by worse");
+        assert!(!told[0].facts.contains_key("device"));
     }
 
     #[test]

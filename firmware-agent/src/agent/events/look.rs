@@ -3,7 +3,10 @@
 use sluice_abi::attach::Role;
 use sluice_abi::counter::Counter;
 
+use sluice_abi::flow::Addr;
+
 use super::changes::{Look, Picture, differences};
+use super::contacts::Dropped;
 use crate::agent::running::State;
 use crate::control::events::Event;
 use crate::netfilter::apply::Count;
@@ -26,10 +29,19 @@ impl State {
         let hits = dataplane.as_ref().and_then(|dataplane| dataplane.hits.as_ref());
         let lists = |since_ns: u64| {
             let since_ns = since_ns.saturating_sub(TICK_NS);
-            let dropped = |number| hits.and_then(|hits| hits.of(number).ok());
-            let is_new = |number| dropped(number).is_some_and(|hits| hits.last_ns >= since_ns);
-            let lists = (0..).zip(&plan.lists).filter(|(number, _)| is_new(*number));
-            lists.map(|(_, list)| list.name.to_string()).collect()
+            let lists = (0..).zip(&plan.lists);
+            let dropped = lists.filter_map(|(number, list)| {
+                let hits = hits?.of(number).ok().filter(|hits| hits.last_ns >= since_ns)?;
+                let interfaces = &plan.dataplane.interfaces;
+                let interface = interfaces.iter().find(|one| one.slot == hits.slot);
+                let is_known = hits.src != Addr::default();
+                Some(Dropped {
+                    list: list.name.to_string(),
+                    interface: interface.map(|one| one.name.clone()),
+                    ends: is_known.then(|| (hits.src.into(), hits.dst.into())),
+                })
+            });
+            dropped.collect()
         };
         events.extend(known.contacts.look(now_ns, contacts, lists));
         events.extend(self.look_for_greedy());

@@ -39,6 +39,11 @@ impl Ignored {
         all
     }
 
+    /// Whether it names this device by its hardware address.
+    pub(super) fn has(&self, device: Mac) -> bool {
+        self.macs.binary_search(&device).is_ok()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }

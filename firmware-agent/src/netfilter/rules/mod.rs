@@ -20,7 +20,7 @@ use std::ops::RangeInclusive;
 
 use self::ignored::Ignored;
 use self::share::Share;
-use crate::config::{Ignore, MarkMask};
+use crate::config::{Ignore, Mac, MarkMask};
 
 /// The nftables table that belongs to Sluice.
 pub const TABLE: &str = "sluice";
@@ -183,6 +183,12 @@ impl Ruleset {
     #[must_use]
     pub fn share(&self) -> Option<u32> {
         self.share.as_ref().map(|share| share.rate)
+    }
+
+    /// Whether nothing of this device is inspected.
+    #[must_use]
+    pub fn ignores(&self, device: Mac) -> bool {
+        self.ignored.has(device)
     }
 
     /// Whether packets pass uninspected somewhere.
