@@ -3,11 +3,13 @@
 //! Owns turning a read ClientHello into the published texts. No heap: fixed buffers, and a string
 //! only where the caller asks for one.
 
+mod hex;
+
 use core::fmt;
 
 use md5::Md5;
-use sha2::Sha256;
 
+use self::hex::HexText;
 use super::tls::{ClientHello, EXTENSIONS_MAX, HELLO_MAX, ServerHello, Sni, is_grease};
 use crate::text::write_hex;
 
@@ -45,8 +47,9 @@ impl Transport {
 const JA4_LEN: usize = 36;
 /// What stands for the hash of an empty list.
 const NO_HASH: [u8; 12] = *b"000000000000";
-/// Ciphers that are sorted without a large buffer; real clients offer less than 100.
+/// Values of a list for which no large room is needed; real clients offer less than 100.
 const FEW: usize = 128;
+const _: () = assert!(EXTENSIONS_MAX <= FEW);
 
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
@@ -59,22 +62,17 @@ impl Ja4 {
     /// The fingerprint of `hello`.
     #[must_use]
     pub fn new(hello: &ClientHello<'_>, transport: Transport) -> Self {
-        let ciphers = hello.ciphers.known().count();
-        let extensions = hello.extensions.known().count();
+        let is_short = hello.ciphers.len().max(hello.signature_algorithms.len()) <= FEW;
+        let lists = if is_short { Lists::new(hello, &mut [0; FEW]) } else { long_lists(hello) };
         let mut text = [b'_'; JA4_LEN];
         text[0] = transport.letter();
         text[1..3].copy_from_slice(version(hello.version()));
         text[3] = if hello.sni == Sni::Absent { b'i' } else { b'd' };
-        text[4..6].copy_from_slice(&decimal(ciphers));
-        text[6..8].copy_from_slice(&decimal(extensions));
+        text[4..6].copy_from_slice(&decimal(lists.ciphers));
+        text[6..8].copy_from_slice(&decimal(lists.extensions));
         text[8..10].copy_from_slice(&first_protocol(hello));
-        let hash = if ciphers <= FEW {
-            cipher_hash(hello, &mut [0; FEW])
-        } else {
-            many_ciphers_hash(hello)
-        };
-        text[11..23].copy_from_slice(&hash);
-        text[24..36].copy_from_slice(&extension_hash(hello));
+        text[11..23].copy_from_slice(&lists.hashes[0].unwrap_or(NO_HASH));
+        text[24..36].copy_from_slice(&lists.hashes[1].unwrap_or(NO_HASH));
         Self(text)
     }
 
@@ -131,48 +129,56 @@ fn first_protocol(hello: &ClientHello<'_>) -> [u8; 2] {
     }
 }
 
+/// What a JA4 says of the lists in a ClientHello.
+struct Lists {
+    ciphers: usize,
+    extensions: usize,
+    /// Of the ciphers, and of the extensions with the signature algorithms.
+    hashes: [Option<[u8; 12]>; 2],
+}
+
+impl Lists {
+    /// `room` is for the longest of the lists, one after the other.
+    fn new(hello: &ClientHello<'_>, room: &mut [u16]) -> Self {
+        let mut of_ciphers = HexText::new();
+        let mut of_extensions = HexText::new();
+        let ciphers = known(hello.ciphers.iter(), room);
+        ciphers.sort_unstable();
+        of_ciphers.put(b',', ciphers);
+        let ciphers = ciphers.len();
+        let mut named = 0;
+        let listed = hello.extensions.iter().map(|(kind, _)| kind).filter(|kind| {
+            let is_named = matches!(*kind, SERVER_NAME | ALPN);
+            named += usize::from(is_named);
+            !is_named
+        });
+        let listed = known(listed, room);
+        listed.sort_unstable();
+        of_extensions.put(b',', listed);
+        let extensions = listed.len() + named;
+        if !listed.is_empty() {
+            of_extensions.put(b'_', known(hello.signature_algorithms.iter(), room));
+        }
+        Self { ciphers, extensions, hashes: HexText::first_12(&mut of_ciphers, &mut of_extensions) }
+    }
+}
+
 #[cold]
 #[inline(never)]
-fn many_ciphers_hash(hello: &ClientHello<'_>) -> [u8; 12] {
-    cipher_hash(hello, &mut [0; HELLO_MAX / 2])
+fn long_lists(hello: &ClientHello<'_>) -> Lists {
+    Lists::new(hello, &mut [0; HELLO_MAX / 2])
 }
 
-fn cipher_hash(hello: &ClientHello<'_>, room: &mut [u16]) -> [u8; 12] {
-    let sorted = sorted(hello.ciphers.known(), room);
-    if sorted.is_empty() {
-        return NO_HASH;
-    }
-    let mut text = Hashed::<Sha256>::new();
-    text.hex_list(sorted.iter().copied());
-    text.first_12()
-}
-
-fn extension_hash(hello: &ClientHello<'_>) -> [u8; 12] {
-    let mut room = [0; EXTENSIONS_MAX];
-    let named = hello.extensions.known().filter(|kind| !matches!(*kind, SERVER_NAME | ALPN));
-    let sorted = sorted(named, &mut room);
-    if sorted.is_empty() {
-        return NO_HASH;
-    }
-    let mut text = Hashed::<Sha256>::new();
-    text.hex_list(sorted.iter().copied());
-    let mut algorithms = hello.signature_algorithms.known().peekable();
-    if algorithms.peek().is_some() {
-        text.put(b"_");
-        text.hex_list(algorithms);
-    }
-    text.first_12()
-}
-
-fn sorted(values: impl Iterator<Item = u16>, room: &mut [u16]) -> &[u16] {
+/// The values that are not reserved, in `room`.
+fn known(values: impl Iterator<Item = u16>, room: &mut [u16]) -> &mut [u16] {
     let mut count = 0;
-    for (slot, value) in room.iter_mut().zip(values) {
-        *slot = value;
-        count += 1;
+    for value in values {
+        if let Some(slot) = room.get_mut(count) {
+            *slot = value;
+            count += usize::from(!is_grease(value));
+        }
     }
-    let filled = &mut room[..count];
-    filled.sort_unstable();
-    filled
+    &mut room[..count]
 }
 
 /// A JA3 fingerprint: the MD5 of [`ja3_string`].
@@ -313,27 +319,9 @@ impl<D: sha2::Digest> Hashed<D> {
         Self { hash: D::new(), buffer: [0; 256], len: 0 }
     }
 
-    fn hex_list(&mut self, values: impl Iterator<Item = u16>) {
-        for (index, value) in values.enumerate() {
-            let [high, low] = value.to_be_bytes();
-            let text = [b',', hex(high >> 4), hex(high & 15), hex(low >> 4), hex(low & 15)];
-            self.put(if index == 0 { &text[1..] } else { &text });
-        }
-    }
-
     fn finish(mut self) -> sha2::digest::Output<D> {
         self.hash.update(&self.buffer[..self.len]);
         self.hash.finalize()
-    }
-
-    /// The first twelve hexadecimal digits.
-    fn first_12(self) -> [u8; 12] {
-        let digest = self.finish();
-        let mut text = NO_HASH;
-        for (pair, byte) in text.chunks_exact_mut(2).zip(digest) {
-            pair.copy_from_slice(&[hex(byte >> 4), hex(byte & 15)]);
-        }
-        text
     }
 }
 

@@ -1,4 +1,4 @@
-use sha2::Digest as _;
+use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::inspect::tls::server::tests as server;
@@ -173,17 +173,38 @@ fn the_protocol_is_shown_by_its_ends_or_by_the_ends_of_its_hexadecimal_form() {
     assert_eq!(&ja4(&Recipe::default())[8..10], "00");
 }
 
+/// What a JA4 shows of a text.
+fn hash(text: &str) -> String {
+    format!("{:x}", Sha256::digest(text.as_bytes()))[..12].to_owned()
+}
+
+fn hex_list(values: impl Iterator<Item = u16>) -> String {
+    values.map(|value| format!("{value:04x}")).collect::<Vec<_>>().join(",")
+}
+
 #[test]
-fn long_cipher_lists_are_hashed_whole() {
-    // What fits the small buffer, what does not, and the most that a ClientHello holds.
-    for count in [FEW as u16, FEW as u16 + 1, 8150] {
-        let ciphers: Vec<u16> = (0..count).rev().collect();
-        let recipe = Recipe { ciphers, ..Recipe::default() };
-        let known = (0..count).filter(|value| !is_grease(*value));
-        let text = known.map(|cipher| format!("{cipher:04x}")).collect::<Vec<_>>().join(",");
-        let digest = Sha256::digest(text.as_bytes());
-        let expected = format!("{digest:x}")[..12].to_owned();
+fn lists_of_every_length_are_hashed_whole() {
+    // Every place in a block where a text can end, what is kept until the end and what is not, and the
+    // most that a ClientHello holds.
+    for count in (1..=300).chain([8150]) {
+        let values: Vec<u16> = (0..count).rev().map(|value| value * 8).collect();
+        let recipe = Recipe { ciphers: values.clone(), ..Recipe::default() };
+        let known = || values.iter().copied().filter(|value| !is_grease(*value));
+        let expected = hash(&hex_list(known().rev()));
         assert_eq!(&ja4(&recipe)[11..23], expected, "{count} ciphers");
+        if count > 8000 {
+            continue;
+        }
+        let recipe = Recipe::default().with(13, long(&words(&values)));
+        let expected = hash(&format!("000d_{}", hex_list(known())));
+        assert_eq!(&ja4(&recipe)[24..36], expected, "{count} algorithms");
+    }
+    // Reserved values in between, the others twice.
+    for count in 1..=300_u16 {
+        let ciphers = (0..count).flat_map(|value| [0x0a0a, value, value]).collect();
+        let recipe = Recipe { ciphers, ..Recipe::default() };
+        let known = (0..count).flat_map(|value| [value, value]);
+        assert_eq!(&ja4(&recipe)[11..23], hash(&hex_list(known)), "{count} ciphers twice");
     }
 }
 
