@@ -3,12 +3,12 @@
 //! Owns turning a read ClientHello into the published texts. No heap: fixed buffers, and a string
 //! only where the caller asks for one.
 
+mod decimal;
 mod hex;
 
 use core::fmt;
 
-use md5::Md5;
-
+use self::decimal::DecimalText;
 use self::hex::HexText;
 use super::tls::{ClientHello, EXTENSIONS_MAX, HELLO_MAX, ServerHello, Sni, is_grease};
 use crate::text::write_hex;
@@ -181,7 +181,7 @@ fn known(values: impl Iterator<Item = u16>, room: &mut [u16]) -> &mut [u16] {
     &mut room[..count]
 }
 
-/// A JA3 fingerprint: the MD5 of [`ja3_string`].
+/// A JA3 fingerprint: the MD5 of version, ciphers, extensions, groups and point formats in decimal.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Ja3([u8; 16]);
 
@@ -189,9 +189,21 @@ impl Ja3 {
     /// The fingerprint of `hello`.
     #[must_use]
     pub fn new(hello: &ClientHello<'_>) -> Self {
-        let mut text = Hashed::<Md5>::new();
-        ja3_text(hello, &mut text);
-        Self(text.finish().into())
+        Self::with_text(hello, 0).0
+    }
+
+    /// The fingerprint and the text that it is the hash of, unless that is longer than `max` bytes: its
+    /// length is the choice of the client.
+    #[must_use]
+    pub fn with_text(hello: &ClientHello<'_>, max: usize) -> (Self, Option<Box<str>>) {
+        let mut text = DecimalText::new(max);
+        text.value(hello.legacy_version);
+        text.list(hello.ciphers.known());
+        text.list(hello.extensions.known());
+        text.list(hello.groups.known());
+        text.list(hello.point_formats.iter().copied().map(u16::from));
+        let (hash, text) = text.finish();
+        (Self(hash), text)
     }
 
     /// The hash.
@@ -215,9 +227,11 @@ impl Ja3s {
     /// The fingerprint of `hello`.
     #[must_use]
     pub fn new(hello: &ServerHello) -> Self {
-        let mut text = Hashed::<Md5>::new();
-        ja3s_text(hello, &mut text);
-        Self(text.finish().into())
+        let mut text = DecimalText::new(0);
+        text.value(hello.legacy_version);
+        text.list([hello.cipher].into_iter());
+        text.list(hello.extensions().iter().copied());
+        Self(text.finish().0)
     }
 
     /// The hash.
@@ -230,113 +244,6 @@ impl Ja3s {
 impl fmt::Display for Ja3s {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_hex(f, &self.0, "")
-    }
-}
-
-fn ja3s_text(hello: &ServerHello, out: &mut impl Sink) {
-    put_decimal(out, hello.legacy_version);
-    out.put(b",");
-    put_decimal(out, hello.cipher);
-    out.put(b",");
-    decimal_list(out, hello.extensions().iter().copied());
-}
-
-/// Takes text piece by piece.
-trait Sink {
-    /// Appends ASCII text.
-    fn put(&mut self, text: &[u8]);
-}
-
-/// Writes the JA3 text: version, ciphers, extensions, groups and point formats in decimal.
-fn ja3_text(hello: &ClientHello<'_>, out: &mut impl Sink) {
-    put_decimal(out, hello.legacy_version);
-    out.put(b",");
-    decimal_list(out, hello.ciphers.known());
-    out.put(b",");
-    decimal_list(out, hello.extensions.known());
-    out.put(b",");
-    decimal_list(out, hello.groups.known());
-    out.put(b",");
-    decimal_list(out, hello.point_formats.iter().copied().map(u16::from));
-}
-
-/// The JA3 text, unless it is longer than `max`: its length is the choice of the client.
-#[must_use]
-pub fn ja3_string(hello: &ClientHello<'_>, max: usize) -> Option<Box<str>> {
-    struct Bounded {
-        text: Vec<u8>,
-        max: usize,
-        is_cut: bool,
-    }
-    impl Sink for Bounded {
-        fn put(&mut self, text: &[u8]) {
-            self.is_cut |= self.text.len() + text.len() > self.max;
-            if !self.is_cut {
-                self.text.extend_from_slice(text);
-            }
-        }
-    }
-    let mut out = Bounded { text: Vec::new(), max, is_cut: false };
-    ja3_text(hello, &mut out);
-    if out.is_cut {
-        return None;
-    }
-    String::from_utf8(out.text).ok().map(String::into_boxed_str)
-}
-
-fn decimal_list(out: &mut impl Sink, values: impl Iterator<Item = u16>) {
-    for (index, value) in values.enumerate() {
-        if index > 0 {
-            out.put(b"-");
-        }
-        put_decimal(out, value);
-    }
-}
-
-fn put_decimal(out: &mut impl Sink, mut value: u16) {
-    let mut digits = [0; 5];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 || start == 0 {
-            break;
-        }
-    }
-    out.put(&digits[start..]);
-}
-
-/// A hash that is fed in larger pieces than it is written to.
-struct Hashed<D> {
-    hash: D,
-    buffer: [u8; 256],
-    len: usize,
-}
-
-impl<D: sha2::Digest> Hashed<D> {
-    fn new() -> Self {
-        Self { hash: D::new(), buffer: [0; 256], len: 0 }
-    }
-
-    fn finish(mut self) -> sha2::digest::Output<D> {
-        self.hash.update(&self.buffer[..self.len]);
-        self.hash.finalize()
-    }
-}
-
-impl<D: sha2::Digest> Sink for Hashed<D> {
-    #[inline]
-    fn put(&mut self, text: &[u8]) {
-        if self.len + text.len() > self.buffer.len() {
-            self.hash.update(&self.buffer[..self.len]);
-            self.len = 0;
-        }
-        // No piece is longer than the buffer: the longest is five digits.
-        if let Some(room) = self.buffer.get_mut(self.len..self.len + text.len()) {
-            room.copy_from_slice(text);
-            self.len += text.len();
-        }
     }
 }
 

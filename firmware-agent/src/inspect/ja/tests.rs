@@ -1,3 +1,4 @@
+use md5::Md5;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
@@ -41,7 +42,9 @@ fn ja4(recipe: &Recipe) -> String {
 fn ja3(recipe: &Recipe) -> (String, String) {
     let body = recipe.body();
     let hello = ClientHello::parse(&body).unwrap();
-    (ja3_string(&hello, 4096).unwrap().into_string(), Ja3::new(&hello).to_string())
+    let (ja3, text) = Ja3::with_text(&hello, 4096);
+    assert_eq!(ja3, Ja3::new(&hello));
+    (text.unwrap().into_string(), ja3.to_string())
 }
 
 #[test]
@@ -229,13 +232,30 @@ fn the_ja3_examples_of_its_publication() {
 }
 
 #[test]
+fn a_ja3_is_the_hash_of_its_text_however_long() {
+    for count in (0..=300).chain([8000]) {
+        // One to five digits.
+        let ciphers: Vec<u16> = (0..count).map(|n: u16| n.wrapping_mul(n)).collect();
+        let recipe = Recipe { ciphers: ciphers.clone(), ..Recipe::default() };
+        let body = recipe.body();
+        let (ja3, text) = Ja3::with_text(&ClientHello::parse(&body).unwrap(), usize::MAX);
+        let known = ciphers.iter().filter(|value| !is_grease(**value));
+        let list = known.map(ToString::to_string).collect::<Vec<_>>().join("-");
+        assert_eq!(text.as_deref(), Some(&*format!("{},{list},,,", recipe.version)));
+        let digest = Md5::digest(text.unwrap().as_bytes());
+        assert_eq!(ja3.to_string(), format!("{digest:x}"), "{count} ciphers");
+    }
+}
+
+#[test]
 fn a_ja3_text_longer_than_asked_for_is_left_out() {
     let body = Recipe { ciphers: vec![0xffff; 4000], ..Recipe::default() }.body();
     let hello = ClientHello::parse(&body).unwrap();
-    assert_eq!(ja3_string(&hello, 4096), None);
-    let len = ja3_string(&hello, usize::MAX).unwrap().len();
-    assert_eq!(ja3_string(&hello, len - 1), None);
-    assert!(ja3_string(&hello, len).is_some());
+    let text = |max| Ja3::with_text(&hello, max).1;
+    assert!(text(4096).is_none());
+    let len = text(usize::MAX).unwrap().len();
+    assert!(text(len - 1).is_none());
+    assert!(text(len).is_some());
 }
 
 /// R34: the texts are those of real answers in `tests/data/tls`, the hashes `md5sum`'s.
