@@ -10,7 +10,7 @@ mod common;
 use std::hint::black_box;
 use std::path::Path;
 
-use sluice::inspect::ja::{Ja3, Ja4, Transport, ja3_string};
+use sluice::inspect::ja::{Ja3, Ja4, Transport};
 use sluice::inspect::tls::{Answer, ClientHello, Finder, Joined, NAME_MAX, Sni, client_hello};
 
 use common::interleaved;
@@ -64,8 +64,7 @@ const SUBJECTS: [Subject; 4] = [
         with_hello(bytes, joined, |hello| {
             name(hello);
             black_box(Ja4::new(hello, Transport::Tcp));
-            black_box(Ja3::new(hello));
-            black_box(ja3_string(hello, 4096));
+            black_box(Ja3::with_text(hello, 4096));
         });
     }),
 ];

@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 
-use sluice::inspect::ja::{Ja3, Ja4, Transport, ja3_string};
+use sluice::inspect::ja::{Ja3, Ja4, Transport};
 use sluice::inspect::tls::{Answer, Finder, Joined, NAME_MAX, Sni, client_hello};
 
 /// Counts what is asked of the heap.
@@ -73,7 +73,7 @@ fn neither_the_parser_nor_a_fingerprint_allocates() {
             assert_eq!(name.to_lower(&mut [0; NAME_MAX]), "a.test");
             black_box((Ja4::new(&hello, Transport::Tcp), Ja3::new(&hello)));
             if use_text {
-                black_box(ja3_string(&hello, 4096));
+                black_box(Ja3::with_text(&hello, 4096));
             }
         };
         assert_eq!(allocations(|| read(false)), 0, "{ciphers} ciphers");

@@ -178,10 +178,11 @@ impl Editor {
         for name in [Some(kind), name].into_iter().flatten() {
             check_name(name)?;
         }
-        if let Some(name) = name
-            && self.package.sections.iter().any(|section| section.name == name)
-        {
-            return Err(EditError::Taken(name.to_owned()));
+        let number = self.package.sections.len() as u32 + 1;
+        let shown = name.map_or_else(|| anonymous(number, kind), str::to_owned);
+        // Who finds a made-up name taken can give the section one of its own.
+        if self.package.sections.iter().any(|section| section.name == shown) {
+            return Err(EditError::Taken(shown));
         }
         let end = self.end_of_line();
         let mut text = Vec::new();
@@ -198,8 +199,6 @@ impl Editor {
         if has_gap {
             text.extend_from_slice(end);
         }
-        let number = self.package.sections.len() as u32 + 1;
-        let shown = name.map_or_else(|| anonymous(number, kind), str::to_owned);
         let section = Section {
             kind: kind.to_owned(),
             name: shown.clone(),

@@ -116,7 +116,9 @@ impl Package {
             return section.name.clone();
         }
         let same = self.sections.iter().filter(|other| other.kind == section.kind);
-        let index = same.take_while(|other| other.name != section.name).count();
+        // A name that is written may be one that is made up for another section.
+        let is_it = |other: &&Section| other.is_anonymous && other.name == section.name;
+        let index = same.take_while(|other| !is_it(other)).count();
         format!("@{}[{index}]", section.kind)
     }
 

@@ -3,11 +3,13 @@
 //! Owns turning a read ClientHello into the published texts. No heap: fixed buffers, and a string
 //! only where the caller asks for one.
 
+mod decimal;
+mod hex;
+
 use core::fmt;
 
-use md5::Md5;
-use sha2::Sha256;
-
+use self::decimal::DecimalText;
+use self::hex::HexText;
 use super::tls::{ClientHello, EXTENSIONS_MAX, HELLO_MAX, ServerHello, Sni, is_grease};
 use crate::text::write_hex;
 
@@ -45,8 +47,9 @@ impl Transport {
 const JA4_LEN: usize = 36;
 /// What stands for the hash of an empty list.
 const NO_HASH: [u8; 12] = *b"000000000000";
-/// Ciphers that are sorted without a large buffer; real clients offer less than 100.
+/// Values of a list for which no large room is needed; real clients offer less than 100.
 const FEW: usize = 128;
+const _: () = assert!(EXTENSIONS_MAX <= FEW);
 
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
@@ -59,22 +62,17 @@ impl Ja4 {
     /// The fingerprint of `hello`.
     #[must_use]
     pub fn new(hello: &ClientHello<'_>, transport: Transport) -> Self {
-        let ciphers = hello.ciphers.known().count();
-        let extensions = hello.extensions.known().count();
+        let is_short = hello.ciphers.len().max(hello.signature_algorithms.len()) <= FEW;
+        let lists = if is_short { Lists::new(hello, &mut [0; FEW]) } else { long_lists(hello) };
         let mut text = [b'_'; JA4_LEN];
         text[0] = transport.letter();
         text[1..3].copy_from_slice(version(hello.version()));
         text[3] = if hello.sni == Sni::Absent { b'i' } else { b'd' };
-        text[4..6].copy_from_slice(&decimal(ciphers));
-        text[6..8].copy_from_slice(&decimal(extensions));
+        text[4..6].copy_from_slice(&decimal(lists.ciphers));
+        text[6..8].copy_from_slice(&decimal(lists.extensions));
         text[8..10].copy_from_slice(&first_protocol(hello));
-        let hash = if ciphers <= FEW {
-            cipher_hash(hello, &mut [0; FEW])
-        } else {
-            many_ciphers_hash(hello)
-        };
-        text[11..23].copy_from_slice(&hash);
-        text[24..36].copy_from_slice(&extension_hash(hello));
+        text[11..23].copy_from_slice(&lists.hashes[0].unwrap_or(NO_HASH));
+        text[24..36].copy_from_slice(&lists.hashes[1].unwrap_or(NO_HASH));
         Self(text)
     }
 
@@ -131,51 +129,59 @@ fn first_protocol(hello: &ClientHello<'_>) -> [u8; 2] {
     }
 }
 
+/// What a JA4 says of the lists in a ClientHello.
+struct Lists {
+    ciphers: usize,
+    extensions: usize,
+    /// Of the ciphers, and of the extensions with the signature algorithms.
+    hashes: [Option<[u8; 12]>; 2],
+}
+
+impl Lists {
+    /// `room` is for the longest of the lists, one after the other.
+    fn new(hello: &ClientHello<'_>, room: &mut [u16]) -> Self {
+        let mut of_ciphers = HexText::new();
+        let mut of_extensions = HexText::new();
+        let ciphers = known(hello.ciphers.iter(), room);
+        ciphers.sort_unstable();
+        of_ciphers.put(b',', ciphers);
+        let ciphers = ciphers.len();
+        let mut named = 0;
+        let listed = hello.extensions.iter().map(|(kind, _)| kind).filter(|kind| {
+            let is_named = matches!(*kind, SERVER_NAME | ALPN);
+            named += usize::from(is_named);
+            !is_named
+        });
+        let listed = known(listed, room);
+        listed.sort_unstable();
+        of_extensions.put(b',', listed);
+        let extensions = listed.len() + named;
+        if !listed.is_empty() {
+            of_extensions.put(b'_', known(hello.signature_algorithms.iter(), room));
+        }
+        Self { ciphers, extensions, hashes: HexText::first_12(&mut of_ciphers, &mut of_extensions) }
+    }
+}
+
 #[cold]
 #[inline(never)]
-fn many_ciphers_hash(hello: &ClientHello<'_>) -> [u8; 12] {
-    cipher_hash(hello, &mut [0; HELLO_MAX / 2])
+fn long_lists(hello: &ClientHello<'_>) -> Lists {
+    Lists::new(hello, &mut [0; HELLO_MAX / 2])
 }
 
-fn cipher_hash(hello: &ClientHello<'_>, room: &mut [u16]) -> [u8; 12] {
-    let sorted = sorted(hello.ciphers.known(), room);
-    if sorted.is_empty() {
-        return NO_HASH;
-    }
-    let mut text = Hashed::<Sha256>::new();
-    text.hex_list(sorted.iter().copied());
-    text.first_12()
-}
-
-fn extension_hash(hello: &ClientHello<'_>) -> [u8; 12] {
-    let mut room = [0; EXTENSIONS_MAX];
-    let named = hello.extensions.known().filter(|kind| !matches!(*kind, SERVER_NAME | ALPN));
-    let sorted = sorted(named, &mut room);
-    if sorted.is_empty() {
-        return NO_HASH;
-    }
-    let mut text = Hashed::<Sha256>::new();
-    text.hex_list(sorted.iter().copied());
-    let mut algorithms = hello.signature_algorithms.known().peekable();
-    if algorithms.peek().is_some() {
-        text.put(b"_");
-        text.hex_list(algorithms);
-    }
-    text.first_12()
-}
-
-fn sorted(values: impl Iterator<Item = u16>, room: &mut [u16]) -> &[u16] {
+/// The values that are not reserved, in `room`.
+fn known(values: impl Iterator<Item = u16>, room: &mut [u16]) -> &mut [u16] {
     let mut count = 0;
-    for (slot, value) in room.iter_mut().zip(values) {
-        *slot = value;
-        count += 1;
+    for value in values {
+        if let Some(slot) = room.get_mut(count) {
+            *slot = value;
+            count += usize::from(!is_grease(value));
+        }
     }
-    let filled = &mut room[..count];
-    filled.sort_unstable();
-    filled
+    &mut room[..count]
 }
 
-/// A JA3 fingerprint: the MD5 of [`ja3_string`].
+/// A JA3 fingerprint: the MD5 of version, ciphers, extensions, groups and point formats in decimal.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Ja3([u8; 16]);
 
@@ -183,9 +189,21 @@ impl Ja3 {
     /// The fingerprint of `hello`.
     #[must_use]
     pub fn new(hello: &ClientHello<'_>) -> Self {
-        let mut text = Hashed::<Md5>::new();
-        ja3_text(hello, &mut text);
-        Self(text.finish().into())
+        Self::with_text(hello, 0).0
+    }
+
+    /// The fingerprint and the text that it is the hash of, unless that is longer than `max` bytes: its
+    /// length is the choice of the client.
+    #[must_use]
+    pub fn with_text(hello: &ClientHello<'_>, max: usize) -> (Self, Option<Box<str>>) {
+        let mut text = DecimalText::new(max);
+        text.value(hello.legacy_version);
+        text.list(hello.ciphers.known());
+        text.list(hello.extensions.known());
+        text.list(hello.groups.known());
+        text.list(hello.point_formats.iter().copied().map(u16::from));
+        let (hash, text) = text.finish();
+        (Self(hash), text)
     }
 
     /// The hash.
@@ -209,9 +227,11 @@ impl Ja3s {
     /// The fingerprint of `hello`.
     #[must_use]
     pub fn new(hello: &ServerHello) -> Self {
-        let mut text = Hashed::<Md5>::new();
-        ja3s_text(hello, &mut text);
-        Self(text.finish().into())
+        let mut text = DecimalText::new(0);
+        text.value(hello.legacy_version);
+        text.list([hello.cipher].into_iter());
+        text.list(hello.extensions().iter().copied());
+        Self(text.finish().0)
     }
 
     /// The hash.
@@ -224,131 +244,6 @@ impl Ja3s {
 impl fmt::Display for Ja3s {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_hex(f, &self.0, "")
-    }
-}
-
-fn ja3s_text(hello: &ServerHello, out: &mut impl Sink) {
-    put_decimal(out, hello.legacy_version);
-    out.put(b",");
-    put_decimal(out, hello.cipher);
-    out.put(b",");
-    decimal_list(out, hello.extensions().iter().copied());
-}
-
-/// Takes text piece by piece.
-trait Sink {
-    /// Appends ASCII text.
-    fn put(&mut self, text: &[u8]);
-}
-
-/// Writes the JA3 text: version, ciphers, extensions, groups and point formats in decimal.
-fn ja3_text(hello: &ClientHello<'_>, out: &mut impl Sink) {
-    put_decimal(out, hello.legacy_version);
-    out.put(b",");
-    decimal_list(out, hello.ciphers.known());
-    out.put(b",");
-    decimal_list(out, hello.extensions.known());
-    out.put(b",");
-    decimal_list(out, hello.groups.known());
-    out.put(b",");
-    decimal_list(out, hello.point_formats.iter().copied().map(u16::from));
-}
-
-/// The JA3 text, unless it is longer than `max`: its length is the choice of the client.
-#[must_use]
-pub fn ja3_string(hello: &ClientHello<'_>, max: usize) -> Option<Box<str>> {
-    struct Bounded {
-        text: Vec<u8>,
-        max: usize,
-        is_cut: bool,
-    }
-    impl Sink for Bounded {
-        fn put(&mut self, text: &[u8]) {
-            self.is_cut |= self.text.len() + text.len() > self.max;
-            if !self.is_cut {
-                self.text.extend_from_slice(text);
-            }
-        }
-    }
-    let mut out = Bounded { text: Vec::new(), max, is_cut: false };
-    ja3_text(hello, &mut out);
-    if out.is_cut {
-        return None;
-    }
-    String::from_utf8(out.text).ok().map(String::into_boxed_str)
-}
-
-fn decimal_list(out: &mut impl Sink, values: impl Iterator<Item = u16>) {
-    for (index, value) in values.enumerate() {
-        if index > 0 {
-            out.put(b"-");
-        }
-        put_decimal(out, value);
-    }
-}
-
-fn put_decimal(out: &mut impl Sink, mut value: u16) {
-    let mut digits = [0; 5];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 || start == 0 {
-            break;
-        }
-    }
-    out.put(&digits[start..]);
-}
-
-/// A hash that is fed in larger pieces than it is written to.
-struct Hashed<D> {
-    hash: D,
-    buffer: [u8; 256],
-    len: usize,
-}
-
-impl<D: sha2::Digest> Hashed<D> {
-    fn new() -> Self {
-        Self { hash: D::new(), buffer: [0; 256], len: 0 }
-    }
-
-    fn hex_list(&mut self, values: impl Iterator<Item = u16>) {
-        for (index, value) in values.enumerate() {
-            let [high, low] = value.to_be_bytes();
-            let text = [b',', hex(high >> 4), hex(high & 15), hex(low >> 4), hex(low & 15)];
-            self.put(if index == 0 { &text[1..] } else { &text });
-        }
-    }
-
-    fn finish(mut self) -> sha2::digest::Output<D> {
-        self.hash.update(&self.buffer[..self.len]);
-        self.hash.finalize()
-    }
-
-    /// The first twelve hexadecimal digits.
-    fn first_12(self) -> [u8; 12] {
-        let digest = self.finish();
-        let mut text = NO_HASH;
-        for (pair, byte) in text.chunks_exact_mut(2).zip(digest) {
-            pair.copy_from_slice(&[hex(byte >> 4), hex(byte & 15)]);
-        }
-        text
-    }
-}
-
-impl<D: sha2::Digest> Sink for Hashed<D> {
-    #[inline]
-    fn put(&mut self, text: &[u8]) {
-        if self.len + text.len() > self.buffer.len() {
-            self.hash.update(&self.buffer[..self.len]);
-            self.len = 0;
-        }
-        // No piece is longer than the buffer: the longest is five digits.
-        if let Some(room) = self.buffer.get_mut(self.len..self.len + text.len()) {
-            room.copy_from_slice(text);
-            self.len += text.len();
-        }
     }
 }
 

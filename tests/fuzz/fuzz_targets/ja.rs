@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sluice::inspect::ja::{Ja3, Ja4, Transport, ja3_string};
+use sluice::inspect::ja::{Ja3, Ja4, Transport};
 use sluice::inspect::tls::ClientHello;
 
 fuzz_target!(|data: &[u8]| {
@@ -15,7 +15,9 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(text[4..6].parse::<usize>().unwrap(), ciphers.min(99));
     assert_eq!(ciphers == 0, &text[11..23] == "000000000000");
     assert_eq!(Ja3::new(&hello).to_string().len(), 32);
-    let ja3 = ja3_string(&hello, usize::MAX).unwrap();
-    assert_eq!(ja3.bytes().filter(|b| *b == b',').count(), 4);
-    assert_eq!(ja3_string(&hello, ja3.len() - 1), None);
+    let (ja3, text) = Ja3::with_text(&hello, usize::MAX);
+    let text = text.unwrap();
+    assert_eq!(ja3, Ja3::new(&hello));
+    assert_eq!(text.bytes().filter(|b| *b == b',').count(), 4);
+    assert_eq!(Ja3::with_text(&hello, text.len() - 1), (ja3, None));
 });

@@ -5,6 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use sluice::config::edit::Editor;
+use sluice::config::uci::Section;
 
 /// Sections with their options and values, but for lines and the names of anonymous ones.
 type Said = Vec<(String, Option<String>, Vec<(String, bool, Vec<Vec<u8>>)>)>;
@@ -30,15 +31,25 @@ fuzz_target!(|data: &[u8]| {
     let Ok(mut file) = Editor::new(text) else { return };
     for wish in wishes.chunks(3) {
         let [what, place, value] = [wish[0], wish[1], wish[2]];
-        let sections: Vec<String> =
-            file.package().sections.iter().map(|section| section.name.clone()).collect();
+        // A made-up name may be the one that another section is written with.
+        let package = file.package();
+        let is_taken = |section: &Section| {
+            let mut others = package.sections.iter().filter(|other| other.name == section.name);
+            section.is_anonymous && others.any(|other| !other.is_anonymous)
+        };
+        let address = |section: &Section| match is_taken(section) {
+            true => package.shown_name(section),
+            false => section.name.clone(),
+        };
+        let sections: Vec<String> = package.sections.iter().map(address).collect();
         let index = usize::from(place) % sections.len().max(1);
         let section = sections.get(index).cloned().unwrap_or_default();
         let entries = file.package().sections.get(index).map(|s| s.entries.clone());
         let names: Vec<String> =
             entries.into_iter().flatten().map(|entry| entry.name).chain(["new".into()]).collect();
         let option = &names[usize::from(what >> 3) % names.len()];
-        let value = ["1", "it's", "a b", "\"", "\\", "x\ny", "#", ";", "", "é"][usize::from(value) % 10];
+        let value =
+            ["1", "it's", "a b", "\"", "\\", "x\ny", "#", ";", "", "é"][usize::from(value) % 10];
         let before = (file.text().to_vec(), said(&file));
         let done = match what & 7 {
             0 => file.set(&section, option, value),

@@ -76,6 +76,21 @@ fn a_section_that_comes_and_goes_leaves_no_trace() {
 }
 
 #[test]
+fn a_made_up_name_never_stands_for_the_section_that_is_written_with_it() {
+    // The second section of type rule would be called so.
+    let mut file = editor("config rule 'cfg0292bd'\n");
+    let taken = EditError::Taken("cfg0292bd".to_owned());
+    assert_eq!(file.add("rule", None), Err(taken));
+    shows(&file, "config rule 'cfg0292bd'\n");
+    // A file may have both all the same.
+    let mut file = editor("config rule 'cfg0292bd'\n\nconfig rule\n");
+    file.set("cfg0292bd", "x", "1").unwrap();
+    file.set("@rule[1]", "x", "2").unwrap();
+    let both = "config rule 'cfg0292bd'\n\toption x '1'\n\nconfig rule\n\toption x '2'\n";
+    shows(&file, both);
+}
+
+#[test]
 fn a_section_in_several_places_is_one() {
     let text = "config a b\n\toption x 1\nconfig c d\nconfig a b\n\tlist l 1\n\toption x 2\n";
     let mut file = editor(text);

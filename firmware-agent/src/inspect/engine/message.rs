@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use sluice_abi::flow::{Direction, FlowKey};
 
-use crate::inspect::ja::{self, Ja3, Ja3s, Ja4, Transport};
+use crate::inspect::ja::{Ja3, Ja3s, Ja4, Transport};
 use crate::inspect::protocol::Protocol;
 use crate::inspect::tls::{Certificate, CertificateHash, ClientHello, NAME_MAX, ServerHello, Sni};
 use crate::inspect::{http, http2, quic};
@@ -82,6 +82,7 @@ impl Hello {
             Sni::Name(name) => Some(name.to_lower(&mut [0; NAME_MAX]).into()),
             Sni::Absent | Sni::Malformed => None,
         };
+        let (ja3, ja3_string) = Ja3::with_text(hello, JA3_STRING_MAX);
         let escape = |name: &[u8]| name.escape_ascii().to_string().into_boxed_str();
         Self {
             key,
@@ -91,8 +92,8 @@ impl Hello {
             is_sni_malformed: hello.sni == Sni::Malformed,
             has_ech: hello.has_ech,
             alpn: hello.alpn.iter().take(ALPN_MAX).map(escape).collect(),
-            ja3: Ja3::new(hello),
-            ja3_string: ja::ja3_string(hello, JA3_STRING_MAX),
+            ja3,
+            ja3_string,
             ja4: Ja4::new(hello, transport),
             version: hello.version(),
             len: hello.len as u32,

@@ -1,4 +1,5 @@
-use sha2::Digest as _;
+use md5::Md5;
+use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::inspect::tls::server::tests as server;
@@ -41,7 +42,9 @@ fn ja4(recipe: &Recipe) -> String {
 fn ja3(recipe: &Recipe) -> (String, String) {
     let body = recipe.body();
     let hello = ClientHello::parse(&body).unwrap();
-    (ja3_string(&hello, 4096).unwrap().into_string(), Ja3::new(&hello).to_string())
+    let (ja3, text) = Ja3::with_text(&hello, 4096);
+    assert_eq!(ja3, Ja3::new(&hello));
+    (text.unwrap().into_string(), ja3.to_string())
 }
 
 #[test]
@@ -173,17 +176,38 @@ fn the_protocol_is_shown_by_its_ends_or_by_the_ends_of_its_hexadecimal_form() {
     assert_eq!(&ja4(&Recipe::default())[8..10], "00");
 }
 
+/// What a JA4 shows of a text.
+fn hash(text: &str) -> String {
+    format!("{:x}", Sha256::digest(text.as_bytes()))[..12].to_owned()
+}
+
+fn hex_list(values: impl Iterator<Item = u16>) -> String {
+    values.map(|value| format!("{value:04x}")).collect::<Vec<_>>().join(",")
+}
+
 #[test]
-fn long_cipher_lists_are_hashed_whole() {
-    // What fits the small buffer, what does not, and the most that a ClientHello holds.
-    for count in [FEW as u16, FEW as u16 + 1, 8150] {
-        let ciphers: Vec<u16> = (0..count).rev().collect();
-        let recipe = Recipe { ciphers, ..Recipe::default() };
-        let known = (0..count).filter(|value| !is_grease(*value));
-        let text = known.map(|cipher| format!("{cipher:04x}")).collect::<Vec<_>>().join(",");
-        let digest = Sha256::digest(text.as_bytes());
-        let expected = format!("{digest:x}")[..12].to_owned();
+fn lists_of_every_length_are_hashed_whole() {
+    // Every place in a block where a text can end, what is kept until the end and what is not, and the
+    // most that a ClientHello holds.
+    for count in (1..=300).chain([8150]) {
+        let values: Vec<u16> = (0..count).rev().map(|value| value * 8).collect();
+        let recipe = Recipe { ciphers: values.clone(), ..Recipe::default() };
+        let known = || values.iter().copied().filter(|value| !is_grease(*value));
+        let expected = hash(&hex_list(known().rev()));
         assert_eq!(&ja4(&recipe)[11..23], expected, "{count} ciphers");
+        if count > 8000 {
+            continue;
+        }
+        let recipe = Recipe::default().with(13, long(&words(&values)));
+        let expected = hash(&format!("000d_{}", hex_list(known())));
+        assert_eq!(&ja4(&recipe)[24..36], expected, "{count} algorithms");
+    }
+    // Reserved values in between, the others twice.
+    for count in 1..=300_u16 {
+        let ciphers = (0..count).flat_map(|value| [0x0a0a, value, value]).collect();
+        let recipe = Recipe { ciphers, ..Recipe::default() };
+        let known = (0..count).flat_map(|value| [value, value]);
+        assert_eq!(&ja4(&recipe)[11..23], hash(&hex_list(known)), "{count} ciphers twice");
     }
 }
 
@@ -208,13 +232,30 @@ fn the_ja3_examples_of_its_publication() {
 }
 
 #[test]
+fn a_ja3_is_the_hash_of_its_text_however_long() {
+    for count in (0..=300).chain([8000]) {
+        // One to five digits.
+        let ciphers: Vec<u16> = (0..count).map(|n: u16| n.wrapping_mul(n)).collect();
+        let recipe = Recipe { ciphers: ciphers.clone(), ..Recipe::default() };
+        let body = recipe.body();
+        let (ja3, text) = Ja3::with_text(&ClientHello::parse(&body).unwrap(), usize::MAX);
+        let known = ciphers.iter().filter(|value| !is_grease(**value));
+        let list = known.map(ToString::to_string).collect::<Vec<_>>().join("-");
+        assert_eq!(text.as_deref(), Some(&*format!("{},{list},,,", recipe.version)));
+        let digest = Md5::digest(text.unwrap().as_bytes());
+        assert_eq!(ja3.to_string(), format!("{digest:x}"), "{count} ciphers");
+    }
+}
+
+#[test]
 fn a_ja3_text_longer_than_asked_for_is_left_out() {
     let body = Recipe { ciphers: vec![0xffff; 4000], ..Recipe::default() }.body();
     let hello = ClientHello::parse(&body).unwrap();
-    assert_eq!(ja3_string(&hello, 4096), None);
-    let len = ja3_string(&hello, usize::MAX).unwrap().len();
-    assert_eq!(ja3_string(&hello, len - 1), None);
-    assert!(ja3_string(&hello, len).is_some());
+    let text = |max| Ja3::with_text(&hello, max).1;
+    assert!(text(4096).is_none());
+    let len = text(usize::MAX).unwrap().len();
+    assert!(text(len - 1).is_none());
+    assert!(text(len).is_some());
 }
 
 /// R34: the texts are those of real answers in `tests/data/tls`, the hashes `md5sum`'s.

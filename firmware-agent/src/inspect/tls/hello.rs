@@ -16,19 +16,24 @@ const OUTER: u8 = 0;
 #[derive(Clone, Copy)]
 struct Reader<'a>(&'a [u8]);
 
+// Inlined although the agent is built for size: a call for each field costs two fifths of the time that
+// a ClientHello takes, and more bytes.
 impl<'a> Reader<'a> {
+    #[inline(always)]
     fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
         let (head, tail) = self.0.split_at_checked(len).ok_or(Malformed::Overrun)?;
         self.0 = tail;
         Ok(head)
     }
 
+    #[inline(always)]
     fn u8(&mut self) -> Result<u8, Malformed> {
         let (&byte, tail) = self.0.split_first().ok_or(Malformed::Overrun)?;
         self.0 = tail;
         Ok(byte)
     }
 
+    #[inline(always)]
     fn u16(&mut self) -> Result<u16, Malformed> {
         let (bytes, tail) = self.0.split_first_chunk().ok_or(Malformed::Overrun)?;
         self.0 = tail;
@@ -36,12 +41,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes behind an 8-bit length.
+    #[inline(always)]
     fn short(&mut self) -> Result<&'a [u8], Malformed> {
         let len = self.u8()?;
         self.take(usize::from(len))
     }
 
     /// Bytes behind a 16-bit length.
+    #[inline(always)]
     fn long(&mut self) -> Result<&'a [u8], Malformed> {
         let len = self.u16()?;
         self.take(usize::from(len))
@@ -63,7 +70,7 @@ impl<'a> U16List<'a> {
 
     /// The values in the order of the wire, reserved ones (RFC 8701) included.
     pub fn iter(self) -> impl Iterator<Item = u16> + Clone + use<'a> {
-        self.0.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+        self.0.as_chunks().0.iter().map(|pair| u16::from_be_bytes(*pair))
     }
 
     /// The values without the reserved ones.
