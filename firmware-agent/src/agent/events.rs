@@ -26,7 +26,6 @@ use self::told::{Told, alert, verdict};
 use super::notices::Notice;
 use super::pace::MOST;
 use super::running::{Next, Running, State};
-use super::signatures;
 use crate::control::events::filter::{self, Question};
 use crate::control::events::{Archived, Event, Kind, Page, Severity, Totals, Which};
 use crate::control::hand::Written;
@@ -122,7 +121,7 @@ impl State {
         for notice in waiting {
             match notice {
                 Notice::Alert(kept) => {
-                    let report = signatures::told(&kept, now_ns);
+                    let report = self.told(&kept, now_ns);
                     self.announce(now_ns, alert(&report), serde_json::to_value(report).ok());
                 }
                 Notice::Blocked(key) => {

@@ -17,6 +17,7 @@ mod events;
 mod features;
 mod hand;
 mod inspector;
+mod leases;
 mod ledger;
 mod lists;
 mod lock;

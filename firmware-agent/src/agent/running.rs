@@ -12,6 +12,7 @@ use super::desk::Desk;
 use super::domains;
 use super::events::Events;
 use super::inspector::{Inspector, Policy, Room, Rule};
+use super::leases::Devices;
 use super::lists::Lists;
 use super::lock::Lock;
 use super::names::Resolutions;
@@ -97,6 +98,8 @@ pub(super) struct State {
     pub(super) attendance: Attendance,
     /// What is known of ubus.
     pub(super) bus: Bus,
+    /// What devices are called.
+    pub(super) devices: Devices,
     /// What happened, and who is told.
     pub(super) events: Events,
     /// Where figures are offered.
@@ -200,6 +203,7 @@ impl Running {
             knows_time: false,
             attendance: Attendance::default(),
             bus: Bus::default(),
+            devices: Devices::default(),
             events: Events::default(),
             scrape: Scrape::default(),
             trial: Trial::default(),

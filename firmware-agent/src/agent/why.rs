@@ -64,7 +64,8 @@ impl State {
                 [flow.tuple.src, flow.tuple.dst].into_iter().chain(nat).any(|end| end == address)
             })
             .collect();
-        Ok(Why { subject: subject.to_owned(), causes, flows })
+        let device_name = self.device_name(address.into(), None);
+        Ok(Why { subject: subject.to_owned(), device_name, causes, flows })
     }
 
     /// Numbers of the lists that drop an address, and the entry where the kernel knows it.
@@ -129,7 +130,7 @@ impl State {
             self.flows().into_iter().filter(|flow| flow.name() == Some(name.as_str())).collect();
         // The rule comes first: it decides where there is one.
         let causes = self.rule_cause(&name).into_iter().chain(self.domain_cause(&name)).collect();
-        Why { subject: subject.to_owned(), causes, flows }
+        Why { subject: subject.to_owned(), device_name: None, causes, flows }
     }
 
     /// What the rule that covers `name` does.
