@@ -65,6 +65,7 @@ interface: [
 	[ 'tc', 'flag', _('Fast path'), _('Whether packets of decided flows are marked or dropped here.'), { preset: '1' } ]
 ],
 ddos: [
+	[ 'enabled', 'flag', _('Limits and checks'), _('Whether the section counts. With 0 nobody is held to a rate, checked or blocked automatically.'), { preset: '1', tab: 'senders' } ],
 	[ 'syn_pps', 'number', _('New connections a second'), _('TCP SYN packets a second of one source; they count here instead of in source_pps.'), { from: 0, to: 4000000, preset: '0', tab: 'senders' } ],
 	[ 'syn_burst', 'number', _('New connections at once'), _('TCP SYN packets that a quiet source may send at once.'), { from: 0, to: 4000000, preset: '0', tab: 'senders' } ],
 	[ 'connections_pm', 'number', _('Connections a minute'), _('TCP connections a minute that one source may open, counted by their SYN packets; other protocols are not counted.'), { from: 0, to: 60000, preset: '0', tab: 'senders' } ],
