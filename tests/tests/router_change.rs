@@ -6,8 +6,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
+use sluice::ubus::message::Status;
 use sluice_tests::agent::{Agent, Setup};
+use sluice_tests::bus::Bus;
+use sluice_tests::caller::Caller;
+use sluice_tests::directory::Directory;
 use sluice_tests::router::{Build, Router};
 use sluice_tests::skip::without_root;
 use sluice_tests::traffic::{TcpService, connect, round_trip};
@@ -215,4 +219,65 @@ fn a_trial_outlives_what_has_to_be_brought_up_anew() {
     let narrow = scene.file(&before.replacen("flows '8192'", "memory_kib '1024'", 1));
     let why = scene.refused(&["--config", narrow.to_str().unwrap(), "config", "check"]);
     assert!(why.contains("KiB are needed, 1024 are allowed: "), "{why}");
+}
+
+/// R151, R154: scripts and pages put a file on trial, confirm it and go back by the bus, with the words of
+/// the command.
+#[test]
+fn a_trial_is_made_confirmed_and_ended_on_the_bus() {
+    if without_root() {
+        return;
+    }
+    let files = Directory::new("bus").unwrap();
+    let bus = Bus::start(&files.path().join("ubus.sock")).unwrap();
+    let router = Router::new(Build::default()).unwrap();
+    let setup = Setup::default().main("ubus", bus.path().display());
+    let agent = Agent::start(&router, setup.main("management", router.client().v4)).unwrap();
+    let echo = TcpService::echo(&router.server, router.server.v4.into(), 22).unwrap();
+    let scene = Scene { agent, echo, router };
+    let is_offered = || bus.objects() == ["sluice"];
+    wait::until_true("the object was offered", LIMIT, is_offered).unwrap();
+    let mut caller = Caller::connect(bus.path()).unwrap();
+    let mut call = |method: &str, arguments: Json| {
+        let answer = caller.call("sluice", method, &arguments).unwrap();
+        (answer.status == Status::Ok, answer.json())
+    };
+    let why = |(is_done, told): (bool, Json)| {
+        assert!(!is_done, "{told}");
+        told["error"].as_str().unwrap().to_owned()
+    };
+    let (before, cutting) = (scene.text(), scene.cutting());
+    let wanted = scene.file(&cutting).display().to_string();
+    for method in ["confirm", "rollback"] {
+        assert!(why(call(method, json!({}))).contains("no configuration waits"));
+    }
+    assert!(why(call("apply", json!({}))).contains("missing field `file`"));
+    assert!(why(call("apply", json!({"file": "wanted"}))).contains("is no absolute path"));
+    assert!(why(call("apply", json!({"file": wanted, "confirm": 3601}))).contains("3600 seconds"));
+
+    // It would lock out who manages, so it is on trial unasked.
+    let (is_done, applied) = call("apply", json!({"file": wanted}));
+    assert!(is_done && applied["confirm_s"] == 60, "{applied}");
+    assert!(applied["risks"][0].as_str().unwrap().contains("is for management"), "{applied}");
+    assert_eq!((scene.text() == cutting, scene.reaches()), (true, false));
+    assert!(scene.is_told("on trial"));
+    let (is_done, told) = call("rollback", json!({}));
+    let text = told["told"].as_str().unwrap();
+    assert!(is_done && text.contains("the one of before is back"), "{told}");
+    assert_eq!((scene.text() == before, scene.reaches()), (true, true));
+
+    // Without a word in time it goes back, with one it stays.
+    let (_, applied) = call("apply", json!({"file": wanted, "confirm": 2}));
+    assert_eq!(applied["confirm_s"], 2);
+    wait::until_true("it went back", LIMIT, || scene.text() == before).unwrap();
+    let (_, applied) = call("apply", json!({"file": wanted, "confirm": 600}));
+    assert_eq!(applied["cost"], "update");
+    assert_eq!(call("confirm", json!({})), (true, json!({"told": "the configuration stays"})));
+    assert_eq!((scene.text(), scene.beside()), (cutting, Vec::new()));
+
+    // What brings everything up anew is answered first.
+    let larger = before.replacen("flows '8192'", "flows '2048'", 1);
+    let (is_done, applied) = call("apply", json!({"file": scene.file(&larger), "confirm": 0}));
+    assert!(is_done && applied["cost"] == "reload", "{applied}");
+    assert_eq!(applied.get("confirm_s"), None);
 }

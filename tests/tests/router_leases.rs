@@ -12,6 +12,7 @@ use serde_json::{Value as Json, json};
 use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::bus::Bus;
 use sluice_tests::caller::Caller;
+use sluice_tests::directory::Directory;
 use sluice_tests::host::{ETH, Host, mac_text};
 use sluice_tests::process::{self, Daemon};
 use sluice_tests::report::{Feature, Flow};
@@ -186,8 +187,9 @@ fn servers_on_the_bus_tell_of_leases() {
     if without_root() {
         return;
     }
+    let files = Directory::new("bus").unwrap();
+    let bus = Bus::start(&files.path().join("ubus.sock")).unwrap();
     let world = World::new();
-    let bus = Bus::start(&world.router.directory.path().join("ubus.sock")).unwrap();
     // No file says anything.
     let setup = world.setup("config dhcp lan\n").main("ubus", bus.path().display());
     let agent = Agent::start(&world.router, setup).unwrap();
