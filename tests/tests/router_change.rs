@@ -281,3 +281,52 @@ fn a_trial_is_made_confirmed_and_ended_on_the_bus() {
     assert!(is_done && applied["cost"] == "reload", "{applied}");
     assert_eq!(applied.get("confirm_s"), None);
 }
+
+/// R177: what is kept of events outlives a change that brings everything up anew, with numbers and marks.
+#[test]
+fn kept_events_outlive_what_has_to_be_brought_up_anew() {
+    if without_root() {
+        return;
+    }
+    let mut scene = Scene::new();
+    let port = scene.echo.address().port();
+    let cut = format!("config rule 'cut'\n\tlist port 'tcp/{port}'\n\toption action 'block'\n");
+    scene.agent.reload_text(&(scene.text() + &cut)).unwrap();
+    wait::until_true("the rule was in force", LIMIT, || !scene.reaches()).unwrap();
+    let events = |agent: &Agent| -> Vec<Json> {
+        let lines = agent.ask(&["events", "--json", "--type", "verdict"]).unwrap();
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let is_told = || !events(&scene.agent).is_empty();
+    wait::until_true("it was told", LIMIT, is_told).unwrap();
+    let before = events(&scene.agent);
+    let count = |agent: &Agent| {
+        let status = agent.ask(&["status", "--json"]).unwrap();
+        let status: Json = serde_json::from_str(&status).unwrap();
+        status["events"]["kinds"]["verdict"].as_u64().unwrap()
+    };
+    assert!(count(&scene.agent) >= 1);
+
+    let generation = scene.agent.status().unwrap().generation;
+    let other = scene.text().replacen("flows '8192'", "flows '2048'", 1);
+    scene.agent.reload_text(&other).unwrap();
+    let is_anew = || {
+        let status = scene.agent.status();
+        status.is_ok_and(|status| status.generation > generation && status.state != "starting")
+    };
+    wait::until_true("it was brought up anew", LIMIT, is_anew).unwrap();
+    assert!(scene.agent.log().contains("reload (flows"), "{}", scene.agent.log());
+    let after = events(&scene.agent);
+    assert_eq!(after.len(), before.len(), "{after:#?}");
+    for (old, new) in before.iter().zip(&after) {
+        for field in ["id", "what", "sport", "archived"] {
+            assert_eq!(old[field], new[field], "{field}");
+        }
+    }
+    assert_eq!(count(&scene.agent), after.len() as u64);
+    // What comes is counted on.
+    assert!(!scene.reaches());
+    let is_more = || events(&scene.agent).len() == after.len() + 1;
+    wait::until_true("the next one was told", LIMIT, is_more).unwrap();
+    assert!(events(&scene.agent)[0]["id"].as_u64() > after[0]["id"].as_u64());
+}

@@ -80,6 +80,14 @@ impl Default for Events {
 }
 
 impl Events {
+    /// Takes over what an agent before this one in the same process has kept and told. What differs
+    /// from then is found anew.
+    pub(super) fn inherit(&mut self, old: Self) {
+        let Self { kept, counts, told, hook, left_out, .. } = old;
+        (self.kept, self.counts, self.told) = (kept, counts, told);
+        (self.hook, self.left_out) = (hook, left_out);
+    }
+
     /// Who collects notices hears of them here.
     pub(super) fn waker(&self) -> Sender<()> {
         self.woken.0.clone()
@@ -115,7 +123,7 @@ impl Events {
 
 impl State {
     /// Takes notices of packets and, from time to time, what else is different.
-    fn collect(&mut self) {
+    pub(super) fn collect(&mut self) {
         let now_ns = clock::monotonic_ns();
         let waiting: Vec<Notice> = std::iter::from_fn(|| self.inspector.notices.pop()).collect();
         for notice in waiting {
