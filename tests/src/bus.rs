@@ -105,6 +105,14 @@ impl Bus {
         shared.0.objects.values().any(|object| object.hears(event))
     }
 
+    /// How many are subscribed to the object with this name.
+    #[must_use]
+    pub fn subscribers(&self, path: &str) -> usize {
+        let shared = self.table.lock();
+        let mut objects = shared.0.objects.values();
+        objects.find(|one| one.path.as_deref() == Some(path)).map_or(0, |one| one.subscribers.len())
+    }
+
     /// Notifications that owners sent.
     #[must_use]
     pub fn notified(&self) -> u64 {

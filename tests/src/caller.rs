@@ -74,6 +74,23 @@ impl Caller {
         self.request(Kind::Subscribe, 0, |frame| frame.object(ear).target(target)).map(drop)
     }
 
+    /// Offers an object without methods; its number.
+    pub fn offer(&mut self, path: &str) -> Result<u32> {
+        let (_, object) = self.request(Kind::AddObject, 0, |frame| frame.path(path))?;
+        object.ok_or_else(|| Error::Unusable(format!("no number for {path}")))
+    }
+
+    /// Tells those who are subscribed to an object of its own.
+    pub fn notify(&mut self, object: u32, event: &str, data: &Json) -> Result<()> {
+        let mut members = Writer::default();
+        json::write_all(&mut members, data.as_object().unwrap_or(&serde_json::Map::new()));
+        self.seq += 1;
+        let frame = Frame::new(Kind::Notify, self.seq, object).object(object).method(event);
+        let frame = frame.data(members.bytes()).no_reply().finish();
+        let frame = frame.map_err(|error| Error::Unusable(error.to_string()))?;
+        self.stream.write_all(&frame).attempt(|| "send a notification".to_owned())
+    }
+
     /// Sends an event.
     pub fn send_event(&mut self, event: &str, data: &Json) -> Result<()> {
         let mut arguments = Writer::default();

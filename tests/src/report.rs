@@ -72,6 +72,9 @@ pub struct Names {
     pub malformed: u64,
     /// Packets that found no room.
     pub lost: u64,
+    /// Leases of devices.
+    #[serde(default)]
+    pub leases: u64,
 }
 
 /// The rulesets together.
@@ -427,6 +430,9 @@ pub struct Flow {
     /// The reply direction as the WAN sees it, when NAT changed it.
     #[serde(default)]
     pub nat_reply: Option<Tuple>,
+    /// What its device calls itself.
+    #[serde(default)]
+    pub device_name: Option<String>,
     /// `trusted`, `blocked`, …
     pub verdict: String,
     /// Why.
@@ -526,6 +532,9 @@ pub struct Tuple {
 /// What `sluice why` says.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Why {
+    /// What the device with this address calls itself.
+    #[serde(default)]
+    pub device_name: Option<String>,
     /// What applies to the subject.
     pub causes: Vec<Cause>,
     /// Flows it takes part in.

@@ -64,13 +64,22 @@ fn the_template_has_every_text_of_the_pages_and_no_other() {
     assert!(wanted_lines.len() > 500, "only {} lines", wanted_lines.len());
 }
 
-/// R188: forms offer options that there are, with words that they take.
+/// R188: forms offer options that there are, all of them, with words that they take.
 #[test]
 fn forms_have_only_options_and_words_of_the_schema() {
-    let mut count = 0;
-    for (section, name, words) in form_options() {
-        count += 1;
-        let kind = if section == "main" { "sluice" } else { &section };
+    let kind = |section: &str| if section == "main" { "sluice" } else { section }.to_owned();
+    let offered = form_options();
+    for section in SECTIONS {
+        for option in section.options {
+            let is_it = |(of, name, _): &(String, String, _)| {
+                kind(of) == section.kind && name == option.name
+            };
+            assert!(offered.iter().any(is_it), "no form has {}.{}", section.kind, option.name);
+        }
+    }
+    let count = offered.len();
+    for (section, name, words) in offered {
+        let kind = kind(&section);
         let section = SECTIONS.iter().find(|one| one.kind == kind);
         let options = section.unwrap_or_else(|| unreachable!("no section {kind}")).options;
         let option = options.iter().find(|option| option.name == name);
@@ -382,6 +391,30 @@ fn put_an_alert_away(browser: &mut Browser, rpcd: &Rpcd, agent: &Agent) {
     browser.see("was kept from ads.test by rule no_ads").unwrap();
 }
 
+/// What strangers may do is switched off, and on again.
+fn switch_limits(browser: &mut Browser, rpcd: &Rpcd, agent: &Agent) {
+    let is_on = || {
+        let shown = agent.ask(&["features", "--json"]).unwrap();
+        let features: Json = serde_json::from_str(&shown).unwrap();
+        let features = features["features"].as_array().unwrap().clone();
+        features.iter().find(|one| one["name"] == "ddos").unwrap()["wanted"] == "on"
+    };
+    assert!(is_on());
+    for wanted in [false, true] {
+        browser.open(&rpcd.page("settings", WRITE)).unwrap();
+        browser.see("Limits and checks").unwrap();
+        browser.click("[id='widget.cbid.sluice.limits.enabled']", "").unwrap();
+        browser.click("button", "Save & Apply").unwrap();
+        wait::until_true("that was in force", LIMIT, || is_on() == wanted).unwrap();
+        let config = std::fs::read_to_string(agent.config()).unwrap();
+        // As elsewhere, what has its default leaves no trace.
+        let says = |section: &str| {
+            section.contains("config ddos") && section.contains("option enabled '0'")
+        };
+        assert_eq!(config.split("\n\n").any(says), !wanted, "{config}");
+    }
+}
+
 /// R188: what a person sees and decides is what the router does.
 #[test]
 fn what_a_person_decides_is_what_the_router_does() {
@@ -395,6 +428,7 @@ fn what_a_person_decides_is_what_the_router_does() {
     let _web = Web::start(&router.server, &names).unwrap();
     let bus = Bus::start(&files.path().join("ubus.sock")).unwrap();
     let setup = Setup::default().main("ubus", bus.path().display()).main("clock", "trust");
+    let setup = setup.ddos("syn_pps", 100_000);
     let mut agent = Agent::start(&router, setup.rule("no_ads", "block", &["ads.test"])).unwrap();
     let offered = || bus.objects() == ["sluice"];
     wait::until_true("the object was offered", LIMIT, offered).unwrap();
@@ -452,6 +486,7 @@ fn what_a_person_decides_is_what_the_router_does() {
 
     block_an_address(&mut browser, &rpcd, &router);
     put_an_alert_away(&mut browser, &rpcd, &agent);
+    switch_limits(&mut browser, &rpcd, &agent);
 
     let generation = agent.status().unwrap().generation;
     // A rule that is edited in its form counts once it is applied.

@@ -6,8 +6,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
+use sluice::ubus::message::Status;
 use sluice_tests::agent::{Agent, Setup};
+use sluice_tests::bus::Bus;
+use sluice_tests::caller::Caller;
+use sluice_tests::directory::Directory;
 use sluice_tests::router::{Build, Router};
 use sluice_tests::skip::without_root;
 use sluice_tests::traffic::{TcpService, connect, round_trip};
@@ -215,4 +219,114 @@ fn a_trial_outlives_what_has_to_be_brought_up_anew() {
     let narrow = scene.file(&before.replacen("flows '8192'", "memory_kib '1024'", 1));
     let why = scene.refused(&["--config", narrow.to_str().unwrap(), "config", "check"]);
     assert!(why.contains("KiB are needed, 1024 are allowed: "), "{why}");
+}
+
+/// R151, R154: scripts and pages put a file on trial, confirm it and go back by the bus, with the words of
+/// the command.
+#[test]
+fn a_trial_is_made_confirmed_and_ended_on_the_bus() {
+    if without_root() {
+        return;
+    }
+    let files = Directory::new("bus").unwrap();
+    let bus = Bus::start(&files.path().join("ubus.sock")).unwrap();
+    let router = Router::new(Build::default()).unwrap();
+    let setup = Setup::default().main("ubus", bus.path().display());
+    let agent = Agent::start(&router, setup.main("management", router.client().v4)).unwrap();
+    let echo = TcpService::echo(&router.server, router.server.v4.into(), 22).unwrap();
+    let scene = Scene { agent, echo, router };
+    let is_offered = || bus.objects() == ["sluice"];
+    wait::until_true("the object was offered", LIMIT, is_offered).unwrap();
+    let mut caller = Caller::connect(bus.path()).unwrap();
+    let mut call = |method: &str, arguments: Json| {
+        let answer = caller.call("sluice", method, &arguments).unwrap();
+        (answer.status == Status::Ok, answer.json())
+    };
+    let why = |(is_done, told): (bool, Json)| {
+        assert!(!is_done, "{told}");
+        told["error"].as_str().unwrap().to_owned()
+    };
+    let (before, cutting) = (scene.text(), scene.cutting());
+    let wanted = scene.file(&cutting).display().to_string();
+    for method in ["confirm", "rollback"] {
+        assert!(why(call(method, json!({}))).contains("no configuration waits"));
+    }
+    assert!(why(call("apply", json!({}))).contains("missing field `file`"));
+    assert!(why(call("apply", json!({"file": "wanted"}))).contains("is no absolute path"));
+    assert!(why(call("apply", json!({"file": wanted, "confirm": 3601}))).contains("3600 seconds"));
+
+    // It would lock out who manages, so it is on trial unasked.
+    let (is_done, applied) = call("apply", json!({"file": wanted}));
+    assert!(is_done && applied["confirm_s"] == 60, "{applied}");
+    assert!(applied["risks"][0].as_str().unwrap().contains("is for management"), "{applied}");
+    assert_eq!((scene.text() == cutting, scene.reaches()), (true, false));
+    assert!(scene.is_told("on trial"));
+    let (is_done, told) = call("rollback", json!({}));
+    let text = told["told"].as_str().unwrap();
+    assert!(is_done && text.contains("the one of before is back"), "{told}");
+    assert_eq!((scene.text() == before, scene.reaches()), (true, true));
+
+    // Without a word in time it goes back, with one it stays.
+    let (_, applied) = call("apply", json!({"file": wanted, "confirm": 2}));
+    assert_eq!(applied["confirm_s"], 2);
+    wait::until_true("it went back", LIMIT, || scene.text() == before).unwrap();
+    let (_, applied) = call("apply", json!({"file": wanted, "confirm": 600}));
+    assert_eq!(applied["cost"], "update");
+    assert_eq!(call("confirm", json!({})), (true, json!({"told": "the configuration stays"})));
+    assert_eq!((scene.text(), scene.beside()), (cutting, Vec::new()));
+
+    // What brings everything up anew is answered first.
+    let larger = before.replacen("flows '8192'", "flows '2048'", 1);
+    let (is_done, applied) = call("apply", json!({"file": scene.file(&larger), "confirm": 0}));
+    assert!(is_done && applied["cost"] == "reload", "{applied}");
+    assert_eq!(applied.get("confirm_s"), None);
+}
+
+/// R177: what is kept of events outlives a change that brings everything up anew, with numbers and marks.
+#[test]
+fn kept_events_outlive_what_has_to_be_brought_up_anew() {
+    if without_root() {
+        return;
+    }
+    let mut scene = Scene::new();
+    let port = scene.echo.address().port();
+    let cut = format!("config rule 'cut'\n\tlist port 'tcp/{port}'\n\toption action 'block'\n");
+    scene.agent.reload_text(&(scene.text() + &cut)).unwrap();
+    wait::until_true("the rule was in force", LIMIT, || !scene.reaches()).unwrap();
+    let events = |agent: &Agent| -> Vec<Json> {
+        let lines = agent.ask(&["events", "--json", "--type", "verdict"]).unwrap();
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let is_told = || !events(&scene.agent).is_empty();
+    wait::until_true("it was told", LIMIT, is_told).unwrap();
+    let before = events(&scene.agent);
+    let count = |agent: &Agent| {
+        let status = agent.ask(&["status", "--json"]).unwrap();
+        let status: Json = serde_json::from_str(&status).unwrap();
+        status["events"]["kinds"]["verdict"].as_u64().unwrap()
+    };
+    assert!(count(&scene.agent) >= 1);
+
+    let generation = scene.agent.status().unwrap().generation;
+    let other = scene.text().replacen("flows '8192'", "flows '2048'", 1);
+    scene.agent.reload_text(&other).unwrap();
+    let is_anew = || {
+        let status = scene.agent.status();
+        status.is_ok_and(|status| status.generation > generation && status.state != "starting")
+    };
+    wait::until_true("it was brought up anew", LIMIT, is_anew).unwrap();
+    assert!(scene.agent.log().contains("reload (flows"), "{}", scene.agent.log());
+    let after = events(&scene.agent);
+    assert_eq!(after.len(), before.len(), "{after:#?}");
+    for (old, new) in before.iter().zip(&after) {
+        for field in ["id", "what", "sport", "archived"] {
+            assert_eq!(old[field], new[field], "{field}");
+        }
+    }
+    assert_eq!(count(&scene.agent), after.len() as u64);
+    // What comes is counted on.
+    assert!(!scene.reaches());
+    let is_more = || events(&scene.agent).len() == after.len() + 1;
+    wait::until_true("the next one was told", LIMIT, is_more).unwrap();
+    assert!(events(&scene.agent)[0]["id"].as_u64() > after[0]["id"].as_u64());
 }

@@ -1,4 +1,4 @@
-//! The agent on ubus: offers its object, tells those who are subscribed, hears of interfaces.
+//! The agent on ubus: offers its object, tells those who are subscribed, hears of interfaces and leases.
 //!
 //! ubusd comes and goes: the agent tries again, and does without meanwhile.
 
@@ -10,6 +10,7 @@ use std::time::Duration;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::{Timer, future};
 
+use super::leases::Servers;
 use super::running::{Next, Running, State};
 use crate::config::Ubus;
 use crate::control::report::{Feature, State as Health};
@@ -138,7 +139,8 @@ impl Running {
         };
         let (look, looks) = bounded(1);
         let (wake, woken) = bounded(1);
-        let ears = Ears { running: self, look, wake };
+        let servers = Servers::default();
+        let ears = Ears { running: self, look, wake, servers: &servers };
         let talk = async {
             let number = match client.add_object(object::PATH, &object::signature()).await {
                 Ok(number) => number,
@@ -165,9 +167,14 @@ impl Running {
                     }
                 }
             };
-            future::or(tell, self.follow_interfaces(&client, &looks)).await
+            let follow = future::or(
+                self.follow_interfaces(&client, &looks),
+                self.follow_servers(&client, &servers),
+            );
+            future::or(tell, follow).await
         };
         let error = future::or(client.run(&ears), talk).await;
+        self.state.lock().devices.no_bus();
         Some((Health::Degraded, format!("{}: {error}", path.display())))
     }
 
@@ -222,6 +229,7 @@ struct Ears<'a> {
     running: &'a Running,
     look: Sender<()>,
     wake: Sender<()>,
+    servers: &'a Servers,
 }
 
 impl Handler for Ears<'_> {
@@ -234,11 +242,14 @@ impl Handler for Ears<'_> {
         self.running.state.lock().events.subscribe(waker);
     }
 
-    fn heard(&self, event: &str, _: Members<'_>) {
+    fn heard(&self, ear: u32, event: &str, data: Members<'_>) {
         if event == INTERFACE {
             let _ = self.look.try_send(());
         }
+        self.servers.heard(self.running, ear, event, data);
     }
 
-    fn gone(&self, _: u32) {}
+    fn gone(&self, object: u32) {
+        self.servers.gone(object);
+    }
 }

@@ -28,7 +28,6 @@ use self::told::{Told, alert, verdict};
 use super::notices::Notice;
 use super::pace::MOST;
 use super::running::{Next, Running, State};
-use super::signatures;
 use crate::control::events::filter::{self, Question};
 use crate::control::events::{Archived, Event, Kind, Page, Severity, Totals, Which};
 use crate::control::hand::Written;
@@ -85,6 +84,14 @@ impl Default for Events {
 }
 
 impl Events {
+    /// Takes over what an agent before this one in the same process has kept and told. What differs
+    /// from then is found anew.
+    pub(super) fn inherit(&mut self, old: Self) {
+        let Self { kept, counts, told, hook, left_out, .. } = old;
+        (self.kept, self.counts, self.told) = (kept, counts, told);
+        (self.hook, self.left_out) = (hook, left_out);
+    }
+
     /// Who collects notices hears of them here.
     pub(super) fn waker(&self) -> Sender<()> {
         self.woken.0.clone()
@@ -120,13 +127,13 @@ impl Events {
 
 impl State {
     /// Takes notices of packets and, from time to time, what else is different.
-    fn collect(&mut self) {
+    pub(super) fn collect(&mut self) {
         let now_ns = clock::monotonic_ns();
         let waiting: Vec<Notice> = std::iter::from_fn(|| self.inspector.notices.pop()).collect();
         for notice in waiting {
             match notice {
                 Notice::Alert(kept) => {
-                    let report = signatures::told(&kept, now_ns);
+                    let report = self.told(&kept, now_ns);
                     self.announce(now_ns, alert(&report), serde_json::to_value(report).ok());
                 }
                 Notice::Blocked(key) => {
@@ -330,12 +337,12 @@ mod tests {
         };
         let mut all = differences(Some(&Picture::of(&calm)), &troubled);
         all.extend(differences(Some(&Picture::of(&troubled)), &calm));
-        all.push(contacts::event(
-            "lan",
-            3,
-            &["bad"],
-            Some(("192.168.1.5".parse().unwrap(), "203.0.113.66".parse().unwrap())),
-        ));
+        let dropped = contacts::Dropped {
+            ends: Some(([192, 168, 1, 5].into(), [203, 0, 113, 66].into())),
+            device_name: Some("phone".to_owned()),
+            ..contacts::Dropped::default()
+        };
+        all.push(contacts::event("lan", 3, &["bad"], Some(&dropped)));
         all.push(alert(&told_alert()));
         all.push(verdict(&flow(), Reason::DomainList, Some(&ends)));
         let documented = documented();

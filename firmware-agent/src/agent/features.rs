@@ -66,6 +66,7 @@ impl State {
         });
         features.push(self.offload_feature());
         features.push(self.names_feature());
+        features.push(self.devices_feature());
         features.push(self.bus_feature());
         features.extend(self.hook_feature());
         features.extend(self.scrape_feature());

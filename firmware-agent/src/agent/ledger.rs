@@ -69,7 +69,11 @@ impl Ledger {
     pub(super) fn devices(&self, number: u32) -> Vec<RuleDevice> {
         let devices = self.devices.iter().filter(|((of, _), _)| *of == number);
         let mut devices: Vec<RuleDevice> = devices
-            .map(|((_, device), flows)| RuleDevice { address: (*device).into(), flows: *flows })
+            .map(|((_, device), flows)| RuleDevice {
+                address: (*device).into(),
+                device_name: None,
+                flows: *flows,
+            })
             .collect();
         devices.sort_unstable_by_key(|device| (Reverse(device.flows), device.address));
         devices

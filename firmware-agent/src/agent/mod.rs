@@ -17,6 +17,7 @@ mod events;
 mod features;
 mod hand;
 mod inspector;
+mod leases;
 mod ledger;
 mod lists;
 mod lock;
@@ -51,7 +52,7 @@ use std::rc::Rc;
 
 use smol::{LocalExecutor, future};
 
-use self::running::{Next, Running};
+use self::running::{Legacy, Next, Running};
 pub use self::signatures::{Refused, rulesets};
 use self::trial::Trial;
 use crate::cli::{Exit, Failed};
@@ -73,7 +74,7 @@ pub fn run(file: &Path) -> Result<(), Failed> {
     crate::sys::log::start(log::LevelFilter::Info);
     // Before any thread starts, so that all of them leave signals to the task that reads them.
     let signals = signals::Signals::take().map_err(|error| Failed::new(Exit::Failure, &error))?;
-    let mut trial = Trial::at_start(file);
+    let mut legacy = Legacy { trial: Trial::at_start(file), ..Legacy::default() };
     let (config, warnings) =
         Config::load_for(file, budget::ram()).map_err(|error| Failed::new(Exit::Config, &error))?;
     crate::sys::log::start(config.main.log_level);
@@ -103,7 +104,7 @@ pub fn run(file: &Path) -> Result<(), Failed> {
         let wish = (plan.dataplane.on_crash, plan.dataplane.pin_dir.clone());
         let started = Running::start(plan, objects, report, warnings, generation, started_ns, file);
         let running = started.inspect_err(|_| clear(handed_over.as_deref()))?;
-        running.state.lock().trial = trial;
+        running.state.lock().inherit(legacy);
         let running = Rc::new(running);
         let executor = LocalExecutor::new();
         let next = future::block_on(executor.run(running.serve(&executor, &server, &signals)));
@@ -120,7 +121,7 @@ pub fn run(file: &Path) -> Result<(), Failed> {
             }
             Next::Restart(new) => {
                 (plan, warnings, generation) = (new.plan, new.warnings, new.generation);
-                trial = running.hand_over(&plan)?;
+                legacy = running.hand_over(&plan)?;
                 handed_over = (wish.0 == OnCrash::Detach).then_some(wish.1);
             }
         }

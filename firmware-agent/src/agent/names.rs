@@ -114,6 +114,7 @@ impl State {
         let mut report = self.inspector.resolutions.lessons.report();
         let of_lan = self.plan.dataplane.interfaces.iter().zip(counts);
         let of_lan = of_lan.filter(|(interface, _)| interface.role == Role::Lan);
+        report.leases = self.leases();
         report.lost += of_lan.map(|(_, counts)| counts.count(Counter::TcDnsLost)).sum::<u64>();
         report
     }

@@ -201,7 +201,7 @@ impl State {
                     last_s_ago: ago(now_ns, last_ns),
                     observes: list.observes,
                     flows: observed.flows,
-                    devices: observing.devices(number),
+                    devices: self.named(observing.devices(number)),
                 }
             })
             .collect()
@@ -225,7 +225,7 @@ impl State {
                 names: list.names().into(),
                 observes: list.observes,
                 flows: hits.flows,
-                devices: self.inspector.domains.devices(number),
+                devices: self.named(self.inspector.domains.devices(number)),
                 last_s_ago: ago(now_ns, hits.last_ns),
             })
             .collect()
@@ -280,6 +280,10 @@ impl State {
             tuple: tuple(&key, original),
             transport: transport(key.proto()).to_owned(),
             nat_reply: decision.nat_key.map(|(key, original)| tuple(&key, original.reversed())),
+            device_name: self.device_of(
+                decision.ends.as_ref(),
+                [key.source(original).0, key.destination(original).0],
+            ),
             verdict: decision.verdict.name().to_owned(),
             reason: decision.reason.name().to_owned(),
             rule: text(decision.rule.as_ref().filter(|_| !is_list)),

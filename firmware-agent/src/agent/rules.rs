@@ -248,7 +248,7 @@ impl State {
                     in_force: self.inspector.book.rules.is_in_force(number),
                     flows: hits.flows,
                     last_s_ago: super::report::ago(now_ns, hits.last_ns),
-                    devices: ledger.devices(number),
+                    devices: self.named(ledger.devices(number)),
                 })
             })
             .collect()

@@ -12,6 +12,7 @@ use super::desk::Desk;
 use super::domains;
 use super::events::Events;
 use super::inspector::{Inspector, Policy, Room, Rule};
+use super::leases::Devices;
 use super::lists::Lists;
 use super::lock::Lock;
 use super::names::Resolutions;
@@ -39,6 +40,14 @@ pub(super) struct Anew {
     pub(super) plan: Plan,
     pub(super) warnings: Vec<String>,
     pub(super) generation: u32,
+}
+
+/// What outlives bringing everything up anew in the same process.
+#[derive(Debug, Default)]
+pub(super) struct Legacy {
+    pub(super) trial: Trial,
+    pub(super) events: Events,
+    pub(super) devices: Devices,
 }
 
 /// Why the tasks ended.
@@ -97,6 +106,8 @@ pub(super) struct State {
     pub(super) attendance: Attendance,
     /// What is known of ubus.
     pub(super) bus: Bus,
+    /// What devices are called.
+    pub(super) devices: Devices,
     /// What happened, and who is told.
     pub(super) events: Events,
     /// Where figures are offered.
@@ -200,6 +211,7 @@ impl Running {
             knows_time: false,
             attendance: Attendance::default(),
             bus: Bus::default(),
+            devices: Devices::default(),
             events: Events::default(),
             scrape: Scrape::default(),
             trial: Trial::default(),
@@ -280,16 +292,20 @@ impl Running {
         }
     }
 
-    /// Leaves programs and rules as they are, for the agent that comes next.
-    /// Gives what it waits for.
-    pub(super) fn hand_over(self, next: &Plan) -> Result<Trial, Failed> {
+    /// Leaves programs and rules as they are, for the agent that comes next. Gives what that takes over.
+    pub(super) fn hand_over(self, next: &Plan) -> Result<Legacy, Failed> {
         let mut state = self.end()?;
-        let trial = std::mem::take(&mut state.trial);
+        state.collect();
+        let legacy = Legacy {
+            trial: std::mem::take(&mut state.trial),
+            events: std::mem::take(&mut state.events),
+            devices: std::mem::take(&mut state.devices),
+        };
         let keep = state.plan.dataplane.pin_dir == next.dataplane.pin_dir;
         for error in state.take_down(keep) {
             log::warn!("{error}");
         }
-        Ok(trial)
+        Ok(legacy)
     }
 
     /// After a failure: what the configuration wants to stay, stays.
@@ -304,6 +320,15 @@ impl Running {
 }
 
 impl State {
+    /// Takes over what was before.
+    pub(super) fn inherit(&mut self, legacy: Legacy) {
+        let Legacy { trial, events, devices } = legacy;
+        self.trial = trial;
+        self.events.inherit(events);
+        self.devices = devices;
+        self.devices.no_bus();
+    }
+
     pub(super) fn flow_map(&self) -> Option<&Flows> {
         self.dataplane.as_ref().and_then(|dataplane| dataplane.flows.as_ref())
     }

@@ -203,7 +203,26 @@ impl State {
     pub(super) fn alerts(&self) -> Vec<report::Alert> {
         let now_ns = clock::monotonic_ns();
         let alerts = self.inspector.alarms.kept();
-        alerts.map(|kept| told(kept, now_ns)).collect()
+        alerts.map(|kept| self.told(kept, now_ns)).collect()
+    }
+
+    /// An alert as it is told.
+    pub(super) fn told(&self, kept: &Kept, now_ns: u64) -> report::Alert {
+        let Kept { at_ns, flow: (key, direction), alert } = kept;
+        let addrs = [key.source(*direction).0, key.destination(*direction).0];
+        report::Alert {
+            s_ago: now_ns.saturating_sub(*at_ns) / 1_000_000_000,
+            ruleset: alert.ruleset.to_string(),
+            gid: alert.gid,
+            sid: alert.sid,
+            rev: alert.rev,
+            action: alert.action.name().to_owned(),
+            blocked: alert.blocks,
+            msg: alert.msg.to_string(),
+            transport: transport(key.proto()).to_owned(),
+            tuple: tuple(key, *direction),
+            device_name: self.device_of(None, addrs),
+        }
     }
 
     /// The rulesets in force, and what they did.
@@ -218,23 +237,6 @@ impl State {
             load_ms: self.inspector.alarms.load_ms(),
             unlogged: self.inspector.alarms.unlogged(),
         }
-    }
-}
-
-/// An alert as it is told.
-pub(super) fn told(kept: &Kept, now_ns: u64) -> report::Alert {
-    let Kept { at_ns, flow: (key, direction), alert } = kept;
-    report::Alert {
-        s_ago: now_ns.saturating_sub(*at_ns) / 1_000_000_000,
-        ruleset: alert.ruleset.to_string(),
-        gid: alert.gid,
-        sid: alert.sid,
-        rev: alert.rev,
-        action: alert.action.name().to_owned(),
-        blocked: alert.blocks,
-        msg: alert.msg.to_string(),
-        transport: transport(key.proto()).to_owned(),
-        tuple: tuple(key, *direction),
     }
 }
 

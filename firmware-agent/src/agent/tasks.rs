@@ -73,6 +73,7 @@ impl Running {
         let sweep = future::or(future::or(self.sweep(), watch), self.follow_names());
         let sweep = future::or(self.beat(), sweep);
         let sweep = future::or(self.follow_bus(), sweep);
+        let sweep = future::or(self.follow_leases(), sweep);
         let tell = future::or(self.tell(), self.run_hook());
         let tell = future::or(tell, self.offer_figures(executor));
         let sweep = future::or(tell, sweep);

@@ -100,6 +100,9 @@ impl Running {
             return Err(format!("{WAIT_MAX_S} seconds are the longest time to confirm"));
         }
         let file = Path::new(&wish.file);
+        if !file.is_absolute() {
+            return Err(format!("{}: is no absolute path", file.display()));
+        }
         let new = read_whole(file).map_err(|error| format!("{}: {error}", file.display()))?;
         let lines = |mistakes: Vec<String>| mistakes.join("\n");
         let mut prepared = Prepared::read(&new, file, hash_key).map_err(lines)?;

@@ -22,6 +22,12 @@ impl State {
     /// What applies to a subject.
     pub(super) fn why(&self, text: &str) -> Result<Why, String> {
         let subject = text.parse().map_err(|why| format!("{} {why}", plain(text)))?;
+        let device_name = match &subject {
+            Subject::Address(address) => self.device_name((*address).into(), None),
+            // No address: what all of its leases say.
+            Subject::Device(mac) => self.device_name(Addr::default(), Some(*mac)),
+            Subject::Flow(..) | Subject::Domain(_) => None,
+        };
         let (causes, flows) = match subject {
             Subject::Address(address) => {
                 let is_its = |flow: &Flow| ends(flow).any(|(end, _)| end == address);
@@ -34,7 +40,7 @@ impl State {
                 (self.name_causes(&name), self.flows_that(is_its))
             }
         };
-        Ok(Why { subject: text.to_owned(), causes, flows })
+        Ok(Why { subject: text.to_owned(), device_name, causes, flows })
     }
 
     fn flows_that(&self, wanted: impl Fn(&Flow) -> bool) -> Vec<Flow> {

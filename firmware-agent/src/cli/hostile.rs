@@ -56,6 +56,7 @@ fn flow(name: &str) -> Flow {
         "ja3",
         "ja3s",
         "certificate",
+        "device_name",
     ];
     for field in names {
         flow[field] = name.into();
@@ -67,7 +68,7 @@ fn alert(name: &str) -> Alert {
     serde_json::from_value(json!({
         "src": "192.168.1.9", "sport": 40000, "dst": "203.0.113.5", "dport": 80,
         "transport": "tcp", "s_ago": 0, "ruleset": name, "gid": 1, "sid": 7, "rev": 2,
-        "action": name, "blocked": false, "msg": name,
+        "action": name, "blocked": false, "msg": name, "device_name": name,
     }))
     .unwrap()
 }
@@ -142,7 +143,12 @@ fn is_exposition(text: &str) -> bool {
 fn hostile_text_is_text_in_every_sink() {
     let calm = "calm";
     let tables = |name: &str| {
-        let why = Why { subject: name.to_owned(), causes: Vec::new(), flows: vec![flow(name)] };
+        let why = Why {
+            subject: name.to_owned(),
+            device_name: Some(name.to_owned()),
+            causes: Vec::new(),
+            flows: vec![flow(name)],
+        };
         let status = status(name);
         [
             show::flows(&[flow(name)]),

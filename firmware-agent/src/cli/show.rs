@@ -294,6 +294,7 @@ pub(super) fn flows(flows: &[Flow]) -> String {
     }
     let mut table = Table::new(&[
         "flow",
+        "device",
         "verdict",
         "reason",
         "name",
@@ -311,6 +312,7 @@ pub(super) fn flows(flows: &[Flow]) -> String {
         };
         table.row([
             format!("{} {}", flow.transport, tuple(&flow.tuple)),
+            flow.device_name.clone().unwrap_or_default(),
             flow.verdict.clone(),
             reason,
             flow.name().or(flow.protocol.as_deref()).unwrap_or_default().to_owned(),
@@ -328,7 +330,8 @@ pub(super) fn flows(flows: &[Flow]) -> String {
 /// `why`.
 #[must_use]
 pub(super) fn why(why: &Why) -> String {
-    let subject = plain(&why.subject);
+    let name = why.device_name.as_deref().map(|name| format!(" ({})", plain(name)));
+    let subject = format!("{}{}", plain(&why.subject), name.unwrap_or_default());
     if why.causes.is_empty() && why.flows.is_empty() {
         return format!("{subject}: no list, rule or decided flow knows it\n");
     }
@@ -481,6 +484,7 @@ mod tests {
         let hostile = "a\x1b[31m\nb";
         let shown = why(&Why {
             subject: hostile.to_owned(),
+            device_name: Some(hostile.to_owned()),
             causes: vec![Cause {
                 hook: "xdp".to_owned(),
                 action: "drop".to_owned(),

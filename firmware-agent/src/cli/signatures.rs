@@ -62,7 +62,7 @@ pub(super) fn alerts(alerts: &[Alert]) -> String {
     if alerts.is_empty() {
         return "no alerts\n".to_owned();
     }
-    let mut table = Table::new(&["when", "rule", "message", "action", "flow"]);
+    let mut table = Table::new(&["when", "rule", "message", "action", "flow", "device"]);
     for alert in alerts {
         table.row([
             ago(Some(alert.s_ago)),
@@ -70,6 +70,7 @@ pub(super) fn alerts(alerts: &[Alert]) -> String {
             alert.msg.clone(),
             if alert.blocked { "blocked".to_owned() } else { alert.action.clone() },
             format!("{} {}", alert.transport, tuple(&alert.tuple)),
+            alert.device_name.clone().unwrap_or_default(),
         ]);
     }
     table.to_string()
@@ -94,6 +95,7 @@ mod tests {
             msg: "a\x1b[2J\nb".to_owned(),
             transport: "tcp".to_owned(),
             tuple: Tuple { src, sport: 1, dst, dport: 80 },
+            device_name: Some("pho\x1bne".to_owned()),
         }]);
         assert_eq!(shown.lines().count(), 2, "{shown}");
         assert!(shown.contains("feed:7") && shown.contains("a\\u{1b}[2J\\u{a}b"), "{shown}");

@@ -234,6 +234,8 @@ pub struct Main {
     pub country_dir: Option<PathBuf>,
     /// Pairs of a device and an address whose names from DNS are remembered.
     pub dns_names: u32,
+    /// UCI file that says where leases are.
+    pub dhcp_config: PathBuf,
     /// Where ubus is.
     pub ubus: Ubus,
     /// Who is told of events.
@@ -334,6 +336,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Directory of the networks of countries that rules can name, for each a file such as de.zone or de.txt with a prefix on each line, comments behind #; of prefixes that cover an address the longest counts. At most 262144 for all countries that rules name."),
         OptionSpec::new("dns_names", number(0, 65_536), "2048",
             "Pairs of a device and an address whose names from DNS are remembered for ten minutes, to show flows that name no server, a quarter of them for one device at most; 0 is off.").up_to(Change::Reload),
+        OptionSpec::new("dhcp_config", Kind::Path, "/etc/config/dhcp",
+            "UCI file that says where dnsmasq and odhcpd keep their leases, in which the names of devices are; without such a file dnsmasq's are looked for in /tmp/dhcp.leases."),
         OptionSpec::new("ubus", Kind::Bus, "on",
             "Whether the agent offers object sluice on ubus, at the socket that ubusd has unless another path is given. Without ubus the control socket answers all the same."),
         OptionSpec::optional("notify_script", Kind::Path,
@@ -391,6 +395,7 @@ impl Main {
             app_file: uci.find("app_file"),
             country_dir: uci.find("country_dir"),
             dns_names: uci.get("dns_names"),
+            dhcp_config: uci.get("dhcp_config"),
             ubus: uci.get("ubus"),
             notify: Notify::read(&mut uci),
             memory_kib: uci.get("memory_kib"),

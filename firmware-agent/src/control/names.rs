@@ -1,4 +1,4 @@
-//! What the agent tells about names from DNS.
+//! What the agent tells about names from DNS, and of devices.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,13 +21,16 @@ pub struct Report {
     pub malformed: u64,
     /// Packets that found no room on their way to the agent.
     pub lost: u64,
+    /// Leases of devices, in which their names are.
+    #[serde(default)]
+    pub leases: u64,
 }
 
 impl Report {
     /// Name and value of each, for people.
     pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let Self { entries, capacity, questions, answers, unasked, unanswered, malformed, lost } =
-            *self;
+        let Self { entries, capacity, questions, answers, .. } = *self;
+        let Self { unasked, unanswered, malformed, lost, leases, .. } = *self;
         [
             ("addresses with a name", entries),
             ("addresses that fit", capacity),
@@ -37,6 +40,7 @@ impl Report {
             ("questions without an answer", unanswered),
             ("malformed messages", malformed),
             ("packets lost", lost),
+            ("leases of devices", leases),
         ]
         .into_iter()
     }

@@ -340,10 +340,13 @@ pub struct RuleReport {
 }
 
 /// What a rule would have done to a device.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RuleDevice {
     /// Its address.
     pub address: IpAddr,
+    /// What it calls itself, as the server of its lease knows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub device_name: Option<String>,
     /// Flows.
     pub flows: u64,
 }
@@ -424,6 +427,10 @@ pub struct Flow {
     /// The reply direction as the WAN sees it, when NAT changed it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub nat_reply: Option<Tuple>,
+    /// What the device of the household at one of its ends calls itself, as the server of its lease
+    /// knows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub device_name: Option<String>,
     /// `trusted`, `blocked`, …
     pub verdict: String,
     /// Why.
@@ -540,6 +547,10 @@ pub struct Cause {
 pub struct Why {
     /// What was asked about.
     pub subject: String,
+    /// What the device of the household with this address calls itself, as the server of its lease
+    /// knows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub device_name: Option<String>,
     /// What applies to it; empty when nothing does.
     pub causes: Vec<Cause>,
     /// Flows that it takes part in.

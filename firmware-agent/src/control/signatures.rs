@@ -76,4 +76,8 @@ pub struct Alert {
     /// The packet.
     #[serde(flatten)]
     pub tuple: Tuple,
+    /// What the device of the household at one of its ends calls itself, as the server of its lease
+    /// knows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub device_name: Option<String>,
 }

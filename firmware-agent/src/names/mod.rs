@@ -1,4 +1,5 @@
-//! Names for addresses that were learned from DNS: who was told what, and when.
+//! Names for addresses that were learned from DNS: who was told what, and when; and names of devices
+//! ([`leases`]).
 //!
 //! Pure: the monotonic time is an argument. An answer is for the device that asked, and counts only
 //! when it answers a question that this device sent: so no stranger names an address, and no device
@@ -6,6 +7,7 @@
 //! the device itself chooses what it asks.
 
 mod cache;
+pub mod leases;
 mod questions;
 mod shares;
 mod source;

@@ -98,8 +98,9 @@ pub trait Handler {
     fn call(&self, call: &Call<'_>) -> Result<Writer, Refusal>;
     /// Somebody wants notifications of our object, or nobody does any more.
     fn wanted(&self, is: bool);
-    /// An event, or a notification of an object that we are subscribed to.
-    fn heard(&self, event: &str, data: Members<'_>);
+    /// An event, or a notification of an object that we are subscribed to, with the number of the ear
+    /// that it came to.
+    fn heard(&self, ear: u32, event: &str, data: Members<'_>);
     /// An object that we were subscribed to is gone.
     fn gone(&self, object: u32);
 }
@@ -297,7 +298,7 @@ impl Client {
             }
             (Some(Role::Ear), Some(event), Some(data)) => {
                 if data.check().is_ok() {
-                    self.heard(event, data, handler);
+                    self.heard((object, event), data, handler);
                 }
                 Ok(Writer::default())
             }
@@ -329,7 +330,7 @@ impl Client {
         if members.bytes().is_empty() { Ok(()) } else { self.push(frame.data(members.bytes())) }
     }
 
-    fn heard(&self, event: &str, data: Members<'_>, handler: &dyn Handler) {
+    fn heard(&self, (ear, event): (u32, &str), data: Members<'_>, handler: &dyn Handler) {
         if event == ADDED
             && let Some(path) = data.text("path")
         {
@@ -338,7 +339,7 @@ impl Client {
                 let _ = come.try_send(());
             }
         }
-        handler.heard(event, data);
+        handler.heard(ear, event, data);
     }
 }
 

@@ -42,6 +42,8 @@ enum Tells {
     Some(&'static [&'static str]),
     /// A list under this name, as far as it fits.
     List(&'static str),
+    /// A text under this name.
+    Text(&'static str),
     /// A table in which this list comes last, as far as it fits, and how many are left out.
     Long(&'static str),
 }
@@ -83,6 +85,9 @@ pub const METHODS: &[Method] = &[
     method("block", "block", &[("subject", Kind::Text), ("seconds", Kind::Int32)], Tells::All),
     method("unblock", "unblock", &[("subject", Kind::Text)], Tells::All),
     method("reload", "reload", &[], Tells::All),
+    method("apply", "apply", &[("file", Kind::Text), ("confirm", Kind::Int32), ("from", Kind::Text)], Tells::All),
+    method("confirm", "confirm", &[], Tells::Text("told")),
+    method("rollback", "rollback", &[], Tells::Text("told")),
     method("allow", "allow", ABOUT, Tells::All),
     method("deny", "deny", ABOUT, Tells::All),
     method("pause", "pause", &[("device", Kind::Text), ("seconds", Kind::Int32)], Tells::All),
@@ -159,6 +164,7 @@ impl Tells {
                     json::write(&mut writer, name, value);
                 }
             }
+            (Self::Text(name), Json::String(text)) => writer.text(name, &text),
             (Self::List(name), Json::Array(values)) => {
                 json::write_some(&mut writer, name, &values, ANSWER_MAX);
             }

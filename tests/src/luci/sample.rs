@@ -89,7 +89,7 @@ fn flow(number: u16) -> Flow {
         "dport": 443, "transport": "tcp",
         "verdict": if number.is_multiple_of(3) { "blocked" } else { "trusted" },
         "reason": name, "rule": name, "entry": name, "name": name, "name_source": name,
-        "protocol": name, "ja4": name, "observed": name,
+        "protocol": name, "ja4": name, "observed": name, "device_name": name,
         "inspected_packets": 3, "original_packets": 5, "original_bytes": 500, "reply_packets": 7,
         "reply_bytes": 70_000, "age_s": number, "idle_s": 1,
     });
@@ -128,5 +128,6 @@ pub fn why() -> Json {
         "hook": "inspect", "action": HOSTILE[1], "by": HOSTILE[0], "entry": HOSTILE[2], "packets": 3,
     });
     let causes = serde_json::from_value(cause).into_iter().collect();
-    value(Why { subject: HOSTILE[0].to_owned(), causes, flows: Vec::new() })
+    let device_name = Some(HOSTILE[1].to_owned());
+    value(Why { subject: HOSTILE[0].to_owned(), device_name, causes, flows: Vec::new() })
 }

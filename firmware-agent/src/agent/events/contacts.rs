@@ -18,6 +18,8 @@ pub(super) struct Dropped {
     pub(super) interface: Option<String>,
     /// Source and destination of that packet.
     pub(super) ends: Option<(IpAddr, IpAddr)>,
+    /// What the source is called.
+    pub(super) device_name: Option<String>,
 }
 
 /// What was counted, and told of lately.
@@ -79,7 +81,7 @@ impl Contacts {
             }
             if is_news {
                 let here = dropped.iter().find(|one| one.interface.as_ref() == Some(interface));
-                events.push(event(interface, packets, &lists, here.and_then(|one| one.ends)));
+                events.push(event(interface, packets, &lists, here));
             }
         }
         events
@@ -91,8 +93,9 @@ pub(super) fn event(
     interface: &str,
     packets: u64,
     lists: &[&str],
-    ends: Option<(IpAddr, IpAddr)>,
+    here: Option<&Dropped>,
 ) -> Event {
+    let (ends, name) = here.map(|one| (one.ends, one.device_name.clone())).unwrap_or_default();
     let by = if lists.is_empty() { String::new() } else { format!(" by {}", lists.join(", ")) };
     let what = match ends {
         Some((device, peer)) => format!("{device} was kept from the listed address {peer}{by}"),
@@ -100,6 +103,7 @@ pub(super) fn event(
     };
     let event = Event::new(Kind::Contact, Severity::Warning, what)
         .with_some("device", ends.map(|(device, _)| device.to_string()))
+        .with_some("device_name", name)
         .with_some("address", ends.map(|(_, peer)| peer.to_string()));
     event.with("interface", interface).with("packets", packets).with("lists", lists.to_vec())
 }
@@ -146,6 +150,7 @@ mod tests {
             list: list.to_owned(),
             interface: Some(interface.to_owned()),
             ends: Some((ends[0], ends[1])),
+            device_name: Some("phone".to_owned()),
         };
         let mut contacts = Contacts::default();
         contacts.look(1, lan(1), |_| unreachable!());

@@ -2,7 +2,6 @@
 
 use sluice_abi::attach::Role;
 use sluice_abi::counter::Counter;
-
 use sluice_abi::flow::Addr;
 
 use super::changes::{Look, Picture, differences};
@@ -25,7 +24,8 @@ impl State {
         };
         self.events.picture = Some(picture);
         let contacts = self.contacts();
-        let Self { events: known, dataplane, plan, .. } = self;
+        let now = self.now();
+        let Self { events: known, dataplane, plan, devices, .. } = self;
         let hits = dataplane.as_ref().and_then(|dataplane| dataplane.hits.as_ref());
         let lists = |since_ns: u64| {
             let since_ns = since_ns.saturating_sub(TICK_NS);
@@ -35,10 +35,12 @@ impl State {
                 let interfaces = &plan.dataplane.interfaces;
                 let interface = interfaces.iter().find(|one| one.slot == hits.slot);
                 let is_known = hits.src != Addr::default();
+                let name = devices.leases.name_of(now, hits.src, None).filter(|_| is_known);
                 Some(Dropped {
                     list: list.name.to_string(),
                     interface: interface.map(|one| one.name.clone()),
                     ends: is_known.then(|| (hits.src.into(), hits.dst.into())),
+                    device_name: name.map(str::to_owned),
                 })
             });
             dropped.collect()

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::IpAddr;
 
 use sluice_abi::verdict::Reason;
 
@@ -48,6 +49,11 @@ impl Told {
     }
 }
 
+/// An address, and what its device calls itself.
+fn with_name(address: IpAddr, name: Option<&str>) -> String {
+    name.map_or_else(|| address.to_string(), |name| format!("{address} ({name})"))
+}
+
 /// With the ends of a packet or a connection.
 fn between(event: Event, transport: &str, tuple: &Tuple) -> Event {
     event
@@ -72,6 +78,7 @@ pub(super) fn alert(alert: &Alert) -> Event {
         .with("action", alert.action.as_str())
         .with("msg", alert.msg.as_str())
         .with("blocked", alert.blocked)
+        .with_some("device_name", alert.device_name.clone())
 }
 
 /// A flow that was blocked. By a list or a ruleset: somebody should know; by a rule: somebody wanted it.
@@ -87,9 +94,10 @@ pub(super) fn verdict(flow: &Flow, reason: Reason, ends: Option<&Ends>) -> Event
     let device = ends.map_or(flow.tuple.src, |ends| ends.device.into());
     let peer = ends.map_or(flow.tuple.dst, |ends| ends.peer.into());
     let whom = flow.name.clone().unwrap_or_else(|| format!("{peer} port {}", flow.tuple.dport));
+    let shown = with_name(device, flow.device_name.as_deref());
     let what = match &by {
-        Some(by) => format!("{device} was kept from {whom} by {by}"),
-        None => format!("{device} was kept from {whom}"),
+        Some(by) => format!("{shown} was kept from {whom} by {by}"),
+        None => format!("{shown} was kept from {whom}"),
     };
     let event = Event::new(Kind::Verdict, severity, what);
     between(event, &flow.transport, &flow.tuple)
@@ -97,6 +105,7 @@ pub(super) fn verdict(flow: &Flow, reason: Reason, ends: Option<&Ends>) -> Event
         .with("reason", flow.reason.as_str())
         .with("packets", flow.inspected_packets)
         .with("device", device.to_string())
+        .with_some("device_name", flow.device_name.clone())
         .with_some("mac", ends.and_then(|ends| ends.mac).map(|mac| mac.to_string()))
         .with_some("by", by)
         .with_some("entry", flow.entry.clone())
@@ -113,7 +122,7 @@ pub(super) mod tests {
         serde_json::from_value(serde_json::json!({
             "src": "192.168.1.9", "sport": 40000, "dst": "203.0.113.5", "dport": 443,
             "transport": "tcp", "verdict": "blocked", "reason": "domain_list", "list": "ads",
-            "entry": "ads.test", "name": "www.ads.test", "protocol": "tls",
+            "device_name": "phone", "entry": "ads.test", "name": "www.ads.test", "protocol": "tls",
             "confidence": "certain", "inspected_packets": 4, "original_packets": 0,
             "original_bytes": 0, "reply_packets": 0, "reply_bytes": 0, "age_s": 0, "idle_s": 0,
         }))
@@ -124,7 +133,7 @@ pub(super) mod tests {
         serde_json::from_value(serde_json::json!({
             "src": "192.168.1.9", "sport": 40000, "dst": "203.0.113.5", "dport": 80,
             "transport": "tcp", "s_ago": 0, "ruleset": "feed", "gid": 1, "sid": 7, "rev": 2,
-            "action": "alert", "blocked": false, "msg": "odd",
+            "action": "alert", "blocked": false, "msg": "odd", "device_name": "phone",
         }))
         .unwrap()
     }
@@ -133,12 +142,19 @@ pub(super) mod tests {
     #[test]
     fn blocked_flows_say_who_was_kept_from_what_and_by_what() {
         let event = verdict(&flow(), Reason::DomainList, None);
-        assert_eq!(event.what, "192.168.1.9 was kept from www.ads.test by domainlist ads");
+        let what = "192.168.1.9 (phone) was kept from www.ads.test by domainlist ads";
+        assert_eq!((&*event.what, &event.facts["device_name"]), (what, &"phone".into()));
         assert_eq!(
             (event.severity, &event.facts["device"]),
             (Severity::Warning, &"192.168.1.9".into())
         );
-        let by_rule = Flow { list: None, rule: Some("no_ads".to_owned()), name: None, ..flow() };
+        let by_rule = Flow {
+            list: None,
+            rule: Some("no_ads".to_owned()),
+            name: None,
+            device_name: None,
+            ..flow()
+        };
         let event = verdict(&by_rule, Reason::DomainRule, None);
         assert_eq!(event.what, "192.168.1.9 was kept from 203.0.113.5 port 443 by rule no_ads");
         assert_eq!(event.severity, Severity::Info);

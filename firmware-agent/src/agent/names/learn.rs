@@ -87,6 +87,7 @@ impl Lessons {
             unanswered,
             malformed,
             lost,
+            leases: 0,
         }
     }
 }

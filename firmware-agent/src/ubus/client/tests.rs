@@ -54,7 +54,7 @@ impl Handler for Notes {
         self.note(format!("wanted {is}"));
     }
 
-    fn heard(&self, event: &str, data: Members<'_>) {
+    fn heard(&self, _: u32, event: &str, data: Members<'_>) {
         self.note(format!("{event} with {} members", data.count()));
     }
 

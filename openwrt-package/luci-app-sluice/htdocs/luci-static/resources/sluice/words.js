@@ -90,6 +90,7 @@ var features = [
 	[ 'spread ', _('Sharing of work on %s'), _('Uses all processors of the router.') ],
 	[ 'inspection', _('Inspection'), _('Looks at the first packets of every new connection.') ],
 	[ 'flow offload', _('Offload'), _('Takes trusted connections past the firewall.') ],
+	[ 'device names', _('Names of devices'), _('Shows what your devices call themselves.') ],
 	[ 'names from DNS', _('Names from DNS'), _('Shows names for connections that tell none.') ],
 	[ 'syn validation', _('Defence against connection floods'), _('Answers strangers itself while a service is under attack.') ],
 	[ 'ubus', _('Connection to this page'), _('Answers these pages and other programs of the router.') ],

@@ -14,6 +14,7 @@ main: [
 	[ 'on_error', 'word', _('Connections that cannot be understood'), _('What happens to a flow whose packets cannot be understood.'), { of: 'pass alert drop', preset: 'pass', tab: 'general' } ],
 	[ 'management', 'nets', _('Where you manage the router from'), _('Addresses and prefixes from which the router is managed: an entry that overlaps one is left out of every blocklist.'), { tab: 'general' } ],
 	[ 'log_level', 'word', _('Log'), _('What is logged.'), { of: 'error warn info debug trace', preset: 'info', tab: 'general' } ],
+	[ 'dhcp_config', 'path', _('Configuration of DHCP'), _('UCI file that says where dnsmasq and odhcpd keep their leases, in which the names of devices are; without such a file dnsmasq\'s are looked for in /tmp/dhcp.leases.'), { preset: '/etc/config/dhcp', tab: 'system' } ],
 	[ 'ubus', 'text', _('These pages'), _('Whether the agent offers object sluice on ubus, at the socket that ubusd has unless another path is given. Without ubus the control socket answers all the same.'), { preset: 'on', tab: 'general' } ],
 	[ 'clock', 'word', _('Clock'), _('When schedules believe the time of day: once it comes from the network or from a clock with a battery (auto), or always (trust).'), { of: 'auto trust', preset: 'auto', tab: 'general' } ],
 	[ 'app_file', 'path', _('Classes of applications'), _('File of classes of applications that rules can name, each line a class, a colon and domains, comments behind #; a domain covers what is below it, and the longest counts.'), { tab: 'general' } ],
@@ -65,6 +66,7 @@ interface: [
 	[ 'tc', 'flag', _('Fast path'), _('Whether packets of decided flows are marked or dropped here.'), { preset: '1' } ]
 ],
 ddos: [
+	[ 'enabled', 'flag', _('Limits and checks'), _('Whether the section counts. With 0 nobody is held to a rate, checked or blocked automatically.'), { preset: '1', tab: 'senders' } ],
 	[ 'syn_pps', 'number', _('New connections a second'), _('TCP SYN packets a second of one source; they count here instead of in source_pps.'), { from: 0, to: 4000000, preset: '0', tab: 'senders' } ],
 	[ 'syn_burst', 'number', _('New connections at once'), _('TCP SYN packets that a quiet source may send at once.'), { from: 0, to: 4000000, preset: '0', tab: 'senders' } ],
 	[ 'connections_pm', 'number', _('Connections a minute'), _('TCP connections a minute that one source may open, counted by their SYN packets; other protocols are not counted.'), { from: 0, to: 60000, preset: '0', tab: 'senders' } ],

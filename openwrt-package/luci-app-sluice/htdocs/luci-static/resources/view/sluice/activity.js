@@ -30,15 +30,21 @@ function decider(flow) {
 	return by || (flow.observed ? _('would be blocked by %s').replace('%s', function() { return flow.observed; }) : '');
 }
 
+/* What the device of a flow calls itself: as the agent knows it, else as the router does. */
+function device(flow, names) {
+	return flow.device_name || names[flow.src];
+}
+
 /* Everything of a flow that somebody may look for. */
 function haystack(flow, names) {
-	return [ flow.src, names[flow.src], flow.dst, flow.name, flow.dport, flow.verdict, words.verdict(flow.verdict),
+	return [ flow.src, device(flow, names), flow.dst, flow.name, flow.dport, flow.verdict, words.verdict(flow.verdict),
 		words.reason(flow.reason), flow.rule, flow.list, flow.entry, flow.observed, flow.protocol, flow.app, flow.transport
 	].join('\n').toLowerCase();
 }
 
 function facts(flow) {
 	var rows = [
+		[ _('Device'), flow.device_name ],
 		[ _('From'), end(flow.src, flow.sport) ],
 		[ _('To'), end(flow.dst, flow.dport) + ', ' + flow.transport.toUpperCase() ],
 		[ _('Name'), flow.name && flow.name + (flow.name_source ? ' (' + words.source(flow.name_source) + ')' : '') ],
@@ -83,7 +89,7 @@ function Row(page, flow) {
 }
 
 Row.prototype.update = function(flow) {
-	var c = this.cells, names = this.names, name = names[flow.src];
+	var c = this.cells, names = this.names, name = device(flow, names);
 	this.flow = flow;
 	this.text = haystack(flow, names);
 	c.verdict.className = 'sluice-verdict is-' + draw.clean(flow.verdict);
