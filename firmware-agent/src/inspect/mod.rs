@@ -5,6 +5,7 @@
 //! Does not own the queue that packets come from, nor what is done about a decision.
 
 pub mod address_set;
+pub mod dhcp;
 pub mod dns;
 pub mod domain_set;
 pub mod engine;

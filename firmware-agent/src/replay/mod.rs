@@ -3,6 +3,7 @@
 //! Owns reading pcap and pcapng and writing one JSON object per line. What is concluded from the
 //! packets is the engine's alone. The same file and options give the same lines.
 
+mod dhcp;
 mod dns;
 mod error;
 mod flows;
@@ -62,6 +63,8 @@ pub struct Summary {
     pub http_lines: u64,
     /// Lines about DNS messages.
     pub dns_lines: u64,
+    /// Lines about DHCP messages.
+    pub dhcp_lines: u64,
     /// Lines of type `alert`.
     pub alert_lines: u64,
     /// Lines of type `verdict`.
@@ -188,6 +191,12 @@ fn inspect(
             }
         });
         written?;
+        let headers = headers(l3, attach::Link::Ip);
+        if let Some(message) = headers.as_ref().ok().and_then(|headers| dhcp::payload(l3, headers))
+        {
+            line::write(out, &dhcp::message(time, &key, direction, message))?;
+            summary.dhcp_lines += 1;
+        }
         match &step.news {
             Some(News::Hello(hello)) => {
                 if let Some(connection) = &hello.quic {
@@ -218,7 +227,7 @@ fn inspect(
             line::write(out, &line::verdict(time, &key, original, step.outcome))?;
             summary.verdict_lines += 1;
         }
-        if let Ok(headers) = headers(l3, attach::Link::Ip)
+        if let Ok(headers) = headers
             && let Some(over) = flows.packet(time, &headers, original_len, &step)
         {
             line::write(out, &over)?;

@@ -46,6 +46,7 @@ fn fits(value: &Value, kind: &str) -> bool {
         "number" => value.is_number(),
         "flag" => value.is_boolean(),
         "list" => value.is_array(),
+        "list of numbers" => value.as_array().is_some_and(|list| list.iter().all(Value::is_number)),
         "list of strings" => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
         _ => panic!("no type: {kind}"),
     }

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::control::events::document::{check, check_all, documented};
+use crate::inspect::dhcp::tests as dhcp;
 use crate::inspect::dns::kind;
 use crate::inspect::dns::tests::Pen as Dns;
 
@@ -69,6 +70,64 @@ fn questions_and_answers_of_dns_are_lines() {
     assert_eq!((&cut["malformed"], &cut["id"]), (&"truncated".into(), &Value::Null));
 }
 
+/// A broadcast of UDP from a client of DHCP to its server.
+fn dhcp(message: &[u8]) -> Vec<u8> {
+    let mut packet = udp(false, message);
+    packet[12..24].copy_from_slice(&[0, 0, 0, 0, 255, 255, 255, 255, 0, 68, 0, 67]);
+    packet
+}
+
+/// R184: messages of a real client and server are lines with what `tshark` finds in them.
+#[test]
+fn messages_of_dhcp_are_lines_with_what_another_program_found() {
+    let file = |name: &str| format!("{}/../tests/data/dhcp/{name}", env!("CARGO_MANIFEST_DIR"));
+    let capture = std::fs::read(file("udhcpc.pcap")).unwrap();
+    let (lines, result) = replay(&capture, Options::default());
+    let lines = of_type(&lines, "dhcp");
+    assert_eq!(result.unwrap().dhcp_lines as usize, lines.len());
+    let expected = std::fs::read_to_string(file("expected.tsv")).unwrap();
+    let expected: Vec<_> = expected.lines().skip(1).collect();
+    assert_eq!(expected.len(), lines.len());
+    for (line, expected) in lines.iter().zip(expected) {
+        let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+        let list = |name: &str| {
+            let items = line[name].as_array().unwrap().iter();
+            let items =
+                items.map(|one| one.as_str().map_or_else(|| one.to_string(), str::to_owned));
+            items.collect::<Vec<_>>().join(",")
+        };
+        let kind = ["", "DISCOVER", "OFFER", "REQUEST", "DECLINE", "ACK"];
+        let kind = kind.iter().position(|word| *word == text("message")).unwrap();
+        let yours = line["yours"].as_str().unwrap_or("0.0.0.0");
+        let lease = line["lease_s"].as_u64().map(|lease| lease.to_string()).unwrap_or_default();
+        let found = [
+            kind.to_string(),
+            format!("{:#010x}", line["id"].as_u64().unwrap()),
+            text("mac"),
+            yours.to_owned(),
+            text("requested"),
+            text("server"),
+            lease,
+            text("name"),
+            text("vendor"),
+            list("parameters"),
+            list("routers"),
+            list("name_servers"),
+        ];
+        assert_eq!(found.join("\t"), expected);
+        let ports = if line["reply"] == true { (67, 68) } else { (68, 67) };
+        assert_eq!((&line["sport"], &line["dport"]), (&ports.0.into(), &ports.1.into()));
+        assert_eq!((&line["client"], &line["relay"]), (&Value::Null, &Value::Null));
+    }
+    // Other ports are somebody else's, and what cannot be read says why.
+    let message = dhcp::with(dhcp::fixed(1), &[]);
+    let mut other = dhcp(&message);
+    other[23] = 53;
+    let (lines, _) = replay(&plain(101, &[other, dhcp(&message[..239])]), Options::default());
+    let [cut] = of_type(&lines, "dhcp")[..] else { panic!("{lines:?}") };
+    assert_eq!((&cut["malformed"], &cut["message"]), (&"truncated".into(), &Value::Null));
+}
+
 /// Every field that is printed is in `config/events.md` with its type, and every field there is printed.
 #[test]
 fn events_and_their_document_have_the_same_fields() {
@@ -83,12 +142,13 @@ fn events_and_their_document_have_the_same_fields() {
     let answer = Dns::new(0x8180, 1, 1).question("a.test", kind::A).record("", kind::A, &[1; 4]).0;
     let frames =
         [packet("ads.test", 1), bad, request, udp(true, &answer), udp(true, &answer[..30])];
+    let frames = [&frames[..], &[dhcp(&dhcp::with(dhcp::fixed(2), &[(53, &[99])]))]].concat();
     let rules = of_domains([("ads.test".to_owned(), RuleAction::Block, 7)]);
     let rule = r#"alert tcp any any -> any any (msg:"x"; content:"GET"; sid:1; rev:1;)"#;
     let rulesets = vec![Ruleset::of_text("local", false, rule).unwrap()];
     let options = Options { rules, rulesets, ..Options::default() };
     let mut lines = replay(&plain(101, &frames), options).0;
-    for folder in ["tls", "quic"] {
+    for folder in ["tls", "quic", "dhcp"] {
         let folder = format!("{}/../tests/data/{folder}", env!("CARGO_MANIFEST_DIR"));
         let mut files: Vec<_> =
             std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
