@@ -24,6 +24,8 @@ const BPFFS: &str = "/sys/fs/bpf";
 const START: Duration = Duration::from_secs(30);
 /// Time for a reload, also of the largest lists on an emulated machine.
 const RELOAD_LIMIT: Duration = Duration::from_secs(120);
+/// Time for the firewall's offload to be guarded, also on an emulated machine.
+const GUARD: Duration = Duration::from_secs(60);
 /// Time for a flow to be decided and shown.
 const FLOW: Duration = Duration::from_secs(5);
 
@@ -524,6 +526,12 @@ impl Agent {
         mut look: impl FnMut(&Status) -> Option<T>,
     ) -> Result<T> {
         wait::until(what, limit, || Ok(look(&self.status()?)))
+    }
+
+    /// Waits until the firewall's offload is under guard.
+    pub fn wait_for_guard(&self) -> Result<()> {
+        let look = |status: &Status| status.offload.guarded.then_some(());
+        self.wait_for_status("offload was guarded", GUARD, look)
     }
 }
 

@@ -123,10 +123,19 @@ pub fn rule_mentions(netns: &Netns, text: &str) -> Result<bool> {
 
 /// The packet count of a named counter.
 pub fn counter(netns: &Netns, table: &str, name: &str) -> Result<u64> {
+    named_counter(netns, table, name, "packets")
+}
+
+/// The byte count of a named counter, from the IP header on.
+pub fn counter_bytes(netns: &Netns, table: &str, name: &str) -> Result<u64> {
+    named_counter(netns, table, name, "bytes")
+}
+
+fn named_counter(netns: &Netns, table: &str, name: &str, what: &str) -> Result<u64> {
     let text = netns.run(&format!("nft list counter {table} {name}"))?;
-    let mut words = text.split_whitespace().skip_while(|word| *word != "packets");
-    let packets = words.nth(1).and_then(|packets| packets.parse().ok());
-    packets.ok_or_else(|| Error::Unusable(format!("no packets in {text}")))
+    let mut words = text.split_whitespace().skip_while(|word| *word != what);
+    let count = words.nth(1).and_then(|count| count.parse().ok());
+    count.ok_or_else(|| Error::Unusable(format!("no {what} in {text}")))
 }
 
 /// Packets that arrived on an interface, as the kernel counts them.

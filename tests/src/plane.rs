@@ -13,7 +13,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-use aya::maps::{Map, MapData};
+use aya::maps::{HashMap, Map, MapData};
 use aya::programs::{ProgramError, SchedClassifier, TestRun as _, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRunOptions};
 use sluice::dataplane::blocklist::Room;
@@ -391,6 +391,7 @@ impl FastPath {
                 held: map(names::HELD),
                 limits: map(names::LIMITS),
                 counts: map(names::FLOW_COUNTS),
+                epoch: map(names::EPOCH),
             })
             .unwrap(),
             profiles: ProfileMap::new(map(names::PROFILES)).unwrap(),
@@ -411,6 +412,15 @@ impl FastPath {
     #[must_use]
     pub fn messages(&self) -> Messages {
         Messages::open(&self.pins.path().join(names::MESSAGES)).unwrap()
+    }
+
+    /// Takes the decision about a trusted flow out of the map, as the kernel does when the map is full: the
+    /// agent does not know.
+    pub fn evict(&self, key: &FlowKey) {
+        let map = MapData::from_pin(self.pins.path().join(names::FLOWS)).unwrap();
+        let mut flows: HashMap<_, FlowKey, FlowState> =
+            HashMap::try_from(Map::LruHashMap(map)).unwrap();
+        flows.remove(key).unwrap();
     }
 
     /// One of the programs.

@@ -18,6 +18,7 @@ use sluice_tests::packets::{DST4, SRC4, TC_ACT_SHOT, TC_ACT_UNSPEC, ethernet, tc
 use sluice_tests::plane::{
     Buffer, FLOW_KEYS, FastPath, HELD_KEYS, Outcome, Side, enabled, without_programs,
 };
+use sluice_tests::wait;
 
 const fn state(verdict: Verdict, direction: Direction, slot: u32, expires_s: u32) -> FlowState {
     FlowState::new(verdict, Reason::DomainRule, direction, slot, expires_s)
@@ -294,6 +295,114 @@ fn packets_leave_with_the_code_point_of_their_profile() {
         // On its way in it is left as it is.
         path.decide(&frame, |way| state(Verdict::Trusted, way, 1, 0).with_profile(4));
         assert_eq!(path.send(Side::In, &frame, Buffer::default()).frame, frame, "{name}");
+    }
+}
+
+/// R23, R167: a trusted flow is looked up once in a timer tick, so that the next packets cost less and the
+/// kernel still sees that it is used; what is remembered is of this flow and direction alone.
+#[test]
+fn a_trusted_flow_is_looked_up_once_a_tick() {
+    /// The longest, of a kernel with 100 Hz.
+    const TICK: Duration = Duration::from_millis(10);
+    /// Ports that are remembered where 40000 and 443 are.
+    const OTHER_FROM: u16 = 0x9c40 ^ 0x0808;
+    const OTHER_TO: u16 = 0x01bb ^ 0x0808;
+    if without_programs() {
+        return;
+    }
+    let mut path = FastPath::enabled(Link::Ethernet);
+    let counted =
+        |path: &FastPath, frame: &[u8]| path.run(Side::In, frame, Buffer::default()).counted;
+    let (trusted, unknown) = (vec![(Counter::TcTrusted, 1)], vec![(Counter::TcUnknown, 1)]);
+    let frames = flow(1);
+    let mut remembered = [0; 2];
+    for _ in 0..20 {
+        let key = path.decide(&frames[0], |way| state(Verdict::Trusted, way, 1, 0));
+        assert_eq!(
+            frames.each_ref().map(|frame| counted(&path, frame)),
+            [(); 2].map(|()| trusted.clone())
+        );
+        path.evict(&key);
+        for (frame, remembered) in frames.iter().zip(&mut remembered) {
+            *remembered += u32::from(counted(&path, frame) == trusted);
+        }
+        wait::pause(2 * TICK);
+        assert_eq!(
+            frames.each_ref().map(|frame| counted(&path, frame)),
+            [(); 2].map(|()| unknown.clone())
+        );
+    }
+    // Not each time: a tick may end in between.
+    assert!(remembered.iter().all(|times| *times > 5), "{remembered:?}");
+
+    // What differs in one thing, and where it can is remembered in the same place.
+    let ends = |a: &str, b: &str| ethernet().addresses(a.parse().unwrap(), b.parse().unwrap());
+    let (ack, a, b) = (tcp_flag::ACK, "10.0.0.1", "10.0.0.2");
+    let (a6, b6) = ("2001:db8::1", "2001:db8::2");
+    let known =
+        [ends(a, b).tcp(40_000, 443, ack).bytes(), ends(a6, b6).tcp(40_000, 443, ack).bytes()];
+    let others = [
+        ends("10.0.0.3", b).tcp(40_000, 443, ack),
+        ends(a, "10.0.0.3").tcp(40_000, 443, ack),
+        ends(a, b).udp(40_000, 443),
+        ends(a, b).tcp(OTHER_FROM, 443, ack),
+        ends(a, b).tcp(40_000, OTHER_TO, ack),
+        ends(a, b).tcp(OTHER_FROM, OTHER_TO, ack),
+        ends(b, a).tcp(40_000, 443, ack),
+        ends("2001:db9::1", b6).tcp(40_000, 443, ack),
+        ends("2001:db8:1::1", b6).tcp(40_000, 443, ack),
+        ends("2001:db8::1:0:1", b6).tcp(40_000, 443, ack),
+        ends(a6, "2001:db9::2").tcp(40_000, 443, ack),
+        ends(a6, "2001:db8:1::2").tcp(40_000, 443, ack),
+        ends(a6, "2001:db8::1:0:2").tcp(40_000, 443, ack),
+        ends(a6, "2001:db8::3").tcp(40_000, 443, ack),
+        ends(a6, b6).udp(40_000, 443),
+    ]
+    .map(|frame| frame.bytes());
+    for known in &known {
+        path.decide(known, |way| state(Verdict::Trusted, way, 1, 0));
+        for other in &others {
+            // Right behind each other, so that the tick seldom ends in between.
+            assert_eq!(counted(&path, known), trusted);
+            assert_eq!(counted(&path, other), unknown, "{other:x?}");
+        }
+    }
+}
+
+/// What is remembered of a trusted flow ends with its decision: the next packet meets the new one.
+#[test]
+fn a_decision_holds_from_the_next_packet_on() {
+    if without_programs() {
+        return;
+    }
+    let mut path = FastPath::enabled(Link::Ethernet);
+    let frame = ethernet().addresses(SRC4.parse().unwrap(), DST4.parse().unwrap());
+    let frame = frame.tcp(40_000, 443, tcp_flag::ACK).payload(&[1; 100]).bytes();
+    path.flows.limit(1, &FlowLimit::full(1, 1 << 20, 0)).unwrap();
+    let counted = |path: &FastPath| path.run(Side::In, &frame, Buffer::default()).counted;
+    for round in 0..50 {
+        for (verdict, counter) in [
+            (Verdict::Blocked, Counter::TcDropBlocked),
+            (Verdict::Limited, Counter::TcLimited),
+            (Verdict::Inspect, Counter::TcInspect),
+        ] {
+            path.decide(&frame, |way| state(Verdict::Trusted, way, 1, 0));
+            assert_eq!(counted(&path), [(Counter::TcTrusted, 1)], "{round}");
+            path.decide(&frame, |way| state(verdict, way, 1, 0));
+            assert_eq!(counted(&path), [(counter, 1)], "{round}");
+        }
+        path.decide(&frame, |way| state(Verdict::Trusted, way, 1, 0));
+        assert_eq!(counted(&path), [(Counter::TcTrusted, 1)], "{round}");
+        path.decide(&frame, |way| state(Verdict::Trusted, way, 1, 0).with_requests());
+        assert_eq!(counted(&path), [(Counter::TcInspect, 1)], "{round}: its client asks");
+        let key = path.decide(&frame, |way| state(Verdict::Trusted, way, 1, 0));
+        assert_eq!(counted(&path), [(Counter::TcTrusted, 1)], "{round}");
+        assert!(path.flows.remove(&key).unwrap());
+        assert_eq!(counted(&path), [(Counter::TcUnknown, 1)], "{round}");
+        path.decide(&frame, |way| state(Verdict::Trusted, way, 1, 0));
+        assert_eq!(counted(&path), [(Counter::TcTrusted, 1)], "{round}");
+        path.flows.adopt(monotonic_s()).unwrap();
+        assert_eq!(counted(&path), [(Counter::TcUnknown, 1)], "{round}: another agent");
     }
 }
 

@@ -81,3 +81,21 @@ fn trusted_bulk_through_a_flowtable_is_about_as_fast_as_without_sluice() {
     stand.offload().unwrap();
     expect_little_cost(stand);
 }
+
+/// R167: no rate is told of a flow that was not offloaded, of merged frames neither, which are few.
+#[test]
+fn a_flow_that_does_not_take_the_flowtable_is_refused() {
+    if skip::without_flowtables().unwrap() {
+        return;
+    }
+    let _turn = TURNS.lock();
+    let world = router(Lan::Plain);
+    let mut stand = Stand::new(&world, None, true);
+    stand.offload().unwrap();
+    let turn = |stand: &Stand<'_>| stand.turn(Way::Download, TURN, None);
+    assert!(turn(&stand).unwrap().bytes > 0.0);
+    // The same firewall, whose rule offloads nothing any more.
+    world.firewall().unwrap();
+    let refusal = turn(&stand).unwrap_err().to_string();
+    assert!(refusal.contains("the connection is not offloaded"), "{refusal}");
+}

@@ -39,7 +39,8 @@ cargo xtask COMMAND
   feed --keys DIRECTORY [FROM [TO]]
                             packages with signed indexes for opkg and apk, from target/package into target/feed
   mips                      unit tests on big- and little-endian MIPS under qemu
-  vm [--cell C]… [-- ARG…]  guest tests in virtual machines; see cross/README.md
+  vm [--cell C]… [--icount] [-- ARG…]
+                            guest tests in virtual machines; see cross/README.md
   test                      objects, agent, and the tests with this machine's kernel (root)
   demo [-- ARG…]            objects, agent, and the demo router
   licence                   licence fields, licence files, foreign names

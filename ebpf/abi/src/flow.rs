@@ -302,6 +302,54 @@ pub struct FlowCount {
 }
 abi_type!(FlowCount, size = 48, align = 8, original_packets @ 0, original_bytes @ 8, reply_packets @ 16, reply_bytes @ 24, last_seen_ns @ 32, closing_ns @ 40);
 
+/// A trusted flow that `tc_flow_in` has looked up lately, as packets of one direction show it: the next
+/// one that comes in the same timer tick need not be looked up. One copy per CPU, written by `tc_flow_in`
+/// alone.
+///
+/// It ends with the tick, so that the flow goes on to look used to the kernel, which forgets the decision
+/// used longest ago, and with the epoch, so that no packet finds a decision that was taken back.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Recent {
+    /// Source address.
+    pub src: Addr,
+    /// Destination address.
+    pub dst: Addr,
+    /// Source port, network byte order.
+    pub sport: u16,
+    /// Destination port, network byte order.
+    pub dport: u16,
+    /// IP protocol number; 0 where nothing is remembered.
+    pub proto: u32,
+    /// [`EPOCH`](crate::names::EPOCH) before it was looked up.
+    pub epoch: u32,
+    /// Timer tick in which it was looked up, modulo 2³².
+    pub tick: u32,
+    /// Index of the flow's [`FlowCount`].
+    pub slot: u32,
+    /// [`FlowState::side`] of the direction.
+    pub side: u32,
+    /// `CLOCK_MONOTONIC` nanoseconds of the tick.
+    pub now_ns: u64,
+}
+abi_type!(Recent, size = 64, align = 8, dst @ 16, sport @ 32, proto @ 36, epoch @ 40, tick @ 44, slot @ 48, side @ 52, now_ns @ 56);
+
+impl Recent {
+    /// How many are remembered, by their ports: a power of two. As many flows send at once where a household has
+    /// bulk; what is not remembered is looked up.
+    pub const COUNT: u32 = 16;
+
+    /// Where packets with these ports (network byte order) are remembered: both directions of a flow, which
+    /// come in turns, in places of their own.
+    #[inline(always)]
+    #[must_use]
+    pub const fn index(sport: u16, dport: u16) -> u32 {
+        let ports = sport ^ dport;
+        let ports = (ports ^ (ports >> 8)) as u32;
+        (ports % (Self::COUNT / 2)) * 2 + (sport < dport) as u32
+    }
+}
+
 /// The rate that a flow is held to, and how much of it each direction has left. The agent writes
 /// all of it when it decides, `tc_flow_in` the buckets from then on.
 ///
@@ -345,6 +393,21 @@ mod tests {
 
     fn addr(text: &str) -> Addr {
         text.parse::<IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn directions_of_a_flow_are_remembered_in_places_of_their_own() {
+        let mut places = [0; Recent::COUNT as usize];
+        for port in 32_768..61_000_u16 {
+            let [here, there] = [port.to_be(), 443_u16.to_be()];
+            let indices = [Recent::index(here, there), Recent::index(there, here)];
+            assert_ne!(indices[0], indices[1], "{port}");
+            for index in indices {
+                places[index as usize] += 1;
+            }
+        }
+        let fair = 2 * (61_000 - 32_768) / Recent::COUNT;
+        assert!(places.iter().all(|flows| (fair / 2..fair * 2).contains(flows)), "{places:?}");
     }
 
     #[test]

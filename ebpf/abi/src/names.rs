@@ -9,6 +9,10 @@ pub const FLOW_COUNTS: &str = "FLOW_COUNTS";
 pub const HELD: &str = "HELD";
 /// [`FlowLimit`](crate::flow::FlowLimit) by slot.
 pub const LIMITS: &str = "LIMITS";
+/// One `u32` that changes behind every change of a decision.
+pub const EPOCH: &str = "EPOCH";
+/// Per-CPU [`Recent`](crate::flow::Recent) by [`Recent::index`](crate::flow::Recent::index).
+pub const RECENT: &str = "RECENT";
 /// [`Profile`](crate::profile::Profile) by number.
 pub const PROFILES: &str = "PROFILES";
 /// Per-CPU `u64` by [`Counter::index`](crate::counter::Counter::index).

@@ -1,7 +1,7 @@
-//! `FLOWS`, `HELD`, `LIMITS` and `FLOW_COUNTS`: decisions in the kernel, and what it saw of decided
+//! `FLOWS`, `HELD`, `EPOCH`, `LIMITS` and `FLOW_COUNTS`: decisions in the kernel, and what it saw of decided
 //! flows.
 //!
-//! The only writer of the first two; a flow is in one of them. Which decisions exist and when they end is
+//! The only writer of the first three; a flow is in one of the first two. Which decisions exist and when they end is
 //! [`FlowTable`](super::table::FlowTable)'s.
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
@@ -18,6 +18,9 @@ pub struct Flows {
     held: HashMap<MapData, FlowKey, FlowState>,
     limits: Array<MapData, FlowLimit>,
     counts: PerCpuArray<MapData, FlowCount>,
+    epoch: Array<MapData, u32>,
+    /// What it holds.
+    current: u32,
 }
 
 /// The maps of [`Flows`].
@@ -31,6 +34,8 @@ pub struct FlowMaps {
     pub limits: Map,
     /// `FLOW_COUNTS`
     pub counts: Map,
+    /// `EPOCH`
+    pub epoch: Map,
 }
 
 /// A flow that an earlier agent left behind.
@@ -55,12 +60,16 @@ pub struct Adopted {
 impl Flows {
     /// Takes the maps.
     pub fn new(maps: FlowMaps) -> Result<Self, Error> {
+        let epoch = Array::try_from(maps.epoch).map_err(Error::map(names::EPOCH, "open"))?;
+        let current = epoch.get(&0, 0).map_err(Error::map(names::EPOCH, "read"))?;
         Ok(Self {
             trusted: HashMap::try_from(maps.flows).map_err(Error::map(names::FLOWS, "open"))?,
             held: HashMap::try_from(maps.held).map_err(Error::map(names::HELD, "open"))?,
             limits: Array::try_from(maps.limits).map_err(Error::map(names::LIMITS, "open"))?,
             counts: PerCpuArray::try_from(maps.counts)
                 .map_err(Error::map(names::FLOW_COUNTS, "open"))?,
+            epoch,
+            current,
         })
     }
 
@@ -73,11 +82,13 @@ impl Flows {
         if !is_held(state) {
             self.trusted.insert(key, state, 0).map_err(Error::map(names::FLOWS, "insert into"))?;
             remove(&mut self.held, names::HELD, key)?;
+            self.outdate()?;
             return Ok(true);
         }
         match self.held.insert(key, state, 0) {
             Ok(()) => {
                 remove(&mut self.trusted, names::FLOWS, key)?;
+                self.outdate()?;
                 Ok(true)
             }
             Err(MapError::SyscallError(error))
@@ -98,7 +109,15 @@ impl Flows {
     pub fn remove(&mut self, key: &FlowKey) -> Result<bool, Error> {
         let trusted = remove(&mut self.trusted, names::FLOWS, key)?;
         let held = remove(&mut self.held, names::HELD, key)?;
+        self.outdate()?;
         Ok(trusted || held)
+    }
+
+    /// Has the programs look up again what they remember of this timer tick. Behind the decision that
+    /// changed: who reads the epoch before that and the decision after it only forgets too much.
+    fn outdate(&mut self) -> Result<(), Error> {
+        self.current = self.current.wrapping_add(1);
+        self.epoch.set(0, self.current, 0).map_err(Error::map(names::EPOCH, "write"))
     }
 
     /// The decision about a flow, as the programs find it. Looking does not make it look used.
@@ -142,6 +161,7 @@ impl Flows {
         for key in list(&self.trusted, names::FLOWS)? {
             adopted.forgotten += usize::from(remove(&mut self.trusted, names::FLOWS, &key)?);
         }
+        self.outdate()?;
         for key in list(&self.held, names::HELD)? {
             let Ok(state) = self.held.get(&key, 0) else { continue };
             if state.is_expired(now_s) {

@@ -2,7 +2,7 @@
 //! else is never taken up, also where they have the same size.
 
 use sluice_abi::bulk::Header;
-use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowLimit, FlowState};
+use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowLimit, FlowState, Recent};
 use sluice_abi::layout::{Layout as _, of_map};
 use sluice_abi::limits::{Attacked, KnownSet, Offenders, Scan};
 use sluice_abi::live::Live;
@@ -18,11 +18,13 @@ type Index = u32;
 /// The layout of keys and values of a map; `None` of maps that hold no types of the ABI.
 #[must_use]
 pub const fn layout(name: &str) -> Option<u32> {
-    const KNOWN: [(&str, u32); 22] = [
+    const KNOWN: [(&str, u32); 24] = [
         (names::FLOWS, of_map(FlowKey::HASH, FlowState::HASH)),
         (names::HELD, of_map(FlowKey::HASH, FlowState::HASH)),
         (names::LIMITS, of_map(Index::HASH, FlowLimit::HASH)),
         (names::FLOW_COUNTS, of_map(Index::HASH, FlowCount::HASH)),
+        (names::EPOCH, of_map(Index::HASH, u32::HASH)),
+        (names::RECENT, of_map(Index::HASH, Recent::HASH)),
         (names::PROFILES, of_map(Index::HASH, Profile::HASH)),
         (names::TOTALS, of_map(Index::HASH, u64::HASH)),
         (names::SETTINGS, of_map(Index::HASH, Settings::HASH)),

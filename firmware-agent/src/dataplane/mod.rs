@@ -159,6 +159,7 @@ impl Dataplane {
                     held: open(&pins, names::HELD)?,
                     limits: open(&pins, names::LIMITS)?,
                     counts: open(&pins, names::FLOW_COUNTS)?,
+                    epoch: open(&pins, names::EPOCH)?,
                 };
                 let mut profiles = ProfileMap::new(open(&pins, names::PROFILES)?)?;
                 profiles.set(&plan.profiles)?;

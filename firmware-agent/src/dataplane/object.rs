@@ -8,7 +8,7 @@ use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::counter::Counter;
-use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowLimit, FlowState};
+use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowLimit, FlowState, Recent};
 use sluice_abi::limits::{
     ATTACKED_MAX, Attacked, KNOWN_SETS, KnownSet, OWN_MAX, Offenders, SCANS, Scan,
 };
@@ -329,7 +329,7 @@ impl Loader {
         Ok(())
     }
 
-    fn shapes(&self) -> [(&'static str, Shape); 23] {
+    fn shapes(&self) -> [(&'static str, Shape); 25] {
         let map = |name, kind, key: usize, value: usize, max_entries| {
             let shape = Shape { kind, key_size: key as u32, value_size: value as u32, max_entries };
             (name, shape)
@@ -343,6 +343,8 @@ impl Loader {
             map(names::FLOW_COUNTS, MapType::PerCpuArray, index, size_of::<FlowCount>(), sizes.flow_slots),
             map(names::HELD, MapType::Hash, size_of::<FlowKey>(), size_of::<FlowState>(), sizes.held_keys),
             map(names::LIMITS, MapType::Array, index, size_of::<FlowLimit>(), sizes.held_slots),
+            map(names::EPOCH, MapType::Array, index, 4, 1),
+            map(names::RECENT, MapType::PerCpuArray, index, size_of::<Recent>(), Recent::COUNT),
             map(names::PROFILES, MapType::Array, index, size_of::<Profile>(), Profile::COUNT),
             map(names::TOTALS, MapType::PerCpuArray, index, size_of::<u64>(), totals),
             map(names::SETTINGS, MapType::Array, index, size_of::<Settings>(), 1),

@@ -8,7 +8,9 @@
 //! dearest of the frames, less the empty program, as a multiple of one lookup in a hash map by a key
 //! of 16 bytes. Such a ratio hardly depends on the machine, a time does.
 //!
-//! `--beside OBJECT:PROGRAM` measures an XDP program of somebody else in the same run.
+//! `--beside OBJECT:PROGRAM` measures an XDP program of somebody else in the same run. `--repeat N` runs each
+//! program so often in a round: on a machine whose clock counts instructions (`cargo xtask vm --icount`) a
+//! nanosecond is one, and a few thousand are enough.
 
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
@@ -32,9 +34,11 @@ use sluice_datapath::parse::headers;
 use sluice_tests::testrun::{self, TC_ACT_UNSPEC, XDP_PASS, op};
 
 const ROUNDS: usize = 9;
+/// Runs of a program in a round, unless `--repeat` says something else.
 const REPEAT: u32 = 200_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let Arguments { repeat, mut beside } = Arguments::read()?;
     let pins = Pins::new()?;
     let objects = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/ebpf").join(endianness());
     let attachment = bits(Attachment::new(0, Role::Wan, Link::Ethernet));
@@ -69,7 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let frames = frames();
-    println!("\nns per packet, minimum/median of {ROUNDS} rounds of {REPEAT}");
+    println!("\nns per packet, minimum/median of {ROUNDS} rounds of {repeat}");
     print!("{:28}", "");
     for (name, _) in &frames {
         print!("{name:>14}");
@@ -82,25 +86,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     let lookup_xdp = yardstick(testrun::XDP, XDP_PASS, &lookup_map)?;
     let lookup_tc = yardstick(testrun::TC, TC_ACT_UNSPEC, &lookup_map)?;
     let mut ratios = Ratios {
-        floor: row("empty, XDP_PASS", empty_xdp.as_fd(), &frames)?,
-        lookup: row("one hash lookup", lookup_xdp.as_fd(), &frames)?,
+        floor: row("empty, XDP_PASS", empty_xdp.as_fd(), &frames, repeat)?,
+        lookup: row("one hash lookup", lookup_xdp.as_fd(), &frames, repeat)?,
         rows: Vec::new(),
     };
     for (name, change) in settings() {
         let mut map: Array<_, Settings> = Array::try_from(map(&mut shield, names::SETTINGS)?)?;
         map.set(0, change, 0)?;
         let name = format!("xdp_shield, {name}");
-        ratios.add(&name, &row(&name, xdp.as_fd(), &frames)?);
+        ratios.add(&name, &row(&name, xdp.as_fd(), &frames, repeat)?);
     }
-    for (name, ebpf) in &mut beside()? {
+    for (name, ebpf) in &mut beside {
         let program: &mut Xdp = ebpf.program_mut(name).ok_or("no such program")?.try_into()?;
         program.load()?;
         describe(name, &program.info()?);
         let fd = program.fd()?.try_clone()?;
-        row(name, fd.as_fd(), &frames)?;
+        row(name, fd.as_fd(), &frames, repeat)?;
     }
-    ratios.floor = row("empty, TC_ACT_UNSPEC", empty_tc.as_fd(), &frames)?;
-    ratios.lookup = row("one hash lookup", lookup_tc.as_fd(), &frames)?;
+    ratios.floor = row("empty, TC_ACT_UNSPEC", empty_tc.as_fd(), &frames, repeat)?;
+    ratios.lookup = row("one hash lookup", lookup_tc.as_fd(), &frames, repeat)?;
     for (name, verdict) in
         [("miss", None), ("trusted", Some(Verdict::Trusted)), ("blocked", Some(Verdict::Blocked))]
     {
@@ -114,13 +118,16 @@ fn main() -> Result<(), Box<dyn Error>> {
                     .ok_or("a frame without flow")?;
                 flows.insert(key, FlowState::new(verdict, Reason::WindowEnd, original, 1, 0), 0)?;
             }
+            let mut epoch: Array<_, u32> = Array::try_from(map(&mut flow, names::EPOCH)?)?;
+            epoch.set(0, verdict as u32, 0)?;
         }
         for (program, classifier) in ["tc_flow_in", "tc_flow_out"].iter().zip(&classifiers) {
             let name = format!("{program}, {name}");
-            ratios.add(&name, &row(&name, classifier.as_fd(), &frames)?);
+            ratios.add(&name, &row(&name, classifier.as_fd(), &frames, repeat)?);
         }
     }
     println!();
+    println!("test bench ... ok");
     for (name, ratio) in ratios.rows {
         println!("ratio {} {ratio:.2}", name.replace(", ", "/").replace(' ', "_"));
     }
@@ -144,18 +151,31 @@ impl Ratios {
     }
 }
 
-/// The objects behind `--beside` with the program of each.
-fn beside() -> Result<Vec<(String, Ebpf)>, Box<dyn Error>> {
-    let mut others = Vec::new();
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let value = if argument == "--beside" { arguments.next() } else { None };
-        let value = value.ok_or("usage: bench [--beside OBJECT:PROGRAM]...")?;
-        let (file, program) = value.rsplit_once(':').ok_or("--beside OBJECT:PROGRAM")?;
-        let mut loader = EbpfLoader::new();
-        others.push((program.to_owned(), loader.allow_unsupported_maps().load_file(file)?));
+/// What the arguments say.
+struct Arguments {
+    repeat: u32,
+    /// Objects of others with the program of each.
+    beside: Vec<(String, Ebpf)>,
+}
+
+impl Arguments {
+    fn read() -> Result<Self, Box<dyn Error>> {
+        let mut read = Self { repeat: REPEAT, beside: Vec::new() };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            match (argument.as_str(), arguments.next()) {
+                ("--repeat", Some(value)) => read.repeat = value.parse()?,
+                ("--beside", Some(value)) => {
+                    let (file, program) =
+                        value.rsplit_once(':').ok_or("--beside OBJECT:PROGRAM")?;
+                    let ebpf = EbpfLoader::new().allow_unsupported_maps().load_file(file)?;
+                    read.beside.push((program.to_owned(), ebpf));
+                }
+                _ => return Err("usage: bench [--repeat N] [--beside OBJECT:PROGRAM]...".into()),
+            }
+        }
+        Ok(read)
     }
-    Ok(others)
 }
 
 fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map, String> {
@@ -271,12 +291,13 @@ fn row(
     name: &str,
     program: BorrowedFd<'_>,
     frames: &[(&str, Vec<u8>)],
+    repeat: u32,
 ) -> Result<Vec<f64>, Box<dyn Error>> {
     let mut times = vec![Vec::new(); frames.len()];
     for round in 0..ROUNDS {
         for index in 0..frames.len() {
             let index = if round % 2 == 0 { index } else { frames.len() - 1 - index };
-            times[index].push(testrun::run(program, &frames[index].1, REPEAT, None)?.each_ns);
+            times[index].push(testrun::run(program, &frames[index].1, repeat, None)?.each_ns);
         }
     }
     print!("{name:28}");

@@ -1,7 +1,8 @@
 //! Bulk throughput of a trusted flow: a router with Sluice beside the same router without, in turns.
 //!
 //! Also a guest of the virtual machines, whose kernels have flowtables:
-//! `cargo xtask vm --cell debian-6.12 --guest target/release/throughput`.
+//! `cargo xtask vm --cell debian-6.12 --guest target/debug/throughput`, with `--icount` where the clock is to
+//! count instructions.
 
 use std::io::{self, Write as _};
 use std::time::Duration;

@@ -152,7 +152,7 @@ fn turn(stands: &[Stand<'_>], (place, dress): Lane, way: Way, time: Duration) ->
             }
             let agent = Agent::start(stand.world, setup)?;
             if stand.is_offloaded() {
-                stand::wait_for_guard(&agent)?;
+                agent.wait_for_guard()?;
             }
             stand.turn(way, time, Some(&agent))
         }

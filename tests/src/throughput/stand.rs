@@ -10,7 +10,7 @@ use crate::error::{Attempt as _, Error, Result};
 use crate::host::ETH;
 use crate::netns::Netns;
 use crate::observe;
-use crate::report::{Flow, Status};
+use crate::report::Flow;
 use crate::router::Router;
 use crate::service::Iperf;
 use crate::wait;
@@ -29,8 +29,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 const LEAST: f64 = 300_000.0;
 /// Least share of what was measured that the fast path must have counted of a trusted flow.
 const DECIDED: f64 = 0.95;
-/// Most packets that the forward chain may see of an offloaded flow for each that a cable would carry.
-const FORWARDED: f64 = 0.1;
+/// Most bytes that the forward chain may see of an offloaded flow, as a share of what was measured.
+const FORWARDED: f64 = 0.01;
 
 /// A router to measure, and what its packets must have met.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl<'a> Stand<'a> {
     /// Has the firewall offload flows; what is measured must then go past the forward chain.
     pub fn offload(&mut self) -> Result<()> {
         self.world.offloading_firewall()?;
-        self.agent.map_or(Ok(()), wait_for_guard)?;
+        self.agent.map_or(Ok(()), Agent::wait_for_guard)?;
         // Before everybody else, so that it sees what others accept.
         self.world.netns.nft(
             "table inet witness {
@@ -123,6 +123,7 @@ impl<'a> Stand<'a> {
             wait::until("the connection was trusted", LIMIT, look)?;
         }
         wait::pause(SETTLE.saturating_sub(began.elapsed()));
+        self.expect_offload_entry(port)?;
         let forwarded = self.forwarded()?;
         let look = || Ok::<_, Error>((arrived()?, processor_ns(ends)?, Instant::now()));
         let before = look()?;
@@ -137,27 +138,41 @@ impl<'a> Stand<'a> {
             wall_ns: (after.2 - before.2).as_nanos() as f64,
             work_ns: after.1 - before.1,
         };
-        self.expect_offloaded(&slice, self.forwarded()? - forwarded)?;
+        self.expect_passed_by(&slice, self.forwarded()?.saturating_sub(forwarded))?;
+        self.expect_offload_entry(port)?;
         wait::interrupted()?;
         agent.map_or(Ok(()), |agent| expect_counted(agent, port, slice.bytes))?;
         Ok(slice)
     }
 
+    /// Bytes that the forward chain has seen, nothing where nobody offloads.
     fn forwarded(&self) -> Result<u64> {
         if !self.is_offloaded {
             return Ok(0);
         }
-        observe::counter(&self.world.netns, "inet witness", "forwarded")
+        observe::counter_bytes(&self.world.netns, "inet witness", "forwarded")
     }
 
-    fn expect_offloaded(&self, slice: &Slice, forwarded: u64) -> Result<()> {
-        // What a cable would have carried it in.
-        let packets = slice.bytes / 1514.0;
-        if !self.is_offloaded || forwarded as f64 <= packets * FORWARDED {
+    /// Refuses what went through the forward chain although the firewall offloads.
+    fn expect_passed_by(&self, slice: &Slice, forwarded: u64) -> Result<()> {
+        if !self.is_offloaded || forwarded as f64 <= slice.bytes * FORWARDED {
             return Ok(());
         }
-        let text = format!("{forwarded} of {packets:.0} packets were not offloaded");
+        let text = format!("{forwarded} of {:.0} bytes were not offloaded", slice.bytes);
         Err(Error::Unusable(text))
+    }
+
+    /// Refuses a connection that conntrack does not call offloaded although the firewall offloads.
+    fn expect_offload_entry(&self, port: u16) -> Result<()> {
+        if !self.is_offloaded {
+            return Ok(());
+        }
+        let filter = format!("-p tcp --orig-port-src {port}");
+        let entries = observe::connections(&self.world.netns, &filter)?;
+        if entries.iter().any(|entry| entry.line.contains("[OFFLOAD]")) {
+            return Ok(());
+        }
+        Err(Error::Unusable(format!("the connection is not offloaded: {entries:?}")))
     }
 }
 
@@ -169,12 +184,6 @@ fn expect_counted(agent: &Agent, port: u16, bytes: f64) -> Result<()> {
         return Ok(());
     }
     Err(Error::Unusable(format!("measured {bytes} bytes of {flow:?}")))
-}
-
-/// Waits until the firewall's offload is under guard.
-pub(super) fn wait_for_guard(agent: &Agent) -> Result<()> {
-    let look = |status: &Status| status.offload.guarded.then_some(());
-    agent.wait_for_status("offload was guarded", LIMIT, look)
 }
 
 /// Bytes that came in at a host.

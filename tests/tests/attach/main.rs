@@ -240,7 +240,7 @@ fn native_xdp_and_tcx_are_attached_pinned_and_removed_without_a_trace() {
         let dir = world.pins.path().join(format!("v{}", sluice_abi::ABI_VERSION)).join(what);
         fs::read_dir(dir).unwrap().count()
     };
-    assert_eq!((pinned("maps"), pinned("links")), (23, 3));
+    assert_eq!((pinned("maps"), pinned("links")), (25, 3));
 
     block(&mut dataplane);
     expect_dropped(&world, &dataplane, 20);

@@ -23,16 +23,41 @@ pub(crate) struct Outcome {
     pub(crate) fault: Option<String>,
 }
 
+/// How a machine is run.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Conduct {
+    /// One processor, whose clock is the number of instructions that it has executed (a nanosecond each): what
+    /// else the host does changes no time that the guest sees.
+    pub(crate) counts_instructions: bool,
+    /// Seconds of the host after which it is stopped, instead of those of the cell.
+    pub(crate) limit_s: Option<u64>,
+}
+
+/// What qemu gets to know about a machine.
+fn board(machine: Machine, conduct: Conduct) -> (&'static str, Vec<&'static str>) {
+    let (qemu, mut board) = match machine {
+        Machine::X86_64 => ("qemu-system-x86_64", vec!["-cpu", "max"]),
+        Machine::Mips => ("qemu-system-mips", vec!["-M", "malta", "-cpu", "24Kf"]),
+    };
+    if conduct.counts_instructions {
+        // Without sleep an idle processor finds itself at its next timer at once.
+        board.extend(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]);
+    } else if machine == Machine::X86_64 {
+        board.extend(["-accel", "tcg,thread=multi", "-smp", "2"]);
+    }
+    (qemu, board)
+}
+
 /// Boots the kernel with the archive as its root and reads the serial line to the end.
-pub(crate) fn run(cell: &Cell, kernel: &Kernel, archive: &[u8]) -> Result<Outcome> {
+pub(crate) fn run(
+    cell: &Cell,
+    conduct: Conduct,
+    kernel: &Kernel,
+    archive: &[u8],
+) -> Result<Outcome> {
     let started = Instant::now();
     let initrd = Scratch::new(&cell.name, archive)?;
-    let (qemu, board): (_, &[&str]) = match cell.machine() {
-        Machine::X86_64 => {
-            ("qemu-system-x86_64", &["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"])
-        }
-        Machine::Mips => ("qemu-system-mips", &["-M", "malta", "-cpu", "24Kf"]),
-    };
+    let (qemu, board) = board(cell.machine(), conduct);
     let mut child = Command::new(qemu)
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"])
         .arg("-no-reboot")
@@ -58,7 +83,8 @@ pub(crate) fn run(cell: &Cell, kernel: &Kernel, archive: &[u8]) -> Result<Outcom
         }
     });
 
-    let deadline = started + Duration::from_secs(cell.limit_s);
+    let limit_s = conduct.limit_s.unwrap_or(cell.limit_s);
+    let deadline = started + Duration::from_secs(limit_s);
     let mut console = Console::default();
     let mut timed_out = false;
     loop {
@@ -79,7 +105,7 @@ pub(crate) fn run(cell: &Cell, kernel: &Kernel, archive: &[u8]) -> Result<Outcom
     }
     let status = child.wait()?;
     let fault = if timed_out {
-        Some(format!("not done after {} s", cell.limit_s))
+        Some(format!("not done after {limit_s} s"))
     } else if status.success() {
         console.fault()
     } else {
@@ -149,6 +175,18 @@ mod tests {
             console.line(line);
         }
         console.fault()
+    }
+
+    #[test]
+    fn a_machine_that_counts_instructions_has_one_processor() {
+        let counts = Conduct { counts_instructions: true, limit_s: None };
+        for machine in [Machine::X86_64, Machine::Mips] {
+            let (_, board) = board(machine, counts);
+            assert!(board.contains(&"-icount") && !board.contains(&"-smp"), "{board:?}");
+            assert!(!board.contains(&"tcg,thread=multi"), "{board:?}");
+        }
+        let (_, board) = board(Machine::X86_64, Conduct::default());
+        assert!(board.contains(&"-smp") && !board.contains(&"-icount"), "{board:?}");
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::{agent, ebpf, run, toolchain};
 use cells::Matrix;
 use initramfs::Tree;
 use kernel::Kernel;
+use machine::Conduct;
 
 /// What to run: the defaults are all cells and the guests of the matrix.
 #[derive(Default)]
@@ -35,9 +36,10 @@ struct Options {
     files: Vec<(PathBuf, String)>,
     /// Arguments of the guests.
     args: Vec<OsString>,
+    conduct: Conduct,
 }
 
-/// `vm [--cell C]… [--guest G]… [--file SOURCE=PLACE]… [--list] [-- ARG…]`.
+/// `vm [--cell C]… [--guest G]… [--file SOURCE=PLACE]… [--icount] [--limit SECONDS] [--list] [-- ARG…]`.
 pub(crate) fn main(mut parser: lexopt::Parser) -> Result<()> {
     let mut options = Options::default();
     while let Some(arg) = parser.next()? {
@@ -49,6 +51,8 @@ pub(crate) fn main(mut parser: lexopt::Parser) -> Result<()> {
                 let (source, place) = value.split_once('=').context("--file SOURCE=PLACE")?;
                 options.files.push((source.into(), place.to_owned()));
             }
+            Long("icount") => options.conduct.counts_instructions = true,
+            Long("limit") => options.conduct.limit_s = Some(parser.value()?.parse()?),
             Long("list") => {
                 for cell in Matrix::read()?.cells {
                     println!("{} {}", cell.name, cell.kernel);
@@ -102,7 +106,9 @@ fn boot(options: &Options, tally: &mut Tally) -> Result<()> {
         outcomes.extend(std::thread::scope(|scope| {
             let running: Vec<_> = some
                 .iter()
-                .map(|(cell, kernel, archive)| scope.spawn(|| machine::run(cell, kernel, archive)))
+                .map(|(cell, kernel, archive)| {
+                    scope.spawn(|| machine::run(cell, options.conduct, kernel, archive))
+                })
                 .collect();
             running.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
         }));

@@ -12,13 +12,13 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::programs::TcContext;
 use sluice_abi::attach::{Attachment, Role};
 use sluice_abi::counter::Counter;
-use sluice_abi::flow::{Direction, FlowCount, FlowKey, FlowLimit, FlowState};
+use sluice_abi::flow::{FlowCount, FlowKey, FlowLimit, FlowState, Recent};
 use sluice_abi::message::PORT;
 use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
@@ -54,6 +54,15 @@ static PROFILES: Array<Profile> = Array::pinned(Profile::COUNT, 0);
 /// What was seen of decided flows. Only `tc_flow_in` writes, each CPU its own copy.
 #[map]
 static FLOW_COUNTS: PerCpuArray<FlowCount> = PerCpuArray::pinned(1, 0);
+
+/// Changes with every decision: what is in `RECENT` may not hold any more. Only the agent writes it, behind
+/// the decision.
+#[map]
+static EPOCH: Array<u32> = Array::pinned(1, 0);
+
+/// Trusted flows that were looked up in this timer tick. Only `tc_flow_in` writes, each CPU its own copy.
+#[map]
+static RECENT: PerCpuArray<Recent> = PerCpuArray::pinned(Recent::COUNT, 0);
 
 /// Ingress.
 #[classifier]
@@ -120,62 +129,127 @@ fn judge(
     packet: &Linear,
     headers: &Headers,
 ) -> Counter {
-    let Some((key, direction)) = headers.flow() else {
-        return Counter::TcNoFlow;
+    let seen = match find(ctx, settings, packet, headers) {
+        Ok(seen) => seen,
+        Err(outcome) => return outcome,
     };
-    let Some(state) = state(&key) else {
-        return Counter::TcUnknown;
-    };
+    observe(Sent::new(ctx, headers), seen, closes(headers));
+    mark(ctx, settings, settings.mark_trusted);
+    let bytes = u64::from(ctx.len()) - headers.l3 as u64;
+    add(attachment.slot(), Counter::TcMarkedBytes, bytes);
+    Counter::TcTrusted
+}
+
+/// What to count and mark of a packet of a trusted flow that nobody has to look at again; of any other
+/// what became of it, after what there was to do.
+#[inline(always)]
+fn find(
+    ctx: &TcContext,
+    settings: &Settings,
+    packet: &Linear,
+    headers: &Headers,
+) -> Result<Seen, Counter> {
+    if !matches!(headers.ports, Ports::Known) {
+        return Err(Counter::TcNoFlow);
+    }
+    // Before the decision is looked up: the agent writes it after the decision.
+    let epoch = EPOCH.get(0).copied().ok_or(Counter::TcInert)?;
+    // SAFETY: the helper has no preconditions.
+    let tick = unsafe { bpf_jiffies64() } as u32;
+    let index = Recent::index(headers.sport, headers.dport);
+    let recent = RECENT.get_ptr_mut(index).ok_or(Counter::TcInert)?;
+    // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
+    let recent = unsafe { &mut *recent };
+    if recent.epoch == epoch && recent.tick == tick && is_of(recent, headers) {
+        if headers.is_syn() {
+            return Err(Counter::TcNewSyn);
+        }
+        return Ok(Seen { slot: recent.slot, side: recent.side, now_ns: recent.now_ns });
+    }
+    let (key, direction) = headers.flow().ok_or(Counter::TcNoFlow)?;
+    let state = state(&key).ok_or(Counter::TcUnknown)?;
     // SAFETY: the helper has no preconditions. The time of the last tick is fine enough.
     let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    let seen = Seen { slot: state.slot, side: state.side(direction), now_ns };
     if is_void(&state, now_ns) {
-        return Counter::TcUnknown;
+        return Err(Counter::TcUnknown);
     }
     match state.verdict() {
-        Verdict::Unknown => Counter::TcUnknown,
-        Verdict::Inspect => Counter::TcInspect,
+        Verdict::Unknown => Err(Counter::TcUnknown),
+        Verdict::Inspect => Err(Counter::TcInspect),
         Verdict::Blocked => {
-            observe(Sent::new(ctx, headers), &state, direction, now_ns, false);
-            Counter::TcDropBlocked
+            observe(Sent::new(ctx, headers), seen, false);
+            Err(Counter::TcDropBlocked)
         }
         // Not marked: the mark would bring the flow into a flowtable, where nothing holds it.
         Verdict::Limited => {
             let sent = Sent::new(ctx, headers);
-            let Some(limit) = LIMITS.get_ptr_mut(state.slot) else {
-                return Counter::TcInspect;
-            };
+            let limit = LIMITS.get_ptr_mut(state.slot).ok_or(Counter::TcInspect)?;
             // SAFETY: the kernel keeps the entry; that other CPUs write it too only blurs the rate.
             let limit = unsafe { &mut *limit };
-            if !limit::take(limit, state.side(direction), (now_ns / 1_000_000) as u32, sent.bytes) {
-                return Counter::TcDropLimited;
+            if !limit::take(limit, seen.side, (now_ns / 1_000_000) as u32, sent.bytes) {
+                return Err(Counter::TcDropLimited);
             }
-            observe(sent, &state, direction, now_ns, false);
-            Counter::TcLimited
+            observe(sent, seen, false);
+            Err(Counter::TcLimited)
         }
         // The tuple may be another connection by now: the queue sees how it starts.
-        Verdict::Trusted if headers.is_syn() => Counter::TcNewSyn,
-        Verdict::Trusted => {
-            let closes = headers.tcp_flags & (FIN | RST) != 0;
-            observe(Sent::new(ctx, headers), &state, direction, now_ns, closes);
-            // The connection would get the mark too, and a flowtable would hide the next request.
-            if state.has_requests() {
-                if state.side(direction) == 0 && has_payload(packet, headers) {
-                    mark(ctx, settings, settings.mark_asked);
-                    return Counter::TcInspect;
-                }
-                return Counter::TcTrusted;
+        Verdict::Trusted if headers.is_syn() => Err(Counter::TcNewSyn),
+        // The connection would get the mark too, and a flowtable would hide the next request.
+        Verdict::Trusted if state.has_requests() => {
+            observe(Sent::new(ctx, headers), seen, closes(headers));
+            if seen.side == 0 && has_payload(packet, headers) {
+                mark(ctx, settings, settings.mark_asked);
+                return Err(Counter::TcInspect);
             }
+            Err(Counter::TcTrusted)
+        }
+        Verdict::Trusted if headers.sport == PORT || headers.dport == PORT => {
             // The mark would lead an answer past the program at its other end.
-            let is_told = settings.flags & Settings::DNS != 0
-                && (headers.sport == PORT || headers.dport == PORT);
-            if !is_told {
-                mark(ctx, settings, settings.mark_trusted);
-                let bytes = u64::from(ctx.len()) - headers.l3 as u64;
-                add(attachment.slot(), Counter::TcMarkedBytes, bytes);
+            if settings.flags & Settings::DNS == 0 {
+                return Ok(seen);
             }
-            Counter::TcTrusted
+            observe(Sent::new(ctx, headers), seen, closes(headers));
+            Err(Counter::TcTrusted)
+        }
+        Verdict::Trusted => {
+            *recent = Recent {
+                src: headers.src,
+                dst: headers.dst,
+                sport: headers.sport,
+                dport: headers.dport,
+                proto: u32::from(headers.proto),
+                epoch,
+                tick,
+                slot: seen.slot,
+                side: seen.side,
+                now_ns,
+            };
+            Ok(seen)
         }
     }
+}
+
+/// Whether the packet ends its connection.
+#[inline(always)]
+const fn closes(headers: &Headers) -> bool {
+    headers.tcp_flags & (FIN | RST) != 0
+}
+
+/// Whether packets of this flow and direction are remembered there.
+#[inline(always)]
+fn is_of(recent: &Recent, headers: &Headers) -> bool {
+    let ports = (recent.sport ^ headers.sport) | (recent.dport ^ headers.dport);
+    // One comparison: of each the verifier would follow both outcomes.
+    let mut differs = (recent.proto ^ u32::from(headers.proto)) | u32::from(ports);
+    let (src, dst) = (recent.src.words(), recent.dst.words());
+    for (ours, theirs) in [(src, headers.src.words()), (dst, headers.dst.words())] {
+        differs |= ours[0] ^ theirs[0];
+        differs |= ours[1] ^ theirs[1];
+        differs |= ours[2] ^ theirs[2];
+        differs |= ours[3] ^ theirs[3];
+    }
+    differs == 0
 }
 
 #[inline(always)]
@@ -300,24 +374,33 @@ impl Sent {
     }
 }
 
+/// Where and when a packet of a decided flow is counted.
+#[derive(Clone, Copy)]
+struct Seen {
+    slot: u32,
+    /// 0 for the way of the connection's first packet.
+    side: u32,
+    now_ns: u64,
+}
+
 /// Counts a packet of a decided flow.
 #[inline(always)]
-fn observe(sent: Sent, state: &FlowState, direction: Direction, now_ns: u64, closes: bool) {
-    let Some(flow) = FLOW_COUNTS.get_ptr_mut(state.slot) else {
+fn observe(sent: Sent, seen: Seen, closes: bool) {
+    let Some(flow) = FLOW_COUNTS.get_ptr_mut(seen.slot) else {
         return;
     };
     // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
     unsafe {
-        if state.side(direction) == 0 {
+        if seen.side == 0 {
             (*flow).original_packets += sent.packets;
             (*flow).original_bytes += sent.bytes;
         } else {
             (*flow).reply_packets += sent.packets;
             (*flow).reply_bytes += sent.bytes;
         }
-        (*flow).last_seen_ns = now_ns;
+        (*flow).last_seen_ns = seen.now_ns;
         if closes {
-            (*flow).closing_ns = now_ns;
+            (*flow).closing_ns = seen.now_ns;
         }
     }
 }
