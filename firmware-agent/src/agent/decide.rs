@@ -111,7 +111,7 @@ impl Running {
             let mut state = self.state.lock();
             state.may_write()?;
             let key = state.plan.dataplane.settings.hash_key;
-            (state.file.clone(), state.time_of_day(), key)
+            (state.file(), state.time_of_day(), key)
         };
         let mut prepared = None;
         let mut new = Vec::new();

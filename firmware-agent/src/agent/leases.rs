@@ -15,7 +15,7 @@ use smol::Timer;
 
 pub(super) use self::servers::Servers;
 use super::running::{Next, Running, State};
-use crate::config::{DhcpServer, LeaseFile, Mac, lease_files, read_whole};
+use crate::config::{DhcpServer, LeaseFile, Mac, in_force, lease_files, read_whole};
 use crate::control::report::{Feature, RuleDevice, State as Health};
 use crate::names::leases::{LEASES_MAX, Lease, Leases, Now, parse};
 use crate::policy::Ends;
@@ -31,10 +31,10 @@ const SETTLED_S: i64 = 2;
 #[derive(Debug, Default)]
 pub(super) struct Devices {
     pub(super) leases: Leases,
-    /// Files of leases that are there.
-    files: Vec<PathBuf>,
-    /// Files that are not.
-    missing: Vec<PathBuf>,
+    /// There is a file of leases.
+    has_files: bool,
+    /// Files that are not there, for people.
+    missing: Vec<String>,
     /// Servers that are heard on the bus.
     heard: usize,
 }
@@ -81,24 +81,23 @@ impl State {
 
     /// Where names of devices come from.
     pub(super) fn devices_feature(&self) -> Feature {
-        let Devices { leases, files, missing, heard } = &self.devices;
+        let Devices { leases, has_files, missing, heard } = &self.devices;
         let full = (leases.left_out() != 0)
             .then(|| format!("{} leases found no room beside {LEASES_MAX}", leases.left_out()));
-        let (state, rung) = match (files.is_empty(), heard) {
-            (true, 0) => (Health::Off, "none"),
-            (true, _) => (Health::Active, "notifications"),
-            (false, 0) => (Health::Active, "lease files"),
-            (false, _) => (Health::Active, "lease files and notifications"),
+        let rung = match (has_files, heard) {
+            (false, 0) => "none",
+            (false, _) => "notifications",
+            (true, 0) => "lease files",
+            (true, _) => "lease files and notifications",
         };
-        let state = if full.is_some() { Health::Degraded } else { state };
-        let absent = missing.iter().map(|path| format!("no file {}", path.display()));
-        let absent = absent.filter(|_| state == Health::Off);
-        Feature {
-            name: "device names".to_owned(),
-            state,
-            rung: rung.to_owned(),
-            reasons: full.into_iter().chain(absent).collect(),
-        }
+        let state = match &full {
+            Some(_) => Health::Degraded,
+            None if rung == "none" => Health::Off,
+            None => Health::Active,
+        };
+        let mut reasons = if state == Health::Off { missing.clone() } else { Vec::new() };
+        reasons.extend(full);
+        Feature { name: "device names".to_owned(), state, rung: rung.to_owned(), reasons }
     }
 }
 
@@ -107,7 +106,7 @@ impl Running {
     pub(super) async fn follow_leases(&self) -> Next {
         let mut watch = Watch::default();
         loop {
-            let config = self.state.lock().plan.dhcp_config.clone();
+            let config = in_force(&self.state.lock().plan.dhcp_config);
             let news = watch.look(&config, clock::unix_s());
             {
                 let mut state = self.state.lock();
@@ -117,7 +116,7 @@ impl Running {
                         None => state.devices.leases.without_files(server),
                     }
                 }
-                (state.devices.files, state.devices.missing) = watch.places();
+                (state.devices.has_files, state.devices.missing) = watch.places();
             }
             Timer::after(LOOK).await;
         }
@@ -198,14 +197,12 @@ impl Watch {
         leases
     }
 
-    /// Files that are there, and files that are not.
-    fn places(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
-        let (there, missing): (Vec<_>, Vec<_>) =
-            self.files.iter().partition(|(_, stamp)| stamp.is_some());
-        let paths = |files: Vec<&(LeaseFile, _)>| {
-            files.into_iter().map(|(file, _)| file.path.clone()).collect()
-        };
-        (paths(there), paths(missing))
+    /// Whether there is a file, and those that are not there.
+    fn places(&self) -> (bool, Vec<String>) {
+        let missing = self.files.iter().filter(|(_, stamp)| stamp.is_none());
+        let missing: Vec<_> =
+            missing.map(|(file, _)| format!("no file {}", file.path.display())).collect();
+        (missing.len() < self.files.len(), missing)
     }
 }
 

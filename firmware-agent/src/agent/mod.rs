@@ -56,7 +56,7 @@ use self::running::{Legacy, Next, Running};
 pub use self::signatures::{Refused, rulesets};
 use self::trial::Trial;
 use crate::cli::{Exit, Failed};
-use crate::config::{Config, OnCrash};
+use crate::config::{Config, OnCrash, in_force};
 use crate::control::report::{Checked, Feature};
 use crate::control::server::{ServeError, Server};
 use crate::dataplane::Dataplane;
@@ -74,9 +74,9 @@ pub fn run(file: &Path) -> Result<(), Failed> {
     crate::sys::log::start(log::LevelFilter::Info);
     // Before any thread starts, so that all of them leave signals to the task that reads them.
     let signals = signals::Signals::take().map_err(|error| Failed::new(Exit::Failure, &error))?;
-    let mut legacy = Legacy { trial: Trial::at_start(file), ..Legacy::default() };
-    let (config, warnings) =
-        Config::load_for(file, budget::ram()).map_err(|error| Failed::new(Exit::Config, &error))?;
+    let mut legacy = Legacy { trial: Trial::at_start(&in_force(file)), ..Legacy::default() };
+    let (config, warnings) = Config::load_for(&in_force(file), budget::ram())
+        .map_err(|error| Failed::new(Exit::Config, &error))?;
     crate::sys::log::start(config.main.log_level);
     let report = Report::of_this_kernel();
     if let Some(obstacle) = report.obstacle() {
@@ -130,8 +130,8 @@ pub fn run(file: &Path) -> Result<(), Failed> {
 
 /// Reads the configuration as a start would, and says what is odd and what memory it can take.
 pub fn check(file: &Path) -> Result<Checked, Failed> {
-    let (config, warnings) =
-        Config::load_for(file, budget::ram()).map_err(|error| Failed::new(Exit::Config, &error))?;
+    let (config, warnings) = Config::load_for(&in_force(file), budget::ram())
+        .map_err(|error| Failed::new(Exit::Config, &error))?;
     let plan = Plan::new(&config, 0).map_err(|error| Failed::new(Exit::Config, &error))?;
     let budget = budget::of(&plan).check().map_err(|error| Failed::new(Exit::Config, &error))?;
     Ok(Checked {

@@ -88,7 +88,7 @@ impl Running {
     pub(super) fn reload(&self) -> Result<Applied, Vec<String>> {
         let (file, hash_key) = {
             let state = self.state.lock();
-            (state.file.clone(), state.plan.dataplane.settings.hash_key)
+            (state.file(), state.plan.dataplane.settings.hash_key)
         };
         let read = Config::load_for(&file, super::budget::ram());
         self.put_into_force(Prepared::of(read, hash_key))

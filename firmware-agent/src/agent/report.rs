@@ -43,7 +43,7 @@ impl State {
                 Health::Active
             },
             generation: self.generation,
-            config_file: self.file.display().to_string(),
+            config_file: self.file().display().to_string(),
             config_errors: self.mistakes.clone(),
             config_warnings: self
                 .warnings

@@ -9,7 +9,7 @@ use sluice_abi::verdict::{Reason, Verdict};
 
 use super::inspector::{Inspector, Policy, Rule};
 use super::running::State;
-use crate::config::{Clock, Fingerprint, RuleAction};
+use crate::config::{Clock, Fingerprint, RuleAction, in_force};
 use crate::control::report::RuleReport;
 use crate::dataplane::flows::Flows;
 use crate::dataplane::table::{self, Treatment};
@@ -273,7 +273,8 @@ pub(super) fn compiled(plan: &Plan) -> policy::Policy {
 
 /// The time zone of this router; universal time where it has none that can be read.
 fn time_zone() -> TimeZone {
-    let mut texts = TIME_ZONES.into_iter().filter_map(|file| std::fs::read_to_string(file).ok());
+    let files = TIME_ZONES.into_iter().map(|file| in_force(file.as_ref()));
+    let mut texts = files.filter_map(|file| std::fs::read_to_string(file).ok());
     texts.find_map(|text| TimeZone::of_system(&text)).unwrap_or_else(|| {
         log::warn!("no time zone in {}: schedules are in universal time", TIME_ZONES.join(", "));
         TimeZone::UTC

@@ -22,6 +22,7 @@ use super::trial::Trial;
 use super::unattended::Attendance;
 use super::workers::{self, Workers};
 use crate::cli::{Exit, Failed, chain};
+use crate::config::in_force;
 use crate::dataplane::flows::Flows;
 use crate::dataplane::object::Objects;
 use crate::dataplane::verify::Seen;
@@ -71,7 +72,8 @@ pub(super) struct Running {
 pub(super) struct State {
     pub(super) plan: Plan,
     pub(super) generation: u32,
-    pub(super) file: PathBuf,
+    /// The configuration, unless another file overrides it: [`State::file`].
+    file: PathBuf,
     pub(super) warnings: Vec<String>,
     pub(super) lists: Lists,
     pub(super) strangers: Strangers,
@@ -320,6 +322,11 @@ impl Running {
 }
 
 impl State {
+    /// The file that is the configuration now.
+    pub(super) fn file(&self) -> PathBuf {
+        in_force(&self.file)
+    }
+
     /// Takes over what was before.
     pub(super) fn inherit(&mut self, legacy: Legacy) {
         let Legacy { trial, events, devices } = legacy;

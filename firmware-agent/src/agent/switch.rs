@@ -32,7 +32,7 @@ impl Running {
 impl State {
     /// Every feature: what the file says about it, and how it fares.
     pub(super) fn switches(&self) -> Result<Features, String> {
-        let text = std::fs::read(&self.file).map_err(|error| error.to_string())?;
+        let text = std::fs::read(self.file()).map_err(|error| error.to_string())?;
         let editor = Editor::new(&text).map_err(|error| error.to_string())?;
         let mut told = self.features();
         let refused = [

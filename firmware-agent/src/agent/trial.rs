@@ -94,7 +94,7 @@ impl Running {
         let (config, hash_key) = {
             let state = self.state.lock();
             state.may_write()?;
-            (state.file.clone(), state.plan.dataplane.settings.hash_key)
+            (state.file(), state.plan.dataplane.settings.hash_key)
         };
         if wish.confirm.is_some_and(|seconds| seconds > WAIT_MAX_S) {
             return Err(format!("{WAIT_MAX_S} seconds are the longest time to confirm"));
@@ -187,7 +187,7 @@ impl Running {
     pub(super) fn roll_back(&self, why: &str) -> Result<String, String> {
         let (config, waiting) = {
             let mut state = self.state.lock();
-            (state.file.clone(), state.trial.waiting.take().ok_or(NOTHING)?)
+            (state.file(), state.trial.waiting.take().ok_or(NOTHING)?)
         };
         let undone = match waiting.pending.undo(&config) {
             Ok(undone) => undone,

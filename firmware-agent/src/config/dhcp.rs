@@ -1,5 +1,7 @@
 //! What `/etc/config/dhcp` says about leases. The file is not ours: what can be read of it counts.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use super::remark::Remarks;
@@ -31,27 +33,24 @@ pub struct LeaseFile {
 /// The files of leases that the text of `/etc/config/dhcp` names; without one, that of dnsmasq.
 #[must_use]
 pub fn lease_files(text: Option<&[u8]>) -> Vec<LeaseFile> {
-    let package = text.map(|text| Package::parse(text, &mut Remarks::new("".into())));
+    let mut remarks = Remarks::new("".into());
+    let package = text.map(|text| Package::parse(text, &mut remarks)).unwrap_or_default();
     let mut files: Vec<LeaseFile> = Vec::new();
-    let mut add = |server, path: &str| {
+    for section in &package.sections {
+        let value = section.entry("leasefile").and_then(|entry| entry.values.last());
+        let path = value.map(|value| OsStr::from_bytes(&value.bytes));
+        let (server, path) = match (section.kind.as_str(), path) {
+            ("dnsmasq", path) => (DhcpServer::Dnsmasq, path.unwrap_or(DNSMASQ_LEASES.as_ref())),
+            ("odhcpd", Some(path)) => (DhcpServer::Odhcpd, path),
+            _ => continue,
+        };
         let file = LeaseFile { server, path: path.into() };
         if file.path.is_absolute() && files.len() < FILES_MAX && !files.contains(&file) {
             files.push(file);
         }
-    };
-    for section in package.iter().flat_map(|package| &package.sections) {
-        let value = section.entry("leasefile").and_then(|entry| entry.values.last());
-        let path = value.map(|value| String::from_utf8_lossy(&value.bytes));
-        match (section.kind.as_str(), path) {
-            ("dnsmasq", path) => {
-                add(DhcpServer::Dnsmasq, path.as_deref().unwrap_or(DNSMASQ_LEASES));
-            }
-            ("odhcpd", Some(path)) => add(DhcpServer::Odhcpd, &path),
-            _ => {}
-        }
     }
-    if package.is_none() {
-        add(DhcpServer::Dnsmasq, DNSMASQ_LEASES);
+    if text.is_none() {
+        files.push(LeaseFile { server: DhcpServer::Dnsmasq, path: DNSMASQ_LEASES.into() });
     }
     files
 }

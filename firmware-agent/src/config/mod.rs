@@ -27,6 +27,7 @@ mod mark;
 mod net;
 mod notify;
 pub mod pending;
+mod place;
 mod profile;
 mod ram;
 mod reader;
@@ -64,6 +65,7 @@ pub use self::main::{
 pub use self::mark::{MarkMask, MarkMaskError};
 pub use self::net::{Net, NetError};
 pub use self::notify::{EventKind, Notify};
+pub use self::place::in_force;
 pub use self::profile::{Class, Profile};
 pub use self::ram::Ram;
 pub use self::remark::{Mistake, REMARKS_MAX, Remark, Warning};

@@ -116,25 +116,20 @@ impl Running {
         client: &Client,
         servers: &Servers,
     ) -> Error {
-        match self.hear_servers(client, servers).await {
-            // This connection does without.
-            Error::Refused(status) => {
-                log::info!("ubus: leases are not for us: {status}");
-                future::pending().await
-            }
-            error => error,
-        }
-    }
-
-    async fn hear_servers(&self, client: &Client, servers: &Servers) -> Error {
         let listen = async {
             for ear in &servers.ears {
                 ear.set(Some(client.add_ear().await?));
             }
             client.listen(servers.ears[0].get().unwrap_or_default(), ADDED).await
         };
-        if let Err(error) = listen.await {
-            return error;
+        match listen.await {
+            Ok(()) => {}
+            // This connection does without.
+            Err(Error::Refused(status)) => {
+                log::info!("ubus: leases are not for us: {status}");
+                return future::pending().await;
+            }
+            Err(error) => return error,
         }
         loop {
             for (ear, (_, pattern)) in servers.ears.iter().zip(OBJECTS) {

@@ -114,7 +114,7 @@ impl Leases {
 
     /// Takes what all files of a server say by now: what was told of its leases is in there as well.
     pub fn replace(&mut self, server: DhcpServer, leases: Vec<Lease>) {
-        self.held.retain(|held| held.server != server);
+        self.forget(&|held| held.server == server);
         for lease in leases {
             self.insert(lease, server, false);
         }
@@ -122,17 +122,17 @@ impl Leases {
 
     /// A server has no file any more: what was in it is not known any more.
     pub fn without_files(&mut self, server: DhcpServer) {
-        self.held.retain(|held| held.server != server || held.is_told);
+        self.forget(&|held| held.server == server && !held.is_told);
     }
 
     /// A server has told of a lease. Of a device the last one counts, until a file says otherwise.
     pub fn tell(&mut self, server: DhcpServer, mut lease: Lease, now: Now) {
         lease.until = Until::Monotonic(now.monotonic_s.saturating_add(TOLD_S));
-        self.held.retain(|held| !held.lease.until.is_over(now));
-        if lease.mac.is_some() {
-            let is_earlier = |held: &Held| held.server == server && held.lease.mac == lease.mac;
-            self.held.retain(|held| !is_earlier(held));
-        }
+        let mac = lease.mac;
+        self.forget(&|held| {
+            let is_earlier = mac.is_some() && held.lease.mac == mac && held.server == server;
+            is_earlier || held.lease.until.is_over(now)
+        });
         self.insert(lease, server, true);
     }
 
@@ -164,6 +164,10 @@ impl Leases {
         let mut names = own.filter_map(|lease| lease.name.as_deref());
         let first = names.next()?;
         names.all(|name| name == first).then_some(first)
+    }
+
+    fn forget(&mut self, which: &dyn Fn(&Held) -> bool) {
+        self.held.retain(|held| !which(held));
     }
 
     fn place(&self, addr: Addr) -> Result<usize, usize> {

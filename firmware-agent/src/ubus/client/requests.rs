@@ -25,6 +25,9 @@ pub struct Found {
     pub signature: Vec<u8>,
 }
 
+/// Completes a message.
+type With<'a> = &'a dyn Fn(Frame) -> Frame;
+
 /// Gives up a request that nobody waits for any more.
 struct Place<'a>(&'a Client, u16);
 
@@ -37,7 +40,7 @@ impl Drop for Place<'_> {
 impl Client {
     /// Objects with this name; one with a star at its end means all that begin so.
     pub async fn lookup(&self, path: &str) -> Result<Vec<Found>, Error> {
-        let frames = self.ask(Kind::Lookup, 0, PATIENCE, None, |frame| frame.path(path)).await?;
+        let frames = self.ask(Kind::Lookup, 0, PATIENCE, None, &|frame| frame.path(path)).await?;
         let found = frames.iter().filter_map(|frame| {
             let message = Message::parse(frame).ok()?;
             let signature = message.signature.unwrap_or_default();
@@ -85,7 +88,7 @@ impl Client {
         limit: Duration,
     ) -> Result<Vec<Writer>, Error> {
         let frames = self
-            .ask(Kind::Invoke, object, limit, None, |frame| {
+            .ask(Kind::Invoke, object, limit, None, &|frame| {
                 frame.object(object).method(method).data(arguments.bytes())
             })
             .await?;
@@ -102,15 +105,15 @@ impl Client {
 
     /// Offers an object with methods; its number.
     pub async fn add_object(&self, path: &str, signature: &Writer) -> Result<u32, Error> {
-        self.add(Role::Methods, |frame| frame.path(path).signature(signature.bytes())).await
+        self.add(Role::Methods, &|frame| frame.path(path).signature(signature.bytes())).await
     }
 
     /// Makes an object that hears events and notifications; its number.
     pub async fn add_ear(&self) -> Result<u32, Error> {
-        self.add(Role::Ear, |frame| frame).await
+        self.add(Role::Ear, &|frame| frame).await
     }
 
-    async fn add(&self, role: Role, with: impl FnOnce(Frame) -> Frame) -> Result<u32, Error> {
+    async fn add(&self, role: Role, with: With<'_>) -> Result<u32, Error> {
         let frames = self.ask(Kind::AddObject, 0, PATIENCE, Some(role), with).await?;
         let mut numbers = frames.iter().filter_map(|frame| Message::parse(frame).ok()?.object);
         numbers.next().ok_or(Error::Malformed(Malformed::Value))
@@ -137,7 +140,7 @@ impl Client {
     /// Lets `ear` hear the notifications of an object.
     pub async fn subscribe(&self, ear: u32, target: u32) -> Result<(), Error> {
         let with = |frame: Frame| frame.object(ear).target(target);
-        self.ask(Kind::Subscribe, 0, PATIENCE, None, with).await.map(drop)
+        self.ask(Kind::Subscribe, 0, PATIENCE, None, &with).await.map(drop)
     }
 
     /// Whether somebody wants notifications of our object.
@@ -163,7 +166,7 @@ impl Client {
         peer: u32,
         limit: Duration,
         role: Option<Role>,
-        with: impl FnOnce(Frame) -> Frame,
+        with: With<'_>,
     ) -> Result<Vec<Vec<u8>>, Error> {
         let seq = self.next_seq();
         let (done, answer) = bounded(1);
