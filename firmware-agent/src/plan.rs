@@ -113,8 +113,8 @@ pub struct Plan {
     pub rulesets: Vec<RulesetSection>,
     /// Memory for them in the agent; 0 is a part of the machine's.
     pub signature_memory_kib: u32,
-    /// UCI file that says where leases are.
-    pub dhcp_config: PathBuf,
+    /// UCI file that says where leases are; `None` where nobody wants the names of devices.
+    pub dhcp_config: Option<PathBuf>,
     /// Where ubus is.
     pub ubus: Ubus,
     /// Who is told of events.
@@ -278,7 +278,7 @@ impl Plan {
             names: main.dns_names as usize,
             rulesets: config.rulesets.iter().filter(|one| one.enabled).cloned().collect(),
             signature_memory_kib: main.signature_memory_kib,
-            dhcp_config: main.dhcp_config.clone(),
+            dhcp_config: main.device_names.then(|| main.dhcp_config.clone()),
             ubus: main.ubus.clone(),
             notify: main.notify.clone(),
             ruleset,

@@ -1,6 +1,6 @@
 //! Traffic made by this process with sockets of a namespace: full control of every segment.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -42,6 +42,19 @@ pub fn udp(host: &Host, to: SocketAddr) -> Result<UdpSocket> {
     socket.set_read_timeout(Some(LIMIT)).attempt(what)?;
     socket.connect(to).attempt(what)?;
     Ok(socket)
+}
+
+/// Sends a datagram and takes the answer, whose length it returns.
+pub fn echoed(socket: &UdpSocket, datagram: &[u8]) -> io::Result<usize> {
+    socket.send(datagram)?;
+    let mut answer = [0; 2048];
+    loop {
+        // A wait with a limit is not taken up again behind a signal (signal(7)).
+        match socket.recv(&mut answer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
 }
 
 /// How often a service looks whether it should end.

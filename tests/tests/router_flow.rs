@@ -15,7 +15,7 @@ use sluice_tests::router::{Build, Router, WAN_V4};
 use sluice_tests::service::{Family, fetch, page};
 use sluice_tests::site::Site;
 use sluice_tests::skip::without_root;
-use sluice_tests::traffic::{TcpService, UdpService, connect, round_trip, udp};
+use sluice_tests::traffic::{TcpService, UdpService, connect, echoed, round_trip, udp};
 use sluice_tests::wait;
 
 /// Limit of one download, and of what has to come to pass.
@@ -288,8 +288,7 @@ fn a_closed_connection_is_forgotten_soon() {
 }
 
 fn talk(socket: &UdpSocket) {
-    socket.send(b"ping").unwrap();
-    socket.recv(&mut [0; 16]).unwrap();
+    echoed(socket, b"ping").unwrap();
 }
 
 /// R24: about the share that was asked for is looked at once more, notices nothing of it, and is

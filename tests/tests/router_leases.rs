@@ -81,7 +81,10 @@ impl World {
         command.args(wanted.map(|wanted| format!("-r{wanted}")));
         let directory = self.router.directory.path();
         let client = Daemon::spawn("udhcpc", command, directory).unwrap();
-        let address = wait::until("there was an address", LIMIT, || Ok(address(host))).unwrap();
+        // The script adds the way out behind the address.
+        let has_way_out = || !host.netns.run("ip -4 route show default").unwrap().is_empty();
+        let leased = || Ok(address(host).filter(|_| has_way_out()));
+        let address = wait::until("there was an address", LIMIT, leased).unwrap();
         (client, address)
     }
 

@@ -8,7 +8,7 @@ use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::hello::client_hello;
 use sluice_tests::router::{Build, Router};
 use sluice_tests::skip::without_root;
-use sluice_tests::traffic::{TcpService, UdpService, connect, round_trip, udp};
+use sluice_tests::traffic::{TcpService, UdpService, connect, echoed, round_trip, udp};
 use sluice_tests::wait;
 
 /// R19: a device that opens flows by the thousand, with room for a few, costs another one none of its
@@ -144,8 +144,7 @@ fn what_becomes_of_packets_and_flows_is_counted() {
     let talk = || {
         let socket = udp(world.client(), datagrams.address()).unwrap();
         for _ in 0..6 {
-            socket.send(b"what is this").unwrap();
-            socket.recv(&mut [0; 32]).unwrap();
+            echoed(&socket, b"what is this").unwrap();
         }
     };
     became("the window ended", &talk, [0, 1, 1, 0]);

@@ -16,7 +16,7 @@ use sluice_tests::report::Flow;
 use sluice_tests::router::{Build, Router};
 use sluice_tests::service::{Dns, Family, Web, fetch, page};
 use sluice_tests::skip::without_root;
-use sluice_tests::traffic::{TcpService, UdpService, connect, round_trip, udp};
+use sluice_tests::traffic::{TcpService, UdpService, connect, echoed, round_trip, udp};
 use sluice_tests::wait;
 
 /// Limit of what works, and of what would end by a time-out.
@@ -245,8 +245,7 @@ fn applications_ports_and_devices_give_flows_their_profile() {
         let socket = udp(&world.clients[client], service.address()).unwrap();
         let talk = |turns| {
             for _ in 0..turns {
-                socket.send(b"hello").unwrap();
-                socket.recv(&mut [0; 16]).unwrap();
+                echoed(&socket, b"hello").unwrap();
             }
         };
         // More than a window. A flow that its first packet decided has its other key a moment later.

@@ -82,6 +82,11 @@ impl State {
     /// Where names of devices come from.
     pub(super) fn devices_feature(&self) -> Feature {
         let Devices { leases, has_files, missing, heard } = &self.devices;
+        if self.plan.dhcp_config.is_none() {
+            let reasons = vec!["option device_names is 0".to_owned()];
+            let (name, rung) = ("device names".to_owned(), "none".to_owned());
+            return Feature { name, state: Health::Off, rung, reasons };
+        }
         let full = (leases.left_out() != 0)
             .then(|| format!("{} leases found no room beside {LEASES_MAX}", leases.left_out()));
         let rung = match (has_files, heard) {
@@ -106,9 +111,9 @@ impl Running {
     pub(super) async fn follow_leases(&self) -> Next {
         let mut watch = Watch::default();
         loop {
-            let config = in_force(&self.state.lock().plan.dhcp_config);
-            let news = watch.look(&config, clock::unix_s());
-            {
+            let config = self.state.lock().plan.dhcp_config.clone();
+            if let Some(config) = config {
+                let news = watch.look(&in_force(&config), clock::unix_s());
                 let mut state = self.state.lock();
                 for (server, leases) in news {
                     match leases {
@@ -117,6 +122,11 @@ impl Running {
                     }
                 }
                 (state.devices.has_files, state.devices.missing) = watch.places();
+            } else {
+                watch = Watch::default();
+                let mut state = self.state.lock();
+                let heard = state.devices.heard;
+                state.devices = Devices { heard, ..Devices::default() };
             }
             Timer::after(LOOK).await;
         }

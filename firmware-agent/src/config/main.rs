@@ -234,6 +234,8 @@ pub struct Main {
     pub country_dir: Option<PathBuf>,
     /// Pairs of a device and an address whose names from DNS are remembered.
     pub dns_names: u32,
+    /// Whether devices have the names of their leases.
+    pub device_names: bool,
     /// UCI file that says where leases are.
     pub dhcp_config: PathBuf,
     /// Where ubus is.
@@ -336,6 +338,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "Directory of the networks of countries that rules can name, for each a file such as de.zone or de.txt with a prefix on each line, comments behind #; of prefixes that cover an address the longest counts. At most 262144 for all countries that rules name."),
         OptionSpec::new("dns_names", number(0, 65_536), "2048",
             "Pairs of a device and an address whose names from DNS are remembered for ten minutes, to show flows that name no server, a quarter of them for one device at most; 0 is off.").up_to(Change::Reload),
+        OptionSpec::new("device_names", Kind::Flag, "1",
+            "Whether devices have the names that they gave to dnsmasq or odhcpd on this router, from files of leases and from what is told on ubus."),
         OptionSpec::new("dhcp_config", Kind::Path, "/etc/config/dhcp",
             "UCI file that says where dnsmasq and odhcpd keep their leases, in which the names of devices are; without such a file dnsmasq's are looked for in /tmp/dhcp.leases."),
         OptionSpec::new("ubus", Kind::Bus, "on",
@@ -395,6 +399,7 @@ impl Main {
             app_file: uci.find("app_file"),
             country_dir: uci.find("country_dir"),
             dns_names: uci.get("dns_names"),
+            device_names: uci.get("device_names"),
             dhcp_config: uci.get("dhcp_config"),
             ubus: uci.get("ubus"),
             notify: Notify::read(&mut uci),

@@ -228,7 +228,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
                 option held_flows 65\noption reinspect_percent 21\noption reinspect_after_s 22\n\
                 option reinspect_mib 23\noption reinspect_age_s 24\noption reinspect_turn_mib 25\noption reinspect_requests 0\noption manage_offload off\noption offload software\n\
                 option list_memory_kib 4096\noption domain_memory_kib 4097\nlist management 192.0.2.0/24\n\
-                option spread auto\noption clock trust\noption established trust\noption app_file /a\noption country_dir /c\noption dns_names 31\noption dhcp_config /d\noption ubus /u\n\
+                option spread auto\noption clock trust\noption established trust\noption app_file /a\noption country_dir /c\noption dns_names 31\noption device_names 0\noption dhcp_config /d\noption ubus /u\n\
                 option notify_script /n\nlist mute alert\noption metrics_listen [::1]:9\noption memory_kib 7\n";
     let (config, warnings) = with(text).unwrap();
     assert_eq!(shown(&warnings), [""; 0]);
@@ -276,6 +276,7 @@ fn each_option_of_the_main_section_lands_in_its_field() {
             app_file: Some("/a".into()),
             country_dir: Some("/c".into()),
             dns_names: 31,
+            device_names: false,
             dhcp_config: "/d".into(),
             ubus: Ubus::At("/u".into()),
             notify: Notify {

@@ -120,7 +120,7 @@ impl Plan {
             ("dns_names", *names != self.names),
             ("spread", *spread != old.spread),
             ("offload", (*guard_offload, *own_offload) != (self.guard_offload, self.own_offload)),
-            ("dhcp_config", *dhcp_config != self.dhcp_config),
+            ("device_names", *dhcp_config != self.dhcp_config),
             ("ubus", *ubus != self.ubus),
             ("notify", *notify != self.notify),
             ("memory_kib", *memory_kib != self.memory_kib),

@@ -118,6 +118,7 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("sluice", "country_dir", "/f", None),
         ("sluice", "dns_names", "31", Update),
         ("sluice", "dns_names", "0", Reload),
+        ("sluice", "device_names", "0", Update),
         ("sluice", "dhcp_config", "/d", Update),
         ("sluice", "ubus", "/u", Update),
         ("sluice", "notify_script", "/n", Update),

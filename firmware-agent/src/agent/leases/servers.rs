@@ -94,6 +94,9 @@ impl Servers {
             && let Some(notice) = notice(event, data)
         {
             let mut state = running.state.lock();
+            if state.plan.dhcp_config.is_none() {
+                return;
+            }
             let now = state.now();
             match notice {
                 Notice::Lease(lease) => state.devices.leases.tell(server, lease, now),

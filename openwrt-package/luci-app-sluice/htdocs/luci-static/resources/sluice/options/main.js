@@ -14,6 +14,7 @@ main: [
 	[ 'on_error', 'word', _('Connections that cannot be understood'), _('What happens to a flow whose packets cannot be understood.'), { of: 'pass alert drop', preset: 'pass', tab: 'general' } ],
 	[ 'management', 'nets', _('Where you manage the router from'), _('Addresses and prefixes from which the router is managed: an entry that overlaps one is left out of every blocklist.'), { tab: 'general' } ],
 	[ 'log_level', 'word', _('Log'), _('What is logged.'), { of: 'error warn info debug trace', preset: 'info', tab: 'general' } ],
+	[ 'device_names', 'flag', _('Names of devices'), _('Whether devices have the names that they gave to dnsmasq or odhcpd on this router, from files of leases and from what is told on ubus.'), { preset: '1', tab: 'system' } ],
 	[ 'dhcp_config', 'path', _('Configuration of DHCP'), _('UCI file that says where dnsmasq and odhcpd keep their leases, in which the names of devices are; without such a file dnsmasq\'s are looked for in /tmp/dhcp.leases.'), { preset: '/etc/config/dhcp', tab: 'system' } ],
 	[ 'ubus', 'text', _('These pages'), _('Whether the agent offers object sluice on ubus, at the socket that ubusd has unless another path is given. Without ubus the control socket answers all the same.'), { preset: 'on', tab: 'general' } ],
 	[ 'clock', 'word', _('Clock'), _('When schedules believe the time of day: once it comes from the network or from a clock with a battery (auto), or always (trust).'), { of: 'auto trust', preset: 'auto', tab: 'general' } ],
