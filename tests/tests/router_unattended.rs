@@ -141,6 +141,9 @@ fn a_silence_in_which_nothing_passed_costs_no_flow_its_trust() {
     let world = World::new();
     let mut agent = Agent::start(&world.router, setup("open")).unwrap();
     let open = world.connect().unwrap();
+    // What ends a handshake must not lie there: who waits for it sends again.
+    let waiting = || agent.status().unwrap().queue.kernel.get("waiting").copied();
+    wait::until_true("nothing waited", LIMIT, || waiting() == Some(0)).unwrap();
     agent.sigstop().unwrap();
     wait::pause(SILENCE);
     agent.sigcont().unwrap();
