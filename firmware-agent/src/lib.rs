@@ -5,6 +5,8 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod dataplane;
+#[cfg(test)]
+mod directory;
 pub mod inspect;
 pub mod kernel;
 pub mod names;

@@ -24,6 +24,14 @@ fn router(lan: Lan) -> Router {
     Router::new(Build { lan, super_packets: true, ..Build::default() }).unwrap()
 }
 
+/// Where the firewall offloads. A flowtable takes packets at the ports of a bridge, before the programs on
+/// the bridge count them: a world for this has none.
+fn offloading(world: &Router) -> Stand<'_> {
+    let mut stand = Stand::new(world, None, true);
+    stand.offload().unwrap();
+    stand
+}
+
 /// By the clock, or by the work that both ends and the router had: what else this machine does falls on
 /// one of them more than on the other.
 fn share(duel: &Duel) -> f64 {
@@ -75,11 +83,8 @@ fn trusted_bulk_through_a_flowtable_is_about_as_fast_as_without_sluice() {
         return;
     }
     let _turn = TURNS.lock();
-    // A flowtable takes packets at the ports of a bridge, before the programs on the bridge count them.
     let world = router(Lan::Plain);
-    let mut stand = Stand::new(&world, None, true);
-    stand.offload().unwrap();
-    expect_little_cost(stand);
+    expect_little_cost(offloading(&world));
 }
 
 /// R167: no rate is told of a flow that was not offloaded, of merged frames neither, which are few.
@@ -90,8 +95,7 @@ fn a_flow_that_does_not_take_the_flowtable_is_refused() {
     }
     let _turn = TURNS.lock();
     let world = router(Lan::Plain);
-    let mut stand = Stand::new(&world, None, true);
-    stand.offload().unwrap();
+    let stand = offloading(&world);
     let turn = |stand: &Stand<'_>| stand.turn(Way::Download, TURN, None);
     assert!(turn(&stand).unwrap().bytes > 0.0);
     // The same firewall, whose rule offloads nothing any more.

@@ -69,9 +69,7 @@ impl Prepared {
         super::budget::of(&plan).check().map_err(|error| vec![error.to_string()])?;
         Ok(Self { config, plan, warnings })
     }
-}
 
-impl Prepared {
     /// Lets its warnings be about another file, which has the same text by now.
     pub(super) fn rename(&mut self, from: &Path, to: &Path) {
         let (from, to) = (from.to_string_lossy(), to.to_string_lossy());

@@ -11,7 +11,7 @@ use super::ledger::Hits;
 use super::report::ago;
 use super::running::State;
 use crate::config::{Device, Mac, Net, Rule};
-use crate::control::report::{Cause, Flow, Why};
+use crate::control::report::{Cause, Flow, Tuple, Why};
 use crate::control::subject::Subject;
 use crate::dataplane::table::{self, Record};
 use crate::policy::grammar;
@@ -30,7 +30,9 @@ impl State {
         };
         let (causes, flows) = match subject {
             Subject::Address(address) => {
-                let is_its = |flow: &Flow| ends(flow).any(|(end, _)| end == address);
+                let is_its = |flow: &Flow| {
+                    tuples(flow).any(|tuple| [tuple.src, tuple.dst].contains(&address))
+                };
                 (self.address_causes(address)?, self.flows_that(is_its))
             }
             Subject::Device(mac) => (self.device_causes(mac), self.flows_of(mac)),
@@ -121,11 +123,10 @@ impl State {
         other: SocketAddr,
     ) -> Result<(Vec<Cause>, Vec<Flow>), String> {
         let is_its = |flow: &Flow| {
-            let ends: Vec<_> = ends(flow).collect();
-            ends.chunks(2).any(|pair| {
-                [(one, other), (other, one)]
-                    .iter()
-                    .any(|(from, to)| *pair == [(from.ip(), from.port()), (to.ip(), to.port())])
+            tuples(flow).any(|tuple| {
+                let from = SocketAddr::new(tuple.src, tuple.sport);
+                let to = SocketAddr::new(tuple.dst, tuple.dport);
+                [(from, to), (to, from)].contains(&(one, other))
             })
         };
         let flows = self.flows_that(is_its);
@@ -287,8 +288,7 @@ fn known(address: Addr) -> Option<IpAddr> {
     (address != Addr::default()).then(|| address.into())
 }
 
-/// The ends of a flow in pairs, before translation and behind it.
-fn ends(flow: &Flow) -> impl Iterator<Item = (IpAddr, u16)> {
-    let tuples = [Some(flow.tuple), flow.nat_reply].into_iter().flatten();
-    tuples.flat_map(|tuple| [(tuple.src, tuple.sport), (tuple.dst, tuple.dport)])
+/// The ends of a flow, before translation and behind it.
+fn tuples(flow: &Flow) -> impl Iterator<Item = Tuple> {
+    [Some(flow.tuple), flow.nat_reply].into_iter().flatten()
 }

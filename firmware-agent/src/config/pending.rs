@@ -122,20 +122,20 @@ fn texts(file: &[u8]) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::Dir;
 
-    struct Dir(PathBuf);
+    /// A configuration in a directory of its own.
+    struct Place(Dir);
 
-    impl Dir {
+    impl Place {
         fn new(name: &str) -> Self {
-            let dir = std::env::temp_dir().join(format!("sluice-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&dir);
-            fs::create_dir_all(&dir).unwrap();
-            fs::write(dir.join("sluice"), "old\n").unwrap();
+            let dir = Dir::new(name);
+            dir.write("sluice", "old\n");
             Self(dir)
         }
 
         fn config(&self) -> PathBuf {
-            self.0.join("sluice")
+            self.0.0.join("sluice")
         }
 
         fn text(&self) -> String {
@@ -143,18 +143,11 @@ mod tests {
         }
 
         fn visible(&self) -> usize {
-            let names = fs::read_dir(&self.0).unwrap().flatten();
-            names.filter(|name| !name.file_name().to_string_lossy().starts_with('.')).count()
+            self.0.names().iter().filter(|name| !name.starts_with('.')).count()
         }
 
         fn all(&self) -> usize {
-            fs::read_dir(&self.0).unwrap().count()
-        }
-    }
-
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
+            self.0.names().len()
         }
     }
 
@@ -162,7 +155,7 @@ mod tests {
     /// written is left alone.
     #[test]
     fn what_is_left_behind_is_undone_and_what_others_wrote_stays() {
-        let dir = Dir::new("pending");
+        let dir = Place::new("pending");
         let config = dir.config();
         for (now, undone, text) in [
             ("new\n", Undone::Back, "old\n"),
@@ -184,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_is_confirmed_stays_and_leaves_nothing() {
-        let dir = Dir::new("pending-kept");
+        let dir = Place::new("pending-kept");
         let pending = Pending::write(&dir.config(), b"old\n", b"new\n").unwrap();
         fs::write(dir.config(), "new\n").unwrap();
         pending.keep().unwrap();
@@ -195,13 +188,13 @@ mod tests {
 
     #[test]
     fn a_damaged_file_is_taken_away_and_undoes_nothing() {
-        let dir = Dir::new("pending-damaged");
+        let dir = Place::new("pending-damaged");
         let whole = format!("{MAGIC} 4 4\nold\nnew\n");
         assert_eq!(texts(whole.as_bytes()), Some((&b"old\n"[..], &b"new\n"[..])));
         for end in 0..whole.len() {
             assert_eq!(texts(&whole.as_bytes()[..end]), None, "{end}");
         }
-        fs::write(dir.0.join(".sluice.waits"), &whole[..whole.len() - 1]).unwrap();
+        fs::write(dir.0.0.join(".sluice.waits"), &whole[..whole.len() - 1]).unwrap();
         assert!(Pending::left_behind(&dir.config()).is_err());
         assert!(Pending::left_behind(&dir.config()).unwrap().is_none());
         assert_eq!((dir.text().as_str(), dir.all()), ("old\n", 1));

@@ -98,12 +98,12 @@ fn converse(mut stream: UnixStream, request: &Request, patience: Duration) -> io
 mod tests {
     use std::os::unix::net::UnixListener;
 
-    use super::super::tests::Dir;
     use super::*;
+    use crate::directory::Dir;
 
     #[test]
     fn who_does_not_answer_is_named_with_the_time() {
-        let dir = Dir::new("silent");
+        let dir = Dir::absent("silent");
         std::fs::create_dir_all(&dir.0).unwrap();
         let socket = dir.0.join("control.sock");
         let _listener = UnixListener::bind(&socket).unwrap();

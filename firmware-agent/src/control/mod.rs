@@ -177,23 +177,3 @@ pub enum Reply {
     /// Who asked may not.
     Denied(String),
 }
-
-#[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    /// A directory that goes away with the value.
-    pub(super) struct Dir(pub(super) PathBuf);
-    impl Dir {
-        pub(super) fn new(name: &str) -> Self {
-            let dir = std::env::temp_dir().join(format!("sluice-{name}-{}", std::process::id()));
-            let _ = std::fs::remove_dir_all(&dir);
-            Self(dir)
-        }
-    }
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-}

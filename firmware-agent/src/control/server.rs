@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::control::client::ask;
     use crate::control::socket_path;
-    use crate::control::tests::Dir;
+    use crate::directory::Dir;
 
     struct Echo;
     impl Methods for Echo {
@@ -135,7 +135,7 @@ mod tests {
         name: &str,
         client: impl FnOnce(PathBuf) -> T + Send + 'static,
     ) -> T {
-        let dir = Dir::new(name);
+        let dir = Dir::absent(name);
         let server = Server::open(&dir.0).unwrap();
         let socket = socket_path(&dir.0);
         let executor = LocalExecutor::new();

@@ -192,11 +192,11 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::tests::Dir;
+    use crate::directory::Dir;
 
     #[test]
     fn directory_and_socket_are_closed_to_others() {
-        let dir = Dir::new("modes");
+        let dir = Dir::absent("modes");
         let _socket = Socket::open(&dir.0).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&dir.0), mode(&socket_path(&dir.0))), (0o750, 0o660));
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_second_agent_is_refused_and_a_stale_socket_replaced() {
-        let dir = Dir::new("second");
+        let dir = Dir::absent("second");
         let first = Socket::open(&dir.0).unwrap();
         assert!(matches!(Socket::open(&dir.0), Err(ServeError::Running { .. })));
         drop(first);
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn of_agents_that_find_a_stale_socket_at_the_same_instant_one_takes_its_place() {
-        let dir = Dir::new("rivals");
+        let dir = Dir::absent("rivals");
         drop(Socket::open(&dir.0).unwrap());
         for round in 0..200 {
             drop(UnixListener::bind(socket_path(&dir.0)).unwrap());
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_stale_socket_is_left_where_it_is() {
-        let dir = Dir::new("foreign");
+        let dir = Dir::absent("foreign");
         let path = socket_path(&dir.0);
         fs::create_dir(&dir.0).unwrap();
         fs::write(&path, "notes").unwrap();
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn an_agent_that_is_too_busy_to_take_clients_still_runs() {
-        let dir = Dir::new("busy");
+        let dir = Dir::absent("busy");
         let _socket = Socket::open(&dir.0).unwrap();
         // The server accepts nobody: fill its backlog.
         let mut waiting = Vec::new();
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn an_agent_that_ends_leaves_the_socket_of_its_successor() {
-        let dir = Dir::new("successor");
+        let dir = Dir::absent("successor");
         let first = Socket::open(&dir.0).unwrap();
         fs::remove_file(socket_path(&dir.0)).unwrap();
         let second = Socket::open(&dir.0);
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_others_use_is_not_taken_from_them() {
-        let dir = Dir::new("shared");
+        let dir = Dir::absent("shared");
         fs::create_dir(&dir.0).unwrap();
         fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(dir.0.join("other.pid"), "1").unwrap();
@@ -305,7 +305,7 @@ mod tests {
         fs::remove_file(dir.0.join("other.pid")).unwrap();
         Socket::open(&dir.0).unwrap();
 
-        let link = Dir::new("link");
+        let link = Dir::absent("link");
         std::os::unix::fs::symlink(&dir.0, &link.0).unwrap();
         let refused = Socket::open(&link.0).unwrap_err().to_string();
         fs::remove_file(&link.0).unwrap();

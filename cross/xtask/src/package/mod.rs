@@ -23,8 +23,8 @@ use self::recipe::Package;
 use crate::targets::{self, Target};
 use crate::{agent, ebpf, run};
 
-/// Bytes that the package of pages may take.
-const MAX_PAGES: u64 = 32_000;
+/// Bytes that the package of pages may take, in either format: a sixth of room above what they take.
+const MAX_PAGES: u64 = 38_000;
 
 /// `package [--source | --target T…]`.
 pub(crate) fn main(mut parser: lexopt::Parser) -> Result<()> {

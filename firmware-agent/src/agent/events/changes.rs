@@ -149,9 +149,14 @@ fn broken(what: String, reason: &str) -> Event {
 fn of_absence(old: &Picture, away: &Unattended) -> Option<Event> {
     let packets = away.packets.checked_sub(old.away).filter(|packets| *packets != 0)?;
     let what = format!("inspection was away: {packets} packets passed uninspected");
+    Some(uninspected("heartbeat", what))
+}
+
+/// What is told where policy took the place of inspection.
+pub(super) fn uninspected(rung: &str, what: String) -> Event {
     let event = Event::new(Kind::Health, Severity::Warning, what.clone());
     let event = event.with("feature", "attendance").with("state", Health::Active.to_string());
-    Some(event.with("rung", "heartbeat").with("reasons", vec![what]))
+    event.with("rung", rung).with("reasons", vec![what])
 }
 
 #[cfg(test)]

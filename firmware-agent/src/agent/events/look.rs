@@ -65,7 +65,7 @@ impl State {
         let turned_away = counts.iter().filter(is_over).map(|count| count.packets).sum();
         let is_open =
             counts.iter().any(|count| count.counted == Counted::OverShare && count.packets != 0);
-        self.events.shares.look(turned_away, is_open, backend.greedy().unwrap_or_default())
+        self.events.shares.look(turned_away, is_open, || backend.greedy().unwrap_or_default())
     }
 
     fn look(&self, now_ns: u64) -> Look<'_> {

@@ -1,8 +1,8 @@
 //! Devices that sent more to the queue than their share. Pure.
 
+use super::changes::uninspected;
 use crate::config::Mac;
-use crate::control::events::{Event, Kind, Severity};
-use crate::control::report::State as Health;
+use crate::control::events::Event;
 
 /// What was known at the last look.
 #[derive(Debug, Default)]
@@ -22,12 +22,13 @@ impl Shares {
         queued.wrapping_sub(std::mem::replace(&mut self.queued, queued)) >= share
     }
 
-    /// What is to be told of the packets that the rules turned away so far, and of who they were from.
+    /// What is to be told of the packets that the rules turned away so far. Only where there are more,
+    /// `greedy` says who they were from: that is another question to the rules.
     pub(super) fn look(
         &mut self,
         turned_away: u64,
         is_open: bool,
-        greedy: Vec<Mac>,
+        greedy: impl FnOnce() -> Vec<Mac>,
     ) -> Option<Event> {
         let before = std::mem::replace(&mut self.turned_away, turned_away);
         // The counters begin anew when the rules are put back.
@@ -35,16 +36,14 @@ impl Shares {
         if packets == 0 {
             return None;
         }
-        let known = std::mem::replace(&mut self.greedy, greedy);
+        let known = std::mem::replace(&mut self.greedy, greedy());
         let new: Vec<_> = self.greedy.iter().filter(|mac| !known.contains(mac)).collect();
         let devices: Vec<_> = if new.is_empty() { self.greedy.iter().collect() } else { new };
         let devices: Vec<_> = devices.into_iter().map(Mac::to_string).collect();
         let who = if devices.is_empty() { "a device".to_owned() } else { devices.join(", ") };
         let end = if is_open { "passed uninspected" } else { "were dropped" };
         let what = format!("{who} sent more than its share to the queue: {packets} packets {end}");
-        let event = Event::new(Kind::Health, Severity::Warning, what.clone());
-        let event = event.with("feature", "attendance").with("state", Health::Active.to_string());
-        Some(event.with("rung", "queue_share").with("reasons", vec![what]))
+        Some(uninspected("queue_share", what))
     }
 }
 
@@ -69,7 +68,7 @@ mod tests {
         let mac = |last| Mac([2, 0, 0, 0, 0, last]);
         let mut shares = Shares::default();
         let mut told = |turned_away, is_open, greedy: &[Mac]| {
-            let event = shares.look(turned_away, is_open, greedy.to_vec());
+            let event = shares.look(turned_away, is_open, || greedy.to_vec());
             event.map(|event| event.what).unwrap_or_default()
         };
         let more = "sent more than its share to the queue:";

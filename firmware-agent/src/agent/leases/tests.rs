@@ -1,33 +1,8 @@
 //! Files that come, change and go.
 
-use std::path::PathBuf;
-
 use super::*;
 use crate::config::DhcpServer::{Dnsmasq, Odhcpd};
-
-struct Place(PathBuf);
-
-impl Place {
-    fn new(name: &str) -> Self {
-        let path =
-            std::env::temp_dir().join(format!("sluice-leases-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use crate::directory::Dir;
 
 /// Servers with the names in their files.
 fn names(news: Vec<News>) -> Vec<(DhcpServer, Option<Vec<String>>)> {
@@ -39,7 +14,7 @@ fn names(news: Vec<News>) -> Vec<(DhcpServer, Option<Vec<String>>)> {
 /// A file is read when it has changed, and once more when it had only just changed then.
 #[test]
 fn files_are_read_when_they_change() {
-    let place = Place::new("change");
+    let place = Dir::new("leases-change");
     let (dnsmasq, odhcpd) = (place.0.join("d"), place.0.join("o"));
     let config = place.write(
         "dhcp",
