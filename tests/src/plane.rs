@@ -374,7 +374,16 @@ impl FastPath {
     /// Loads it for an interface in slot 5 with this role.
     #[must_use]
     pub fn of(role: Role, link: Link) -> Self {
-        let attachment = Attachment::new(5, role, link);
+        Self::load(Attachment::new(5, role, link))
+    }
+
+    /// The same, of the copy that does the shield's work as well.
+    #[must_use]
+    pub fn shielding(role: Role, link: Link) -> Self {
+        Self::load(Attachment::new(5, role, link).shielding())
+    }
+
+    fn load(attachment: Attachment) -> Self {
         let pins = PinDir::new().unwrap();
         let mut ebpf = load(Objects::embedded().tc_flow, attachment, &pins, false);
         for name in [names::TC_FLOW_IN, names::TC_FLOW_OUT] {

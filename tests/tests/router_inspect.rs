@@ -70,13 +70,13 @@ fn a_tls_flow_is_named_trusted_and_then_skips_the_queue() {
     assert_eq!(site.web.requests().unwrap().len(), 2);
 }
 
-/// R58: a LAN that is one Ethernet device, and the rung below native XDP, do the same job.
+/// R58: a LAN that is one Ethernet device, and the rungs below native XDP, do the same job.
 #[test]
-fn a_plain_lan_and_generic_xdp_do_the_same_job() {
+fn a_plain_lan_and_each_rung_of_the_shield_do_the_same_job() {
     if without_root() {
         return;
     }
-    for xdp in ["native", "generic"] {
+    for xdp in ["native", "tc", "generic"] {
         let build = Build { lan: Lan::Plain, ..Build::default() };
         let listed = "198.51.100.7";
         let setup = Setup::default().xdp(xdp).blocklist("bad", &[listed]);

@@ -86,7 +86,7 @@ fn a_driver_that_refused_for_its_mtu_is_asked_again_when_it_changes() {
         ))
         .unwrap();
     world.router.netns.ip("link set late0 up").unwrap();
-    world.expect("too long for the driver", "generic");
+    world.expect("too long for the driver", "tc");
     let status = world.agent.status().unwrap();
     let shield = status.features.iter().find(|feature| feature.name == "shield late").unwrap();
     assert_eq!(shield.state, "degraded");

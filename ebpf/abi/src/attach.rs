@@ -46,6 +46,19 @@ pub enum Link {
     Mtk = 2,
 }
 
+impl Link {
+    /// Bytes before the IP header of a packet without VLAN tags or PPPoE.
+    #[inline(always)]
+    #[must_use]
+    pub const fn header_len(self) -> usize {
+        match self {
+            Self::Ip => 0,
+            Self::Ethernet => 14,
+            Self::Mtk => 18,
+        }
+    }
+}
+
 /// Slot, role and link kind of one interface, packed: a global must be one scalar to be a constant
 /// for the verifier.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
@@ -58,6 +71,7 @@ impl Attachment {
     pub const SLOTS: u32 = 32;
 
     const SPREADS: u32 = 1 << 24;
+    const SHIELDS: u32 = 1 << 25;
 
     /// An attachment; `slot` below [`Attachment::SLOTS`].
     #[must_use]
@@ -69,6 +83,19 @@ impl Attachment {
     #[must_use]
     pub const fn spreading(self) -> Self {
         Self(self.0 | Self::SPREADS)
+    }
+
+    /// The same, of a copy of the fast path that does the shield's work first.
+    #[must_use]
+    pub const fn shielding(self) -> Self {
+        Self(self.0 | Self::SHIELDS)
+    }
+
+    /// Whether the fast path does the shield's work first.
+    #[inline(always)]
+    #[must_use]
+    pub const fn shields(self) -> bool {
+        self.0 & Self::SHIELDS != 0
     }
 
     /// Whether packets that pass are handed to other processors.

@@ -1,5 +1,7 @@
 //! Packet counters of the programs.
 
+use bytemuck::{Pod, Zeroable};
+
 /// What happened to a packet, counted per interface and CPU in `TOTALS`. Append only.
 ///
 /// Each packet that a program looks at is counted under exactly one of its outcomes, so the
@@ -96,8 +98,8 @@ pub enum Counter {
 }
 
 impl Counter {
-    /// Counters per interface, rounded up so that an index is a shift.
-    pub const STRIDE: u32 = 64;
+    /// Places in a [`Tally`], a power of two: a mask bounds an index.
+    pub const PLACES: usize = 64;
 
     /// Every counter, in the order of the numbers.
     #[rustfmt::skip]
@@ -109,13 +111,6 @@ impl Counter {
         Self::TcInert, Self::TcOutPass, Self::TcOutDropBlocked, Self::TcOutInert,
         Self::XdpDropListed, Self::XdpDropBogon, Self::XdpDropPrivate, Self::XdpDropMartian, Self::XdpDropTcpFlags, Self::XdpDropIcmpRate, Self::XdpDropAmplification, Self::XdpDropDestinationRate, Self::XdpDropDestinationSyn, Self::XdpDropConnectionRate, Self::DestinationNew, Self::DestinationEvicted, Self::TcDropLimited, Self::TcLimited, Self::TcOutDscp, Self::XdpDropAttackedSyn, Self::XdpSynAnswered, Self::TcUnattended, Self::TcDnsLost, Self::TcMarkedBytes,
     ];
-
-    /// Where this counter lies in `TOTALS` for the interface in `slot`.
-    #[inline(always)]
-    #[must_use]
-    pub const fn index(self, slot: u32) -> u32 {
-        slot * Self::STRIDE + self as u32
-    }
 
     /// Whether packets are counted; else it is bytes.
     #[must_use]
@@ -199,17 +194,22 @@ impl Counter {
     }
 }
 
-const _: () = assert!(Counter::ALL.len() <= Counter::STRIDE as usize);
+const _: () = assert!(Counter::ALL.len() <= Counter::PLACES);
+
+/// What was counted on one interface, in the order of [`Counter::ALL`]; an entry of `TOTALS`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Tally(pub [u64; Counter::PLACES]);
+abi_type!(Tally, size = 512, align = 8);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn counters_keep_their_numbers_and_slots_do_not_overlap() {
+    fn counters_keep_their_numbers() {
         for (number, counter) in Counter::ALL.into_iter().enumerate() {
             assert_eq!(counter as usize, number, "{}", counter.name());
-            assert_eq!(counter.index(3), 3 * Counter::STRIDE + number as u32);
             assert_eq!(counter.is_drop(), counter.name().contains("drop"));
         }
     }

@@ -319,8 +319,8 @@ pub struct Recent {
     pub sport: u16,
     /// Destination port, network byte order.
     pub dport: u16,
-    /// IP protocol number; 0 where nothing is remembered.
-    pub proto: u32,
+    /// [`Recent::kind`] of the packets; 0 where nothing is remembered.
+    pub kind: u32,
     /// [`EPOCH`](crate::names::EPOCH) before it was looked up.
     pub epoch: u32,
     /// Timer tick in which it was looked up, modulo 2³².
@@ -332,12 +332,19 @@ pub struct Recent {
     /// `CLOCK_MONOTONIC` nanoseconds of the tick.
     pub now_ns: u64,
 }
-abi_type!(Recent, size = 64, align = 8, dst @ 16, sport @ 32, proto @ 36, epoch @ 40, tick @ 44, slot @ 48, side @ 52, now_ns @ 56);
+abi_type!(Recent, size = 64, align = 8, dst @ 16, sport @ 32, kind @ 36, epoch @ 40, tick @ 44, slot @ 48, side @ 52, now_ns @ 56);
 
 impl Recent {
     /// How many are remembered, by their ports: a power of two. As many flows send at once where a household has
     /// bulk; what is not remembered is looked up.
     pub const COUNT: u32 = 16;
+
+    /// IP version and protocol number of packets.
+    #[inline(always)]
+    #[must_use]
+    pub const fn kind(is_v4: bool, proto: u8) -> u32 {
+        proto as u32 | if is_v4 { 4 << 8 } else { 6 << 8 }
+    }
 
     /// Where packets with these ports (network byte order) are remembered: both directions of a flow, which
     /// come in turns, in places of their own.

@@ -15,7 +15,7 @@ pub const EPOCH: &str = "EPOCH";
 pub const RECENT: &str = "RECENT";
 /// [`Profile`](crate::profile::Profile) by number.
 pub const PROFILES: &str = "PROFILES";
-/// Per-CPU `u64` by [`Counter::index`](crate::counter::Counter::index).
+/// Per-CPU [`Tally`](crate::counter::Tally) by slot of the interface.
 pub const TOTALS: &str = "TOTALS";
 /// One [`Settings`](crate::settings::Settings).
 pub const SETTINGS: &str = "SETTINGS";

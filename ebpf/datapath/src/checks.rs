@@ -4,12 +4,15 @@
 //! Works on a [`Brief`], which a program keeps where its verifier forgets how the packet was parsed:
 //! what follows is then walked once, not once for each way through the headers.
 
-use sluice_abi::flow::Addr;
+use sluice_abi::flow::{Addr, Direction, FlowKey};
 use sluice_abi::limits::Limits;
 use sluice_abi::reason::DropReason;
 use sluice_abi::shield::Rate;
 
-use crate::parse::{ACK, FIN, ICMP, ICMP_V6, Ports, RST, SYN, Sink};
+use crate::packet::Packet;
+use crate::parse::{
+    ACK, EXTENSIONS_MAX, FIN, ICMP, ICMP_V6, LONGEST, Ports, RST, SYN, Sink, TCP, UDP,
+};
 use crate::sources::Class;
 
 /// What checks and rates need to know about a packet. What is left of an earlier packet in the same
@@ -53,6 +56,73 @@ impl Brief {
     pub const fn is_syn(&self) -> bool {
         const MASK: u32 = Brief::TCP | ((SYN | ACK) as u32) << Brief::FLAGS;
         self.kind & MASK == Self::TCP | (SYN as u32) << Self::FLAGS
+    }
+
+    /// Whether this ends a TCP connection.
+    #[inline(always)]
+    #[must_use]
+    pub const fn closes(&self) -> bool {
+        self.kind & Self::TCP != 0 && self.kind & ((FIN | RST) as u32) << Self::FLAGS != 0
+    }
+
+    /// Offset of the IP header, an even number that is small whatever the memory holds, as a verifier wants it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn l3(&self) -> usize {
+        const { assert!(LONGEST < 128) }
+        self.l3 as usize & 0x7e
+    }
+
+    /// Whether something is behind the TCP or UDP header of this packet. Its IP header says so: short frames
+    /// are filled up.
+    #[inline(always)]
+    pub fn has_payload<P: Packet + ?Sized>(&self, packet: &P) -> bool {
+        // Length of an IPv6 header without extensions, which the length in it does not count.
+        const V6_HEADER: u32 = 40;
+        let (at, before) = if self.is_v4() { (2, 0) } else { (4, V6_HEADER) };
+        let Some([len]) = packet.load::<[u16; 1]>(self.l3() + at) else { return true };
+        let len = u32::from(u16::from_be(len));
+        // Merged packets beyond 64 KiB say 0 (Linux 5.19 for IPv6, 6.3 for IPv4).
+        len == 0 || self.l3 + before + len > self.payload(packet)
+    }
+
+    /// Length of all headers from that of IP on.
+    #[inline(always)]
+    pub fn headers_len<P: Packet + ?Sized>(&self, packet: &P) -> usize {
+        self.payload(packet).wrapping_sub(self.l3) as usize
+    }
+
+    /// Offset of what the TCP or UDP header carries.
+    #[inline(always)]
+    fn payload<P: Packet + ?Sized>(&self, packet: &P) -> u32 {
+        const UDP_HEADER: u32 = 8;
+        if self.kind & Self::TCP == 0 {
+            return self.l4 + UDP_HEADER;
+        }
+        // Extension headers of IPv6 can be long, those that are walked not as long as that.
+        const { assert!(LONGEST + EXTENSIONS_MAX * 2048 < 0x4000) }
+        let l4 = self.l4 as usize & 0x3ffe;
+        let words = packet.load::<[u8; 2]>(l4 + 12).map_or(5, |[offset, _]| offset >> 4);
+        self.l4 + u32::from(words) * 4
+    }
+
+    /// The flow of the packet and which way it travels, where its ports were read.
+    #[inline(always)]
+    #[must_use]
+    pub const fn flow(&self) -> Option<(FlowKey, Direction)> {
+        let Some(proto) = self.proto() else { return None };
+        Some(FlowKey::new(self.src, self.dst, self.sport, self.dport, proto))
+    }
+
+    /// TCP or UDP, where its ports were read.
+    #[inline(always)]
+    #[must_use]
+    pub const fn proto(&self) -> Option<u8> {
+        match self.kind & (Self::TCP | Self::UDP) {
+            0 => None,
+            Self::TCP => Some(TCP),
+            _ => Some(UDP),
+        }
     }
 
     /// Whether this is a TCP packet with flags that no stack sends.

@@ -3,30 +3,32 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use sluice_abi::attach::Attachment;
-use sluice_abi::counter::Counter;
+use sluice_abi::counter::{Counter, Tally};
 use sluice_abi::settings::Settings;
 
-/// Packets by interface slot and [`Counter`]. Each CPU has its own copy, and the programs run with
+/// What was counted, by slot of the interface. Each CPU has its own copy, and the programs run with
 /// softirqs off, so none interrupts another between reading and writing.
 #[map]
-pub static TOTALS: PerCpuArray<u64> = PerCpuArray::pinned(Attachment::SLOTS * Counter::STRIDE, 0);
+pub static TOTALS: PerCpuArray<Tally> = PerCpuArray::pinned(Attachment::SLOTS, 0);
 
 /// What the agent wants. Only the agent writes it.
 #[map]
 pub static SETTINGS: Array<Settings> = Array::pinned(1, 0);
 
-/// Counts a packet of the interface in `slot`.
+/// Tally a packet of the interface in `slot`.
 #[inline(always)]
 pub fn count(slot: u32, counter: Counter) {
-    add(slot, counter, 1);
+    add(slot, [(counter, 1)]);
 }
 
-/// Adds to a counter of the interface in `slot`.
+/// Adds to counters of the interface in `slot`.
 #[inline(always)]
-pub fn add(slot: u32, counter: Counter, amount: u64) {
-    if let Some(total) = TOTALS.get_ptr_mut(counter.index(slot)) {
-        // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
-        unsafe { *total += amount };
+pub fn add<const N: usize>(slot: u32, amounts: [(Counter, u64); N]) {
+    let Some(counts) = TOTALS.get_ptr_mut(slot) else { return };
+    for (counter, amount) in amounts {
+        // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile. The mask keeps the
+        // index inside for a verifier that does not know what a counter can be.
+        unsafe { (*counts).0[counter as usize & (Counter::PLACES - 1)] += amount };
     }
 }
 

@@ -6,6 +6,7 @@ pub mod counters;
 pub mod guard;
 pub mod mem;
 pub mod message;
+pub mod shield;
 pub mod spread;
 pub mod syncookie;
 

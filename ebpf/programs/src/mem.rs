@@ -28,15 +28,26 @@ impl Linear {
     #[must_use]
     pub fn of_buffer(ctx: &TcContext, link: Link) -> Self {
         const HEADERS: u32 = LONGEST as u32;
-        let linear = (ctx.data_end() - ctx.data()) as u32;
-        if linear < HEADERS && linear < ctx.len() {
-            let packet = Self { data: ctx.data(), end: ctx.data_end() };
-            if (linear as usize) < reach(&packet, link) {
-                // A failure leaves the packet as it was: it is counted as having no flow.
-                let _ = ctx.pull_data(if ctx.len() < HEADERS { ctx.len() } else { HEADERS });
-            }
+        let packet = Self::anew(ctx);
+        let linear = packet.bytes() as u32;
+        if linear < HEADERS && linear < ctx.len() && (linear as usize) < reach(&packet, link) {
+            // A failure leaves the packet as it was: it is counted as having no flow.
+            let _ = ctx.pull_data(if ctx.len() < HEADERS { ctx.len() } else { HEADERS });
+            return Self::anew(ctx);
         }
-        Self { data: ctx.data(), end: ctx.data_end() }
+        packet
+    }
+
+    /// The linear part, of which the compiler knows nothing from before: what it still knew of an earlier
+    /// look it would carry here on every way, and the verifier would walk each of them anew.
+    #[inline(always)]
+    fn anew(ctx: &TcContext) -> Self {
+        // SAFETY: the context is valid while the program runs.
+        let [data, end] = unsafe {
+            [(&raw const (*ctx.skb.skb).data), &raw const (*ctx.skb.skb).data_end]
+                .map(|field| field.read_volatile() as usize)
+        };
+        Self { data, end }
     }
 
     /// The linear part of a socket buffer as it is.

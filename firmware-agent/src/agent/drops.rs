@@ -40,7 +40,7 @@ impl State {
                 packets = packets.wrapping_add(by_card);
             }
             drops.push(Drops {
-                cpus: counts.cpus(counter).to_vec(),
+                cpus: counts.cpus(counter).collect(),
                 ..entry(reason, Some(plan.name.clone()), packets)
             });
         }

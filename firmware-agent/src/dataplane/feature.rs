@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::pins::Mark;
 use super::plan::InterfacePlan;
+use crate::kernel::choose::XdpRung;
 
 /// What is attached to an interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
@@ -74,6 +75,8 @@ pub(super) struct Held {
     pub(super) is_stale: bool,
     /// MTUs of the devices, where a driver refused: with others it may not.
     pub(super) mtus: Option<Vec<u32>>,
+    /// Whether the fast path does the shield's work as well.
+    pub(super) shields: bool,
 }
 
 impl Held {
@@ -132,7 +135,14 @@ impl FeatureState {
         self.without_marks()
     }
 
+    /// The fast path does the work, after drivers of devices with these MTUs refused.
+    pub(super) fn in_tc(mut self, mtus: Option<Vec<u32>>) -> Held {
+        self.state = if self.reasons.is_empty() { State::Active } else { State::Degraded };
+        self.rung = XdpRung::Tc.name();
+        Held { mtus, ..self.without_marks() }
+    }
+
     pub(super) const fn without_marks(self) -> Held {
-        Held { state: self, marks: Vec::new(), is_stale: false, mtus: None }
+        Held { state: self, marks: Vec::new(), is_stale: false, mtus: None, shields: false }
     }
 }

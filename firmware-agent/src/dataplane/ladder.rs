@@ -10,7 +10,7 @@ use super::hardware::{self, Hardware};
 use super::pins::Mark;
 use super::plan::{InterfacePlan, TcWish, XdpWish};
 use super::programs::Programs;
-use super::topology::{Facts, Place, Target, places};
+use super::topology::{Facts, Place, Places, Target, places};
 use super::{Dataplane, device};
 use crate::kernel::choose::{TcRung, XdpRung};
 
@@ -26,14 +26,7 @@ impl Dataplane {
         let interfaces = self.plan.interfaces.clone();
         let places = places(&interfaces, &facts);
         for (interface, places) in interfaces.iter().zip(&places) {
-            held.push(match self.still_held(interface, Hook::Xdp, &places.xdp, &facts) {
-                Some(before) => before,
-                None => self.attach_shield(interface, &places.xdp, &mut programs),
-            });
-            held.push(match self.still_held(interface, Hook::Tc, &places.tc, &facts) {
-                Some(before) => before,
-                None => self.attach_fast_path(interface, &places.tc, &mut programs),
-            });
+            held.extend(self.hold(interface, places, &facts, &mut programs));
         }
         let keeps = |mark| held.iter().any(|held| held.marks.contains(&mark));
         attach::detach_others(&mut self.links, &facts, |mark, ifindex| keeps((mark, ifindex)))?;
@@ -48,6 +41,38 @@ impl Dataplane {
         Ok(self.features())
     }
 
+    /// Shield and fast path of an interface, as they are where they work already.
+    fn hold(
+        &mut self,
+        interface: &InterfacePlan,
+        places: &Places,
+        facts: &Facts,
+        programs: &mut Programs,
+    ) -> [Held; 2] {
+        let can_be_in_tc = interface.tc != TcWish::Off
+            && self.no_fast_path.is_none()
+            && matches!(&places.tc, Place::At(targets) if !targets.is_empty());
+        let mut shield = match self.still_held(interface, Hook::Xdp, &places.xdp, facts) {
+            Some(before) => before,
+            None => self.attach_shield(interface, &places.xdp, programs, can_be_in_tc),
+        };
+        let is_in_tc = shield.state.rung == XdpRung::Tc.name();
+        let mut fast_path = match self.still_held(interface, Hook::Tc, &places.tc, facts) {
+            Some(before) if before.shields == is_in_tc => before,
+            _ => self.attach_fast_path(interface, &places.tc, programs, is_in_tc),
+        };
+        if is_in_tc && !fast_path.shields {
+            let reasons = fast_path.state.reasons.iter().map(|reason| format!("tc: {reason}"));
+            let reasons: Vec<_> = shield.state.reasons.into_iter().chain(reasons).collect();
+            shield = self.attach_shield(interface, &places.xdp, programs, false);
+            shield.state.reasons = reasons;
+            if fast_path.marks.is_empty() {
+                fast_path = self.attach_fast_path(interface, &places.tc, programs, false);
+            }
+        }
+        [shield, fast_path]
+    }
+
     /// The feature as it was, when it works and is where it should be.
     fn still_held(
         &self,
@@ -59,6 +84,14 @@ impl Dataplane {
         let is_it =
             |held: &&Held| held.state.interface == interface.name && held.state.hook == hook;
         let held = self.held.iter().find(is_it)?;
+        if hook == Hook::Xdp && held.state.rung == XdpRung::Tc.name() {
+            let is_right = interface.xdp == XdpWish::Tc
+                || matches!(place, Place::At(targets) if held.mtus == Some(mtus_of(targets)));
+            let is_there = |(mark, ifindex): &(Mark, u32)| {
+                attach::is_attached(&self.links, facts, *mark, *ifindex)
+            };
+            return (is_right && held.marks.iter().all(is_there)).then(|| held.clone());
+        }
         let Place::At(targets) = place else { return None };
         let places: Vec<u32> = targets.iter().map(|target| target.device.ifindex).collect();
         let held_there = |ifindex: &u32| held.marks.iter().any(|(_, at)| at == ifindex);
@@ -80,22 +113,30 @@ impl Dataplane {
         interface: &InterfacePlan,
         place: &Place,
         programs: &mut Programs,
+        can_be_in_tc: bool,
     ) -> Held {
         let mut state = FeatureState::new(interface, Hook::Xdp, XdpRung::None.name());
         if interface.xdp == XdpWish::Off {
             return state.without_marks();
         }
-        let targets = match place {
-            Place::At(targets) => targets,
-            Place::Within(reason) => return state.within(reason.clone()),
-            Place::Nowhere(reason) => return state.failed(reason.clone()),
-        };
         if let Some(reason) = &self.no_shield {
             return state.failed(reason.clone());
         }
+        let may_be_in_tc = can_be_in_tc && interface.xdp.may_be_in_tc();
+        let targets = match place {
+            Place::Within(reason) => return state.within(reason.clone()),
+            _ if may_be_in_tc && interface.xdp == XdpWish::Tc => return state.in_tc(None),
+            Place::At(targets) => targets,
+            Place::Nowhere(reason) => return state.failed(reason.clone()),
+        };
+        if interface.xdp == XdpWish::Tc {
+            let reason = self.no_fast_path.clone();
+            return state.failed(reason.unwrap_or_else(|| "tc: not wanted".to_owned()));
+        }
         let mut worst = XdpRung::Native;
         for target in targets {
-            let (rung, mut reasons) = match self.attach_shield_to(interface, target, programs) {
+            let attached = self.attach_shield_to(interface, target, programs, may_be_in_tc);
+            let (rung, mut reasons) = match attached {
                 Ok(done) => done,
                 Err(error) => return self.as_before(state, &[Mark::Xdp], targets, &error),
             };
@@ -106,7 +147,17 @@ impl Dataplane {
             }
             state.reasons.extend(reasons);
             match rung {
-                XdpRung::None => {
+                // All entrances or none, as below.
+                XdpRung::None | XdpRung::Tc if may_be_in_tc => {
+                    // Where another program is, its going away is no change of an MTU.
+                    let is_free = targets.iter().all(|target| {
+                        target.device.xdp.native == 0 && target.device.xdp.generic == 0
+                    });
+                    let mut held = state.in_tc(is_free.then(|| mtus_of(targets)));
+                    held.marks = self.attach_cards(interface, targets, &mut held.state);
+                    return held;
+                }
+                XdpRung::None | XdpRung::Tc => {
                     // All entrances or none: an interface that is half protected looks protected.
                     // What is not held is taken away at the end of the round.
                     state.state = State::Failed;
@@ -124,18 +175,10 @@ impl Dataplane {
         if let Some(first) = targets.first() {
             state.reasons.extend(programs.interpreted(attachment(interface, first), true));
         }
-        for target in targets {
-            match self.attach_hardware(interface, target) {
-                Ok(mark) => marks.push(mark),
-                Err(reason) if interface.xdp == XdpWish::Hardware => {
-                    state.state = State::Degraded;
-                    state.reasons.insert(0, format!("hardware: {}: {reason}", target.device.name));
-                }
-                Err(reason) => state.card = Some(format!("{}: {reason}", target.device.name)),
-            }
-        }
+        marks.extend(self.attach_cards(interface, targets, &mut state));
         let was_refused = worst != XdpRung::Native && interface.xdp != XdpWish::Generic;
-        Held { state, marks, is_stale: false, mtus: was_refused.then(|| mtus_of(targets)) }
+        let mtus = was_refused.then(|| mtus_of(targets));
+        Held { state, marks, is_stale: false, mtus, shields: false }
     }
 
     /// Whether packets that leave by the interface are looked at: for their profile, or on a LAN for
@@ -172,7 +215,7 @@ impl Dataplane {
         state.rung = "earlier program";
         state.reasons.push(format!("the program of before goes on: {}", error.chain()));
         // Looked at again in the next round.
-        Held { state, marks, is_stale: true, mtus: None }
+        Held { state, marks, is_stale: true, mtus: None, shields: false }
     }
 
     fn attach_shield_to(
@@ -180,10 +223,15 @@ impl Dataplane {
         interface: &InterfacePlan,
         target: &Target,
         programs: &mut Programs,
+        may_be_in_tc: bool,
     ) -> Result<(XdpRung, Vec<String>), Error> {
         let ifindex = target.device.ifindex;
         let stepped_down = self.stepped_down.get(&ifindex);
         let wish = match (stepped_down, interface.xdp) {
+            (Some(reason), _) if may_be_in_tc => {
+                return Ok((XdpRung::Tc, vec![format!("native: {reason}")]));
+            }
+            (None, _) if may_be_in_tc => XdpWish::Native,
             (Some(_), XdpWish::Auto | XdpWish::Hardware) => XdpWish::Generic,
             (Some(_), XdpWish::Native) => XdpWish::Off,
             (None, XdpWish::Hardware) => XdpWish::Auto,
@@ -196,6 +244,27 @@ impl Dataplane {
             attach::attach_xdp(prog.as_fd(), &target.device, &mut self.links, wish)?;
         reasons.extend(stepped_down.map(|reason| format!("native: {reason}")));
         Ok((rung, reasons))
+    }
+
+    /// Puts the reduced shield into the cards that take it.
+    fn attach_cards(
+        &mut self,
+        interface: &InterfacePlan,
+        targets: &[Target],
+        state: &mut FeatureState,
+    ) -> Vec<(Mark, u32)> {
+        let mut marks = Vec::new();
+        for target in targets {
+            match self.attach_hardware(interface, target) {
+                Ok(mark) => marks.push(mark),
+                Err(reason) if interface.xdp == XdpWish::Hardware => {
+                    state.state = State::Degraded;
+                    state.reasons.insert(0, format!("hardware: {}: {reason}", target.device.name));
+                }
+                Err(reason) => state.card = Some(format!("{}: {reason}", target.device.name)),
+            }
+        }
+        marks
     }
 
     /// Puts the reduced shield into the card behind a device, above the whole one in the kernel.
@@ -256,6 +325,7 @@ impl Dataplane {
         interface: &InterfacePlan,
         place: &Place,
         programs: &mut Programs,
+        shields: bool,
     ) -> Held {
         let mut state = FeatureState::new(interface, Hook::Tc, TcRung::QueueOnly.name());
         if interface.tc == TcWish::Off {
@@ -272,6 +342,7 @@ impl Dataplane {
         // Classifiers stand on the device itself.
         let Some(target) = targets.first() else { return state.without_marks() };
         let attachment = attachment(interface, target);
+        let attachment = if shields { attachment.shielding() } else { attachment };
         let is_egress_needed = self.is_egress_needed(interface);
         let attached = programs
             .fast_path(&mut self.loader, self.links.pins(), self.objects, attachment)
@@ -310,7 +381,8 @@ impl Dataplane {
         };
         state.reasons = reasons;
         state.reasons.extend(programs.interpreted(attachment, false));
-        Held { state, marks, is_stale: false, mtus: None }
+        let shields = shields && rung != TcRung::QueueOnly;
+        Held { state, marks, is_stale: false, mtus: None, shields }
     }
 }
 

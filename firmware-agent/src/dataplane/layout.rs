@@ -2,6 +2,7 @@
 //! else is never taken up, also where they have the same size.
 
 use sluice_abi::bulk::Header;
+use sluice_abi::counter::Tally;
 use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowLimit, FlowState, Recent};
 use sluice_abi::layout::{Layout as _, of_map};
 use sluice_abi::limits::{Attacked, KnownSet, Offenders, Scan};
@@ -26,7 +27,7 @@ pub const fn layout(name: &str) -> Option<u32> {
         (names::EPOCH, of_map(Index::HASH, u32::HASH)),
         (names::RECENT, of_map(Index::HASH, Recent::HASH)),
         (names::PROFILES, of_map(Index::HASH, Profile::HASH)),
-        (names::TOTALS, of_map(Index::HASH, u64::HASH)),
+        (names::TOTALS, of_map(Index::HASH, Tally::HASH)),
         (names::SETTINGS, of_map(Index::HASH, Settings::HASH)),
         (names::BLOCK_HOSTS, of_map(Addr::HASH, BlockEntry::HASH)),
         (names::BLOCK_NETS, of_map(Addr::HASH, BlockEntry::HASH)),

@@ -60,6 +60,7 @@ use self::profiles::ProfileMap;
 use self::programs::Programs;
 use self::spread::Spread;
 use crate::config::{Net, OnCrash};
+use crate::kernel::choose::XdpRung;
 use crate::kernel::{Need, Report};
 use crate::sys::clock;
 use crate::sys::rtnetlink;
@@ -431,10 +432,16 @@ impl Dataplane {
         self.settings.set_attacked(!attacked.is_empty(), offer)
     }
 
-    /// Whether the shield can answer with SYN cookies.
+    /// Whether the shields towards the provider can answer with SYN cookies.
     #[must_use]
-    pub const fn has_cookies(&self) -> bool {
-        self.no_shield.is_none() && self.loader.cookies()
+    pub fn has_cookies(&self) -> bool {
+        let wans = self.plan.interfaces.iter().filter(|plan| plan.role == Role::Wan);
+        let is_in_tc = |wan: &InterfacePlan| {
+            let of =
+                |held: &&Held| held.state.interface == wan.name && held.state.hook == Hook::Xdp;
+            self.held.iter().find(of).is_some_and(|held| held.state.rung == XdpRung::Tc.name())
+        };
+        self.no_shield.is_none() && self.loader.cookies() && !wans.into_iter().any(is_in_tc)
     }
 
     /// Ends it. With `keep` programs and maps stay in force until the next start.

@@ -7,7 +7,7 @@ use aya::maps::{Map, MapData, MapError, MapType};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use sluice_abi::attach::{Attachment, Link, Role};
-use sluice_abi::counter::Counter;
+use sluice_abi::counter::Tally;
 use sluice_abi::flow::{Addr, FlowCount, FlowKey, FlowLimit, FlowState, Recent};
 use sluice_abi::limits::{
     ATTACKED_MAX, Attacked, KNOWN_SETS, KnownSet, OWN_MAX, Offenders, SCANS, Scan,
@@ -173,7 +173,7 @@ pub(super) struct Loader {
     cookies: bool,
 }
 
-const KINDS: usize = 12;
+const KINDS: usize = 18;
 
 /// Every attachment there can be: a loader that is kept wants globals that stay where they are.
 static ATTACHMENTS: [Attachment; Attachment::SLOTS as usize * KINDS] = {
@@ -191,8 +191,11 @@ static ATTACHMENTS: [Attachment; Attachment::SLOTS as usize * KINDS] = {
     while index < all.len() {
         let (role, link) = kinds[index % kinds.len()];
         let attachment = Attachment::new((index / KINDS) as u32, role, link);
-        let spreads = index % KINDS >= kinds.len();
-        all[index] = if spreads { attachment.spreading() } else { attachment };
+        all[index] = match index % KINDS / kinds.len() {
+            0 => attachment,
+            1 => attachment.spreading(),
+            _ => attachment.shielding(),
+        };
         index += 1;
     }
     all
@@ -261,9 +264,7 @@ impl Loader {
         let bytes = aligned(bytes);
         loop {
             self.drop_misshapen(pins)?;
-            if object == XDP_SHIELD {
-                Bulk::make(&pins.map(names::BULK))?;
-            }
+            Bulk::make(&pins.map(names::BULK))?;
             let source = match self.try_load(&bytes, pins, attachment) {
                 Ok(ebpf) => return Ok(ebpf),
                 Err(source) => source,
@@ -336,7 +337,6 @@ impl Loader {
         };
         let sizes = &self.sizes;
         let (index, addr, prefix) = (4, size_of::<Addr>(), 4 + size_of::<Addr>());
-        let totals = Attachment::SLOTS * Counter::STRIDE;
         #[rustfmt::skip]
         let shapes = [
             map(names::FLOWS, MapType::LruHash, size_of::<FlowKey>(), size_of::<FlowState>(), sizes.flows_keys),
@@ -346,7 +346,7 @@ impl Loader {
             map(names::EPOCH, MapType::Array, index, 4, 1),
             map(names::RECENT, MapType::PerCpuArray, index, size_of::<Recent>(), Recent::COUNT),
             map(names::PROFILES, MapType::Array, index, size_of::<Profile>(), Profile::COUNT),
-            map(names::TOTALS, MapType::PerCpuArray, index, size_of::<u64>(), totals),
+            map(names::TOTALS, MapType::PerCpuArray, index, size_of::<Tally>(), Attachment::SLOTS),
             map(names::SETTINGS, MapType::Array, index, size_of::<Settings>(), 1),
             map(names::BLOCK_HOSTS, MapType::Hash, addr, size_of::<BlockEntry>(), sizes.block_hosts),
             map(names::BLOCK_NETS, MapType::LpmTrie, prefix, size_of::<BlockEntry>(), sizes.block_nets),

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use aya::maps::{IterableMap, Map, MapData, MapError, PerCpuArray};
-use sluice_abi::counter::Counter;
+use sluice_abi::counter::{Counter, Tally};
 use sluice_abi::flow::Addr;
 use sluice_abi::names;
 use sluice_abi::shield::ListHits;
@@ -13,7 +13,7 @@ use crate::sys::bpf;
 
 /// Packet counters of the interfaces.
 pub struct Totals {
-    map: PerCpuArray<MapData, u64>,
+    map: PerCpuArray<MapData, Tally>,
 }
 
 impl Totals {
@@ -25,45 +25,34 @@ impl Totals {
 
     /// One counter of the interface in `slot`.
     pub fn count(&self, slot: u32, counter: Counter) -> Result<u64, Error> {
-        Ok(sum(&self.by_cpu(slot, counter)?))
+        Ok(self.of(slot)?.count(counter))
     }
 
     /// Every counter of the interface in `slot`.
     pub fn of(&self, slot: u32) -> Result<Counts, Error> {
-        let read = |counter| self.by_cpu(slot, counter);
-        Ok(Counts { by_cpu: Counter::ALL.into_iter().map(read).collect::<Result<_, _>>()? })
-    }
-
-    fn by_cpu(&self, slot: u32, counter: Counter) -> Result<Vec<u64>, Error> {
-        let mut cpus = Vec::new();
-        values(&self.map, counter.index(slot), names::TOTALS, |value: u64| cpus.push(value))?;
-        Ok(cpus)
+        let mut by_cpu = Vec::new();
+        values(&self.map, slot, names::TOTALS, |Tally(tally)| by_cpu.push(tally))?;
+        Ok(Counts { by_cpu })
     }
 }
 
 /// What the programs counted on one interface, read once. Without any, every count is 0.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
-    /// In the order of [`Counter::ALL`].
-    by_cpu: Vec<Vec<u64>>,
+    by_cpu: Vec<[u64; Counter::PLACES]>,
 }
 
 impl Counts {
     /// Packets of all CPUs.
     #[must_use]
     pub fn count(&self, counter: Counter) -> u64 {
-        sum(self.cpus(counter))
+        self.cpus(counter).fold(0, u64::wrapping_add)
     }
 
     /// Packets of each CPU.
-    #[must_use]
-    pub fn cpus(&self, counter: Counter) -> &[u64] {
-        self.by_cpu.get(counter as usize).map_or(&[], Vec::as_slice)
+    pub fn cpus(&self, counter: Counter) -> impl Iterator<Item = u64> {
+        self.by_cpu.iter().map(move |tally| tally[counter as usize])
     }
-}
-
-fn sum(cpus: &[u64]) -> u64 {
-    cpus.iter().fold(0, |sum, cpu| sum.wrapping_add(*cpu))
 }
 
 /// How often the ends are read until they are the same twice: they change once a tick.

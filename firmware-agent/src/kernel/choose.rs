@@ -8,6 +8,8 @@ use super::Support;
 pub enum XdpRung {
     /// In the driver.
     Native,
+    /// In the fast path, at the entrance of the stack: a packet of a trusted flow pays nothing for it.
+    Tc,
     /// In the network stack, after a buffer was made for the frame.
     Generic,
     /// Nowhere: lists and rates are off, TC still applies verdicts.
@@ -33,6 +35,7 @@ impl XdpRung {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
+            Self::Tc => "tc",
             Self::Generic => "generic",
             Self::None => "none",
         }

@@ -35,8 +35,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let sources = lists::random(7, LISTED as usize, 0);
     let map = map(&sources)?;
     let build = Build { lan: Lan::Plain, ..Build::default() };
-    let worlds = (0..3).map(|_| Router::new(build)).collect::<Result<Vec<_>, _>>()?;
-    let [nft, generic, native] = &worlds[..] else { return Err("three worlds".into()) };
+    let worlds = (0..4).map(|_| Router::new(build)).collect::<Result<Vec<_>, _>>()?;
+    let [nft, tc, generic, native] = &worlds[..] else { return Err("four worlds".into()) };
 
     let mut set = String::from(
         "table ip raw {\nset listed { type ipv4_addr; size 2097152; }\n\
@@ -52,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     nft.netns.nft(&set)?;
     let list = native.directory.write("listed", lists::text(&sources))?;
     let setup = || Setup::default().blocklist_file("bad", &list, LISTED);
+    let _tc = Agent::start(tc, setup().xdp("tc"))?;
     let _generic = Agent::start(generic, setup().xdp("generic"))?;
     let _native = Agent::start(native, setup().xdp("native"))?;
 
@@ -60,6 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let lanes = [
         Lane::new("generator", nft, nowhere)?,
         Lane::new("nftables, prerouting raw, set", nft, to_stack.try_clone()?)?,
+        Lane::new("Sluice, tc", tc, to_stack.try_clone()?)?,
         Lane::new("Sluice, generic XDP", generic, to_stack)?,
         Lane::over("Sluice, native XDP (and the cable)", native, &map)?,
     ];

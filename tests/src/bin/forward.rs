@@ -184,6 +184,7 @@ fn main() -> Result<()> {
         ("plain router", Dress::Plain),
         ("Sluice without XDP", Dress::Sluice("off", true)),
         ("the same without names from DNS", Dress::Sluice("off", false)),
+        ("Sluice, shield in tc", Dress::Sluice("tc", true)),
         ("Sluice, generic XDP", Dress::Sluice("generic", true)),
         ("empty native XDP on both sides", Dress::EmptyXdp),
         ("Sluice, native XDP", Dress::Sluice("native", true)),

@@ -1,6 +1,6 @@
 //! Which rung is taken, and what stands there already.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
@@ -8,36 +8,87 @@ use sluice::dataplane::verify::{Seen, Verified, verify};
 use sluice::dataplane::{Dataplane, Hook, State, TcWish, XdpWish};
 use sluice::sys::bpf::{self, ProgramKind};
 use sluice::sys::rtnetlink::{self, Side};
+use sluice_abi::counter::Counter;
+use sluice_abi::flow::{FlowKey, FlowState};
+use sluice_abi::verdict::{Reason, Verdict};
 use sluice_tests::plane::without_programs;
 use sluice_tests::probe::ForeignXdp;
 use sluice_tests::wait;
 
-use super::{World, best_tc, block, expect_dropped, feature, frame, shown, without_tcx};
+use super::{LISTED, World, best_tc, block, expect_dropped, feature, frame, shown, without_tcx};
 
 /// R58, R123: the driver refuses for real, because frames of this size do not fit its buffers.
 #[test]
-fn a_driver_that_refuses_leaves_the_generic_hook() {
+fn a_driver_that_refuses_leaves_the_fast_path_and_without_that_the_generic_hook() {
     if without_programs() {
         return;
     }
     let world = World::new();
     world.outside.ip("link set outside mtu 9000").unwrap();
-    let (mut dataplane, features) = world.start(&world.plan());
+    for (tc, rung) in [(TcWish::Auto, "tc"), (TcWish::Clsact, "tc"), (TcWish::Off, "generic")] {
+        let mut plan = world.plan();
+        plan.interfaces[0].tc = tc;
+        let (mut dataplane, features) = world.start(&plan);
+        let xdp = feature(&features, "wan", Hook::Xdp);
+        assert_eq!((xdp.state, xdp.rung), (State::Degraded, rung), "{xdp}");
+        assert!(xdp.reasons[0].starts_with("native: "), "{xdp}");
+        assert_eq!(world.device("wan").xdp.generic != 0, rung == "generic");
+        block(&mut dataplane);
+        expect_dropped(&world, &dataplane, 20);
+        world.stop(dataplane, false);
+        assert!(world.is_clean());
+    }
+    for (wish, rung) in [(XdpWish::Generic, "generic"), (XdpWish::Tc, "tc")] {
+        let mut plan = world.plan();
+        plan.interfaces[0].xdp = wish;
+        let (mut dataplane, features) = world.start(&plan);
+        let xdp = feature(&features, "wan", Hook::Xdp);
+        assert_eq!((xdp.state, xdp.rung), (State::Active, rung), "as wanted: {xdp}");
+        block(&mut dataplane);
+        expect_dropped(&world, &dataplane, 20);
+        world.stop(dataplane, false);
+    }
+    let mut plan = world.plan();
+    (plan.interfaces[0].xdp, plan.interfaces[0].tc) = (XdpWish::Tc, TcWish::Off);
+    let (dataplane, features) = world.start(&plan);
     let xdp = feature(&features, "wan", Hook::Xdp);
-    assert_eq!((xdp.state, xdp.rung), (State::Degraded, "generic"), "{xdp}");
-    assert!(xdp.reasons[0].starts_with("native: "), "{xdp}");
-    assert_ne!(world.device("wan").xdp.generic, 0);
+    assert_eq!((xdp.state, xdp.rung), (State::Failed, "none"), "{xdp}");
+    world.stop(dataplane, false);
+}
+
+/// R46, R58, R167: in the fast path packets of a trusted flow pay for the shield once in a timer tick, and a list
+/// that comes into force holds for them too.
+#[test]
+fn a_shield_in_the_fast_path_drops_packets_of_trusted_flows_as_well() {
+    if without_programs() {
+        return;
+    }
+    let world = World::new();
+    let mut plan = world.plan();
+    plan.interfaces[0].xdp = XdpWish::Tc;
+    let (mut dataplane, _) = world.start(&plan);
+    let gateway = Ipv4Addr::new(203, 0, 113, 1);
+    let (key, direction) = FlowKey::new(
+        IpAddr::V4(LISTED).into(),
+        IpAddr::V4(gateway).into(),
+        4000_u16.to_be(),
+        9_u16.to_be(),
+        17,
+    );
+    let trusted = FlowState::new(Verdict::Trusted, Reason::WindowEnd, direction, 0, 0);
+    dataplane.flows.as_mut().unwrap().set(&key, &trusted).unwrap();
+    let injector = world.injector();
+    let passed = || dataplane.totals.count(0, Counter::TcTrusted).unwrap();
+    wait::until("a hundred packets are trusted", Duration::from_secs(5), || {
+        injector.send(&frame(LISTED)).unwrap();
+        Ok((passed() >= 100).then_some(()))
+    })
+    .unwrap();
     block(&mut dataplane);
+    wait::pause(Duration::from_millis(50));
     expect_dropped(&world, &dataplane, 20);
     world.stop(dataplane, false);
     assert!(world.is_clean());
-
-    let mut plan = world.plan();
-    plan.interfaces[0].xdp = XdpWish::Generic;
-    let (dataplane, features) = world.start(&plan);
-    let xdp = feature(&features, "wan", Hook::Xdp);
-    assert_eq!((xdp.state, xdp.rung), (State::Active, "generic"), "as wanted: {xdp}");
-    world.stop(dataplane, false);
 }
 
 /// R60.
@@ -52,10 +103,12 @@ fn a_foreign_xdp_program_is_left_alone_and_named() {
     let id = before.native.max(before.generic);
     let (mut dataplane, features) = world.start(&world.plan());
     let [xdp, tc] = shown(&features, "wan");
-    assert_eq!((xdp, tc), ((State::Failed, "none"), best_tc()), "the rest works");
+    assert_eq!((xdp, tc), ((State::Degraded, "tc"), best_tc()), "its work is done behind it");
     let reason = feature(&features, "wan", Hook::Xdp).reasons.join("; ");
     assert!(reason.contains(&format!("(id {id})")) && reason.contains("not replaced"), "{reason}");
     assert_eq!(world.device("wan").xdp, before);
+    block(&mut dataplane);
+    expect_dropped(&world, &dataplane, 20);
     // Once it is gone, the next call attaches.
     world.inside.ip("link set wan xdp off\nlink set wan xdpgeneric off").unwrap();
     drop(foreign);
@@ -241,7 +294,7 @@ fn a_native_attachment_is_verified_by_traffic_or_steps_down() {
     let reason = "the driver took the program but does not run it";
     world.inside.enter(|| dataplane.step_down("wan", reason)).unwrap().unwrap();
     let xdp = feature(&dataplane.features(), "wan", Hook::Xdp);
-    assert_eq!((xdp.state, xdp.rung, xdp.verified), (State::Degraded, "generic", false), "{xdp}");
+    assert_eq!((xdp.state, xdp.rung, xdp.verified), (State::Degraded, "tc", false), "{xdp}");
     assert!(xdp.reasons.iter().any(|text| text.contains(reason)), "{xdp}");
     assert_eq!(world.device("wan").xdp.native, 0);
     block(&mut dataplane);

@@ -5,23 +5,23 @@ use bytemuck::{Pod, Zeroable};
 use super::{NotIp, Ports, Sink, ports};
 use crate::packet::{Packet, word};
 
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-struct Header {
-    version_ihl: u8,
-    tos: u8,
-    total_len: u16,
-    id: u16,
-    fragment: u16,
-    ttl: u8,
-    proto: u8,
-    checksum: u16,
-    src: [u16; 2],
-    dst: [u16; 2],
+pub(super) struct Header {
+    pub(super) version_ihl: u8,
+    pub(super) tos: u8,
+    pub(super) total_len: u16,
+    pub(super) id: u16,
+    pub(super) fragment: u16,
+    pub(super) ttl: u8,
+    pub(super) proto: u8,
+    pub(super) checksum: u16,
+    pub(super) src: [u16; 2],
+    pub(super) dst: [u16; 2],
 }
 
 /// "More fragments" and the offset.
-const FRAGMENT_MASK: u16 = 0x3fff_u16.to_be();
+pub(super) const FRAGMENT_MASK: u16 = 0x3fff_u16.to_be();
 
 /// Reads the headers of the IPv4 packet at `l3`.
 #[inline(always)]

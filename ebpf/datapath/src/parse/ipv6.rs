@@ -16,17 +16,17 @@ const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 const MOBILITY: u8 = 135;
 
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-struct Header {
-    version_class: u8,
-    class_label: u8,
-    label: u16,
-    payload_len: u16,
-    next: u8,
-    hop_limit: u8,
-    src: [[u16; 2]; 4],
-    dst: [[u16; 2]; 4],
+pub(super) struct Header {
+    pub(super) version_class: u8,
+    pub(super) class_label: u8,
+    pub(super) label: u16,
+    pub(super) payload_len: u16,
+    pub(super) next: u8,
+    pub(super) hop_limit: u8,
+    pub(super) src: [[u16; 2]; 4],
+    pub(super) dst: [[u16; 2]; 4],
 }
 
 /// Reads the headers of the IPv6 packet at `l3`.

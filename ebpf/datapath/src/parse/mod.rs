@@ -4,6 +4,7 @@
 //! PPPoE session (RFC 2516), IPv4 with options, IPv6 with up to six extension headers, TCP, UDP.
 
 mod ethernet;
+mod glance;
 mod ipv4;
 mod ipv6;
 mod ports;
@@ -12,13 +13,12 @@ mod reach;
 use sluice_abi::attach::Link;
 use sluice_abi::flow::{Addr, Direction, FlowKey};
 
+pub use self::glance::{Glance, V4, V6, headers_len};
 pub use self::ipv6::EXTENSIONS_MAX;
 pub use self::ports::{ACK, FIN, RST, SYN};
 pub use self::reach::{LONGEST, reach};
 use crate::packet::Packet;
 
-/// Bytes of an IPv6 header without extensions, which its length does not count.
-const V6_HEADER: usize = 40;
 /// IP protocol number of ICMP.
 pub const ICMP: u8 = 1;
 /// IP protocol number of `ICMPv6`.
@@ -98,17 +98,6 @@ impl Headers {
             && matches!(self.ports, Ports::Known)
             && self.tcp_flags & (SYN | ACK) == SYN
     }
-}
-
-/// Whether something is behind the TCP or UDP header of a packet that has these headers. Its IP header
-/// says so: short frames are filled up.
-#[inline(always)]
-pub fn has_payload<P: Packet + ?Sized>(packet: &P, headers: &Headers) -> bool {
-    let (at, before) = if headers.src.is_v4() { (2, 0) } else { (4, V6_HEADER) };
-    let Some([len]) = packet.load::<[u16; 1]>(headers.l3 + at) else { return true };
-    let len = usize::from(u16::from_be(len));
-    // Merged packets beyond 64 KiB say 0 (Linux 5.19 for IPv6, 6.3 for IPv4).
-    len == 0 || headers.l3 + before + len > headers.payload
 }
 
 /// Takes what is read from a packet, in the order of the headers. Where a program keeps it in

@@ -17,11 +17,7 @@ const TRANSPORT: usize = 20;
 /// [`LONGEST`] for every other, or when the packet ends too early to tell.
 #[inline(always)]
 pub fn reach<P: Packet + ?Sized>(packet: &P, link: Link) -> usize {
-    let l3 = match link {
-        Link::Ip => 0,
-        Link::Ethernet => 14,
-        Link::Mtk => 18,
-    };
+    let l3 = link.header_len();
     // Version and header length are in the first byte, the next header of IPv6 in the seventh.
     let Some([first, _, _, _, _, _, next, _]) = packet.load::<[u8; 8]>(l3) else {
         return LONGEST;

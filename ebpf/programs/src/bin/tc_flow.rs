@@ -16,23 +16,29 @@ use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::programs::TcContext;
-use sluice_abi::attach::{Attachment, Role};
+use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{FlowCount, FlowKey, FlowLimit, FlowState, Recent};
 use sluice_abi::message::PORT;
 use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
 use sluice_abi::verdict::Verdict;
+use sluice_datapath::checks::Brief;
 use sluice_datapath::packet::Packet as _;
-use sluice_datapath::parse::{FIN, Headers, Ports, RST, has_payload, headers};
+use sluice_datapath::parse::{self, Glance, V4, V6, headers_len};
 use sluice_datapath::{dscp, limit};
 use sluice_ebpf::counters::{add, count, settings};
 use sluice_ebpf::mem::Linear;
 use sluice_ebpf::message;
+use sluice_ebpf::shield::{Seen, Shield};
 
 /// The interface this copy is attached to.
 #[unsafe(no_mangle)]
 static ATTACHMENT: Global<u32> = Global::new(0);
+
+/// Number of sets in `BUCKETS`, a power of two, less one.
+#[unsafe(no_mangle)]
+static BUCKET_MASK: Global<u32> = Global::new(0);
 
 /// Decisions. Only the agent writes: a lookup that misses must not create a flow.
 #[map]
@@ -64,17 +70,30 @@ static EPOCH: Array<u32> = Array::pinned(1, 0);
 #[map]
 static RECENT: PerCpuArray<Recent> = PerCpuArray::pinned(Recent::COUNT, 0);
 
-/// Ingress.
+/// What a program is looking at.
+#[map]
+static SEEN: PerCpuArray<Seen> = PerCpuArray::with_max_entries(1, 0);
+
+/// Ingress. In one piece with what the macro makes around it, as the other: the MIPS JIT has no calls.
 #[classifier]
+#[inline(always)]
 pub fn tc_flow_in(ctx: TcContext) -> i32 {
     let attachment = Attachment::from_bits(ATTACHMENT.load());
-    let outcome = decide(&ctx, attachment);
+    let Some(settings) = settings() else {
+        count(attachment.slot(), Counter::TcInert);
+        return TC_ACT_UNSPEC;
+    };
+    if pass_again(&ctx, settings, attachment) {
+        return TC_ACT_UNSPEC;
+    }
+    let outcome = decide(&ctx, settings, attachment);
     count(attachment.slot(), outcome);
     if outcome.is_drop() { TC_ACT_SHOT } else { TC_ACT_UNSPEC }
 }
 
 /// Egress.
 #[classifier]
+#[inline(always)]
 pub fn tc_flow_out(ctx: TcContext) -> i32 {
     let attachment = Attachment::from_bits(ATTACHMENT.load());
     let outcome = refuse(&ctx, attachment);
@@ -82,19 +101,72 @@ pub fn tc_flow_out(ctx: TcContext) -> i32 {
     if outcome.is_drop() { TC_ACT_SHOT } else { TC_ACT_UNSPEC }
 }
 
+/// When what is remembered of a flow holds: in this timer tick, before the next decision.
+#[derive(Clone, Copy)]
+struct Moment {
+    epoch: u32,
+    tick: u32,
+}
+
+/// Before a decision is looked up: the agent changes the epoch after the decision.
 #[inline(always)]
-fn decide(ctx: &TcContext, attachment: Attachment) -> Counter {
-    let Some(settings) = settings() else {
-        return Counter::TcInert;
+fn moment() -> Option<Moment> {
+    let epoch = EPOCH.get(0).copied()?;
+    // SAFETY: the helper has no preconditions.
+    let tick = unsafe { bpf_jiffies64() } as u32;
+    Some(Moment { epoch, tick })
+}
+
+/// Passes a packet whose flow was looked up a moment ago; false where it was not.
+#[inline(always)]
+fn pass_again(ctx: &TcContext, settings: &Settings, attachment: Attachment) -> bool {
+    let (link, slot) = (attachment.link(), attachment.slot());
+    let packet = Linear::as_it_is(ctx);
+    let Some(recent) = recent::<V4>(&packet, link).or_else(|| recent::<V6>(&packet, link)) else {
+        return false;
     };
+    let at = Counting { slot: recent.slot, side: recent.side, now_ns: recent.now_ns };
+    let sent = Sent::new(ctx, link.header_len(), || headers_len(&packet, link, recent));
+    observe(sent, at, false);
+    mark(ctx, settings, settings.mark_trusted);
+    let bytes = u64::from(ctx.len()) - link.header_len() as u64;
+    add(slot, [(Counter::TcTrusted, 1), (Counter::TcMarkedBytes, bytes)]);
+    true
+}
+
+/// What is remembered of a packet's flow and holds.
+#[inline(always)]
+fn recent<G: Glance>(packet: &Linear, link: Link) -> Option<&'static Recent> {
+    let ports = G::ports(packet, link)?;
+    let Moment { epoch, tick } = moment()?;
+    // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
+    let recent = unsafe { &*RECENT.get_ptr_mut(Recent::index(ports[0], ports[1]))? };
+    let is_of_now = (recent.epoch ^ epoch) | (recent.tick ^ tick) == 0;
+    (is_of_now && G::is_of(packet, link, ports, recent)).then_some(recent)
+}
+
+/// What becomes of a packet that has to be looked at, and what there is to do.
+#[inline(always)]
+fn decide(ctx: &TcContext, settings: &Settings, attachment: Attachment) -> Counter {
+    let Some(seen) = SEEN.get_ptr_mut(0) else { return Counter::TcInert };
+    // SAFETY: the value belongs to this CPU, and nothing else runs on it meanwhile.
+    let seen = unsafe { &mut *seen };
     let packet = Linear::of_buffer(ctx, attachment.link());
-    let Ok(headers) = headers(&packet, attachment.link()) else {
+    if parse::read(&packet, attachment.link(), &mut seen.memory.brief).is_err() {
         return Counter::TcNoFlow;
-    };
-    let outcome = attend(ctx, settings, judge(ctx, settings, attachment, &packet, &headers));
-    let asks = headers.dport == PORT && matches!(headers.ports, Ports::Known);
+    }
+    if attachment.shields() {
+        let shield = Shield { attachment, bucket_mask: BUCKET_MASK.load(), cookies: false };
+        let outcome = shield.judge(seen, settings, ctx.len().into());
+        if outcome.is_drop() {
+            return outcome;
+        }
+    }
+    let brief = &seen.memory.brief;
+    let outcome = attend(ctx, settings, judge(ctx, settings, attachment, brief));
+    let asks = brief.dport == PORT && brief.proto().is_some();
     if asks && tells(attachment, settings) && !outcome.is_drop() {
-        message::question(ctx, attachment, headers.l3);
+        message::question(ctx, attachment, brief.l3());
     }
     outcome
 }
@@ -121,135 +193,77 @@ fn attend(ctx: &TcContext, settings: &Settings, outcome: Counter) -> Counter {
     outcome
 }
 
+/// What the decision about its flow makes of a packet.
 #[inline(always)]
-fn judge(
-    ctx: &TcContext,
-    settings: &Settings,
-    attachment: Attachment,
-    packet: &Linear,
-    headers: &Headers,
-) -> Counter {
-    let seen = match find(ctx, settings, packet, headers) {
-        Ok(seen) => seen,
-        Err(outcome) => return outcome,
-    };
-    observe(Sent::new(ctx, headers), seen, closes(headers));
-    mark(ctx, settings, settings.mark_trusted);
-    let bytes = u64::from(ctx.len()) - headers.l3 as u64;
-    add(attachment.slot(), Counter::TcMarkedBytes, bytes);
-    Counter::TcTrusted
-}
-
-/// What to count and mark of a packet of a trusted flow that nobody has to look at again; of any other
-/// what became of it, after what there was to do.
-#[inline(always)]
-fn find(
-    ctx: &TcContext,
-    settings: &Settings,
-    packet: &Linear,
-    headers: &Headers,
-) -> Result<Seen, Counter> {
-    if !matches!(headers.ports, Ports::Known) {
-        return Err(Counter::TcNoFlow);
-    }
-    // Before the decision is looked up: the agent writes it after the decision.
-    let epoch = EPOCH.get(0).copied().ok_or(Counter::TcInert)?;
-    // SAFETY: the helper has no preconditions.
-    let tick = unsafe { bpf_jiffies64() } as u32;
-    let index = Recent::index(headers.sport, headers.dport);
-    let recent = RECENT.get_ptr_mut(index).ok_or(Counter::TcInert)?;
-    // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
-    let recent = unsafe { &mut *recent };
-    if recent.epoch == epoch && recent.tick == tick && is_of(recent, headers) {
-        if headers.is_syn() {
-            return Err(Counter::TcNewSyn);
-        }
-        return Ok(Seen { slot: recent.slot, side: recent.side, now_ns: recent.now_ns });
-    }
-    let (key, direction) = headers.flow().ok_or(Counter::TcNoFlow)?;
-    let state = state(&key).ok_or(Counter::TcUnknown)?;
+fn judge(ctx: &TcContext, settings: &Settings, attachment: Attachment, brief: &Brief) -> Counter {
+    let Some((key, direction)) = brief.flow() else { return Counter::TcNoFlow };
+    let Some(moment) = moment() else { return Counter::TcInert };
+    let Some(state) = state(&key) else { return Counter::TcUnknown };
     // SAFETY: the helper has no preconditions. The time of the last tick is fine enough.
     let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
-    let seen = Seen { slot: state.slot, side: state.side(direction), now_ns };
     if is_void(&state, now_ns) {
-        return Err(Counter::TcUnknown);
+        return Counter::TcUnknown;
     }
+    let at = Counting { slot: state.slot, side: state.side(direction), now_ns };
+    let sent = || Sent::new(ctx, brief.l3(), || brief.headers_len(&Linear::as_it_is(ctx)));
     match state.verdict() {
-        Verdict::Unknown => Err(Counter::TcUnknown),
-        Verdict::Inspect => Err(Counter::TcInspect),
+        Verdict::Unknown => Counter::TcUnknown,
+        Verdict::Inspect => Counter::TcInspect,
         Verdict::Blocked => {
-            observe(Sent::new(ctx, headers), seen, false);
-            Err(Counter::TcDropBlocked)
+            observe(sent(), at, false);
+            Counter::TcDropBlocked
         }
         // Not marked: the mark would bring the flow into a flowtable, where nothing holds it.
         Verdict::Limited => {
-            let sent = Sent::new(ctx, headers);
-            let limit = LIMITS.get_ptr_mut(state.slot).ok_or(Counter::TcInspect)?;
+            let sent = sent();
+            let Some(limit) = LIMITS.get_ptr_mut(state.slot) else { return Counter::TcInspect };
             // SAFETY: the kernel keeps the entry; that other CPUs write it too only blurs the rate.
             let limit = unsafe { &mut *limit };
-            if !limit::take(limit, seen.side, (now_ns / 1_000_000) as u32, sent.bytes) {
-                return Err(Counter::TcDropLimited);
+            if !limit::take(limit, at.side, (now_ns / 1_000_000) as u32, sent.bytes) {
+                return Counter::TcDropLimited;
             }
-            observe(sent, seen, false);
-            Err(Counter::TcLimited)
+            observe(sent, at, false);
+            Counter::TcLimited
         }
         // The tuple may be another connection by now: the queue sees how it starts.
-        Verdict::Trusted if headers.is_syn() => Err(Counter::TcNewSyn),
+        Verdict::Trusted if brief.is_syn() => Counter::TcNewSyn,
         // The connection would get the mark too, and a flowtable would hide the next request.
         Verdict::Trusted if state.has_requests() => {
-            observe(Sent::new(ctx, headers), seen, closes(headers));
-            if seen.side == 0 && has_payload(packet, headers) {
+            observe(sent(), at, brief.closes());
+            if at.side == 0 && brief.has_payload(&Linear::as_it_is(ctx)) {
                 mark(ctx, settings, settings.mark_asked);
-                return Err(Counter::TcInspect);
+                return Counter::TcInspect;
             }
-            Err(Counter::TcTrusted)
-        }
-        Verdict::Trusted if headers.sport == PORT || headers.dport == PORT => {
-            // The mark would lead an answer past the program at its other end.
-            if settings.flags & Settings::DNS == 0 {
-                return Ok(seen);
-            }
-            observe(Sent::new(ctx, headers), seen, closes(headers));
-            Err(Counter::TcTrusted)
+            Counter::TcTrusted
         }
         Verdict::Trusted => {
-            *recent = Recent {
-                src: headers.src,
-                dst: headers.dst,
-                sport: headers.sport,
-                dport: headers.dport,
-                proto: u32::from(headers.proto),
-                epoch,
-                tick,
-                slot: seen.slot,
-                side: seen.side,
-                now_ns,
-            };
-            Ok(seen)
+            observe(sent(), at, brief.closes());
+            let is_dns = brief.sport == PORT || brief.dport == PORT;
+            // The mark would lead an answer past the program at its other end.
+            if !is_dns || settings.flags & Settings::DNS == 0 {
+                mark(ctx, settings, settings.mark_trusted);
+                let bytes = u64::from(ctx.len()) - brief.l3() as u64;
+                add(attachment.slot(), [(Counter::TcMarkedBytes, bytes)]);
+                remember(moment, brief, at);
+            }
+            Counter::TcTrusted
         }
     }
 }
 
-/// Whether the packet ends its connection.
+/// Remembers what was decided about the flow of a packet.
 #[inline(always)]
-const fn closes(headers: &Headers) -> bool {
-    headers.tcp_flags & (FIN | RST) != 0
-}
-
-/// Whether packets of this flow and direction are remembered there.
-#[inline(always)]
-fn is_of(recent: &Recent, headers: &Headers) -> bool {
-    let ports = (recent.sport ^ headers.sport) | (recent.dport ^ headers.dport);
-    // One comparison: of each the verifier would follow both outcomes.
-    let mut differs = (recent.proto ^ u32::from(headers.proto)) | u32::from(ports);
-    let (src, dst) = (recent.src.words(), recent.dst.words());
-    for (ours, theirs) in [(src, headers.src.words()), (dst, headers.dst.words())] {
-        differs |= ours[0] ^ theirs[0];
-        differs |= ours[1] ^ theirs[1];
-        differs |= ours[2] ^ theirs[2];
-        differs |= ours[3] ^ theirs[3];
-    }
-    differs == 0
+fn remember(Moment { epoch, tick }: Moment, brief: &Brief, at: Counting) {
+    let &Brief { src, dst, sport, dport, .. } = brief;
+    let (Some(recent), Some(proto)) =
+        (RECENT.get_ptr_mut(Recent::index(sport, dport)), brief.proto())
+    else {
+        return;
+    };
+    let Counting { slot, side, now_ns } = at;
+    let kind = Recent::kind(brief.is_v4(), proto);
+    // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
+    unsafe { *recent = Recent { src, dst, sport, dport, kind, epoch, tick, slot, side, now_ns } };
 }
 
 #[inline(always)]
@@ -261,22 +275,25 @@ fn refuse(ctx: &TcContext, attachment: Attachment) -> Counter {
     if settings.flags & Settings::PROFILES == 0 && is_marked(ctx, settings) {
         return Counter::TcOutPass;
     }
+    let Some(seen) = SEEN.get_ptr_mut(0) else { return Counter::TcOutInert };
+    // SAFETY: the value belongs to this CPU, and nothing else runs on it meanwhile.
+    let brief = unsafe { &mut (*seen).memory.brief };
     let packet = Linear::of_buffer(ctx, attachment.link());
-    let Ok(headers) = headers(&packet, attachment.link()) else {
+    if parse::read(&packet, attachment.link(), brief).is_err() {
+        return Counter::TcOutPass;
+    }
+    let Some((key, _)) = brief.flow() else {
         return Counter::TcOutPass;
     };
-    let Some((key, _)) = headers.flow() else {
-        return Counter::TcOutPass;
-    };
-    let outcome = release(ctx, &packet, &headers, &key);
-    if headers.sport == PORT && tells(attachment, settings) && !outcome.is_drop() {
-        message::answer(ctx, attachment, headers.l3);
+    let outcome = release(ctx, brief, &key);
+    if brief.sport == PORT && tells(attachment, settings) && !outcome.is_drop() {
+        message::answer(ctx, attachment, brief.l3());
     }
     outcome
 }
 
 #[inline(always)]
-fn release(ctx: &TcContext, packet: &Linear, headers: &Headers, key: &FlowKey) -> Counter {
+fn release(ctx: &TcContext, brief: &Brief, key: &FlowKey) -> Counter {
     let Some(state) = state(key) else {
         return Counter::TcOutPass;
     };
@@ -295,7 +312,7 @@ fn release(ctx: &TcContext, packet: &Linear, headers: &Headers, key: &FlowKey) -
     if is_blocked {
         return Counter::TcOutDropBlocked;
     }
-    dress(ctx, packet, headers, state.profile())
+    dress(ctx, brief.l3(), state.profile())
 }
 
 /// The decision about a flow.
@@ -319,7 +336,7 @@ const fn is_void(state: &FlowState, now_ns: u64) -> bool {
 
 /// Gives a packet what its profile says.
 #[inline(always)]
-fn dress(ctx: &TcContext, packet: &Linear, headers: &Headers, number: u8) -> Counter {
+fn dress(ctx: &TcContext, l3: usize, number: u8) -> Counter {
     /// Where the IPv4 header has its checksum.
     const CHECKSUM: usize = 10;
     let Some(profile) = PROFILES.get(u32::from(number)) else {
@@ -332,7 +349,7 @@ fn dress(ctx: &TcContext, packet: &Linear, headers: &Headers, number: u8) -> Cou
     let Some(wanted) = profile.dscp() else {
         return Counter::TcOutPass;
     };
-    let Some([old]) = packet.load::<[u16; 1]>(headers.l3) else {
+    let Some([old]) = Linear::as_it_is(ctx).load::<[u16; 1]>(l3) else {
         return Counter::TcOutPass;
     };
     let is_v4 = u16::from_be(old) >> 12 == 4;
@@ -342,10 +359,10 @@ fn dress(ctx: &TcContext, packet: &Linear, headers: &Headers, number: u8) -> Cou
     }
     // The checksum first: a header without its new DSCP is harmless, one with a wrong sum is not.
     // After the first write the packet may lie elsewhere, so nothing is read from it any more.
-    if is_v4 && ctx.l3_csum_replace(headers.l3 + CHECKSUM, old.into(), new.into(), 2).is_err() {
+    if is_v4 && ctx.l3_csum_replace(l3 + CHECKSUM, old.into(), new.into(), 2).is_err() {
         return Counter::TcOutPass;
     }
-    if ctx.store(headers.l3, &new, 0).is_err() {
+    if ctx.store(l3, &new, 0).is_err() {
         return Counter::TcOutPass;
     }
     Counter::TcOutDscp
@@ -360,15 +377,16 @@ struct Sent {
 }
 
 impl Sent {
+    /// A packet with its IP header at `l3`; `headers_len` counts all headers from there on.
     #[inline(always)]
-    fn new(ctx: &TcContext, headers: &Headers) -> Self {
+    fn new(ctx: &TcContext, l3: usize, headers_len: impl FnOnce() -> usize) -> Self {
         // SAFETY: the context is valid while the program runs; `gso_segs` is readable since 5.1.
         let segments = u64::from(unsafe { (*ctx.skb.skb).gso_segs });
-        let mut sent = Self { packets: 1, bytes: u64::from(ctx.len()) - headers.l3 as u64 };
+        let mut sent = Self { packets: 1, bytes: u64::from(ctx.len()) - l3 as u64 };
         if segments > 1 {
             // A merged packet: on the wire every segment has its own headers.
             sent.packets = segments;
-            sent.bytes += (segments - 1) * (headers.payload - headers.l3) as u64;
+            sent.bytes += (segments - 1) * headers_len() as u64;
         }
         sent
     }
@@ -376,7 +394,7 @@ impl Sent {
 
 /// Where and when a packet of a decided flow is counted.
 #[derive(Clone, Copy)]
-struct Seen {
+struct Counting {
     slot: u32,
     /// 0 for the way of the connection's first packet.
     side: u32,
@@ -385,22 +403,22 @@ struct Seen {
 
 /// Counts a packet of a decided flow.
 #[inline(always)]
-fn observe(sent: Sent, seen: Seen, closes: bool) {
-    let Some(flow) = FLOW_COUNTS.get_ptr_mut(seen.slot) else {
+fn observe(sent: Sent, at: Counting, closes: bool) {
+    let Some(flow) = FLOW_COUNTS.get_ptr_mut(at.slot) else {
         return;
     };
     // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
     unsafe {
-        if seen.side == 0 {
+        if at.side == 0 {
             (*flow).original_packets += sent.packets;
             (*flow).original_bytes += sent.bytes;
         } else {
             (*flow).reply_packets += sent.packets;
             (*flow).reply_bytes += sent.bytes;
         }
-        (*flow).last_seen_ns = seen.now_ns;
+        (*flow).last_seen_ns = at.now_ns;
         if closes {
-            (*flow).closing_ns = seen.now_ns;
+            (*flow).closing_ns = at.now_ns;
         }
     }
 }

@@ -12,24 +12,15 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use aya_ebpf::macros::{btf_map, map, xdp};
-use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::maps::PerCpuArray;
 use aya_ebpf::programs::XdpContext;
-use sluice_abi::attach::{Attachment, Link, Role};
+use sluice_abi::attach::Attachment;
 use sluice_abi::counter::Counter;
-use sluice_abi::flow::Addr;
-use sluice_abi::live::Live;
-use sluice_abi::names::LISTS_MAX;
-use sluice_abi::settings::Settings;
-use sluice_abi::shield::{AllowEntry, BlockEntry, ListHits};
-use sluice_datapath::checks::Brief;
 use sluice_datapath::parse::{self, NotIp};
-use sluice_ebpf::bulk::{self, Bulk};
 use sluice_ebpf::counters::{count, settings};
-use sluice_ebpf::guard::{self, Memory};
 use sluice_ebpf::mem::Linear;
+use sluice_ebpf::shield::{Seen, Shield};
 use sluice_ebpf::spread;
 use sluice_ebpf::syncookie::Reply;
 
@@ -46,33 +37,9 @@ static BUCKET_MASK: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static COOKIES: Global<u32> = Global::new(0);
 
-/// Listed addresses.
-#[map]
-static BLOCK_HOSTS: HashMap<Addr, BlockEntry> = HashMap::pinned(1, 0);
-
-/// Listed prefixes, host addresses of IPv4 with 96 bits in front.
-#[map]
-static BLOCK_NETS: LpmTrie<Addr, BlockEntry> = LpmTrie::pinned(1, 0);
-
-/// Prefixes that no list blocks.
-#[map]
-static ALLOW_NETS: LpmTrie<Addr, AllowEntry> = LpmTrie::pinned(1, 0);
-
-/// Which addresses may be in one of the three above. Only the agent writes it.
-#[map]
-static LIVE: Array<Live> = Array::pinned(1, 0);
-
-/// The image of the configured lists.
-#[btf_map]
-static BULK: Bulk = Bulk::new();
-
-/// What each list dropped.
-#[map]
-static LIST_HITS: PerCpuArray<ListHits> = PerCpuArray::pinned(LISTS_MAX, 0);
-
 /// What the program is looking at.
 #[map]
-static SEEN: PerCpuArray<Seen> = PerCpuArray::with_max_entries(1, 0);
+static SIGHT: PerCpuArray<Sight> = PerCpuArray::with_max_entries(1, 0);
 
 /// Entry point. In one piece with what the macro makes around it: the MIPS JIT has no calls.
 #[xdp]
@@ -93,9 +60,9 @@ pub fn xdp_shield(ctx: XdpContext) -> u32 {
 /// Hands an IP packet that passes to the processor of its flow.
 #[inline(always)]
 fn elsewhere() -> u32 {
-    let (Some(seen), Some(settings)) = (SEEN.get_ptr(0), settings()) else { return XDP_PASS };
+    let (Some(sight), Some(settings)) = (SIGHT.get_ptr(0), settings()) else { return XDP_PASS };
     // SAFETY: the value belongs to this CPU, and nothing else runs on it meanwhile.
-    spread::hand_over(unsafe { &(*seen).memory.brief }, settings.hash_key)
+    spread::hand_over(unsafe { &(*sight).seen.memory.brief }, settings.hash_key)
 }
 
 #[inline(always)]
@@ -104,181 +71,29 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
         return Counter::XdpInert;
     };
     let frame = Linear::of_frame(ctx);
-    let Some(seen) = SEEN.get_ptr_mut(0) else { return Counter::XdpInert };
+    let Some(sight) = SIGHT.get_ptr_mut(0) else { return Counter::XdpInert };
     // SAFETY: the value belongs to this CPU, and nothing else runs on it meanwhile.
-    let Seen { memory, found, reply } = unsafe { &mut *seen };
-    match parse::read(&frame, attachment.link(), &mut memory.brief) {
+    let Sight { seen, reply } = unsafe { &mut *sight };
+    match parse::read(&frame, attachment.link(), &mut seen.memory.brief) {
         Ok(()) => {}
         Err(NotIp::Other) => return Counter::XdpNotIp,
         Err(NotIp::Truncated) => return Counter::XdpTruncated,
         Err(NotIp::Malformed) => return Counter::XdpMalformed,
     }
-    let (memory, brief) = (&*memory, &memory.brief);
-    let address = match attachment.role() {
-        Role::Wan => &brief.src,
-        Role::Lan => &brief.dst,
-    };
-    *found = listed(address, settings);
-    if let Some((list, drop)) = read(found).block()
-        && !is_allowed(address, attachment.role())
-    {
-        hit(list, frame.bytes(), brief, attachment.slot());
-        return drop;
+    let cookies = COOKIES.load() != 0;
+    let shield = Shield { attachment, bucket_mask: BUCKET_MASK.load(), cookies };
+    let outcome = shield.judge(seen, settings, frame.bytes());
+    if matches!(outcome, Counter::XdpSynAnswered) && cookies {
+        return reply.send(ctx, &seen.memory, &settings.limits, frame.bytes());
     }
-    let cookies = COOKIES.load() != 0 && matches!(attachment.link(), Link::Ethernet);
-    if matches!(attachment.role(), Role::Wan)
-        && let Some(objection) =
-            guard::objection(memory, settings, attachment.slot(), BUCKET_MASK.load(), cookies)
-    {
-        if cookies && matches!(objection, Counter::XdpSynAnswered) {
-            return reply.send(ctx, memory, &settings.limits, frame.bytes());
-        }
-        return objection;
-    }
-    if read(found).block().is_some() { Counter::XdpAllowed } else { Counter::XdpPass }
+    outcome
 }
 
-/// What the program knows about its packet, in memory of which the verifier remembers nothing: all
-/// ways through the parser become one, and what follows is walked once.
+/// What the program knows about its packet, and the answer that it makes of it.
 #[repr(C)]
-struct Seen {
-    memory: Memory,
-    found: Found,
+struct Sight {
+    seen: Seen,
     reply: Reply,
-}
-
-/// Which list blocks the packet: its number and one, and how it was found above; 0 for none.
-#[derive(Clone, Copy)]
-struct Found(u32);
-
-impl Found {
-    const NOT: Self = Self(0);
-    const HOST: u32 = 1 << 16;
-    const PREFIX: u32 = 2 << 16;
-    const LISTED: u32 = 3 << 16;
-
-    #[inline(always)]
-    const fn new(how: u32, list: u32) -> Self {
-        Self(how | ((list + 1) & 0xffff))
-    }
-
-    /// Number of the list, and what to count the packet as.
-    #[inline(always)]
-    const fn block(self) -> Option<(u32, Counter)> {
-        if self.0 == 0 {
-            return None;
-        }
-        let drop = match self.0 & !0xffff {
-            Self::HOST => Counter::XdpDropHost,
-            Self::PREFIX => Counter::XdpDropPrefix,
-            _ => Counter::XdpDropListed,
-        };
-        Some(((self.0 & 0xffff) - 1, drop))
-    }
-}
-
-/// Reads what was found from memory, where the compiler would know it still: the ways through the
-/// lists become one, too.
-#[inline(always)]
-fn read(found: &Found) -> Found {
-    // SAFETY: the pointer is that of a reference.
-    unsafe { core::ptr::read_volatile(found) }
-}
-
-/// The live entry, or else the list, that blocks `address`.
-#[inline(always)]
-fn listed(address: &Addr, settings: &Settings) -> Found {
-    if settings.flags & (Settings::BLOCK_HOSTS | Settings::BLOCK_NETS) != 0
-        && let Some(live) = LIVE.get(0)
-    {
-        if settings.flags & Settings::BLOCK_HOSTS != 0
-            && live.may_have_host(address)
-            // SAFETY: the entry is copied at once; the agent replaces entries as a whole.
-            && let Some(entry) = unsafe { BLOCK_HOSTS.get(address) }.copied()
-            && is_live(&entry)
-        {
-            return Found::new(Found::HOST, entry.list);
-        }
-        if settings.flags & Settings::BLOCK_NETS != 0
-            && live.may_have_net(address)
-            && let Some(entry) = BLOCK_NETS.get(AlignedKey::of(address).as_key()).copied()
-            && is_live(&entry)
-        {
-            return Found::new(Found::PREFIX, entry.list);
-        }
-    }
-    if settings.flags & (Settings::BULK_V4 | Settings::BULK_V6) == 0 {
-        return Found::NOT;
-    }
-    let family = if address.is_v4() { Settings::BULK_V4 } else { Settings::BULK_V6 };
-    if settings.flags & family != 0
-        && let Some(list) = bulk::lookup(&BULK, address)
-    {
-        return Found::new(Found::LISTED, list);
-    }
-    Found::NOT
-}
-
-#[inline(always)]
-fn is_live(entry: &BlockEntry) -> bool {
-    entry.expires_s == 0 || now_ns() < u64::from(entry.expires_s) * 1_000_000_000
-}
-
-#[inline(always)]
-fn is_allowed(address: &Addr, role: Role) -> bool {
-    LIVE.get(0).is_some_and(|live| live.may_be_allowed(address))
-        && ALLOW_NETS
-            .get(AlignedKey::of(address).as_key())
-            .is_some_and(|entry| entry.roles & role.bit() != 0)
-}
-
-#[inline(always)]
-fn hit(list: u32, bytes: u64, brief: &Brief, slot: u32) {
-    if let Some(hits) = LIST_HITS.get_ptr_mut(list) {
-        // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
-        let hits = unsafe { &mut *hits };
-        hits.packets += 1;
-        hits.bytes += bytes;
-        // The clock moves with the tick, and to ask for it costs more than all else here.
-        let tick = guard::ticks() as u32;
-        if hits.tick != tick || hits.last_ns == 0 {
-            hits.tick = tick;
-            hits.last_ns = now_ns();
-            if hits.first_ns == 0 {
-                hits.first_ns = hits.last_ns;
-            }
-            (hits.src, hits.dst, hits.slot) = (brief.src, brief.dst, slot);
-        }
-    }
-}
-
-/// Time of the last tick (`CLOCK_MONOTONIC`, kernel 5.11): half the price of the exact time, and a
-/// tick (4 to 10 ms) is fine enough for rates and deadlines.
-#[inline(always)]
-fn now_ns() -> u64 {
-    // SAFETY: the helper has no preconditions.
-    unsafe { bpf_ktime_get_coarse_ns() }
-}
-
-/// An LPM key that is written by words: aya's is packed, so the compiler would write bytes.
-#[repr(C, align(4))]
-struct AlignedKey {
-    prefix_len: u32,
-    addr: Addr,
-}
-
-impl AlignedKey {
-    #[inline(always)]
-    const fn of(addr: &Addr) -> Self {
-        Self { prefix_len: 128, addr: *addr }
-    }
-
-    #[inline(always)]
-    const fn as_key(&self) -> &Key<Addr> {
-        const { assert!(size_of::<Self>() == size_of::<Key<Addr>>()) }
-        // SAFETY: same fields in the same order without padding; the target needs no alignment.
-        unsafe { &*core::ptr::from_ref(self).cast() }
-    }
 }
 
 #[unsafe(link_section = "license")]

@@ -59,7 +59,8 @@ impl Cookies {
                     "the kernel makes no SYN cookies for programs ({reason}); needs {}",
                     Need::SynCookies.enabled_by()
                 ),
-                Support::Yes => "the shield is off, or was refused with SYN cookies".to_owned(),
+                Support::Yes => "the shield is off, was refused with SYN cookies, or is in tc (option xdp of the \
+                     interface: native or generic)".to_owned(),
             });
         }
         if let Err(error) = synproxy::probe() {

@@ -63,7 +63,7 @@ interface: [
 	[ 'role', 'word', _('Side'), _('Towards the household (lan) or the provider (wan).'), { of: 'lan wan', required: true, grid: true } ],
 	[ 'policy', 'word', _('While inspection is away'), _('What happens to new flows from and to this interface while the agent cannot look at them: as option policy of the agent says (main), forwarded (open) or dropped (closed); between two interfaces dropped, if one of them is closed.'), { of: 'main open closed', preset: 'main' } ],
 	[ 'inspect', 'flag', _('Inspect'), _('Whether new flows that pass here are inspected.'), { preset: '1', grid: true } ],
-	[ 'xdp', 'word', _('Shield'), _('Where blocklists and rates work: in the driver (native), behind it (generic), the best that works (auto), or nowhere (off). Cards that run programs hold some listed addresses as well; with hardware, one that does not is reported.'), { of: 'auto hardware native generic off', preset: 'auto' } ],
+	[ 'xdp', 'word', _('Shield'), _('Where blocklists and rates work: in the driver (native), at the entrance of the stack (tc), before that but behind the driver (generic: SYN cookies and option spread need this or native), the best that works in this order (auto), or nowhere (off). Cards that run programs hold some listed addresses as well; with hardware, one that does not is reported.'), { of: 'auto hardware native tc generic off', preset: 'auto' } ],
 	[ 'tc', 'flag', _('Fast path'), _('Whether packets of decided flows are marked or dropped here.'), { preset: '1' } ]
 ],
 ddos: [

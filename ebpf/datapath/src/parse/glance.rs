@@ -1,0 +1,164 @@
+//! The packets that nearly all are, read no further than it takes to know their flow again: TCP or UDP straight
+//! behind an IP header without options or extensions, straight behind the link header; whole, and of TCP what
+//! neither opens nor closes its connection. UDP with less than six bytes of data that ends there is not among
+//! them.
+
+use bytemuck::{AnyBitPattern, Pod, Zeroable};
+use sluice_abi::attach::Link;
+use sluice_abi::flow::{Addr, Recent};
+
+use super::ethernet::{IPV4, IPV6};
+use super::{FIN, RST, SYN, TCP, UDP, ipv4, ipv6};
+use crate::packet::{Packet, word};
+
+/// IP in one of its versions, with what of TCP or UDP is looked at. Each has code of its own: what both have in
+/// common would be carried through the stack, and the verifier would walk what follows for each of them.
+pub trait Glance: AnyBitPattern {
+    /// Bytes of the IP header.
+    const IP_LEN: usize;
+    /// The type of Ethernet frames.
+    #[doc(hidden)]
+    const ETHERTYPE: u16;
+    /// Whether the header is of this version, without options, and of no fragment.
+    #[doc(hidden)]
+    fn is_plain(&self) -> bool;
+    /// What is behind it.
+    #[doc(hidden)]
+    fn proto(&self) -> u8;
+    #[doc(hidden)]
+    fn transport(&self) -> Transport;
+    /// Zero when the packet is between these addresses.
+    #[doc(hidden)]
+    fn between(&self, src: &Addr, dst: &Addr) -> u32;
+
+    /// Source and destination port (network byte order) of the packet with its IP header at `l3`, when it is one
+    /// of these.
+    #[inline(always)]
+    fn ports<P: Packet + ?Sized>(packet: &P, link: Link) -> Option<[u16; 2]> {
+        let l3 = link.header_len();
+        let this: Self = packet.load(l3)?;
+        let ethertype =
+            if l3 == 0 { Self::ETHERTYPE } else { packet.load::<u16>(l3 - size_of::<u16>())? };
+        if ethertype != Self::ETHERTYPE || !this.is_plain() {
+            return None;
+        }
+        let Transport { sport, dport, flags, .. } = this.transport();
+        let is_between = match this.proto() {
+            TCP => flags & (SYN | FIN | RST) == 0,
+            proto => proto == UDP,
+        };
+        is_between.then_some([sport, dport])
+    }
+
+    /// Whether `recent` is of the flow and direction of a packet that has these ports.
+    #[inline(always)]
+    fn is_of<P: Packet + ?Sized>(
+        packet: &P,
+        link: Link,
+        [sport, dport]: [u16; 2],
+        recent: &Recent,
+    ) -> bool {
+        let Some(this) = packet.load::<Self>(link.header_len()) else { return false };
+        // Differences are gathered: of each comparison the verifier would follow both outcomes.
+        let ports = (recent.sport ^ sport) | (recent.dport ^ dport);
+        let kind = recent.kind ^ Recent::kind(Self::ETHERTYPE == IPV4, this.proto());
+        u32::from(ports) | kind | this.between(&recent.src, &recent.dst) == 0
+    }
+}
+
+/// What every TCP or UDP header starts with, as far as the flags of TCP.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Transport {
+    sport: u16,
+    dport: u16,
+    numbers: [u16; 4],
+    offset: u8,
+    flags: u8,
+}
+
+/// IPv4.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct V4 {
+    ip: ipv4::Header,
+    transport: Transport,
+}
+
+impl Glance for V4 {
+    const IP_LEN: usize = size_of::<ipv4::Header>();
+    const ETHERTYPE: u16 = IPV4;
+
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        self.ip.version_ihl == 0x45 && self.ip.fragment & ipv4::FRAGMENT_MASK == 0
+    }
+
+    #[inline(always)]
+    fn proto(&self) -> u8 {
+        self.ip.proto
+    }
+
+    #[inline(always)]
+    fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    #[inline(always)]
+    fn between(&self, src: &Addr, dst: &Addr) -> u32 {
+        (src.words()[3] ^ word(self.ip.src)) | (dst.words()[3] ^ word(self.ip.dst))
+    }
+}
+
+/// IPv6.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct V6 {
+    ip: ipv6::Header,
+    transport: Transport,
+}
+
+impl Glance for V6 {
+    const IP_LEN: usize = size_of::<ipv6::Header>();
+    const ETHERTYPE: u16 = IPV6;
+
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        self.ip.version_class >> 4 == 6
+    }
+
+    #[inline(always)]
+    fn proto(&self) -> u8 {
+        self.ip.next
+    }
+
+    #[inline(always)]
+    fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    #[inline(always)]
+    fn between(&self, src: &Addr, dst: &Addr) -> u32 {
+        let mut differs = 0;
+        for (ours, theirs) in [(src.words(), self.ip.src), (dst.words(), self.ip.dst)] {
+            differs |= ours[0] ^ word(theirs[0]);
+            differs |= ours[1] ^ word(theirs[1]);
+            differs |= ours[2] ^ word(theirs[2]);
+            differs |= ours[3] ^ word(theirs[3]);
+        }
+        differs
+    }
+}
+
+/// Length of all headers from that of IP on; `recent` is of the packet's flow.
+#[inline(always)]
+pub fn headers_len<P: Packet + ?Sized>(packet: &P, link: Link, recent: &Recent) -> usize {
+    let is_v4 = recent.kind == Recent::kind(true, recent.kind as u8);
+    let len = if is_v4 { V4::IP_LEN } else { V6::IP_LEN };
+    if recent.kind as u8 == UDP {
+        return len + 8;
+    }
+    let transport = packet.load::<Transport>(link.header_len() + len);
+    len + transport.map_or(0, |transport| usize::from(transport.offset >> 4) * 4)
+}
