@@ -143,6 +143,12 @@ impl Router {
         lan.chain([WAN.to_owned()]).collect()
     }
 
+    /// Whether the clients are at ports of a bridge.
+    #[must_use]
+    pub fn is_bridged(&self) -> bool {
+        self.lan == "br-lan"
+    }
+
     /// Switches super-packets on every cable of this world.
     fn set_super_packets(&self, on: bool) -> Result<()> {
         for port in self.ports() {

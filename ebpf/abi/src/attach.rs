@@ -33,17 +33,17 @@ impl Role {
     }
 }
 
-/// What a packet starts with.
+/// What a packet starts with; as a number, the bytes before the IP header of a packet without VLAN tags or PPPoE.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum Link {
     /// An Ethernet header.
-    Ethernet = 0,
+    Ethernet = 14,
     /// An IP header (pppoe-wan, wireguard, wwan, tun).
-    Ip = 1,
+    Ip = 0,
     /// An Ethernet header with MediaTek's four-byte switch tag behind the addresses (conduit of an
     /// mt7530-class switch, `dsa/tagging` says `mtk`).
-    Mtk = 2,
+    Mtk = 18,
 }
 
 impl Link {
@@ -51,11 +51,7 @@ impl Link {
     #[inline(always)]
     #[must_use]
     pub const fn header_len(self) -> usize {
-        match self {
-            Self::Ip => 0,
-            Self::Ethernet => 14,
-            Self::Mtk => 18,
-        }
+        self as usize
     }
 }
 
@@ -119,13 +115,20 @@ impl Attachment {
         if self.0 & 0xff00 == 0 { Role::Lan } else { Role::Wan }
     }
 
+    /// [`Link::header_len`] of the link kind, without the branches that the enumeration would bring.
+    #[inline(always)]
+    #[must_use]
+    pub const fn header_len(self) -> usize {
+        ((self.0 >> 16) & 0xff) as usize
+    }
+
     /// The link kind.
     #[inline(always)]
     #[must_use]
     pub const fn link(self) -> Link {
         match (self.0 >> 16) & 0xff {
-            1 => Link::Ip,
-            2 => Link::Mtk,
+            0 => Link::Ip,
+            18 => Link::Mtk,
             _ => Link::Ethernet,
         }
     }
@@ -156,6 +159,7 @@ mod tests {
                             (slot, role, link)
                         );
                         assert_eq!(attachment.spreads(), spreads);
+                        assert_eq!(attachment.header_len(), link.header_len());
                     }
                 }
             }

@@ -18,7 +18,8 @@ usage: throughput [--rounds N] [--slice MS] [--only GROUP]… [--lane TEXT]…
 
   --rounds N     rounds that count (40)
   --slice MS     milliseconds that each router runs in a round (150)
-  --only GROUP   merged, cable, flowtable, flowtable-cable; all that the kernel has, if none is named
+  --only GROUP   merged, cable, flowtable, flowtable-cable, bridge,
+                 bridge-cable; all that the kernel has, if none is named
   --lane TEXT    only lanes with this in their name
 
 Each line compares a router with another that ran right before or after it, a plain one unless it names
@@ -32,32 +33,51 @@ struct Group {
     about: &'static str,
     super_packets: bool,
     offloads: bool,
+    lan: Lan,
 }
 
-const GROUPS: [Group; 4] = [
+const GROUPS: [Group; 6] = [
     Group {
         name: "merged",
         about: "merged frames, as network cards and GRO make them",
         super_packets: true,
         offloads: false,
+        lan: Lan::Bridge,
     },
     Group {
         name: "cable",
         about: "frames of 1,514 bytes, never merged",
         super_packets: false,
         offloads: false,
+        lan: Lan::Bridge,
     },
     Group {
         name: "flowtable",
         about: "merged frames, the firewall offloads in software",
         super_packets: true,
         offloads: true,
+        lan: Lan::Plain,
     },
     Group {
         name: "flowtable-cable",
         about: "frames of 1,514 bytes, the firewall offloads in software",
         super_packets: false,
         offloads: true,
+        lan: Lan::Plain,
+    },
+    Group {
+        name: "bridge",
+        about: "merged frames, the firewall offloads in software, between the provider and ports of a bridge",
+        super_packets: true,
+        offloads: true,
+        lan: Lan::Bridge,
+    },
+    Group {
+        name: "bridge-cable",
+        about: "frames of 1,514 bytes, the firewall offloads in software, between the provider and ports of a bridge",
+        super_packets: false,
+        offloads: true,
+        lan: Lan::Bridge,
     },
 ];
 
@@ -90,11 +110,13 @@ fn say(text: &str) {
 
 fn duels(group: &Group) -> Vec<Duel> {
     let reference = (0, Dress::Plain);
-    let [tc, native, generic] = ["off", "native", "generic"].map(|xdp| (0, Dress::Sluice(xdp)));
+    let [tc, shielded, native, generic] =
+        ["off", "tc", "native", "generic"].map(|xdp| (0, Dress::Sluice(xdp)));
     let [driver, before_stack] = ["xdpdrv", "xdpgeneric"].map(|mode| (0, Dress::EmptyXdp(mode)));
     let mut duels = vec![
         Duel::new("the same plain router", reference, reference),
         Duel::new("Sluice without XDP", tc, reference),
+        Duel::new("Sluice, shield in tc", shielded, reference),
         Duel::new("names from DNS / without them", tc, (0, Dress::Nameless("off"))),
         Duel::new("empty native XDP", driver, reference),
         Duel::new("Sluice on native XDP / empty", native, driver),
@@ -111,9 +133,7 @@ fn duels(group: &Group) -> Vec<Duel> {
 fn run(group: &Group, options: &Options) -> Result<()> {
     let (rounds, slice) = (options.rounds, Duration::from_millis(options.slice_ms));
     say(&format!("\n{} ({}), {rounds} rounds of {slice:?}", group.name, group.about));
-    // A flowtable takes packets at the ports of a bridge, before the programs on the bridge count them.
-    let lan = if group.offloads { Lan::Plain } else { Lan::Bridge };
-    let build = Build { lan, super_packets: group.super_packets, ..Build::default() };
+    let build = Build { lan: group.lan, super_packets: group.super_packets, ..Build::default() };
     let world = Router::new(build)?;
     let mut stand = Stand::new(&world, None, true);
     if group.offloads {

@@ -4,7 +4,6 @@
 //! them.
 
 use bytemuck::{AnyBitPattern, Pod, Zeroable};
-use sluice_abi::attach::Link;
 use sluice_abi::flow::{Addr, Recent};
 
 use super::ethernet::{IPV4, IPV6};
@@ -31,11 +30,10 @@ pub trait Glance: AnyBitPattern {
     #[doc(hidden)]
     fn between(&self, src: &Addr, dst: &Addr) -> u32;
 
-    /// Source and destination port (network byte order) of the packet with its IP header at `l3`, when it is one
-    /// of these.
+    /// Source and destination port (network byte order) of the packet whose IP header is at `l3` when it is one of
+    /// these.
     #[inline(always)]
-    fn ports<P: Packet + ?Sized>(packet: &P, link: Link) -> Option<[u16; 2]> {
-        let l3 = link.header_len();
+    fn ports<P: Packet + ?Sized>(packet: &P, l3: usize) -> Option<[u16; 2]> {
         let this: Self = packet.load(l3)?;
         let ethertype =
             if l3 == 0 { Self::ETHERTYPE } else { packet.load::<u16>(l3 - size_of::<u16>())? };
@@ -54,11 +52,11 @@ pub trait Glance: AnyBitPattern {
     #[inline(always)]
     fn is_of<P: Packet + ?Sized>(
         packet: &P,
-        link: Link,
+        l3: usize,
         [sport, dport]: [u16; 2],
         recent: &Recent,
     ) -> bool {
-        let Some(this) = packet.load::<Self>(link.header_len()) else { return false };
+        let Some(this) = packet.load::<Self>(l3) else { return false };
         // Differences are gathered: of each comparison the verifier would follow both outcomes.
         let ports = (recent.sport ^ sport) | (recent.dport ^ dport);
         let kind = recent.kind ^ Recent::kind(Self::ETHERTYPE == IPV4, this.proto());
@@ -151,14 +149,14 @@ impl Glance for V6 {
     }
 }
 
-/// Length of all headers from that of IP on; `recent` is of the packet's flow.
+/// Length of all headers from that of IP, at `l3`, on; `recent` is of the packet's flow.
 #[inline(always)]
-pub fn headers_len<P: Packet + ?Sized>(packet: &P, link: Link, recent: &Recent) -> usize {
+pub fn headers_len<P: Packet + ?Sized>(packet: &P, l3: usize, recent: &Recent) -> usize {
     let is_v4 = recent.kind == Recent::kind(true, recent.kind as u8);
     let len = if is_v4 { V4::IP_LEN } else { V6::IP_LEN };
     if recent.kind as u8 == UDP {
         return len + 8;
     }
-    let transport = packet.load::<Transport>(link.header_len() + len);
+    let transport = packet.load::<Transport>(l3 + len);
     len + transport.map_or(0, |transport| usize::from(transport.offset >> 4) * 4)
 }

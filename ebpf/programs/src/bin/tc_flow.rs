@@ -16,7 +16,7 @@ use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::programs::TcContext;
-use sluice_abi::attach::{Attachment, Link, Role};
+use sluice_abi::attach::{Attachment, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::{FlowCount, FlowKey, FlowLimit, FlowState, Recent};
 use sluice_abi::message::PORT;
@@ -120,29 +120,29 @@ fn moment() -> Option<Moment> {
 /// Passes a packet whose flow was looked up a moment ago; false where it was not.
 #[inline(always)]
 fn pass_again(ctx: &TcContext, settings: &Settings, attachment: Attachment) -> bool {
-    let (link, slot) = (attachment.link(), attachment.slot());
+    let (l3, slot) = (attachment.header_len(), attachment.slot());
     let packet = Linear::as_it_is(ctx);
-    let Some(recent) = recent::<V4>(&packet, link).or_else(|| recent::<V6>(&packet, link)) else {
+    let Some(recent) = recent::<V4>(&packet, l3).or_else(|| recent::<V6>(&packet, l3)) else {
         return false;
     };
     let at = Counting { slot: recent.slot, side: recent.side, now_ns: recent.now_ns };
-    let sent = Sent::new(ctx, link.header_len(), || headers_len(&packet, link, recent));
+    let sent = Sent::new(ctx, l3, || headers_len(&packet, l3, recent));
     observe(sent, at, false);
     mark(ctx, settings, settings.mark_trusted);
-    let bytes = u64::from(ctx.len()) - link.header_len() as u64;
+    let bytes = u64::from(ctx.len()) - l3 as u64;
     add(slot, [(Counter::TcTrusted, 1), (Counter::TcMarkedBytes, bytes)]);
     true
 }
 
 /// What is remembered of a packet's flow and holds.
 #[inline(always)]
-fn recent<G: Glance>(packet: &Linear, link: Link) -> Option<&'static Recent> {
-    let ports = G::ports(packet, link)?;
+fn recent<G: Glance>(packet: &Linear, l3: usize) -> Option<&'static Recent> {
+    let ports = G::ports(packet, l3)?;
     let Moment { epoch, tick } = moment()?;
     // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
     let recent = unsafe { &*RECENT.get_ptr_mut(Recent::index(ports[0], ports[1]))? };
     let is_of_now = (recent.epoch ^ epoch) | (recent.tick ^ tick) == 0;
-    (is_of_now && G::is_of(packet, link, ports, recent)).then_some(recent)
+    (is_of_now && G::is_of(packet, l3, ports, recent)).then_some(recent)
 }
 
 /// What becomes of a packet that has to be looked at, and what there is to do.
