@@ -421,6 +421,11 @@ fn switch_limits(browser: &mut Browser, rpcd: &Rpcd, agent: &Agent) {
             section.contains("config ddos") && section.contains("option enabled '0'")
         };
         assert_eq!(config.split("\n\n").any(says), !wanted, "{config}");
+        // Nobody has chosen them.
+        assert!(
+            !config.contains("option on_error") && !config.contains("option log_level"),
+            "{config}"
+        );
     }
 }
 
