@@ -312,6 +312,15 @@ fn a_page_asks_little_and_nothing_while_it_is_hidden() {
     let wanted = json!({"offset": 100, "limit": 100});
     let turned = || stage.rpcd.asked("sluice flows") == wanted;
     wait::until_true("a hundred more were asked for", LIMIT, turned).unwrap();
+    // Themes draw a field to search in unlike others.
+    let heights = "[...document.querySelector('.sluice-tools').children].slice(0, 2) \
+                   .map(node => node.getBoundingClientRect().height)";
+    let heights = stage.browser.eval(heights).unwrap();
+    assert_eq!(heights[0], heights[1], "{heights}");
+    // uhttpd lets browsers keep a sheet as long as they like.
+    let sheets = "[...document.querySelectorAll('link')].map(node => node.getAttribute('href'))";
+    let sheets = stage.browser.eval(sheets).unwrap();
+    assert_eq!(sheets[1], "/luci-static/resources/sluice/sluice.css?v=26.064-7", "{sheets}");
     stage.browser.enter("input[type=search]", "203.0.113.150").unwrap();
     stage.browser.see("1 of 100 shown").unwrap();
 
@@ -412,6 +421,11 @@ fn switch_limits(browser: &mut Browser, rpcd: &Rpcd, agent: &Agent) {
             section.contains("config ddos") && section.contains("option enabled '0'")
         };
         assert_eq!(config.split("\n\n").any(says), !wanted, "{config}");
+        // Nobody has chosen them.
+        assert!(
+            !config.contains("option on_error") && !config.contains("option log_level"),
+            "{config}"
+        );
     }
 }
 

@@ -1,12 +1,17 @@
 //! Brings another text into a UCI file as `uci commit` does: under the lock of the file, through a
 //! file beside it, so that a reader or a power cut finds the old or the new text and never a part.
 //!
+//! `uci commit` lets go of the lock before its new file has the name ([`lock`] waits for that), and who
+//! waits for the lock reads the file that he opened before he had it ([`tell_waiting`], [`let_finish`]).
+//!
 //! What others have set and not committed lies in files of its own, which nothing here touches: who
 //! commits it reads the file again. Numbers of anonymous sections stand in there, so no section may
 //! go away meanwhile; [`pending`] says whether that is so.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,6 +20,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::uci::FILE_MAX;
+use crate::sys::clock::wall_clock;
 
 /// How long somebody else may hold the lock.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -24,6 +30,9 @@ const PAUSE_MS: u16 = 10;
 const DELTAS: &str = "/tmp/.uci";
 /// Where rpcd keeps the same of its sessions, each in a directory `uci-…`.
 const SESSIONS: &str = "/var/run/rpcd";
+
+/// What a file of ours ends with, beside the one that it takes the place of.
+const OURS: &str = "sluice";
 
 /// Why a file stays as it is.
 #[derive(Debug, thiserror::Error)]
@@ -77,16 +86,90 @@ fn change_by(path: &Path, change: Edit<'_>) -> Result<Option<Vec<u8>>, StoreErro
     }
     let name = real.file_name().unwrap_or_default().to_string_lossy();
     // One name is enough under the lock, and what a power cut leaves is replaced the next time.
-    let beside = real.with_file_name(format!(".{name}.uci-sluice"));
+    let beside = real.with_file_name(format!(".{name}.uci-{OURS}"));
     let written = replace(&beside, &real, &new, &meta);
     if written.is_err() {
         let _ = fs::remove_file(&beside);
     }
     written.map_err(io)?;
+    if is_waited_for(meta.ino()) {
+        // The file has its new text already, whatever comes of this.
+        let _ = tell_waiting(&file, &new);
+        let_finish(file, meta.ino());
+    }
     Ok(Some(old))
 }
 
-/// Locks the file that has this path now.
+/// Puts the new text into the file that has no name any more as well: who opened it before and waits
+/// for its lock goes on from what stands there. Only with [`is_waited_for`], because who reads without
+/// a lock could find a part.
+fn tell_waiting(mut file: &File, text: &[u8]) -> io::Result<()> {
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(text)?;
+    file.set_len(text.len() as u64)
+}
+
+/// Lets those who wait for a file without a name have its lock: it keeps nobody from the file that has
+/// the name now, so nothing may be changed before they are through.
+fn let_finish(file: Flock<File>, inode: u64) {
+    let start = Instant::now();
+    let mut unlocked = file.unlock().ok();
+    while let Some(file) = unlocked.take()
+        && start.elapsed() < PATIENCE
+    {
+        let _ = nix::poll::poll(&mut [], PAUSE_MS);
+        unlocked = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) if is_waited_for(inode) => file.unlock().ok(),
+            Ok(_) => None,
+            Err((file, _)) => Some(file),
+        };
+    }
+}
+
+/// Whether somebody waits for our lock of the file with this number; `proc_locks(5)`: one who is
+/// blocked follows, with the same first word, the one who blocks. Devices are not compared: on overlayfs the
+/// list has another one than the file.
+fn is_waited_for(inode: u64) -> bool {
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    waits_for(&locks, std::process::id(), inode)
+}
+
+fn waits_for(locks: &str, process: u32, inode: u64) -> bool {
+    let (process, inode) = (process.to_string(), inode.to_string());
+    let mut ours = None;
+    locks.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        let number = words.next();
+        if words.next() == Some("->") {
+            return number.is_some() && number == ours;
+        }
+        // Behind FLOCK ADVISORY WRITE: the process, and device and number of the file.
+        let is_it = words.nth(2) == Some(&process)
+            && words.next().is_some_and(|file| file.rsplit(':').next() == Some(&inode));
+        if is_it {
+            ours = number;
+        }
+        false
+    })
+}
+
+/// Whether `uci commit` has let go of the lock of `path`, which is ours now, and not yet brought its
+/// file, `.NAME.uci-` and six letters, to that name. One that is older was left by a power cut.
+fn is_committed(path: &Path) -> bool {
+    let mut start = OsString::from(".");
+    start.push(path.file_name().unwrap_or_default());
+    start.push(".uci-");
+    let entries = path.parent().and_then(|parent| fs::read_dir(parent).ok());
+    entries.into_iter().flatten().flatten().any(|entry| {
+        let name = entry.file_name();
+        name.as_bytes().strip_prefix(start.as_bytes()).is_some_and(|rest| rest != OURS.as_bytes())
+            && entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|written| {
+                wall_clock().duration_since(written).is_ok_and(|age| age < PATIENCE)
+            })
+    })
+}
+
+/// Locks the file that has this path now, once nobody is about to give the path to another.
 fn lock(path: &Path) -> Result<Flock<File>, StoreError> {
     let io = |source| StoreError::Io { path: path.to_owned(), source };
     let start = Instant::now();
@@ -95,9 +178,11 @@ fn lock(path: &Path) -> Result<Flock<File>, StoreError> {
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => {
+                // Before the comparison, or one that is there now could be brought to its name behind it.
+                let is_committed = is_committed(path);
                 // While we waited it may have been replaced.
                 let (ours, now) = (file.metadata().map_err(io)?, fs::metadata(path).map_err(io)?);
-                if (ours.dev(), ours.ino()) == (now.dev(), now.ino()) {
+                if !is_committed && (ours.dev(), ours.ino()) == (now.dev(), now.ino()) {
                     return Ok(file);
                 }
             }
@@ -219,6 +304,84 @@ mod tests {
         change(&path, add).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"theirs\n2\n");
         assert!(change(&dir.0.join("none"), add).is_err());
+    }
+
+    /// `uci commit` unlocks the file and then gives its name to the new one.
+    #[test]
+    fn what_is_being_committed_is_waited_for_and_read() {
+        let dir = Dir::new("store-commit");
+        let path = dir.write("sluice", "1\n");
+        let new = dir.write(".sluice.uci-aBc123", "1\n2\n");
+        let commit = {
+            let path = path.clone();
+            std::thread::spawn(move || {
+                let _ = nix::poll::poll(&mut [], 100_u16);
+                fs::rename(new, path).unwrap();
+            })
+        };
+        change(&path, |text| Ok([text, b"3\n"].concat())).unwrap();
+        commit.join().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2\n3\n");
+        // One of a power cut is in nobody's way.
+        let left = dir.write(".sluice.uci-dEf456", "half");
+        let file = File::options().write(true).open(&left).unwrap();
+        file.set_modified(wall_clock() - Duration::from_secs(60)).unwrap();
+        let start = Instant::now();
+        change(&path, to("4\n")).unwrap();
+        assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+        assert_eq!(dir.names(), [".sluice.uci-dEf456", "sluice"]);
+    }
+
+    /// `uci commit` opens the file, waits for its lock, and reads what it opened.
+    #[test]
+    fn who_waits_for_the_lock_reads_the_new_text() {
+        let dir = Dir::new("store-waits");
+        let path = dir.write("sluice", "old and longer\n");
+        let inode = fs::metadata(&path).unwrap().ino();
+        let (opened, is_open) = std::sync::mpsc::channel();
+        let (through, is_through) = std::sync::mpsc::channel();
+        let waiting = {
+            let path = path.clone();
+            move || {
+                let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+                opened.send(()).unwrap();
+                let mut file = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+                let mut text = String::new();
+                file.read_to_string(&mut text).unwrap();
+                let _ = nix::poll::poll(&mut [], 100_u16);
+                through.send(()).unwrap();
+                text
+            }
+        };
+        let mut thread = None;
+        change(&path, |_| {
+            thread = Some(std::thread::spawn(waiting));
+            is_open.recv().unwrap();
+            while !is_waited_for(inode) {
+                std::thread::yield_now();
+            }
+            Ok(b"new\n".to_vec())
+        })
+        .unwrap();
+        // Its lock is of a file that has no name any more, and would not keep us from the next change.
+        is_through.try_recv().unwrap();
+        assert_eq!(thread.unwrap().join().unwrap(), "new\n");
+        assert_eq!(fs::read(&path).unwrap(), b"new\n");
+    }
+
+    #[test]
+    fn who_waits_for_whom_is_read_from_the_list_of_locks() {
+        let locks = "1: POSIX  ADVISORY  WRITE 700 00:19:5 0 EOF\n\
+                     1: -> POSIX  ADVISORY  WRITE 701 00:19:5 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 70 08:01:6 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 701 08:01:6 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 71 08:01:7 0 EOF\n";
+        for (process, inode, waits) in
+            [(70, 6, true), (70, 7, false), (71, 7, false), (701, 6, false), (700, 5, true)]
+        {
+            assert_eq!(waits_for(locks, process, inode), waits, "{process} {inode}");
+        }
+        assert!(!waits_for("", 70, 6));
     }
 
     /// Whenever it is read, the file has one text or the other.

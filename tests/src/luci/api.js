@@ -4,7 +4,8 @@
 /*
  * A double of what LuCI gives its pages: as much as the pages of Sluice use, with what bites there. A
  * child that is a string alone is markup; `expect` hides what went wrong; calls of one moment go out
- * together, and wait for twenty seconds; a poller ticks every second. `env` comes from the page around it.
+ * together, and wait for twenty seconds; a poller ticks every second; scripts are asked for with the version
+ * of what is installed, and nothing else is. `env` comes from the page around it.
  */
 
 const env = window.env;
@@ -226,7 +227,7 @@ const classes = { baseclass, dom, poll, rpc, ui, view };
 /* Loads a class and what it requires at its top, by the name that it has in a path. */
 function load(name) {
 	if (!(name in classes))
-		classes[name] = fetch(L.resource(name.replace(/\./g, '/') + '.js')).then((response) => {
+		classes[name] = fetch(L.resource(name.replace(/\./g, '/') + '.js?v=' + env.resource_version)).then((response) => {
 			if (!response.ok)
 				throw new Error('HTTP error %d while loading %s'.format(response.status, name));
 			return response.text();

@@ -73,16 +73,24 @@ class Value {
 		if (!node || !node.isConnected)
 			return;
 		const value = this.formvalue(node), before = this.cfgvalue(id);
-		const isEmpty = value == null || value.length == 0 || (this.rmempty && value == this.default);
+		const isEmpty = value == null || value.length == 0;
 		for (const one of [].concat(isEmpty ? [] : value)) {
 			const verdict = this.validate ? this.validate(id, one) : true;
 			if (verdict !== true)
 				throw new Error('%s: %s'.format(this.title, verdict));
 		}
-		if (isEmpty && before != null)
+		if (isEmpty && !this.rmempty && !this.optional)
+			throw new Error('Option "%s" must not be empty.'.format(this.title));
+		/* A default that was not there before is written, but for flags. */
+		if (isEmpty)
+			this.remove(id);
+		else if (JSON.stringify(value) != JSON.stringify(before))
+			this.write(id, value);
+	}
+	write(id, value) { uci.set(this.map.config, id, this.option, value); }
+	remove(id) {
+		if (this.cfgvalue(id) != null)
 			uci.unset(this.map.config, id, this.option);
-		else if (!isEmpty && JSON.stringify(value) != JSON.stringify(before))
-			uci.set(this.map.config, id, this.option, value);
 	}
 }
 
@@ -93,6 +101,7 @@ class Flag extends Value {
 		return box;
 	}
 	formvalue(node) { return node.checked ? '1' : '0'; }
+	write(id, value) { return this.rmempty && value == this.default ? this.remove(id) : super.write(id, value); }
 	textvalue(id) { return (this.cfgvalue(id) ?? this.default) == '1' ? 'Yes' : 'No'; }
 }
 

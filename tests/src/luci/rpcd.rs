@@ -248,6 +248,7 @@ fn page(query: &str) -> String {
     let session = Session::of(&value("session").into());
     let env = json!({
         "resource": "/luci-static/resources",
+        "resource_version": "26.064-7",
         "ubuspath": "/ubus/",
         "sessionid": value("session"),
         "nodespec": {

@@ -18,10 +18,12 @@ use crate::{run, targets};
 const ARCH: &str = "mips_24kc";
 const TIME: u32 = 1_700_000_000;
 
-/// An agent that notes how it is called, and says that a configuration with the word `wrong` is.
+/// An agent that notes how it is called, and says that a configuration with the word `wrong` is, or at
+/// length that it is not.
 const AGENT: &str = "#!/bin/sh
 echo \"sluice $*\" >>/calls
-[ \"$1 $2\" != 'config check' ] || ! grep -q wrong /etc/config/sluice
+[ \"$1 $2\" = 'config check' ] || exit 0
+! grep -q wrong /etc/config/sluice && echo 'the configuration is valid'
 ";
 
 /// All files of the agent's package, with what a router must find.

@@ -142,10 +142,18 @@ fn an_agent_whose_configuration_is_wrong_is_not_started_again_and_again() {
     router.take("procd");
     router.take("calls");
     router.write("etc/config/sluice", "wrong", 0o600);
-    assert_eq!(router.sh("/etc/init.d/sluice start"), (false, String::new()));
-    assert_eq!(router.take("procd"), "open_service sluice\nrefused\n");
+    // The trigger starts it once the configuration is another.
+    router.quiet("/etc/init.d/sluice start");
+    let triggers = "open_service sluice\nreload_trigger sluice system\nclose_service\n";
+    assert_eq!(router.take("procd"), triggers);
     let calls = router.take("calls");
     assert!(calls.contains("logger -t sluice -p daemon.err not started"), "{calls}");
+    // One that runs has a configuration that works: procd hears nothing, and lets it run.
+    router.write("running/sluice", "", 0o644);
+    assert_eq!(router.sh("/etc/init.d/sluice start"), (false, String::new()));
+    assert_eq!(router.take("procd"), "open_service sluice\n");
+    router.quiet("/etc/init.d/sluice restart");
+    assert_eq!(router.take("procd"), format!("kill sluice\n{triggers}"));
 }
 
 #[test]

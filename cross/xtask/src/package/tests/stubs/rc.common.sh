@@ -5,7 +5,7 @@ initscript=$1
 action=$2
 shift 2
 name=$(basename "$initscript")
-commands="start stop reload enable disable status"
+commands="start stop restart reload enable disable status"
 
 extra_command() {
 	commands="$commands $1"
@@ -16,15 +16,22 @@ extra_command() {
 # shellcheck disable=SC1091
 . /lib/functions/procd.sh
 
+# What start_service returns is lost. procd stops the instances that a service is closed without.
 start() {
 	procd open_service "$name"
-	start_service "$@" || { echo refused >>/procd; return 1; }
+	start_service "$@"
 	service_triggers
 	procd close_service
 }
 
 stop() {
 	procd kill "$name"
+}
+
+# procd lists what it stops as running until it is gone.
+restart() {
+	stop "$@"
+	start "$@"
 }
 
 reload() {

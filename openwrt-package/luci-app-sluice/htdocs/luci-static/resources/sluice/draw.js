@@ -56,8 +56,9 @@ function tint(root) {
 	return root;
 }
 
+/* With the version of what is installed, as LuCI asks for scripts: browsers keep a file for long. */
 function style() {
-	var href = L.resource('sluice/sluice.css');
+	var version = L.env.resource_version, href = L.resource('sluice/sluice.css') + (version ? '?v=' + version : '');
 	if (!document.querySelector('link[href="' + href + '"]'))
 		document.head.appendChild(E('link', { 'rel': 'stylesheet', 'href': href }));
 }

@@ -97,6 +97,11 @@ function option(s, entry, inGrid) {
 		o.placeholder = more.preset;
 	o.rmempty = !more.required;
 	o.optional = kind == 'word' && !more.required && !more.preset;
+	/* LuCI leaves out the default of a flag, and of nothing else. */
+	if (kind == 'word' && more.preset && !more.required)
+		o.write = function(section, value) {
+			return value == more.preset ? o.remove(section) : form.ListValue.prototype.write.call(o, section, value);
+		};
 	if (inGrid && !more.grid)
 		o.modalonly = true;
 	else if (inGrid && more.of)
