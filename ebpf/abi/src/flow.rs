@@ -351,9 +351,9 @@ impl Recent {
     #[inline(always)]
     #[must_use]
     pub const fn index(sport: u16, dport: u16) -> u32 {
-        let ports = sport ^ dport;
-        let ports = (ports ^ (ports >> 8)) as u32;
-        (ports % (Self::COUNT / 2)) * 2 + (sport < dport) as u32
+        // Bits in which ports that a host gives away differ, whichever byte of them comes first in memory.
+        let ports = ((sport ^ dport) >> 7) as u32;
+        ports & (Self::COUNT - 2) | (sport < dport) as u32
     }
 }
 

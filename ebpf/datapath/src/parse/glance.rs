@@ -30,8 +30,8 @@ pub trait Glance: AnyBitPattern {
     #[doc(hidden)]
     fn between(&self, src: &Addr, dst: &Addr) -> u32;
 
-    /// Source and destination port (network byte order) of the packet whose IP header is at `l3` when it is one of
-    /// these.
+    /// Source and destination port (network byte order) of the packet whose IP header is at `l3`, if it is one of
+    /// these, where it is TCP or UDP.
     #[inline(always)]
     fn ports<P: Packet + ?Sized>(packet: &P, l3: usize) -> Option<[u16; 2]> {
         let this: Self = packet.load(l3)?;
@@ -41,11 +41,11 @@ pub trait Glance: AnyBitPattern {
             return None;
         }
         let Transport { sport, dport, flags, .. } = this.transport();
-        let is_between = match this.proto() {
-            TCP => flags & (SYN | FIN | RST) == 0,
-            proto => proto == UDP,
-        };
-        is_between.then_some([sport, dport])
+        if this.proto() == TCP && flags & (SYN | FIN | RST) != 0 {
+            return None;
+        }
+        // Of another protocol these are no ports; but then no flow is of its kind.
+        Some([sport, dport])
     }
 
     /// Whether `recent` is of the flow and direction of a packet that has these ports.
