@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use sluice_abi::attach::{Link, Role};
@@ -344,7 +345,9 @@ fn strangers_are_held_to_a_low_rate_at_a_destination_under_attack() {
         }
         let noted = shield.strangers.offenders().unwrap();
         let victims = noted.iter().filter(|note| note.reason == DropReason::AttackedSyn as u32);
-        assert_eq!(victims.count(), 2, "{noted:?}");
+        // Each processor notes for itself, and the test may have moved to another one.
+        let victims: BTreeSet<_> = victims.map(|note| note.addr.words()).collect();
+        assert_eq!(victims.len(), 2, "{noted:?}");
     }
 }
 
