@@ -179,8 +179,11 @@ fn an_end_is_noted_of_trusted_flows_alone() {
     ] {
         let frame = with(flags);
         path.decide(&frame, |way| state(verdict, way, slot, 0));
-        let outcome = path.run(Side::In, &frame, Buffer::default());
-        assert_eq!(outcome.counted, [(counter, 1)]);
+        // The packet before it was looked up a moment ago.
+        for frame in [&with(0), &frame] {
+            let outcome = path.run(Side::In, frame, Buffer::default());
+            assert_eq!(outcome.counted, [(counter, 1)]);
+        }
         let seen = path.flows.count(slot).unwrap();
         assert_eq!(seen.closing_ns != 0, notes, "{verdict:?} {flags}");
         assert!(seen.closing_ns <= seen.last_seen_ns && seen.last_seen_ns > 0);

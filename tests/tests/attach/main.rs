@@ -188,7 +188,7 @@ fn frame(source: Ipv4Addr) -> Vec<u8> {
     Frame::ethernet([2, 0, 0, 0, 0, 1], [4; 6])
         .ipv4(source, Ipv4Addr::new(203, 0, 113, 1))
         .udp(4000, 9)
-        .payload(b"probe")
+        .payload(b"a longer probe")
         .bytes()
 }
 
