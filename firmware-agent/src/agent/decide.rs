@@ -212,5 +212,5 @@ pub(super) fn neighbours() -> Vec<(IpAddr, Mac)> {
     let found = rtnetlink::neighbours()
         .inspect_err(|error| log::warn!("read the neighbours of this router: {error}"));
     let found = found.unwrap_or_default().into_iter();
-    found.map(|Neighbour { addr, mac }| (addr, Mac(mac))).collect()
+    found.map(|Neighbour { addr, mac, .. }| (addr, Mac(mac))).collect()
 }

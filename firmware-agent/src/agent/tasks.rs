@@ -227,6 +227,9 @@ impl Methods for Running {
             Request::FlowPage { offset, limit } => {
                 json(serde_json::to_value(self.state.lock().flow_page(offset, limit)))
             }
+            Request::Devices { offset, limit } => {
+                json(serde_json::to_value(self.state.lock().device_page(offset, limit)))
+            }
             Request::Block { subject, seconds } => {
                 json(serde_json::to_value(self.block(&subject, seconds)?))
             }

@@ -5,6 +5,7 @@
 pub mod client;
 mod clients;
 pub mod ddos;
+pub mod devices;
 pub mod events;
 pub mod feature;
 pub mod hand;
@@ -63,6 +64,15 @@ pub enum Request {
     /// A [`page::FlowPage`].
     FlowPage {
         /// How many of the most recent flows are left out.
+        #[serde(default)]
+        offset: u32,
+        /// How many are told at most; [`page::DEFAULT`] where absent.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        limit: Option<u32>,
+    },
+    /// A [`devices::DevicePage`].
+    Devices {
+        /// How many of the first devices are left out.
         #[serde(default)]
         offset: u32,
         /// How many are told at most; [`page::DEFAULT`] where absent.
@@ -145,6 +155,7 @@ impl Request {
             | Self::EventPage(_)
             | Self::Why { .. }
             | Self::FlowPage { .. }
+            | Self::Devices { .. }
             | Self::Features {} => false,
             Self::Reload {}
             | Self::Apply(_)

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::report::Flow;
 
-/// Flows that are told when it is not said how many.
+/// Flows or devices that are told when it is not said how many.
 pub const DEFAULT: u32 = 256;
-/// Flows that are told at a time.
+/// Flows or devices that are told at a time.
 pub const MAX: u32 = 1024;
 
 /// Decided flows, the most recent first.

@@ -79,6 +79,7 @@ pub const METHODS: &[Method] = &[
     method("stats", "status", &[], Tells::Some(&["uptime_s", "interfaces", "drops", "netfilter", "queue", "flows", "lists"])),
     method("names", "status", &[], Tells::Some(&["names"])),
     method("flows", "flow_page", &[("offset", Kind::Int32), ("limit", Kind::Int32)], Tells::Long("flows")),
+    method("devices", "devices", &[("offset", Kind::Int32), ("limit", Kind::Int32)], Tells::Long("devices")),
     method("alerts", "alerts", &[], Tells::List("alerts")),
     method("events", "event_page", EVENTS, Tells::Long("events")),
     method("why", "why", &[("subject", Kind::Text)], Tells::Long("flows")),

@@ -100,6 +100,12 @@ impl Leases {
         self.held.len()
     }
 
+    /// Leases that are not over.
+    pub fn iter(&self, now: Now) -> impl Iterator<Item = &Lease> {
+        let leases = self.held.iter().map(|held| &held.lease);
+        leases.filter(move |lease| !lease.until.is_over(now))
+    }
+
     /// Whether none is known.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
