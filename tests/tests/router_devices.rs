@@ -189,3 +189,89 @@ fn what_a_device_carries_is_what_its_interface_counts() {
         assert!(download.join().unwrap());
     });
 }
+
+/// R188, R171: what a device is called, and what holds all it does, is a section of the configuration, in
+/// force at once and shown; taken back, the file is byte by byte what it was.
+#[test]
+fn a_device_is_renamed_held_back_and_let_go_without_a_trace() {
+    if without_root() {
+        return;
+    }
+    let router = Router::new(Build { clients: 2, ..Build::default() }).unwrap();
+    let echo = TcpService::echo(&router.server, router.server.v4.into(), 7).unwrap();
+    let socket = router.directory.path().join("ubus.sock");
+    let _bus = Bus::start(&socket).unwrap();
+    let managing = &router.clients[1];
+    let setup = Setup::default().main("ubus", socket.display()).main("clock", "trust");
+    let agent = Agent::start(&router, setup.main("management", managing.v4)).unwrap();
+    let mut caller = Caller::connect(&socket).unwrap();
+    let mut call =
+        |method: &str, arguments: Json| caller.call("sluice", method, &arguments).unwrap().json();
+    let is_offered = |answer: &Json| answer["version"].is_string();
+    wait::until_true("it answered", LIMIT, || is_offered(&call("status", json!({})))).unwrap();
+    let text = || std::fs::read_to_string(agent.config()).unwrap();
+    let (phone, before) = (router.client(), text());
+    let mac = mac_text(phone.mac);
+    let talk = || {
+        let mut stream = connect(phone, echo.address())?;
+        (0..12).try_for_each(|_| round_trip(&mut stream, &[b'x'; 1000], 1000).map(drop))
+    };
+    talk().unwrap();
+    assert!(of(&devices(&agent), phone)["name"].is_null());
+
+    let hostile = "Mum's <b>\u{202e}phone";
+    let section = call("rename", json!({"device": mac, "name": hostile}))["section"].clone();
+    let named = of(&devices(&agent), phone);
+    assert_eq!((&named["name"], &named["name_source"]), (&json!(hostile), &json!("configuration")));
+    let flows = agent.flows().unwrap();
+    assert!(flows.iter().any(|flow| flow.device_name.as_deref() == Some(hostile)), "{flows:?}");
+    let shown = agent.ask(&["devices"]).unwrap();
+    assert!(!shown.contains('\u{202e}') && shown.contains("Mum's <b>"), "{shown}");
+    let refused = call("rename", json!({"device": mac, "name": "a\nb"}))["error"].clone();
+    assert!(refused.as_str().is_some_and(|why| why.contains("on one line")), "{refused}");
+    assert_eq!(call("rename", json!({"device": mac, "name": ""}))["section"], section);
+    assert_eq!(text(), before);
+
+    let rules = |device: &Json| {
+        let rules = device["rules"].as_array().cloned().unwrap_or_default();
+        let rule = |rule: &Json| (rule["action"].clone(), rule["kbit"].clone());
+        rules.iter().map(rule).collect::<Vec<_>>()
+    };
+    let held = call("limit", json!({"device": mac, "kbit": 2000}))["section"].clone();
+    assert_eq!(rules(&of(&devices(&agent), phone)), [(json!("limit"), json!(2000))]);
+    talk().unwrap();
+    let limited = |flow: &sluice_tests::report::Flow| flow.verdict == "limited";
+    let flow = agent.wait_for_flow("limited", limited).unwrap();
+    assert_eq!(flow.rule.as_deref(), held.as_str());
+    call("limit", json!({"device": mac, "kbit": 0}));
+    assert_eq!(text(), before);
+    assert!(rules(&of(&devices(&agent), phone)).is_empty());
+    let is_free = || agent.flows().unwrap().iter().all(|flow| !limited(flow));
+    wait::until_true("nothing was limited any more", LIMIT, is_free).unwrap();
+    let why = call("limit", json!({"device": mac, "kbit": 0}))["error"].clone();
+    assert!(why.as_str().is_some_and(|why| why.contains("is not limited by hand")), "{why}");
+
+    let blocked = call("deny", json!({"subject": "", "device": mac}))["section"].clone();
+    assert_eq!(rules(&of(&devices(&agent), phone)), [(json!("block"), Json::Null)]);
+    assert!(talk().is_err());
+    call("pause", json!({"device": mac, "seconds": 600}));
+    let both = of(&devices(&agent), phone);
+    let left = both["rules"][1]["left_s"].as_u64().unwrap();
+    assert!((500..=600).contains(&left), "{both}");
+    call("resume", json!({"device": mac}));
+    call("forget", json!({"section": blocked}));
+    assert_eq!(text(), before);
+    talk().unwrap();
+    // Who manages is known by what it did.
+    assert!(managing.ping(LAN_V4.into()).unwrap());
+    for (method, arguments) in [
+        ("deny", json!({"subject": "", "device": mac_text(managing.mac)})),
+        ("deny", json!({"subject": ""})),
+    ] {
+        let why = call(method, arguments)["error"].clone();
+        let is_told =
+            |why: &str| why.contains("for management") || why.contains("neither a domain");
+        assert!(why.as_str().is_some_and(is_told), "{why}");
+    }
+    assert_eq!(text(), before);
+}

@@ -151,6 +151,9 @@ impl State {
                 known.of(*mac);
             }
         }
+        for device in &self.plan.devices {
+            known.of(device.mac);
+        }
         known.bound();
         known
     }
@@ -172,13 +175,14 @@ impl State {
         let mut known = latest.clone().map(|has| self.device_name(has.into(), Some(*mac)));
         let name =
             self.device_name(Addr::default(), Some(*mac)).or_else(|| known.find_map(|it| it));
+        let is_given = self.given_name(*mac).is_some();
         let rates = self.inspector.tally.rates(*mac).filter(|_| part.carried.is_some());
         let carried = |at: usize| part.carried.map(|sum| (sum.packets[at], sum.bytes[at])).unzip();
         let ((up_packets, up_bytes), (down_packets, down_bytes)) = (carried(0), carried(1));
         Device {
             mac: mac.to_string(),
             random: mac.0[0] & 2 != 0,
-            name_source: name.is_some().then_some("lease"),
+            name_source: name.is_some().then_some(if is_given { "configuration" } else { "lease" }),
             name,
             rules: self.rules_about(zone, &is_its, &groups),
             groups: groups.iter().map(|group| group.name.clone()).collect(),

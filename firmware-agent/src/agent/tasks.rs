@@ -240,6 +240,12 @@ impl Methods for Running {
                 json(serde_json::to_value(self.pause(&device, seconds)?))
             }
             Request::Resume { device } => json(serde_json::to_value(self.resume(&device)?)),
+            Request::Limit { device, kbit, seconds } => {
+                json(serde_json::to_value(self.limit(&device, kbit, seconds)?))
+            }
+            Request::Rename { device, name } => {
+                json(serde_json::to_value(self.rename(&device, &name)?))
+            }
             Request::Forget { section } => json(serde_json::to_value(self.forget(&section)?)),
             Request::Features {} => json(serde_json::to_value(self.state.lock().switches()?)),
             Request::Enable { name } => {

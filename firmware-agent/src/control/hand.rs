@@ -64,7 +64,7 @@ pub struct Unblocked {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct About {
-    /// Domain, address or prefix.
+    /// Domain, address or prefix; empty, with a device, for everything of that.
     pub subject: String,
     /// Hardware address, address or prefix of the devices; without it, or empty, every device.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -109,6 +109,23 @@ pub enum Request {
         /// Hardware address or address.
         device: String,
     },
+    /// Holds each direction of each flow of a device to a rate; a [`hand::Written`].
+    Limit {
+        /// Hardware address or address.
+        device: String,
+        /// The rate; 0 ends the limit.
+        kbit: u32,
+        /// For how long; without it, or with 0, until it is lifted.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        seconds: Option<u32>,
+    },
+    /// Calls a device something; a [`hand::Written`].
+    Rename {
+        /// Hardware address.
+        device: String,
+        /// The name; an empty one takes back what it was called.
+        name: String,
+    },
     /// Takes back what was decided by hand; a [`hand::Written`].
     Forget {
         /// The section.
@@ -167,6 +184,8 @@ impl Request {
             | Self::Deny(_)
             | Self::Pause { .. }
             | Self::Resume { .. }
+            | Self::Limit { .. }
+            | Self::Rename { .. }
             | Self::Forget { .. }
             | Self::Archive(_)
             | Self::Mute { .. }

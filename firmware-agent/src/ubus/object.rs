@@ -93,6 +93,8 @@ pub const METHODS: &[Method] = &[
     method("deny", "deny", ABOUT, Tells::All),
     method("pause", "pause", &[("device", Kind::Text), ("seconds", Kind::Int32)], Tells::All),
     method("resume", "resume", &[("device", Kind::Text)], Tells::All),
+    method("limit", "limit", &[("device", Kind::Text), ("kbit", Kind::Int32), ("seconds", Kind::Int32)], Tells::All),
+    method("rename", "rename", &[("device", Kind::Text), ("name", Kind::Text)], Tells::All),
     method("forget", "forget", &[("section", Kind::Text)], Tells::All),
     method("archive", "archive", &[("id", Kind::Int32), ("kind", Kind::Text), ("until", Kind::Int32)], Tells::All),
     method("mute", "mute", &[("kind", Kind::Text)], Tells::All),

@@ -152,6 +152,13 @@ impl Leases {
         }
     }
 
+    /// The hardware address of the device that has `addr`, where its server knows it.
+    #[must_use]
+    pub fn mac_of(&self, now: Now, addr: Addr) -> Option<Mac> {
+        let held = self.place(addr).ok().and_then(|at| self.held.get(at))?;
+        held.lease.mac.filter(|_| !held.lease.until.is_over(now))
+    }
+
     /// What the device with `addr` and `mac` is called.
     ///
     /// Its lease counts unless another device has it. In IPv6, where a device makes addresses of its
