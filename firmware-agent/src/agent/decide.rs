@@ -9,7 +9,7 @@ use super::running::{Running, State};
 use crate::config::by_hand::{Page, Subject, Verb, Wish};
 use crate::config::edit::Editor;
 use crate::config::{Device, Mac, Moment, Net, PACKAGE, store};
-use crate::control::hand::{About, Written};
+use crate::control::hand::{About, Hold, Written};
 use crate::plan::guard::Guard;
 use crate::sys::rtnetlink::{self, Neighbour};
 
@@ -54,12 +54,15 @@ impl Running {
     }
 
     /// Blocks everything of a device.
-    pub(super) fn pause(&self, device: &str, seconds: Option<u32>) -> Result<Written, String> {
-        let device = one(device)?;
+    pub(super) fn pause(&self, hold: &Hold) -> Result<Written, String> {
+        if hold.kbit.is_some() {
+            return Err("a pause has no rate".to_owned());
+        }
+        let device = one(&hold.device)?;
         let until = {
             let mut state = self.state.lock();
             state.may_pause(&device)?;
-            state.until(seconds)?
+            state.until(hold.seconds)?
         };
         self.decide(&Wish { verb: Verb::Pause, subject: None, device: Some(device), until })
     }
@@ -77,14 +80,10 @@ impl Running {
     }
 
     /// Holds the flows of a device to a rate, or does so no more.
-    pub(super) fn limit(
-        &self,
-        device: &str,
-        kbit: u32,
-        seconds: Option<u32>,
-    ) -> Result<Written, String> {
-        let device = one(device)?;
-        let until = self.state.lock().until(seconds)?;
+    pub(super) fn limit(&self, hold: &Hold) -> Result<Written, String> {
+        let device = one(&hold.device)?;
+        let kbit = hold.kbit.ok_or("a limit needs a rate, kbit")?;
+        let until = self.state.lock().until(hold.seconds)?;
         let wish = Wish { verb: Verb::Limit, subject: None, device: Some(device), until };
         self.write(|page, _| {
             let section = if kbit == 0 {

@@ -62,11 +62,11 @@ impl Known {
 
     /// Leaves those out that were seen longest ago, if there are too many.
     fn bound(&mut self) {
-        let excess = self.0.len().saturating_sub(DEVICES_MAX);
-        let mut last = order(self.0.iter().map(|one| one.part.last_ns));
-        let mut over: Vec<u32> = last.split_off(last.len() - excess);
-        over.sort_unstable();
-        over.iter().rev().for_each(|at| drop(self.0.remove(*at as usize)));
+        while self.0.len() > DEVICES_MAX {
+            let oldest = (0..).zip(&self.0).min_by_key(|(_, one)| one.part.last_ns);
+            let Some((at, _)) = oldest else { return };
+            self.0.remove(at);
+        }
     }
 }
 
@@ -81,26 +81,28 @@ impl One {
 }
 
 /// The places of these numbers, that of the largest first.
-fn order(numbers: impl Iterator<Item = u64>) -> Vec<u32> {
-    let mut places: Vec<(u64, u32)> = numbers.map(|number| u64::MAX - number).zip(0..).collect();
-    places.sort_unstable();
-    places.into_iter().map(|(_, place)| place).collect()
+fn order(numbers: &mut dyn Iterator<Item = u64>) -> Vec<u32> {
+    let (mut sorted, mut places) = (Vec::new(), Vec::new());
+    for (number, place) in numbers.zip(0..) {
+        let at = sorted.partition_point(|other| *other >= number);
+        sorted.insert(at, number);
+        places.insert(at, place);
+    }
+    places
 }
 
 impl State {
     /// Some of the devices, those that moved most bytes first.
-    pub(super) fn device_page(&mut self, offset: u32, limit: Option<u32>) -> DevicePage {
+    pub(super) fn device_page(&mut self, part: page::Part) -> DevicePage {
         let now_ns = clock::monotonic_ns();
         let Known(known) = self.known_devices(now_ns);
         let bytes = known.iter().map(|one| (one.mac, one.part.bytes()));
         self.inspector.tally.read(now_ns / 1_000_000, bytes.collect());
-        let moved = known.iter().map(|one| one.part.bytes().iter().sum());
-        let limit = limit.unwrap_or(page::DEFAULT).min(page::MAX) as usize;
-        let page = order(moved).into_iter().skip(offset as usize).take(limit);
-        let page = page.filter_map(|at| known.get(at as usize));
+        let mut moved = known.iter().map(|one| one.part.bytes().iter().sum());
+        let page = part.of(order(&mut moved).into_iter()).filter_map(|at| known.get(at as usize));
         DevicePage {
             total: known.len() as u64,
-            offset: offset.into(),
+            offset: part.offset.into(),
             interval_ms: self.inspector.tally.interval_ms(),
             blind: self.uncounted(),
             devices: page.map(|one| self.device(one, now_ns)).collect(),
@@ -160,7 +162,7 @@ impl State {
 
     fn device(&self, one: &One, now_ns: u64) -> Device {
         let One { mac, part, addresses, zone } = one;
-        let latest = order(addresses.iter().map(|(last_ns, _)| *last_ns)).into_iter();
+        let latest = order(&mut addresses.iter().map(|(last_ns, _)| *last_ns)).into_iter();
         let mut latest = latest.filter_map(|at| addresses.get(at as usize)).map(|(_, has)| *has);
         let is_its = |device: &Named| match device {
             Named::Mac(of) => of == mac,

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use smol::{Timer, block_on};
 
 use super::show::{ago, duration};
 use super::table::Table;
+use crate::control::Request;
 use crate::control::client::{AskError, ask};
-use crate::control::{Request, page};
+use crate::control::page::{self, Part};
 use crate::text::plain;
 
 /// Time between two questions where nobody has asked lately: rates need two readings.
@@ -20,12 +20,13 @@ const NAME_MAX: usize = 16;
 
 /// Asks, and once more where the first answer has no rates.
 pub(super) fn devices(socket: &Path) -> Result<Value, AskError> {
-    let request = Request::Devices { offset: 0, limit: Some(page::MAX) };
+    let request = Request::Devices(Part { offset: 0, limit: Some(page::MAX) });
     let first: Value = ask(socket, &request)?;
     if !first["interval_ms"].is_null() {
         return Ok(first);
     }
-    block_on(Timer::after(PAUSE));
+    #[expect(clippy::disallowed_methods, reason = "a command has no executor")]
+    std::thread::sleep(PAUSE);
     ask(socket, &request)
 }
 

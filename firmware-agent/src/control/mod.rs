@@ -62,23 +62,9 @@ pub enum Request {
     /// What was before what was applied comes back; says what became of it.
     Rollback {},
     /// A [`page::FlowPage`].
-    FlowPage {
-        /// How many of the most recent flows are left out.
-        #[serde(default)]
-        offset: u32,
-        /// How many are told at most; [`page::DEFAULT`] where absent.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        limit: Option<u32>,
-    },
+    FlowPage(page::Part),
     /// A [`devices::DevicePage`].
-    Devices {
-        /// How many of the first devices are left out.
-        #[serde(default)]
-        offset: u32,
-        /// How many are told at most; [`page::DEFAULT`] where absent.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        limit: Option<u32>,
-    },
+    Devices(page::Part),
     /// Blocks an address or a prefix; a [`hand::Blocked`].
     Block {
         /// The address or prefix.
@@ -97,28 +83,14 @@ pub enum Request {
     /// Blocks the flows of devices to a domain, an address or a prefix; a [`hand::Written`].
     Deny(hand::About),
     /// Blocks everything of a device; a [`hand::Written`].
-    Pause {
-        /// Hardware address or address.
-        device: String,
-        /// For how long; without it, or with 0, until it is lifted.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        seconds: Option<u32>,
-    },
+    Pause(hand::Hold),
     /// Ends a pause; a [`hand::Written`].
     Resume {
         /// Hardware address or address.
         device: String,
     },
     /// Holds each direction of each flow of a device to a rate; a [`hand::Written`].
-    Limit {
-        /// Hardware address or address.
-        device: String,
-        /// The rate; 0 ends the limit.
-        kbit: u32,
-        /// For how long; without it, or with 0, until it is lifted.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        seconds: Option<u32>,
-    },
+    Limit(hand::Hold),
     /// Calls a device something; a [`hand::Written`].
     Rename {
         /// Hardware address.
@@ -171,8 +143,8 @@ impl Request {
             | Self::Events {}
             | Self::EventPage(_)
             | Self::Why { .. }
-            | Self::FlowPage { .. }
-            | Self::Devices { .. }
+            | Self::FlowPage(_)
+            | Self::Devices(_)
             | Self::Features {} => false,
             Self::Reload {}
             | Self::Apply(_)
@@ -182,9 +154,9 @@ impl Request {
             | Self::Unblock { .. }
             | Self::Allow(_)
             | Self::Deny(_)
-            | Self::Pause { .. }
+            | Self::Pause(_)
             | Self::Resume { .. }
-            | Self::Limit { .. }
+            | Self::Limit(_)
             | Self::Rename { .. }
             | Self::Forget { .. }
             | Self::Archive(_)
