@@ -52,8 +52,8 @@ pub struct Device {
     /// kernel confirmed its address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_s_ago: Option<u64>,
-    /// Packets that it sent since the agent began and that were let through; this and the three that
-    /// follow are absent where no flow of it was counted.
+    /// Packets that it sent and that were let through since the agent began, or a change brought it up
+    /// anew; this and the three that follow are absent where no flow of it was counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub up_packets: Option<u64>,
     /// Their bytes, from the IP header on.
