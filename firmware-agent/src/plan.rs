@@ -20,8 +20,8 @@ use sluice_abi::settings::Settings;
 
 use crate::config::{
     self, Apps, Backend, Clock, Config, Countries, Counts, DOMAINLISTS_MAX, Ddos, DomainFile,
-    Established, Group, ListFile, Main, ManageOffload, Moment, Net, Notify, OnError, OwnOffload,
-    Policy, Profile, Rule, RuleAction, RulesetSection, Schedule, Ubus, ZonePolicy,
+    Established, Group, ListFile, Main, ManageOffload, Moment, NamedDevice, Net, Notify, OnError,
+    OwnOffload, Policy, Profile, Rule, RuleAction, RulesetSection, Schedule, Ubus, ZonePolicy,
 };
 use crate::dataplane::plan::{DataplanePlan, InterfacePlan, Profiles, Sizes, TcWish};
 use crate::dataplane::table::{Reinspection, Treatment};
@@ -97,6 +97,8 @@ pub struct Plan {
     pub domain_memory_kib: u32,
     /// Groups of devices that rules name.
     pub groups: Vec<Group>,
+    /// Devices with a name.
+    pub devices: Vec<NamedDevice>,
     /// Schedules that rules name.
     pub schedules: Vec<Schedule>,
     /// When the time of day is believed.
@@ -270,6 +272,7 @@ impl Plan {
             domainlists: domainlists(config),
             domain_memory_kib: main.domain_memory_kib,
             groups: config.groups.clone(),
+            devices: config.devices.clone(),
             schedules: config.schedules.clone(),
             clock: main.clock,
             established: main.established,

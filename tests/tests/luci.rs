@@ -11,12 +11,13 @@ use sluice::ubus::object::METHODS;
 use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::bus::Bus;
 use sluice_tests::directory::Directory;
+use sluice_tests::host::mac_text;
 use sluice_tests::luci::browser::Browser;
 use sluice_tests::luci::rpcd::{Look, Rpcd, Session};
 use sluice_tests::luci::{package, sample, strings};
 use sluice_tests::process;
 use sluice_tests::router::{Build, Router};
-use sluice_tests::service::{Dns, Family, Web, fetch};
+use sluice_tests::service::{Dns, Family, Web, fetch, page};
 use sluice_tests::skip::{skipped, without_root};
 use sluice_tests::traffic::{TcpService, connect, round_trip};
 use sluice_tests::wait;
@@ -156,6 +157,7 @@ impl Stage {
         let rpcd = Rpcd::start(&files.path().join("nobody"), &config).unwrap();
         rpcd.answer("sluice status", Some(sample::status()));
         rpcd.answer("sluice flows", Some(sample::flows(340, 0, 100)));
+        rpcd.answer("sluice devices", Some(sample::devices(150)));
         rpcd.answer("sluice events", Some(sample::events()));
         rpcd.answer("sluice why", Some(sample::why()));
         let hints = json!({"02:00:00:00:00:01": {
@@ -220,13 +222,18 @@ fn hostile_names_stay_text_and_pages_can_be_read_anywhere() {
     let mut stage = Stage::new();
     for (dark, width) in [(false, 1280), (true, 1280), (false, 360), (true, 360)] {
         stage.browser.resize(width, 800).unwrap();
-        for view in ["overview", "activity", "alerts"] {
+        for view in ["overview", "devices", "activity", "alerts"] {
             let look = Look { session: Session::Write, dark };
             stage.open(view, look);
             stage.browser.see("<img src=x onerror=").unwrap();
             if view == "activity" {
                 stage.browser.click(".sluice-flow summary", "<script>").unwrap();
                 stage.browser.see("by <img src=x").unwrap();
+            }
+            if view == "devices" {
+                stage.browser.click(".sluice-device summary", "<script>").unwrap();
+                stage.browser.see("Most at the moment").unwrap();
+                stage.browser.see("Hardware address").unwrap();
             }
             if view == "alerts" {
                 stage.browser.click(".sluice-event summary", "<script>").unwrap();
@@ -289,6 +296,14 @@ fn a_page_asks_little_and_nothing_while_it_is_hidden() {
     let chosen = || stage.rpcd.asked("sluice events") == wanted;
     wait::until_true("what was chosen was asked for", LIMIT, chosen).unwrap();
 
+    stage.open("devices", WRITE);
+    asked(&stage.rpcd, "sluice devices", 2);
+    drop(stage.rpcd.take_calls());
+    asked(&stage.rpcd, "sluice devices", 1);
+    assert_eq!(stage.rpcd.take_calls().keys().collect::<Vec<_>>(), ["sluice devices"]);
+    assert_eq!(stage.rpcd.asked("sluice devices"), json!({"offset": 0, "limit": 100}));
+    stage.browser.see("100 of 150 shown. Rates of the last 5.0 s.").unwrap();
+
     stage.open("activity", WRITE);
     asked(&stage.rpcd, "sluice flows", 2);
     let hide = "Object.defineProperty(document, 'hidden', { configurable: true, value: true }); \
@@ -347,7 +362,12 @@ fn a_page_asks_little_and_nothing_while_it_is_hidden() {
         assert_eq!(stage.browser.eval("window.hit || null").unwrap(), Json::Null);
     }
 
-    for (view, method) in [("overview", "status"), ("activity", "flows"), ("alerts", "events")] {
+    for (view, method) in [
+        ("overview", "status"),
+        ("devices", "devices"),
+        ("activity", "flows"),
+        ("alerts", "events"),
+    ] {
         stage.open(view, Look { session: Session::Nobody, dark: false });
         stage.browser.see("Not for this session").unwrap();
         stage.rpcd.answer(&format!("sluice {method}"), None);
@@ -427,6 +447,87 @@ fn switch_limits(browser: &mut Browser, rpcd: &Rpcd, agent: &Agent) {
             "{config}"
         );
     }
+}
+
+/// R188: who is in the household, what each receives just now and from where, and what a person does about
+/// one of them, is what the router does; who may only look has nothing to press.
+#[test]
+fn a_device_is_seen_named_paused_slowed_and_blocked_on_its_page() {
+    if without_root() || without_browser() {
+        return;
+    }
+    let router = Router::new(Build { clients: 2, ..Build::default() }).unwrap();
+    let files = Directory::new("luci").unwrap();
+    let names = ["news.test"];
+    let _dns = Dns::start(&router, &names).unwrap();
+    let _web = Web::start(&router.server, &names).unwrap();
+    let bus = Bus::start(&files.path().join("ubus.sock")).unwrap();
+    let setup = Setup::default().main("ubus", bus.path().display()).main("clock", "trust");
+    let agent = Agent::start(&router, setup).unwrap();
+    let offered = || bus.objects() == ["sluice"];
+    wait::until_true("the object was offered", LIMIT, offered).unwrap();
+    let rpcd = Rpcd::start(bus.path(), &agent.config()).unwrap();
+    let mut browser = Browser::start().unwrap();
+    browser.resize(1280, 900).unwrap();
+    let get = |path: &str, limit| {
+        let url = format!("https://news.test{path}");
+        fetch(router.client(), Family::V4, &url, limit).unwrap().is_success()
+    };
+    let config = || std::fs::read_to_string(agent.config()).unwrap();
+    let (mac, before) = (mac_text(router.client().mac), config());
+
+    browser.open(&rpcd.page("devices", WRITE)).unwrap();
+    assert!(get("/", LIMIT));
+    std::thread::scope(|scope| {
+        let download = scope.spawn(|| get(page::SLOW, LIMIT));
+        browser.see(&mac).unwrap();
+        // A megabyte a second, as text beside its arrow.
+        browser.wait_for("/↓ \\d(\\.\\d)?\\sMbit\\/s/.test(document.body.innerText)").unwrap();
+        browser.click(".sluice-device summary", &mac).unwrap();
+        browser.see("Most at the moment").unwrap();
+        browser.see("news.test").unwrap();
+        browser.picture(&picture("devices-live")).unwrap();
+        assert!(download.join().unwrap());
+    });
+
+    let row = ".sluice-device[open]";
+    let press = |browser: &mut Browser, button: &str, said: &str| {
+        browser.click(&format!("{row} button:not([hidden])"), button).unwrap();
+        browser.see(said).unwrap();
+    };
+    browser.enter(&format!("{row} [aria-label=Name]"), "Mum's phone").unwrap();
+    press(&mut browser, "Rename", "has another name now.");
+    assert!(config().contains("config device 'by_hand_device_"), "{}", config());
+    browser.see("Mum's phone (given here)").unwrap();
+
+    browser.enter(&format!("{row} [aria-label='How long']"), "1800").unwrap();
+    press(&mut browser, "Pause", "Mum's phone is paused.");
+    assert!(!get("/", BLOCKED));
+    browser.see("Paused (29 min left)").unwrap();
+    press(&mut browser, "Resume", "Mum's phone goes on.");
+    assert!(get("/", LIMIT));
+
+    press(&mut browser, "Slow each connection down", "Mum's phone is slowed down.");
+    browser.see("Slowed to 2.0\u{a0}Mbit/s").unwrap();
+    assert!(get("/", LIMIT));
+    agent.wait_for_flow("slowed", |flow| flow.verdict == "limited").unwrap();
+    press(&mut browser, "As fast as it can", "Mum's phone is slowed down no more.");
+
+    press(&mut browser, "Block", "Mum's phone is blocked.");
+    assert!(!get("/", BLOCKED));
+    press(&mut browser, "Lift the block", "Mum's phone is no longer blocked.");
+    assert!(get("/", LIMIT));
+
+    browser.enter(&format!("{row} [aria-label=Name]"), "").unwrap();
+    press(&mut browser, "Rename", "has another name now.");
+    assert_eq!(config(), before);
+
+    browser.open(&rpcd.page("devices", READ)).unwrap();
+    browser.click(".sluice-device summary", &mac).unwrap();
+    browser.see("Hardware address").unwrap();
+    let buttons = "[...document.querySelectorAll('.sluice button')].map(node => node.innerText)";
+    assert_eq!(browser.eval(buttons).unwrap(), json!(["More traffic", "Less traffic"]));
+    assert_eq!(browser.errors(), [""; 0]);
 }
 
 /// R188: what a person sees and decides is what the router does.

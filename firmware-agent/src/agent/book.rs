@@ -40,6 +40,12 @@ impl Book {
         &self.zones
     }
 
+    /// Whether the device of a flow is known to be behind an interface of the household.
+    pub(super) fn is_lan(&self, ends: &Ends) -> bool {
+        let mut zones = self.zones.iter().map(|(_, zone)| zone);
+        zones.any(|zone| zone.is_lan && Some(zone.number) == ends.zone)
+    }
+
     /// Takes over where the interfaces are. A packet may be taken for one that came before that.
     pub(super) fn set_zones(&mut self, zones: Vec<(u32, Zone)>) {
         if *self.zones != *zones {

@@ -9,7 +9,7 @@ use super::running::{Running, State};
 use crate::config::by_hand::{Page, Subject, Verb, Wish};
 use crate::config::edit::Editor;
 use crate::config::{Device, Mac, Moment, Net, PACKAGE, store};
-use crate::control::hand::{About, Written};
+use crate::control::hand::{About, Hold, Written};
 use crate::plan::guard::Guard;
 use crate::sys::rtnetlink::{self, Neighbour};
 
@@ -17,16 +17,16 @@ use crate::sys::rtnetlink::{self, Neighbour};
 type Edit<'a> = &'a mut dyn FnMut(&mut Page, Option<i64>) -> Result<(), String>;
 
 impl Running {
-    /// Lets a subject pass that something blocks.
+    /// Lets a subject pass that something blocks, or everything of a device.
     pub(super) fn allow(&self, about: &About) -> Result<Written, String> {
         let (subject, device) = read(about)?;
         let (verb, until) = {
             let mut state = self.state.lock();
             let list = match &subject {
-                Subject::Net(net) => state.blocklist_of(net.addr().into()).map(str::to_owned),
-                Subject::Domain(_) => None,
+                Some(Subject::Net(net)) => state.blocklist_of(net.addr().into()).map(str::to_owned),
+                _ => None,
             };
-            if let (Some(list), Some(_)) = (&list, &device) {
+            if let (Some(list), Some(subject), Some(_)) = (&list, &subject, &device) {
                 return Err(format!(
                     "{subject} is on blocklist {list}, which counts for every device: allow it \
                      without a device"
@@ -35,29 +35,34 @@ impl Running {
             let verb = if list.is_some() { Verb::Lift } else { Verb::Allow };
             (verb, state.until(about.seconds)?)
         };
-        self.decide(&Wish { verb, subject: Some(subject), device, until })
+        self.decide(&Wish { verb, subject, device, until })
     }
 
-    /// Blocks what goes to a subject.
+    /// Blocks what goes to a subject, or everything of a device.
     pub(super) fn deny(&self, about: &About) -> Result<Written, String> {
         let (subject, device) = read(about)?;
         let until = {
             let mut state = self.state.lock();
-            if let Subject::Net(net) = &subject {
-                state.may_stop(net)?;
+            match (&subject, &device) {
+                (Some(Subject::Net(net)), _) => state.may_stop(net)?,
+                (None, Some(device)) => state.may_pause(device)?,
+                _ => {}
             }
             state.until(about.seconds)?
         };
-        self.decide(&Wish { verb: Verb::Deny, subject: Some(subject), device, until })
+        self.decide(&Wish { verb: Verb::Deny, subject, device, until })
     }
 
     /// Blocks everything of a device.
-    pub(super) fn pause(&self, device: &str, seconds: Option<u32>) -> Result<Written, String> {
-        let device = one(device)?;
+    pub(super) fn pause(&self, hold: &Hold) -> Result<Written, String> {
+        if hold.kbit.is_some() {
+            return Err("a pause has no rate".to_owned());
+        }
+        let device = one(&hold.device)?;
         let until = {
             let mut state = self.state.lock();
             state.may_pause(&device)?;
-            state.until(seconds)?
+            state.until(hold.seconds)?
         };
         self.decide(&Wish { verb: Verb::Pause, subject: None, device: Some(device), until })
     }
@@ -70,6 +75,36 @@ impl Running {
             let section =
                 page.find(&wish).ok_or_else(|| format!("{device} is not paused by hand"))?;
             page.forget(&section)?;
+            Ok(Written { section })
+        })
+    }
+
+    /// Holds the flows of a device to a rate, or does so no more.
+    pub(super) fn limit(&self, hold: &Hold) -> Result<Written, String> {
+        let device = one(&hold.device)?;
+        let kbit = hold.kbit.ok_or("a limit needs a rate, kbit")?;
+        let until = self.state.lock().until(hold.seconds)?;
+        let wish = Wish { verb: Verb::Limit, subject: None, device: Some(device), until };
+        self.write(|page, _| {
+            let section = if kbit == 0 {
+                let section = page.find(&wish);
+                let section = section.ok_or_else(|| format!("{device} is not limited by hand"))?;
+                page.forget(&section)?;
+                section
+            } else {
+                page.limit(&wish, kbit).map_err(|error| error.to_string())?
+            };
+            Ok(Written { section })
+        })
+    }
+
+    /// Calls a device something.
+    pub(super) fn rename(&self, device: &str, name: &str) -> Result<Written, String> {
+        let Device::Mac(mac) = one(device)? else {
+            return Err(format!("{device} is no hardware address: a device is called by that"));
+        };
+        self.write(|page, _| {
+            let section = page.rename(mac, name).map_err(|error| error.to_string())?;
             Ok(Written { section })
         })
     }
@@ -198,9 +233,11 @@ impl State {
     }
 }
 
-fn read(about: &About) -> Result<(Subject, Option<Device>), String> {
+fn read(about: &About) -> Result<(Option<Subject>, Option<Device>), String> {
     let device = about.device.as_deref().filter(|device| !device.is_empty());
-    Ok((about.subject.parse()?, device.map(one).transpose()?))
+    let is_all = about.subject.is_empty() && device.is_some();
+    let subject = if is_all { None } else { Some(about.subject.parse()?) };
+    Ok((subject, device.map(one).transpose()?))
 }
 
 fn one(device: &str) -> Result<Device, String> {
@@ -212,5 +249,5 @@ pub(super) fn neighbours() -> Vec<(IpAddr, Mac)> {
     let found = rtnetlink::neighbours()
         .inspect_err(|error| log::warn!("read the neighbours of this router: {error}"));
     let found = found.unwrap_or_default().into_iter();
-    found.map(|Neighbour { addr, mac }| (addr, Mac(mac))).collect()
+    found.map(|Neighbour { addr, mac, .. }| (addr, Mac(mac))).collect()
 }

@@ -21,6 +21,7 @@ use super::requests::is_request;
 use super::rules::treated;
 use super::signatures::Alarms;
 use super::sweep::Lone;
+use super::tally::{Part, Tally, owner};
 use super::unattended::Unseen;
 use crate::config::{MarkMask, OnError};
 use crate::dataplane::flows::Flows;
@@ -123,6 +124,8 @@ pub(super) struct Inspector {
     pub(super) unseen: Unseen,
     pub(super) resolutions: Resolutions,
     pub(super) lone: Lone,
+    /// What flows that are over carried.
+    pub(super) tally: Tally,
     /// What is told at once.
     pub(super) notices: Notices,
     pub(super) observing: Observing,
@@ -165,6 +168,7 @@ impl Inspector {
             unseen: Unseen::default(),
             resolutions,
             lone: Lone::default(),
+            tally: Tally::default(),
             notices: Notices::default(),
             observing: Observing::default(),
         }
@@ -193,6 +197,7 @@ impl Inspector {
             self.renew(key, flows);
             return nfqueue::Verdict::Accept { mark: Some(marks.blocked()) };
         }
+        self.note_inspected(now_ns, step);
         match step.outcome {
             Outcome::NotAFlow => nfqueue::Verdict::Accept { mark: None },
             Outcome::Inspect => {
@@ -256,6 +261,20 @@ impl Inspector {
                 }
                 self.undecided(cause.name(), step.flow)
             }
+        }
+    }
+
+    /// Counts what was let through while it was inspected.
+    fn note_inspected(&mut self, now_ns: u64, step: &Step) {
+        let is_let_through = match &step.outcome {
+            Outcome::Decided(decision) => decision.verdict != Verdict::Blocked,
+            Outcome::Undecided(_) => self.policy.on_error != OnError::Drop,
+            Outcome::Inspect | Outcome::NotAFlow => false,
+        };
+        if let (true, Some((key, _)), Some(ends)) = (is_let_through, &step.flow, &step.ends)
+            && self.book.is_lan(ends)
+        {
+            self.tally.add(owner(ends), &Part::of_inspection(key, ends, step.inspected, now_ns));
         }
     }
 

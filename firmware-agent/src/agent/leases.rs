@@ -53,9 +53,18 @@ impl State {
         Now { unix_s, monotonic_s: clock::monotonic_s() }
     }
 
-    /// What a device is called.
+    /// What a device is called: as somebody wants it, else as it says itself.
     pub(super) fn device_name(&self, addr: Addr, mac: Option<Mac>) -> Option<String> {
-        self.devices.leases.name_of(self.now(), addr, mac).map(str::to_owned)
+        let leases = &self.devices.leases;
+        let given = mac.or_else(|| leases.mac_of(self.now(), addr));
+        let given = given.and_then(|mac| self.given_name(mac));
+        given.or_else(|| leases.name_of(self.now(), addr, mac)).map(str::to_owned)
+    }
+
+    /// What the configuration calls a device.
+    pub(super) fn given_name(&self, mac: Mac) -> Option<&str> {
+        let device = self.plan.devices.iter().find(|device| device.mac == mac)?;
+        device.name.as_deref()
     }
 
     /// What the device of a flow is called. Where its ends are not known, only devices have leases.

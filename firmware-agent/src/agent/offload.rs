@@ -96,6 +96,13 @@ impl State {
         self.marked_before_rules = marked(&self.counts());
     }
 
+    /// Why the counters of flows miss packets.
+    pub(super) fn uncounted(&self) -> Vec<String> {
+        let is_hidden = self.offload.with(|offload| offload.seen().mode == Mode::Hardware);
+        let why = || "hardware offload: packets that it forwards are not counted".to_owned();
+        is_hidden.then(why).into_iter().collect()
+    }
+
     /// What loses sight of packets on the short way.
     fn blind(&self, seen: &Seen) -> Vec<String> {
         if seen.mode == Mode::None {

@@ -4,6 +4,7 @@ use sluice_abi::flow::{Direction, FlowCount, FlowKey, FlowLimit, FlowState};
 use sluice_abi::verdict::Verdict;
 
 use super::inspector::Inspector;
+use super::tally::{Part, owner};
 use crate::dataplane::flows::{Adopted, Flows};
 use crate::dataplane::table::{self, Action, Treatment};
 use crate::netfilter::conntrack::Tuple;
@@ -164,6 +165,11 @@ impl Inspector {
                 table::Cause::Replaced => {}
             }
             let Some(flows) = flows.as_deref_mut() else { continue };
+            if let Some(ends) = action.record.decision.ends.filter(|ends| self.book.is_lan(ends))
+                && let Ok(count) = flows.count(action.record.slot)
+            {
+                self.tally.add(owner(&ends), &Part::of_record(&action.record, &ends, &count));
+            }
             for key in action.record.keys().filter(|key| !keep.contains(key)) {
                 if let Err(error) = flows.remove(key) {
                     self.totals.write_errors += 1;

@@ -7,7 +7,7 @@ use sluice_abi::verdict::Reason;
 
 use super::desk::Work;
 use super::running::State;
-use crate::control::page::{self, FlowPage};
+use crate::control::page::{FlowPage, Part};
 use crate::control::report::{
     DomainList, DomainSet, Flow, FlowMap, Interface, List, ListImage, Netfilter, Queue,
     State as Health, Status, Tuple, Unattended, Waited,
@@ -248,15 +248,13 @@ impl State {
     }
 
     /// Some of them.
-    pub(super) fn flow_page(&self, offset: u32, limit: Option<u32>) -> FlowPage {
+    pub(super) fn flow_page(&self, part: Part) -> FlowPage {
         let now_ns = clock::monotonic_ns();
         let records = self.records();
-        let limit = limit.unwrap_or(page::DEFAULT).min(page::MAX) as usize;
-        let page = records.iter().skip(offset as usize).take(limit);
         FlowPage {
             total: records.len() as u64,
-            offset: offset.into(),
-            flows: page.map(|record| self.flow(record, now_ns)).collect(),
+            offset: part.offset.into(),
+            flows: part.of(records.iter()).map(|record| self.flow(record, now_ns)).collect(),
         }
     }
 

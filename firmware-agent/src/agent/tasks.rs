@@ -224,8 +224,11 @@ impl Methods for Running {
             Request::Apply(wish) => json(serde_json::to_value(self.apply(&wish)?)),
             Request::Confirm {} => self.confirm().map(Into::into),
             Request::Rollback {} => self.roll_back("somebody asked for that").map(Into::into),
-            Request::FlowPage { offset, limit } => {
-                json(serde_json::to_value(self.state.lock().flow_page(offset, limit)))
+            Request::FlowPage(part) => {
+                json(serde_json::to_value(self.state.lock().flow_page(part)))
+            }
+            Request::Devices(part) => {
+                json(serde_json::to_value(self.state.lock().device_page(part)))
             }
             Request::Block { subject, seconds } => {
                 json(serde_json::to_value(self.block(&subject, seconds)?))
@@ -233,10 +236,12 @@ impl Methods for Running {
             Request::Unblock { subject } => json(serde_json::to_value(self.unblock(&subject)?)),
             Request::Allow(about) => json(serde_json::to_value(self.allow(&about)?)),
             Request::Deny(about) => json(serde_json::to_value(self.deny(&about)?)),
-            Request::Pause { device, seconds } => {
-                json(serde_json::to_value(self.pause(&device, seconds)?))
-            }
+            Request::Pause(hold) => json(serde_json::to_value(self.pause(&hold)?)),
+            Request::Limit(hold) => json(serde_json::to_value(self.limit(&hold)?)),
             Request::Resume { device } => json(serde_json::to_value(self.resume(&device)?)),
+            Request::Rename { device, name } => {
+                json(serde_json::to_value(self.rename(&device, &name)?))
+            }
             Request::Forget { section } => json(serde_json::to_value(self.forget(&section)?)),
             Request::Features {} => json(serde_json::to_value(self.state.lock().switches()?)),
             Request::Enable { name } => {

@@ -2,7 +2,7 @@
 
 use super::Command;
 use crate::control::Request;
-use crate::control::hand::About;
+use crate::control::hand::{About, Hold};
 use crate::text;
 
 /// What is decided.
@@ -89,7 +89,7 @@ impl Verb {
         match self {
             Self::Allow => Request::Allow(about(operand)),
             Self::Deny => Request::Deny(about(operand)),
-            Self::Pause => Request::Pause { device: operand, seconds },
+            Self::Pause => Request::Pause(Hold { device: operand, kbit: None, seconds }),
             Self::Resume => Request::Resume { device: operand },
             Self::Block => Request::Block { subject: operand, seconds },
             Self::Unblock => Request::Unblock { subject: operand },

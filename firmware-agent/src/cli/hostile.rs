@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{events, show, signatures};
+use super::{devices, events, show, signatures};
 use crate::control::events::{Event, Kind, Severity};
 use crate::control::metrics::metrics;
 use crate::control::report::{Flow, Status, Why};
@@ -71,6 +71,15 @@ fn alert(name: &str) -> Alert {
         "action": name, "blocked": false, "msg": name, "device_name": name,
     }))
     .unwrap()
+}
+
+/// Devices whose every text is `name`.
+fn devices_called(name: &str) -> Value {
+    let device = json!({
+        "mac": name, "name": name, "addresses": [name], "groups": [name], "interface": name,
+        "rules": [{"name": name, "action": name, "kbit": 1, "left_s": 1}],
+    });
+    json!({"total": 1, "offset": 0, "blind": [name], "devices": [device]})
 }
 
 /// A status in which every text is `name`, made from one that has something of everything.
@@ -154,6 +163,7 @@ fn hostile_text_is_text_in_every_sink() {
             show::flows(&[flow(name)]),
             show::why(&why),
             signatures::alerts(&[alert(name)]),
+            devices::show(&devices_called(name)),
             show::status(&status),
             show::features(&status.features),
         ]

@@ -1,6 +1,7 @@
 //! The commands: arguments, answers, exit codes.
 
 mod apply;
+mod devices;
 mod events;
 mod feature;
 mod hand;
@@ -119,6 +120,7 @@ enum Command {
     Status,
     Doctor,
     Flows,
+    Devices,
     Alerts,
     Events,
     Metrics,
@@ -151,6 +153,7 @@ commands:
   status              features and their rungs, counters, lists
   doctor              what this kernel can do and what would enable the rest; needs no agent
   flows               decided flows
+  devices             who is in the household, and what they send and receive just now
   alerts              the last alerts of rulesets
   events              what happened lately; one JSON object a line
   metrics             the same figures for Prometheus
@@ -191,7 +194,7 @@ exit codes: 0 done, 1 failed, 2 usage, 3 no agent runs, 4 mistakes in the config
             5 not allowed, 6 another agent runs already
 ";
 
-const COMMAND_HELP: [(&str, &str); 11] = [
+const COMMAND_HELP: [(&str, &str); 12] = [
     (
         "run",
         "usage: sluice [--config FILE] run\n\nRuns the agent in the foreground. Needs root.\nSIGTERM or SIGINT stops it and takes everything out of the kernel; SIGHUP reads the configuration again.\n",
@@ -207,6 +210,10 @@ const COMMAND_HELP: [(&str, &str); 11] = [
     (
         "flows",
         "usage: sluice [--socket PATH] [--json] flows\n\nDecided flows: names, fingerprints, verdict, packets and bytes per direction.\n",
+    ),
+    (
+        "devices",
+        "usage: sluice [--socket PATH] [--json] devices\n\nDevices of the LAN: names, addresses, bits a second to and from them over the last seconds, when they were seen, rules about all they do. Takes a moment where nobody has asked lately: a rate needs two readings.\n",
     ),
     (
         "alerts",
@@ -238,6 +245,7 @@ const COMMAND_HELP: [(&str, &str); 11] = [
     ),
 ];
 
+#[expect(clippy::too_many_lines, reason = "a line for each command")]
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error> {
     use lexopt::prelude::{Long, Short, Value, ValueExt as _};
 
@@ -301,6 +309,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
         "status" => Command::Status,
         "doctor" => Command::Doctor,
         "flows" => Command::Flows,
+        "devices" => Command::Devices,
         "alerts" => Command::Alerts,
         "events" => Command::Events,
         "metrics" => Command::Metrics,
@@ -347,6 +356,7 @@ fn unknown(name: &str) -> lexopt::Error {
 }
 
 /// Runs the command line `args` (without the program's name); answers go to `out`.
+#[expect(clippy::too_many_lines, reason = "an arm for each command")]
 pub fn main(
     args: impl IntoIterator<Item = OsString>,
     commands: &dyn Commands,
@@ -398,6 +408,10 @@ pub fn main(
         Command::Flows => {
             let flows: Vec<Flow> = ask(&socket, &Request::Flows {}).map_err(asked)?;
             answer(out, line.json, &flows, |flows| show::flows(flows))
+        }
+        Command::Devices => {
+            let devices = devices::devices(&socket).map_err(asked)?;
+            answer(out, line.json, &devices, devices::show)
         }
         Command::Alerts => {
             let alerts: Vec<Alert> = ask(&socket, &Request::Alerts {}).map_err(asked)?;
@@ -504,9 +518,9 @@ mod tests {
     #[test]
     fn every_command_has_help() {
         for command in [
-            "run", "status", "doctor", "flows", "alerts", "events", "metrics", "why", "reload",
-            "replay", "config", "allow", "deny", "pause", "resume", "block", "unblock", "forget",
-            "apply", "confirm", "rollback", "features", "enable", "disable",
+            "run", "status", "doctor", "flows", "devices", "alerts", "events", "metrics", "why",
+            "reload", "replay", "config", "allow", "deny", "pause", "resume", "block", "unblock",
+            "forget", "apply", "confirm", "rollback", "features", "enable", "disable",
         ] {
             let Command::Help(text) = line(&[command, "--help"]).unwrap().command else {
                 panic!("{command}")

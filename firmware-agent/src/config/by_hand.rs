@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use super::condition::{Device, Moment};
+use super::condition::{Device, Mac, Moment};
 use super::edit::{EditError, Editor};
 use super::net::Net;
 use super::uci::Section;
@@ -59,6 +59,8 @@ pub enum Verb {
     Deny,
     /// Nothing of a device passes.
     Pause,
+    /// Everything of a device is held to a rate.
+    Limit,
 }
 
 impl Verb {
@@ -73,6 +75,7 @@ impl Verb {
             Self::Lift => None,
             Self::Deny => Some("block"),
             Self::Pause => Some("pause"),
+            Self::Limit => Some("limit"),
         }
     }
 
@@ -81,6 +84,7 @@ impl Verb {
             Self::Allow | Self::Lift => "allow",
             Self::Deny => "deny",
             Self::Pause => "pause",
+            Self::Limit => "limit",
         }
     }
 
@@ -215,6 +219,44 @@ impl Page {
         Ok(name)
     }
 
+    /// Writes that a device is held to a rate, of each direction of each flow in kbit/s, and returns the
+    /// name of the section.
+    pub fn limit(&mut self, wish: &Wish, kbit: u32) -> Result<String, EditError> {
+        let name = self.write(wish)?;
+        self.editor.set(&name, "kbit", &kbit.to_string())?;
+        Ok(name)
+    }
+
+    /// Writes what a device is called, into the section that it has; with an empty name it is called
+    /// nothing. Returns the name of the section.
+    pub fn rename(&mut self, mac: Mac, name: &str) -> Result<String, EditError> {
+        let is_its = |section: &&Section| {
+            let value = section.entry("mac").and_then(|entry| entry.values.last());
+            let of = value.and_then(|value| str::from_utf8(&value.bytes).ok()?.parse().ok());
+            section.kind == "device" && of == Some(mac)
+        };
+        let found = self.editor.package().sections.iter().find(is_its).map(|it| it.name.clone());
+        match found {
+            Some(section) if name.is_empty() => if is_ours(&section) {
+                self.end(&section)
+            } else {
+                self.editor.unset(&section, "name")
+            }
+            .map(|()| section),
+            Some(section) => self.editor.set(&section, "name", name).map(|()| section),
+            None => {
+                let digits = mac.to_string().replace(':', "_");
+                let section = format!("{PREFIX}_device_{digits}");
+                if !name.is_empty() {
+                    self.editor.add("device", Some(&section))?;
+                    self.editor.set(&section, "mac", &mac.to_string())?;
+                    self.editor.set(&section, "name", name)?;
+                }
+                Ok(section)
+            }
+        }
+    }
+
     /// The section of a decision, until whenever it holds.
     #[must_use]
     pub fn find(&self, wish: &Wish) -> Option<String> {
@@ -238,6 +280,10 @@ impl Page {
     fn end(&mut self, name: &str) -> Result<(), EditError> {
         if !self.keeps_numbers {
             return self.editor.remove(name);
+        }
+        let sections = &self.editor.package().sections;
+        if sections.iter().any(|section| section.name == name && section.kind == "device") {
+            return self.editor.unset(name, "name");
         }
         self.editor.set(name, "enabled", "0")?;
         // The blocklist is filled again by the next block.

@@ -13,6 +13,7 @@ mod condition;
 mod cost;
 mod country;
 mod ddos;
+mod device;
 mod dhcp;
 mod domain;
 pub mod edit;
@@ -52,6 +53,7 @@ pub use self::cost::{Change, Cost};
 pub use self::country::Countries;
 pub(crate) use self::country::code;
 pub use self::ddos::Ddos;
+pub use self::device::NamedDevice;
 pub use self::dhcp::{DhcpServer, LeaseFile, lease_files};
 pub use self::domain::{DOMAINLISTS_MAX, DomainFile, DomainList};
 pub use self::file::{Counts, ListFile};
@@ -120,6 +122,8 @@ pub struct Config {
     pub rulesets: Vec<RulesetSection>,
     /// What is never inspected.
     pub ignores: Vec<Ignore>,
+    /// Devices with a name, each once, in the order of the file.
+    pub devices: Vec<NamedDevice>,
 }
 
 /// Why a configuration is refused: every mistake in it.
@@ -297,6 +301,16 @@ impl Builder<'_> {
             "profile" => self.config.profiles.push(Profile::read(name, uci)),
             "schedule" => self.config.schedules.push(Schedule::read(name, uci)),
             "group" => self.config.groups.push(Group::read(name, uci)),
+            "device" => {
+                let line = uci.line_of("mac");
+                if let Some(device) = NamedDevice::read(uci) {
+                    if self.config.devices.iter().any(|other| other.mac == device.mac) {
+                        let reason = format!("{} has a section already", device.mac);
+                        self.remarks.mistake(line, format!("{PACKAGE}.{name}.mac"), reason);
+                    }
+                    self.config.devices.push(device);
+                }
+            }
             "ignore" => self.config.ignores.push(Ignore::read(uci)),
             "ddos" => {
                 if let Some(line) = self.ddos {

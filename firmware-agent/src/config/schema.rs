@@ -4,7 +4,9 @@
 use std::fmt;
 
 use super::cost::{Change, Cost};
-use super::{ddos, domain, ignore, interface, list, main, profile, rule, ruleset, schedule};
+use super::{
+    ddos, device, domain, ignore, interface, list, main, profile, rule, ruleset, schedule,
+};
 
 /// What an option may hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,6 +55,8 @@ pub enum Kind {
     Host,
     /// Hardware address.
     Hardware,
+    /// Text on a line.
+    Text,
     /// Name of a section.
     Section,
     /// Name of a class of applications.
@@ -91,6 +95,7 @@ impl Kind {
             Self::Certificate => "SHA-1",
             Self::Host => "host",
             Self::Hardware => "hardware address",
+            Self::Text => "text",
             Self::Section => "section",
             Self::Class => "class",
             Self::Country => "country",
@@ -122,6 +127,7 @@ impl fmt::Display for Kind {
             Self::Ja4 => f.write_str("36 characters"),
             Self::Host => f.write_str("hardware address, IP address or prefix"),
             Self::Hardware => f.write_str("six bytes, such as 02:00:5e:10:00:01"),
+            Self::Text => f.write_str("1 to 63 characters on one line"),
             Self::Section => f.write_str("name of a section"),
             Self::Class => f.write_str("name of a class"),
             Self::Country => f.write_str("two letters"),
@@ -247,7 +253,7 @@ pub struct SectionSpec {
 }
 
 /// Every type of section, in the order of the default file.
-pub const SECTIONS: [&SectionSpec; 12] = [
+pub const SECTIONS: [&SectionSpec; 13] = [
     &main::SPEC,
     &interface::SPEC,
     &list::BLOCKLIST,
@@ -260,6 +266,7 @@ pub const SECTIONS: [&SectionSpec; 12] = [
     &schedule::GROUP,
     &ruleset::SPEC,
     &ignore::SPEC,
+    &device::SPEC,
 ];
 
 /// Which of `known` was probably meant by `word`.

@@ -792,3 +792,29 @@ fn fingerprints_are_read_from_files() {
         assert!(mistakes.len() == 1 && mistakes[0].contains(why), "{mistakes:?}");
     }
 }
+
+#[test]
+fn a_device_has_a_name_on_one_line_and_one_section() {
+    let read = |text: &str| Config::parse(format!("{text}{INTERFACES}").as_bytes(), "f");
+    let text = "config device a\n\toption mac 02:00:5E:10:00:01\n\toption name 'Küche'\n\
+                config device\n\toption mac 02:00:5e:10:00:02\n";
+    let (config, _) = read(text).unwrap();
+    let names: Vec<_> = config.devices.iter().map(|device| device.name.as_deref()).collect();
+    assert_eq!(names, [Some("Küche"), None]);
+    let long = "x".repeat(64);
+    let text = format!(
+        "config device a\n\toption name x\nconfig device b\n\toption mac 02:00:5e:10:00:01\n\t\
+         option name '{long}'\nconfig device c\n\toption mac 02-00-5e-10-00-01\n\toption name 'a\tb'\n"
+    );
+    let Err(error) = read(&text) else { panic!() };
+    let shown = error.to_string();
+    for mistake in [
+        "f:1: sluice.a.mac: is required",
+        "f:5: sluice.b.name: 'xxxxxx",
+        "has not 1 to 63 characters on one line",
+        "f:7: sluice.c.mac: 02:00:5e:10:00:01 has a section already",
+        "f:8: sluice.c.name: 'a\\u{9}b' has not",
+    ] {
+        assert!(shown.contains(mistake), "{mistake}\n{shown}");
+    }
+}

@@ -60,11 +60,25 @@ pub struct Unblocked {
     pub entry: String,
 }
 
+/// What becomes of everything of a device.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    /// Hardware address or address.
+    pub device: String,
+    /// The rate that it is held to, where it is; 0 ends that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kbit: Option<u32>,
+    /// For how long; without it, or with 0, until it is lifted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub seconds: Option<u32>,
+}
+
 /// What a decision is about.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct About {
-    /// Domain, address or prefix.
+    /// Domain, address or prefix; empty, with a device, for everything of that.
     pub subject: String,
     /// Hardware address, address or prefix of the devices; without it, or empty, every device.
     #[serde(skip_serializing_if = "Option::is_none", default)]

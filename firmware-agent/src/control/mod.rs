@@ -5,6 +5,7 @@
 pub mod client;
 mod clients;
 pub mod ddos;
+pub mod devices;
 pub mod events;
 pub mod feature;
 pub mod hand;
@@ -61,14 +62,9 @@ pub enum Request {
     /// What was before what was applied comes back; says what became of it.
     Rollback {},
     /// A [`page::FlowPage`].
-    FlowPage {
-        /// How many of the most recent flows are left out.
-        #[serde(default)]
-        offset: u32,
-        /// How many are told at most; [`page::DEFAULT`] where absent.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        limit: Option<u32>,
-    },
+    FlowPage(page::Part),
+    /// A [`devices::DevicePage`].
+    Devices(page::Part),
     /// Blocks an address or a prefix; a [`hand::Blocked`].
     Block {
         /// The address or prefix.
@@ -87,17 +83,20 @@ pub enum Request {
     /// Blocks the flows of devices to a domain, an address or a prefix; a [`hand::Written`].
     Deny(hand::About),
     /// Blocks everything of a device; a [`hand::Written`].
-    Pause {
-        /// Hardware address or address.
-        device: String,
-        /// For how long; without it, or with 0, until it is lifted.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        seconds: Option<u32>,
-    },
+    Pause(hand::Hold),
     /// Ends a pause; a [`hand::Written`].
     Resume {
         /// Hardware address or address.
         device: String,
+    },
+    /// Holds each direction of each flow of a device to a rate; a [`hand::Written`].
+    Limit(hand::Hold),
+    /// Calls a device something; a [`hand::Written`].
+    Rename {
+        /// Hardware address.
+        device: String,
+        /// The name; an empty one takes back what it was called.
+        name: String,
     },
     /// Takes back what was decided by hand; a [`hand::Written`].
     Forget {
@@ -144,7 +143,8 @@ impl Request {
             | Self::Events {}
             | Self::EventPage(_)
             | Self::Why { .. }
-            | Self::FlowPage { .. }
+            | Self::FlowPage(_)
+            | Self::Devices(_)
             | Self::Features {} => false,
             Self::Reload {}
             | Self::Apply(_)
@@ -154,8 +154,10 @@ impl Request {
             | Self::Unblock { .. }
             | Self::Allow(_)
             | Self::Deny(_)
-            | Self::Pause { .. }
+            | Self::Pause(_)
             | Self::Resume { .. }
+            | Self::Limit(_)
+            | Self::Rename { .. }
             | Self::Forget { .. }
             | Self::Archive(_)
             | Self::Mute { .. }

@@ -66,6 +66,7 @@ impl Plan {
             domainlists,
             domain_memory_kib,
             groups,
+            devices,
             schedules,
             clock,
             // Counts at a start only.
@@ -100,6 +101,7 @@ impl Plan {
         let update = [
             ("rule", (rules, treatments) != (&self.rules, &self.treatments)),
             ("group", *groups != self.groups),
+            ("device", *devices != self.devices),
             ("schedule", *schedules != self.schedules),
             ("profile", *profiles != old.profiles),
             ("blocklist", *lists != self.lists),

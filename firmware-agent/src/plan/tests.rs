@@ -45,6 +45,8 @@ config ruleset feed
 	list file /s
 config ignore these
 	list net 192.0.2.1
+config device tablet
+	option mac 02:00:5e:10:00:07
 config ddos limits
 	option martians 1
 ";
@@ -137,6 +139,8 @@ const OPTIONS: &[(&str, &str, &str, Change)] = {
         ("ignore", "net", "192.0.2.9", Update),
         ("ignore", "device", "02:00:5e:10:00:09", Update),
         ("ignore", "port", "9", Update),
+        ("device", "mac", "02:00:5e:10:00:09", Update),
+        ("device", "name", "tablet", Update),
         ("blocklist", "enabled", "0", Update),
         ("blocklist", "entry", "192.0.2.9", Update),
         ("allowlist", "enabled", "0", Update),

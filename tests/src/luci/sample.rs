@@ -96,6 +96,24 @@ fn flow(number: u16) -> Flow {
     serde_json::from_value(flow).unwrap_or_else(|error| unreachable!("{error}"))
 }
 
+/// Devices, each called as hostile as can be.
+#[must_use]
+pub fn devices(total: u16) -> Json {
+    let device = |number: u16| {
+        let name = HOSTILE[usize::from(number) % HOSTILE.len()];
+        json!({
+            "mac": format!("02:00:00:00:{:02x}:{:02x}", number >> 8, number & 255), "random": true,
+            "name": name, "name_source": name, "groups": [name], "interface": name,
+            "addresses": [name, "192.168.77.10"], "last_s_ago": number, "up_packets": 1,
+            "up_bytes": 1000, "down_packets": 2, "down_bytes": 2_000_000, "up_bps": 1000,
+            "down_bps": 1_234_567,
+            "rules": [{"name": name, "action": name, "left_s": 90}, {"name": name, "action": "limit", "kbit": 1500}],
+        })
+    };
+    let devices: Vec<Json> = (0..total.min(100)).map(device).collect();
+    json!({"total": total, "offset": 0, "interval_ms": 5002, "blind": [HOSTILE[0]], "left_out": 0, "devices": devices})
+}
+
 /// Events about names as hostile as names can be.
 #[must_use]
 pub fn events() -> Json {

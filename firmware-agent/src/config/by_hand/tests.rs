@@ -159,3 +159,53 @@ fn a_type_is_muted_once_and_told_again_without_a_trace() {
         assert_eq!(text(&page).trim_start(), expected.trim_start());
     }
 }
+
+/// R188: a device is called something in the section that it has, whoever wrote that; taken back, the file
+/// is what it was.
+#[test]
+fn a_name_is_written_where_the_device_stands() {
+    let mac: Mac = MAC.parse().unwrap();
+    let mut page = page(FILE);
+    let name = page.rename(mac, "Mum's tablet").unwrap();
+    assert_eq!(name, "by_hand_device_02_00_5e_10_00_01");
+    let added = format!(
+        "\nconfig device '{name}'\n\toption mac '{MAC}'\n\toption name 'Mum'\\''s tablet'\n"
+    );
+    assert_eq!(text(&page), format!("{FILE}{added}"));
+    assert_eq!(page.rename(mac, "tablet"), Ok(name.clone()));
+    assert_eq!(text(&page), format!("{FILE}{added}").replace("Mum'\\''s tablet", "tablet"));
+    page.rename(mac, "").unwrap();
+    assert_eq!(text(&page), FILE);
+    // A section of somebody else stays, also in another spelling.
+    let own = format!("{FILE}\nconfig device\n\toption mac '02-00-5E-10-00-01'\n");
+    let mut page = self::page(&own);
+    page.rename(mac, "tablet").unwrap();
+    assert_eq!(text(&page), format!("{own}\toption name 'tablet'\n"));
+    page.rename(mac, "").unwrap();
+    assert_eq!(text(&page), own);
+    // Numbers of anonymous sections stay.
+    let mut page = self::page(FILE);
+    let name = page.rename(mac, "tablet").unwrap();
+    page.keeps_numbers = true;
+    page.forget(&name).unwrap();
+    assert_eq!(text(&page), format!("{FILE}\nconfig device '{name}'\n\toption mac '{MAC}'\n"));
+    assert!(page.rename(mac, "a\nb\u{1b}").is_err());
+}
+
+#[test]
+fn a_limit_is_a_rule_about_everything_of_a_device() {
+    let mut page = page(FILE);
+    let name = page.limit(&wish(Verb::Limit, "", MAC), 512).unwrap();
+    assert_eq!(name, "by_hand_limit_02_00_5e_10_00_01");
+    let added = |kbit| {
+        format!(
+            "\nconfig rule '{name}'\n\toption action 'limit'\n\tlist device '{MAC}'\n\t\
+             option kbit '{kbit}'\n"
+        )
+    };
+    assert_eq!(text(&page), format!("{FILE}{}", added(512)));
+    assert_eq!(page.limit(&wish(Verb::Limit, "", MAC), 1000).unwrap(), name);
+    assert_eq!(text(&page), format!("{FILE}{}", added(1000)));
+    page.forget(&name).unwrap();
+    assert_eq!(text(&page), FILE);
+}

@@ -2,8 +2,8 @@ use super::*;
 use crate::config::schema::SECTIONS;
 use crate::config::uci::Package;
 use crate::config::{
-    Allowlist, Blocklist, Ddos, DomainList, Group, Ignore, Interface, Main, Policy, Profile, Rule,
-    RulesetSection, Schedule,
+    Allowlist, Blocklist, Ddos, DomainList, Group, Ignore, Interface, Main, NamedDevice, Policy,
+    Profile, Rule, RulesetSection, Schedule,
 };
 
 /// Reads `options` as a section of the type, and returns what was said.
@@ -27,6 +27,7 @@ fn remarks_of(spec: &'static SectionSpec, options: &str) -> (Vec<String>, Vec<St
         "group" => drop(Group::read(name, uci)),
         "ruleset" => drop(RulesetSection::read(name, uci)),
         "ignore" => drop(Ignore::read(uci)),
+        "device" => drop(NamedDevice::read(uci)),
         kind => panic!("{kind}"),
     }
     let (mistakes, warnings) = remarks.finish();
@@ -118,6 +119,7 @@ fn every_option_of_the_table_is_read_and_no_other() {
             "group" => drop(Group::read(String::new(), uci)),
             "ruleset" => drop(RulesetSection::read(String::new(), uci)),
             "ignore" => drop(Ignore::read(uci)),
+            "device" => drop(NamedDevice::read(uci)),
             kind => panic!("{kind}"),
         }
         let mut asked = ASKED.take();

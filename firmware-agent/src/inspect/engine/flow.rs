@@ -38,7 +38,8 @@ pub(super) struct Flow {
     pub(super) last_ms: u64,
     /// When the first bytes of the unfinished ClientHello came.
     since_ms: Option<u64>,
-    packets: u32,
+    /// Packets and their bytes in each direction.
+    inspected: [[u32; 2]; 2],
     pub(super) original: Direction,
     /// Whether `original` comes from a SYN and not from what happened to come first.
     is_origin_known: bool,
@@ -79,7 +80,7 @@ impl Flow {
         Self {
             last_ms: now_ms,
             since_ms: None,
-            packets: 0,
+            inspected: [[0; 2]; 2],
             original,
             is_origin_known,
             stalled: 0,
@@ -163,6 +164,12 @@ impl Flow {
         self.awaited.map(|awaited| awaited.hello)
     }
 
+    /// Packets and bytes that were inspected in each direction, as far as nothing else counts them: what
+    /// the client of a decided flow asks is counted where that is decided.
+    pub(super) const fn inspected(&self) -> [[u32; 2]; 2] {
+        if self.asks_again { [[0; 2]; 2] } else { self.inspected }
+    }
+
     /// Whether a ClientHello was begun, may hide behind a gap, or waits for its answer.
     pub(super) fn is_unfinished(&self) -> bool {
         self.awaited.is_some() || self.sides.iter().any(Side::is_unfinished)
@@ -188,7 +195,9 @@ impl Flow {
         context: &mut Context<'_>,
     ) -> (Outcome, Option<News>) {
         self.last_ms = context.now_ms;
-        self.packets = self.packets.saturating_add(1);
+        let [packets, bytes] = &mut self.inspected[direction as usize];
+        *packets = packets.saturating_add(1);
+        *bytes = bytes.saturating_add(segment.packet_len as u32);
         if std::mem::take(&mut self.has_news)
             && let Some(sentence) = context.judge.first()
         {
@@ -355,7 +364,10 @@ impl Flow {
                     reason,
                     rule: rule.map(|found| found.rule),
                     original: self.original,
-                    packets: self.packets,
+                    packets: self
+                        .inspected
+                        .iter()
+                        .fold(0, |sum, [more, _]| sum.saturating_add(*more)),
                     list,
                     protocol: self.protocol,
                     entry: rule.map(|found| found.entry),

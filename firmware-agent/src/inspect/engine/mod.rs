@@ -333,8 +333,9 @@ impl Engine {
         let (original, ends) = (Some(flow.original), Some(flow.ends));
         self.stats.take(news.as_ref());
         self.stats.count(outcome);
-        let mut earlier = None;
+        let (mut earlier, mut inspected) = (None, [[0; 2]; 2]);
         if outcome != Outcome::Inspect {
+            inspected = flow.inspected();
             let flow = self.take_out(&key);
             if self.limits.reads_answers
                 && matches!(&news, Some(News::Hello(hello)) if hello.quic.is_none())
@@ -357,7 +358,7 @@ impl Engine {
         while self.kept > self.kept_max && self.flows.len() > 1 {
             self.crowd_out(now_ms);
         }
-        Step { news, earlier, original, ends, alerts, ..outcome.into() }
+        Step { news, earlier, original, ends, alerts, inspected, ..outcome.into() }
     }
 }
 

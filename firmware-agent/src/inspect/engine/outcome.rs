@@ -30,6 +30,9 @@ pub struct Step {
     pub ends: Option<Ends>,
     /// What rulesets say about the packet.
     pub alerts: Vec<Alert>,
+    /// Packets and bytes of a flow whose inspection this packet ended, by direction; bytes are counted
+    /// from the IP header on. Zeroes otherwise.
+    pub inspected: [[u32; 2]; 2],
 }
 
 impl From<Outcome> for Step {
@@ -48,6 +51,7 @@ impl From<Outcome> for Step {
             is_repeated: false,
             ends: None,
             alerts: Vec::new(),
+            inspected: [[0; 2]; 2],
         }
     }
 }

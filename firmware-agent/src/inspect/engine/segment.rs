@@ -11,6 +11,8 @@ pub(in crate::inspect) struct Segment<'a> {
     pub(in crate::inspect) len: usize,
     /// TCP sequence number.
     pub(in crate::inspect) seq: u32,
+    /// Length of the packet on the wire, from its IP header on.
+    pub(in crate::inspect) packet_len: usize,
 }
 
 impl<'a> Segment<'a> {
@@ -42,7 +44,7 @@ impl<'a> Segment<'a> {
         };
         let len = end.checked_sub(start)?;
         let payload = l3.get(start..end.min(l3.len())).unwrap_or_default();
-        Some(Self { payload, len, seq })
+        Some(Self { payload, len, seq, packet_len: end })
     }
 
     /// Whether a part of the payload is missing from the copy.

@@ -128,6 +128,26 @@ fn opened() -> Talk {
     talk
 }
 
+/// R175: what was let through before there was a decision, from the IP header on.
+#[test]
+fn what_was_inspected_is_counted_by_direction_when_it_ends() {
+    let mut talk = opened();
+    assert_eq!(talk.server(ACK, &[7; 100]).inspected, [[0; 2]; 2]);
+    let mut step = talk.client(ACK, &[8; 50]);
+    while step.outcome == Outcome::Inspect {
+        assert_eq!(step.inspected, [[0; 2]; 2]);
+        step = talk.client(ACK, &[8; 50]);
+    }
+    let (_, direction) = step.flow.unwrap();
+    let (own, back) = (direction as usize, direction.reversed() as usize);
+    // SYN and ACK, then what carried something; SYN-ACK and one segment.
+    let [packets, bytes] = step.inspected[own];
+    assert!(packets > 2 && bytes == 40 * packets + 50 * (packets - 2), "{:?}", step.inspected);
+    assert_eq!(step.inspected[back], [2, 180]);
+    let again = talk.client(ACK, &[8; 50]);
+    assert!(again.is_repeated && again.inspected == [[0; 2]; 2], "{again:?}");
+}
+
 /// Names and the numbers of their lists.
 fn listing(names: &[(&str, u32)]) -> DomainSet {
     let lists = 1 + names.iter().map(|(_, list)| *list).max().unwrap_or_default();

@@ -100,6 +100,12 @@ impl Leases {
         self.held.len()
     }
 
+    /// Leases that are not over.
+    pub fn iter(&self, now: Now) -> impl Iterator<Item = &Lease> {
+        let leases = self.held.iter().map(|held| &held.lease);
+        leases.filter(move |lease| !lease.until.is_over(now))
+    }
+
     /// Whether none is known.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -144,6 +150,13 @@ impl Leases {
         {
             self.held.remove(at);
         }
+    }
+
+    /// The hardware address of the device that has `addr`, where its server knows it.
+    #[must_use]
+    pub fn mac_of(&self, now: Now, addr: Addr) -> Option<Mac> {
+        let held = self.place(addr).ok().and_then(|at| self.held.get(at))?;
+        held.lease.mac.filter(|_| !held.lease.until.is_over(now))
     }
 
     /// What the device with `addr` and `mac` is called.

@@ -21,6 +21,7 @@ function change(method, params) {
 var reads = {
 	status: read('status'),
 	flows: read('flows', [ 'offset', 'limit' ]),
+	devices: read('devices', [ 'offset', 'limit' ]),
 	events: read('events', [ 'offset', 'limit', 'kinds', 'severity', 'archived' ]),
 	why: read('why', [ 'subject' ])
 };
@@ -33,6 +34,8 @@ var changes = {
 	forget: change('forget', [ 'section' ]),
 	pause: change('pause', [ 'device', 'seconds' ]),
 	resume: change('resume', [ 'device' ]),
+	limit: change('limit', [ 'device', 'kbit', 'seconds' ]),
+	rename: change('rename', [ 'device', 'name' ]),
 	archive: change('archive', [ 'id', 'kind', 'until' ]),
 	mute: change('mute', [ 'kind' ]),
 	unmute: change('unmute', [ 'kind' ])

@@ -130,6 +130,11 @@ return baseclass.extend({
 		return scaled(value, [ 'B', 'KiB', 'MiB', 'GiB', 'TiB' ], 1024).join('\u00a0');
 	},
 
+	/* Bits a second. */
+	rate: function(value) {
+		return scaled(value, [ 'bit/s', 'kbit/s', 'Mbit/s', 'Gbit/s' ], 1000).join('\u00a0');
+	},
+
 	/* A length of time, in its largest unit. */
 	span: function(seconds) {
 		if (seconds < 60)

@@ -89,8 +89,8 @@ function option(s, entry, inGrid) {
 	var o = (kinds[kind] || list)(s, function(type) {
 		return more.tab ? s.taboption(more.tab, type, name, entry[2], entry[3]) : s.option(type, name, entry[2], entry[3]);
 	}, more);
-	if (shapes[kind])
-		o.datatype = shapes[kind];
+	if (more.shape || shapes[kind])
+		o.datatype = more.shape || shapes[kind];
 	if (kind == 'flag' || kind == 'word')
 		o.default = more.preset;
 	else

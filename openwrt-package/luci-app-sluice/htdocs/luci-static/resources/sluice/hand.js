@@ -111,6 +111,71 @@ return baseclass.extend({
 		});
 	},
 
+	/*
+	 * The controls for a device and all it does: a node, and `update`, which offers what fits how it is by now.
+	 * `then` is called after each change.
+	 */
+	device: function(device, then) {
+		var mac = device.mac, place = outcome(), shown = [];
+		var pauses = choice(_('How long'), [ [ 1800, _('for 30 minutes') ], [ 3600, _('for an hour') ], [ 0, _('until resumed') ] ]);
+		var rate = el('input', { 'type': 'number', 'class': 'cbi-input-text', 'min': '0.1', 'max': '1000', 'step': '0.1', 'value': '2',
+			'aria-label': _('Mbit/s for each connection') });
+		var name = el('input', { 'type': 'text', 'class': 'cbi-input-text', 'maxlength': '63', 'aria-label': _('Name'),
+			'placeholder': _('Name') });
+		if (device.name_source == 'configuration')
+			name.value = device.name;
+		/* A button of a method; `args` gives its arguments, and `fits` says for which state it is. */
+		var act = function(method, title, style, done, args, fits) {
+			if (!agent.can(method))
+				return null;
+			var node = button(title, style, function() {
+				var given = args();
+				return given && agent.tell.apply(agent, [ method ].concat(given)).then(function(answer) {
+					said(place, about(done, device.name || mac));
+					then();
+				}, function(why) { refused(place, why); });
+			});
+			shown.push(function() { node.hidden = !!fits && !fits(); });
+			return node;
+		};
+		/* The rule with this action that was made by hand. */
+		var by = function(action) {
+			return (device.rules || []).filter(function(rule) {
+				return rule.action == action && String(rule.name).indexOf('by_hand_') == 0;
+			})[0];
+		};
+		var has = function(action) { return function() { return !!by(action); }; };
+		var kbit = function() {
+			var value = Math.round(+rate.value * 1000);
+			return value >= 1 && value <= 1000000 ? [ mac, value, 0 ] : refused(place, _('Between 0.1 and 1000 Mbit/s.'));
+		};
+		var rows = [
+			[ pauses, act('pause', _('Pause'), 'negative', _('%s is paused.'), function() { return [ mac, +pauses.value ]; }),
+				act('resume', _('Resume'), 'positive', _('%s goes on.'), function() { return [ mac ]; }, has('pause')),
+				act('deny', _('Block'), 'negative', _('%s is blocked.'), function() { return [ '', mac, 0 ]; },
+					function() { return !by('block'); }),
+				act('forget', _('Lift the block'), 'positive', _('%s is no longer blocked.'), function() { return [ by('block').name ]; },
+					has('block')) ],
+			[ rate, ' Mbit/s ', act('limit', _('Slow each connection down'), 'negative', _('%s is slowed down.'), kbit),
+				act('limit', _('As fast as it can'), 'positive', _('%s is slowed down no more.'), function() { return [ mac, 0, 0 ]; },
+					has('limit')) ],
+			[ name, act('rename', _('Rename'), 'neutral', _('%s has another name now.'), function() { return [ mac, name.value.trim() ]; }) ]
+		];
+		/* Without a button there is nothing to choose for it. */
+		rows = rows.filter(function(row) { return row.some(function(node) { return node && node.tagName == 'BUTTON'; }); });
+		var update = function(now) {
+			device = now;
+			shown.forEach(function(show) { show(); });
+		};
+		update(device);
+		return {
+			node: rows.length ? el('div', { 'class': 'sluice-decide' }, rows.map(function(row) {
+				return el('div', { 'class': 'sluice-controls' }, row);
+			}), place) : el('div', {}),
+			update: update
+		};
+	},
+
 	/* Buttons that block an address or lift that, at once and for everyone. */
 	address: function(subject, span, place, then) {
 		var act = function(method, title, style, done) {

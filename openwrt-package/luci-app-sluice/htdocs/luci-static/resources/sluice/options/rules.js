@@ -40,6 +40,10 @@ schedule: [
 group: [
 	[ 'device', 'hosts', _('Devices'), _('Hardware addresses, addresses or prefixes of its devices.'), { required: true, grid: true } ]
 ],
+device: [
+	[ 'name', 'text', _('Name'), _('What it is called wherever it is shown, whatever it calls itself.'), { grid: true } ],
+	[ 'mac', 'text', _('Hardware address'), _('Its hardware address.'), { required: true, shape: 'macaddr', grid: true } ]
+],
 profile: [
 	[ 'class', 'word', _('Class'), _('Class of traffic, by the tins of CAKE with diffserv4.'), { of: 'none bulk besteffort video voice', preset: 'none', grid: true } ],
 	[ 'dscp', 'word', _('Code point'), _('Code point that packets get when they leave; absent, the one of the class; none leaves it alone.'), { of: 'none cs0 le cs1 af11 af12 af13 cs2 af21 af22 af23 cs3 af31 af32 af33 cs4 af41 af42 af43 cs5 va ef cs6 cs7' } ],

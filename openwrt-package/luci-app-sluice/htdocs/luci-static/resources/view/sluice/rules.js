@@ -15,5 +15,6 @@ return view.extend(forms.view(_('Rules and schedules'), _('A rule for one device
 	] });
 	forms.grid(map, 'schedule', _('Schedules'), _('Times that rules can name.'), options.schedule);
 	forms.grid(map, 'group', _('Groups'), _('Devices with one name for rules.'), options.group);
+	forms.grid(map, 'device', _('Devices'), _('What devices are called. The page Devices writes it as well.'), options.device);
 	forms.grid(map, 'profile', _('Profiles'), _('How packets are marked and how fast they may go.'), options.profile);
 }));
