@@ -1,5 +1,5 @@
-//! An unwinder that finds no frames, in the place of the one of 29 kB that `std` would link: the agent of a router has no
-//! tables to unwind by, so that one finds none either. A panic says its place and ends the process.
+//! An unwinder that finds no frames, in the place of the one of 29 kB that `std` would link: the agent that xtask
+//! builds for a router has no tables to unwind by, so that one finds none either. A panic says its place and ends the process.
 //!
 //! Names and arguments are those of the Itanium C++ ABI (Exception Handling, 1.2). All that `std` names is here: of one
 //! that is missing the linker says that others are defined twice.
