@@ -62,6 +62,38 @@ pub fn plain_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// JSON of one line over several: a member or an element each, two spaces deeper than what it is in.
+#[must_use]
+pub fn indented_json(json: &str) -> String {
+    let mut indented = String::with_capacity(json.len() * 2);
+    let (mut depth, mut is_text) = (0, false);
+    let mut chars = json.chars().peekable();
+    while let Some(c) = chars.next() {
+        if !is_text && matches!(c, '}' | ']') {
+            depth = usize::saturating_sub(depth, 1);
+            indented.push('\n');
+            indented.extend(std::iter::repeat_n("  ", depth));
+        }
+        indented.push(c);
+        match c {
+            '"' => is_text = !is_text,
+            '\\' if is_text => indented.extend(chars.next()),
+            ':' if !is_text => indented.push(' '),
+            '{' | '[' | ',' if !is_text => {
+                if let Some(end) = chars.next_if(|next| matches!(next, '}' | ']')) {
+                    indented.push(end);
+                    continue;
+                }
+                depth += usize::from(c != ',');
+                indented.push('\n');
+                indented.extend(std::iter::repeat_n("  ", depth));
+            }
+            _ => {}
+        }
+    }
+    indented
+}
+
 /// Whether a terminal would obey `c`: control characters, and the format characters of Unicode that change how other text looks.
 #[must_use]
 pub fn is_hostile(c: char) -> bool {
@@ -120,6 +152,21 @@ pub(crate) fn seconds(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn indented_json_is_what_the_writer_of_json_would_indent() {
+        let value = serde_json::json!({
+            "empty": [{}, [], ""], "text": "a\"b\\", "marks": "{[:,]}\\\"", "deep": [[{"a": [1, -2.5, null]}], true],
+            "": {"b": {"c": "d"}}, "line": "a\nb\u{1b}ü",
+        });
+        for value in [&value, &value["deep"], &value["empty"][0], &value["text"], &value["deep"][1]]
+        {
+            let pretty = serde_json::to_string_pretty(value).unwrap();
+            assert_eq!(indented_json(&value.to_string()), pretty);
+        }
+        // What is no JSON is no reason to stop.
+        assert_eq!(indented_json("]}\"\\"), "\n]\n}\"\\");
+    }
 
     #[test]
     fn numbers_are_grouped_by_thousands() {

@@ -258,6 +258,27 @@ fn hostile_names_stay_text_and_pages_can_be_read_anywhere() {
     assert_eq!(stage.browser.errors(), [""; 0]);
 }
 
+/// R188: an upgrade does not show new pages with the style sheet of before, and tools stand in one line.
+#[test]
+fn a_style_sheet_is_asked_for_by_version_and_fields_are_of_one_height() {
+    if without_browser() {
+        return;
+    }
+    let mut stage = Stage::new();
+    stage.open("activity", WRITE);
+    stage.browser.see("1 to 100 of 340").unwrap();
+    // Themes draw a field to search in unlike others.
+    let heights = "[...document.querySelector('.sluice-tools').children].slice(0, 2) \
+                   .map(node => node.getBoundingClientRect().height)";
+    let heights = stage.browser.eval(heights).unwrap();
+    assert_eq!(heights[0], heights[1], "{heights}");
+    // uhttpd lets browsers keep a sheet as long as they like.
+    let sheets = "[...document.querySelectorAll('link')].map(node => node.getAttribute('href'))";
+    let sheets = stage.browser.eval(sheets).unwrap();
+    assert_eq!(sheets[1], "/luci-static/resources/sluice/sluice.css?v=26.064-7", "{sheets}");
+    assert_eq!(stage.browser.errors(), [""; 0]);
+}
+
 /// R188: a page asks one question every few seconds, about a part that does not grow, and none
 /// while nobody sees it; who has no rights is told so.
 #[test]
@@ -327,15 +348,6 @@ fn a_page_asks_little_and_nothing_while_it_is_hidden() {
     let wanted = json!({"offset": 100, "limit": 100});
     let turned = || stage.rpcd.asked("sluice flows") == wanted;
     wait::until_true("a hundred more were asked for", LIMIT, turned).unwrap();
-    // Themes draw a field to search in unlike others.
-    let heights = "[...document.querySelector('.sluice-tools').children].slice(0, 2) \
-                   .map(node => node.getBoundingClientRect().height)";
-    let heights = stage.browser.eval(heights).unwrap();
-    assert_eq!(heights[0], heights[1], "{heights}");
-    // uhttpd lets browsers keep a sheet as long as they like.
-    let sheets = "[...document.querySelectorAll('link')].map(node => node.getAttribute('href'))";
-    let sheets = stage.browser.eval(sheets).unwrap();
-    assert_eq!(sheets[1], "/luci-static/resources/sluice/sluice.css?v=26.064-7", "{sheets}");
     stage.browser.enter("input[type=search]", "203.0.113.150").unwrap();
     stage.browser.see("1 of 100 shown").unwrap();
 

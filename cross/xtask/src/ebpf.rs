@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use crate::run;
 use crate::toolchain::{self, Toolchain};
+use crate::{btf, run};
 
 /// The endiannesses, as their directories and the architecture part of their triples.
 pub(crate) const ENDIANNESSES: [&str; 2] = ["bpfel", "bpfeb"];
@@ -93,11 +93,13 @@ pub(crate) fn executables(messages: &str) -> Vec<PathBuf> {
 fn stripped(strip: &Path, linked: &Path, directory: &Path) -> Result<PathBuf> {
     let name = linked.file_stem().context("an object without a name")?;
     let scratch = linked.with_extension("stripped");
+    let mut elf = std::fs::read(linked)?;
+    btf::shorten(&mut elf).with_context(|| format!("{}: .BTF", linked.display()))?;
+    std::fs::write(&scratch, elf)?;
     run::run(
         Command::new(strip)
             .args(["--strip-debug", "--remove-section=.BTF.ext", "--remove-section=.rel.BTF.ext"])
-            .arg("-o")
-            .args([&scratch, linked])
+            .arg(&scratch)
             .stdin(Stdio::null()),
     )?;
     let object = directory.join(name).with_extension("o");

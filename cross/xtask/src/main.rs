@@ -5,6 +5,7 @@
 
 mod agent;
 mod bench;
+mod btf;
 mod check;
 mod ci;
 mod demo;

@@ -45,7 +45,9 @@ impl Target {
         let (zigbuild, zig) = tools()?;
         let mut flags = self.rustflags.clone();
         // A panic ends the process and symbols are stripped: tables to unwind by are of no use to anybody.
-        flags.push("-Cforce-unwind-tables=no".to_owned());
+        flags.extend(
+            ["-Cforce-unwind-tables=no", "--cfg", "without_unwind_tables"].map(str::to_owned),
+        );
         flags.extend(ebpf::remap());
         let mut command = toolchain.subcommand(&zigbuild);
         command

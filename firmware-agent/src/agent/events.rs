@@ -15,6 +15,7 @@ mod told;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::{Timer, future};
@@ -28,6 +29,7 @@ use self::told::{Told, alert, verdict};
 use super::notices::Notice;
 use super::pace::MOST;
 use super::running::{Next, Running, State};
+use crate::control::Answer;
 use crate::control::events::filter::{self, Question};
 use crate::control::events::{Archived, Event, Kind, Page, Severity, Totals, Which};
 use crate::control::hand::Written;
@@ -125,6 +127,11 @@ impl Events {
     }
 }
 
+/// A report as it crosses the bus.
+fn value(report: &impl Serialize) -> Option<Value> {
+    Answer::new(report).and_then(|answer| answer.value()).ok()
+}
+
 impl State {
     /// Takes notices of packets and, from time to time, what else is different.
     pub(super) fn collect(&mut self) {
@@ -134,7 +141,7 @@ impl State {
             match notice {
                 Notice::Alert(kept) => {
                     let report = self.told(&kept, now_ns);
-                    self.announce(now_ns, alert(&report), serde_json::to_value(report).ok());
+                    self.announce(now_ns, alert(&report), value(&report));
                 }
                 Notice::Blocked(key) => {
                     // It may be over by now.
@@ -142,7 +149,7 @@ impl State {
                     let record: &Record = record;
                     let (flow, reason) = (self.flow(record, now_ns), record.decision.reason);
                     let event = verdict(&flow, reason, record.decision.ends.as_ref());
-                    self.announce(now_ns, event, serde_json::to_value(flow).ok());
+                    self.announce(now_ns, event, value(&flow));
                 }
             }
         }

@@ -10,9 +10,9 @@ use super::running::{Next, Running, State};
 use super::signals::{Signals, Wish};
 use super::unattended::BEAT;
 use crate::cli::{Exit, Failed, chain};
-use crate::control::Request;
 use crate::control::report::Status;
 use crate::control::server::{Methods, Server};
+use crate::control::{Answer, Request};
 use crate::netfilter::watch::Watch;
 use crate::sys::{clock, rtnetlink};
 
@@ -199,57 +199,38 @@ impl Running {
 }
 
 impl Methods for Running {
-    fn call(&self, request: Request) -> Result<serde_json::Value, String> {
-        let json = |value: Result<_, serde_json::Error>| value.map_err(|error| error.to_string());
+    fn call(&self, request: Request) -> Result<Answer, String> {
         match request {
-            Request::Status {} => json(serde_json::to_value(self.status())),
-            Request::Alerts {} => json(serde_json::to_value(self.state.lock().alerts())),
-            Request::Flows {} => json(serde_json::to_value(self.state.lock().flows())),
-            Request::Events {} => Ok(self.state.lock().events().into()),
-            Request::EventPage(question) => {
-                json(serde_json::to_value(self.state.lock().event_page(&question)?))
-            }
-            Request::Archive(which) => {
-                json(serde_json::to_value(self.state.lock().archive(&which)?))
-            }
-            Request::Mute { kind } => json(serde_json::to_value(self.mute(&kind, true)?)),
-            Request::Unmute { kind } => json(serde_json::to_value(self.mute(&kind, false)?)),
-            Request::Why { subject } => {
-                json(serde_json::to_value(self.state.lock().why(&subject)?))
-            }
+            Request::Status {} => Answer::new(&self.status()),
+            Request::Alerts {} => Answer::new(&self.state.lock().alerts()),
+            Request::Flows {} => Answer::new(&self.state.lock().flows()),
+            Request::Events {} => Answer::new(&self.state.lock().events()),
+            Request::EventPage(question) => Answer::new(&self.state.lock().event_page(&question)?),
+            Request::Archive(which) => Answer::new(&self.state.lock().archive(&which)?),
+            Request::Mute { kind } => Answer::new(&self.mute(&kind, true)?),
+            Request::Unmute { kind } => Answer::new(&self.mute(&kind, false)?),
+            Request::Why { subject } => Answer::new(&self.state.lock().why(&subject)?),
             Request::Reload {} => {
                 let reloaded = self.reload().map_err(|mistakes| mistakes.join("\n"))?;
-                json(serde_json::to_value(reloaded))
+                Answer::new(&reloaded)
             }
-            Request::Apply(wish) => json(serde_json::to_value(self.apply(&wish)?)),
-            Request::Confirm {} => self.confirm().map(Into::into),
-            Request::Rollback {} => self.roll_back("somebody asked for that").map(Into::into),
-            Request::FlowPage(part) => {
-                json(serde_json::to_value(self.state.lock().flow_page(part)))
-            }
-            Request::Devices(part) => {
-                json(serde_json::to_value(self.state.lock().device_page(part)))
-            }
-            Request::Block { subject, seconds } => {
-                json(serde_json::to_value(self.block(&subject, seconds)?))
-            }
-            Request::Unblock { subject } => json(serde_json::to_value(self.unblock(&subject)?)),
-            Request::Allow(about) => json(serde_json::to_value(self.allow(&about)?)),
-            Request::Deny(about) => json(serde_json::to_value(self.deny(&about)?)),
-            Request::Pause(hold) => json(serde_json::to_value(self.pause(&hold)?)),
-            Request::Limit(hold) => json(serde_json::to_value(self.limit(&hold)?)),
-            Request::Resume { device } => json(serde_json::to_value(self.resume(&device)?)),
-            Request::Rename { device, name } => {
-                json(serde_json::to_value(self.rename(&device, &name)?))
-            }
-            Request::Forget { section } => json(serde_json::to_value(self.forget(&section)?)),
-            Request::Features {} => json(serde_json::to_value(self.state.lock().switches()?)),
-            Request::Enable { name } => {
-                json(serde_json::to_value(self.switch(&name, true, false)?))
-            }
-            Request::Disable { name, force } => {
-                json(serde_json::to_value(self.switch(&name, false, force)?))
-            }
+            Request::Apply(wish) => Answer::new(&self.apply(&wish)?),
+            Request::Confirm {} => Answer::new(&self.confirm()?),
+            Request::Rollback {} => Answer::new(&self.roll_back("somebody asked for that")?),
+            Request::FlowPage(part) => Answer::new(&self.state.lock().flow_page(part)),
+            Request::Devices(part) => Answer::new(&self.state.lock().device_page(part)),
+            Request::Block { subject, seconds } => Answer::new(&self.block(&subject, seconds)?),
+            Request::Unblock { subject } => Answer::new(&self.unblock(&subject)?),
+            Request::Allow(about) => Answer::new(&self.allow(&about)?),
+            Request::Deny(about) => Answer::new(&self.deny(&about)?),
+            Request::Pause(hold) => Answer::new(&self.pause(&hold)?),
+            Request::Limit(hold) => Answer::new(&self.limit(&hold)?),
+            Request::Resume { device } => Answer::new(&self.resume(&device)?),
+            Request::Rename { device, name } => Answer::new(&self.rename(&device, &name)?),
+            Request::Forget { section } => Answer::new(&self.forget(&section)?),
+            Request::Features {} => Answer::new(&self.state.lock().switches()?),
+            Request::Enable { name } => Answer::new(&self.switch(&name, true, false)?),
+            Request::Disable { name, force } => Answer::new(&self.switch(&name, false, force)?),
         }
     }
 }

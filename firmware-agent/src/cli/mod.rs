@@ -473,9 +473,9 @@ fn answer<T: Serialize>(
     show: impl FnOnce(&T) -> String,
 ) -> Result<(), Failed> {
     if json {
-        let text = serde_json::to_string_pretty(value)
-            .map_err(|error| Failed::new(Exit::Failure, &error))?;
-        print(out, &format_args!("{}\n", text::plain_json(&text)))
+        let text =
+            serde_json::to_string(value).map_err(|error| Failed::new(Exit::Failure, &error))?;
+        print(out, &format_args!("{}\n", text::plain_json(&text::indented_json(&text))))
     } else {
         print(out, &show(value))
     }

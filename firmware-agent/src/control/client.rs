@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::{REPLY_MAX, Reply, Request};
+use super::{REPLY_MAX, Reply, Request, json};
 
 /// How long an answer may take: a change reads lists, and a slow router runs `nft` for seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -77,7 +77,7 @@ fn ask_within<T: DeserializeOwned>(
     })?;
     let reply = converse(stream, request, patience).map_err(broken)?;
     match reply {
-        Reply::Ok(value) => serde_json::from_value(value).map_err(|error| broken(error.into())),
+        Reply::Ok(value) => json::read(&value).map_err(|error| broken(error.into())),
         Reply::Error(why) => Err(AskError::Refused(why)),
         Reply::Denied(why) => Err(AskError::Forbidden(why)),
     }

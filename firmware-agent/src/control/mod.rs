@@ -9,6 +9,7 @@ pub mod devices;
 pub mod events;
 pub mod feature;
 pub mod hand;
+pub mod json;
 pub mod metrics;
 pub mod names;
 pub mod page;
@@ -21,7 +22,8 @@ pub mod subject;
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 /// Longest request, newline included.
 pub const REQUEST_MAX: usize = 4096;
@@ -34,9 +36,9 @@ pub fn socket_path(run_dir: &Path) -> PathBuf {
     run_dir.join("control.sock")
 }
 
-/// What can be asked; one JSON object on a line.
+/// What can be asked; one JSON object on a line, with the name of the request as member `method`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(tag = "method", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(remote = "Self", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// A [`report::Status`].
     Status {},
@@ -132,7 +134,44 @@ pub enum Request {
     },
 }
 
+// `tag = "method"` would do both, by reading everything into a value of its own and each request out of that.
+impl<'de> Deserialize<'de> for Request {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::read(Value::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl Serialize for Request {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.written().map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
 impl Request {
+    /// The request that is written as `value`.
+    pub fn read(mut value: Value) -> Result<Self, serde_json::Error> {
+        match value.as_object_mut().and_then(|members| members.remove("method")) {
+            Some(Value::String(method)) => {
+                let variant = Map::from_iter([(method, value)]);
+                Self::deserialize(json::Reader(&Value::Object(variant)))
+            }
+            _ => Err(serde::de::Error::missing_field("method")),
+        }
+    }
+
+    /// How the request is written.
+    fn written(&self) -> Result<Value, serde_json::Error> {
+        let mut text = Vec::new();
+        Self::serialize(self, &mut serde_json::Serializer::new(&mut text))?;
+        let variant: Map<String, Value> = serde_json::from_slice(&text)?;
+        let mut members = Value::Null;
+        for (method, content) in variant {
+            members = content;
+            members["method"] = method.into();
+        }
+        Ok(members)
+    }
+
     /// Whether the request changes something, so that only root may ask.
     #[must_use]
     pub const fn is_write(&self) -> bool {
@@ -168,12 +207,33 @@ impl Request {
     }
 }
 
+/// A report as it crosses the socket: JSON on one line.
+#[derive(Clone, Debug)]
+pub struct Answer(String);
+
+impl Answer {
+    /// The text of a report.
+    pub fn new(report: &impl Serialize) -> Result<Self, String> {
+        serde_json::to_string(report).map(Self).map_err(|error| error.to_string())
+    }
+
+    /// As [`Reply::Ok`].
+    fn reply(&self) -> String {
+        ["{\"ok\":", &self.0, "}"].concat()
+    }
+
+    /// The report as a value.
+    pub fn value(&self) -> Result<Value, String> {
+        serde_json::from_str(&self.0).map_err(|error| error.to_string())
+    }
+}
+
 /// One JSON object on a line.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     /// The answer.
-    Ok(serde_json::Value),
+    Ok(Value),
     /// Why there is none; made for people.
     Error(String),
     /// Who asked may not.

@@ -17,7 +17,7 @@ use smol::{Async, LocalExecutor};
 use super::clients::{self, Terms};
 pub use super::socket::ServeError;
 use super::socket::{GROUP, Socket};
-use super::{REPLY_MAX, REQUEST_MAX, Reply, Request};
+use super::{Answer, REPLY_MAX, REQUEST_MAX, Reply, Request};
 use crate::sys::peer::Peer;
 
 /// How clients are served.
@@ -26,7 +26,7 @@ const TERMS: Terms = Terms { name: "control client", max: 8, patience: Duration:
 /// Answers requests.
 pub trait Methods {
     /// The answer, or why there is none.
-    fn call(&self, request: Request) -> Result<serde_json::Value, String>;
+    fn call(&self, request: Request) -> Result<Answer, String>;
 }
 
 /// The socket and who answers there; it disappears with this value.
@@ -83,28 +83,28 @@ async fn answer(
             n => line.extend_from_slice(&chunk[..n]),
         }
     }
-    let reply = if !may_read(&peer, geteuid().as_raw(), group) {
-        Reply::Denied(format!("only root and members of group {GROUP} may ask"))
+    let answer = if !may_read(&peer, geteuid().as_raw(), group) {
+        Err(Reply::Denied(format!("only root and members of group {GROUP} may ask")))
     } else if line.len() > REQUEST_MAX {
-        Reply::Error(format!("the request is longer than {REQUEST_MAX} bytes"))
+        Err(Reply::Error(format!("the request is longer than {REQUEST_MAX} bytes")))
     } else {
-        match serde_json::from_slice::<Request>(&line) {
-            Err(error) => Reply::Error(format!("not a request: {error}")),
+        match serde_json::from_slice(&line).and_then(Request::read) {
+            Err(error) => Err(Reply::Error(format!("not a request: {error}"))),
             Ok(request) if request.is_write() && peer.uid != 0 => {
-                Reply::Denied("only root may change something".to_owned())
+                Err(Reply::Denied("only root may change something".to_owned()))
             }
-            Ok(request) => match methods.call(request) {
-                Ok(value) => Reply::Ok(value),
-                Err(why) => Reply::Error(why),
-            },
+            Ok(request) => methods.call(request).map_err(Reply::Error),
         }
     };
-    let mut bytes = serde_json::to_vec(&reply)?;
-    if bytes.len() >= REPLY_MAX {
-        bytes = serde_json::to_vec(&Reply::Error("the answer is too long".to_owned()))?;
+    let mut text = match answer {
+        Ok(answer) => answer.reply(),
+        Err(reply) => serde_json::to_string(&reply)?,
+    };
+    if text.len() >= REPLY_MAX {
+        text = serde_json::to_string(&Reply::Error("the answer is too long".to_owned()))?;
     }
-    bytes.push(b'\n');
-    stream.write_all(&bytes).await
+    text.push('\n');
+    stream.write_all(text.as_bytes()).await
 }
 
 #[cfg(test)]
@@ -122,9 +122,9 @@ mod tests {
 
     struct Echo;
     impl Methods for Echo {
-        fn call(&self, request: Request) -> Result<serde_json::Value, String> {
+        fn call(&self, request: Request) -> Result<Answer, String> {
             match request {
-                Request::Why { subject } => Ok(subject.into()),
+                Request::Why { subject } => Answer::new(&subject),
                 _ => Err("not that".to_owned()),
             }
         }

@@ -17,3 +17,5 @@ pub mod priority;
 pub mod rights;
 pub mod ring;
 pub mod rtnetlink;
+#[cfg(all(without_unwind_tables, panic = "abort"))]
+mod unwind;

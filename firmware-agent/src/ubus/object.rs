@@ -130,7 +130,7 @@ pub fn answer(call: &Call<'_>, methods: &dyn Methods) -> Result<Writer, Refusal>
         return Err(Refusal::new(Status::PermissionDenied, why));
     }
     let report = methods.call(request).map_err(refuse(Status::Unknown))?;
-    Ok(method.tells.of(report))
+    report.value().map(|report| method.tells.of(report)).map_err(refuse(Status::Unknown))
 }
 
 impl Method {
@@ -153,7 +153,7 @@ impl Method {
             }
             request.insert((*name).to_owned(), value);
         }
-        serde_json::from_value(Json::Object(request)).map_err(|error| error.to_string())
+        Request::read(Json::Object(request)).map_err(|error| error.to_string())
     }
 }
 
@@ -191,6 +191,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
+    use crate::control::Answer;
 
     /// Answers everything with `report`, and keeps what was asked.
     #[derive(Default)]
@@ -200,11 +201,11 @@ mod tests {
     }
 
     impl Methods for Agent {
-        fn call(&self, request: Request) -> Result<Json, String> {
+        fn call(&self, request: Request) -> Result<Answer, String> {
             self.asked.borrow_mut().push(request);
             match &self.report {
                 Json::Null => Err("no".to_owned()),
-                report => Ok(report.clone()),
+                report => Answer::new(report),
             }
         }
     }
