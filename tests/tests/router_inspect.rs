@@ -96,6 +96,12 @@ fn a_plain_lan_and_each_rung_of_the_shield_do_the_same_job() {
         let client = site.world.client();
         assert!(!client.ping(listed.parse().unwrap()).unwrap());
         assert_eq!(site.agent.count("lan", "xdp_drop_listed").unwrap(), 1, "{xdp}");
+        let place = if xdp == "tc" { "tc" } else { "xdp" };
+        let status = site.agent.status().unwrap();
+        let dropped = status.drops.iter().find(|drops| drops.reason == "listed").unwrap();
+        assert_eq!((&*dropped.place, dropped.packets), (place, 1), "{dropped:?}");
+        let why = site.agent.why(listed).unwrap();
+        assert!(why.causes.iter().any(|cause| cause.hook == place), "{why:?}");
     }
 }
 

@@ -5,7 +5,7 @@ use crate::counter::Counter;
 /// Where a packet is dropped.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Place {
-    /// The shield.
+    /// The shield; where the fast path does its work, that is [`Place::Tc`].
     Xdp,
     /// The fast path.
     Tc,

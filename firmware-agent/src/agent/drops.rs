@@ -39,7 +39,12 @@ impl State {
             {
                 packets = packets.wrapping_add(by_card);
             }
+            let place = match reason.place() {
+                Place::Xdp => dataplane.shield_place(&plan.name),
+                place => place,
+            };
             drops.push(Drops {
+                place: place.name().to_owned(),
                 cpus: counts.cpus(counter).collect(),
                 ..entry(reason, Some(plan.name.clone()), packets)
             });

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use sluice_abi::attach::Role;
 use sluice_abi::flow::Addr;
 use sluice_abi::names::{LIST_AUTOMATIC, LIST_MANUAL};
+use sluice_abi::reason::Place;
 use sluice_abi::verdict::{Reason, Verdict};
 
 use super::ledger::Hits;
@@ -71,7 +72,7 @@ impl State {
                 .filter(|role| roles & role.bit() != 0)
                 .map(Role::name);
             causes.push(Cause {
-                hook: "xdp".to_owned(),
+                hook: self.shield_place(None).to_owned(),
                 by: format!("allowlist on {}", named.collect::<Vec<_>>().join(" and ")),
                 entry: net.to_string(),
                 ..counted("allow", Hits::default(), now_ns)
@@ -186,16 +187,15 @@ impl State {
             LIST_MANUAL => Some("(by hand)".to_owned()),
             number => self.plan.lists.get(number as usize).map(|list| list.name.to_string()),
         };
-        let is_lan = |slot: u32| {
-            let interfaces = &self.plan.dataplane.interfaces;
-            interfaces.iter().any(|one| one.slot == slot && one.role == Role::Lan)
-        };
+        // Of the last packet, where there was one.
+        let interfaces = &self.plan.dataplane.interfaces;
+        let interface = interfaces.iter().find(|one| one.slot == hits.slot && hits.packets != 0);
         let (device, peer) = match (known(hits.src), known(hits.dst)) {
-            (src, dst) if is_lan(hits.slot) => (src, dst),
+            (src, dst) if interface.is_some_and(|one| one.role == Role::Lan) => (src, dst),
             (src, _) => (None, src),
         };
         Cause {
-            hook: "xdp".to_owned(),
+            hook: self.shield_place(interface.map(|one| &*one.name)).to_owned(),
             action: "drop".to_owned(),
             by: format!("blocklist {}", name.unwrap_or_default()),
             entry,
@@ -206,6 +206,14 @@ impl State {
             device,
             peer,
         }
+    }
+
+    /// Where the shield of an interface works; of none in particular, the best place of all.
+    fn shield_place(&self, interface: Option<&str>) -> &'static str {
+        let interfaces = self.plan.dataplane.interfaces.iter().map(|one| &*one.name);
+        let of = |name| self.dataplane.as_ref().map(|dataplane| dataplane.shield_place(name));
+        let places = interfaces.filter(|name| interface.is_none_or(|one| one == *name));
+        places.filter_map(of).min().unwrap_or(Place::Xdp).name()
     }
 
     /// What decides flows to a domain.

@@ -35,6 +35,7 @@ use std::path::Path;
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::limits::COOKIE_PORTS;
 use sluice_abi::names;
+use sluice_abi::reason::Place;
 
 pub use self::blocklist::{Blocklist, Synced};
 pub use self::bulk::Bulk;
@@ -435,13 +436,20 @@ impl Dataplane {
     /// Whether the shields towards the provider can answer with SYN cookies.
     #[must_use]
     pub fn has_cookies(&self) -> bool {
-        let wans = self.plan.interfaces.iter().filter(|plan| plan.role == Role::Wan);
-        let is_in_tc = |wan: &InterfacePlan| {
-            let of =
-                |held: &&Held| held.state.interface == wan.name && held.state.hook == Hook::Xdp;
-            self.held.iter().find(of).is_some_and(|held| held.state.rung == XdpRung::Tc.name())
-        };
-        self.no_shield.is_none() && self.loader.cookies() && !wans.into_iter().any(is_in_tc)
+        let mut wans = self.plan.interfaces.iter().filter(|plan| plan.role == Role::Wan);
+        let can_answer = |wan: &InterfacePlan| self.shield_place(&wan.name) == Place::Xdp;
+        self.no_shield.is_none() && self.loader.cookies() && wans.all(can_answer)
+    }
+
+    /// Where the shield of an interface drops packets.
+    #[must_use]
+    pub fn shield_place(&self, interface: &str) -> Place {
+        let is_in_tc = self.held.iter().any(|Held { state, .. }| {
+            state.interface == interface
+                && state.hook == Hook::Xdp
+                && state.rung == XdpRung::Tc.name()
+        });
+        if is_in_tc { Place::Tc } else { Place::Xdp }
     }
 
     /// Ends it. With `keep` programs and maps stay in force until the next start.
