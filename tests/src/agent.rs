@@ -36,7 +36,7 @@ pub struct Setup {
     pub main: Vec<(&'static str, String)>,
     /// Options of the section about strangers.
     pub ddos: Vec<(&'static str, String)>,
-    /// How XDP is attached: `auto`, `native`, `generic` or `off`.
+    /// How XDP is attached: `auto`, `native`, `generic`, `nft` or `off`.
     pub xdp: &'static str,
     /// Further sections.
     pub more: Uci,
@@ -306,20 +306,19 @@ impl Agent {
         let run = files.path().join("run");
         files.write("sluice.uci", text(&pins, &run))?;
         let command = (world.netns.name().to_owned(), program()?);
-        let mut run_it = run_command(world, &command.1, &files);
-        if !capabilities.is_empty() {
-            run_it = world.netns.command("setpriv");
-            let set = capabilities.join(",+");
-            run_it.args(["--no-new-privs", &format!("--bounding-set=-all,+{set}"), "--"]);
-            run_it.arg(&command.1).args(run_arguments(&files));
-        }
+        let run_it = run_command(world, &command.1, &files, capabilities);
         let daemon = Daemon::spawn("sluice", run_it, files.path())?;
         Ok(Self { daemon, command, files, pins, run, lan: world.lan.to_owned() })
     }
 
     /// Starts it again with the same configuration and directories, after it ended.
     pub fn start_again(&mut self, world: &Router) -> Result<()> {
-        let command = run_command(world, &self.command.1, &self.files);
+        self.start_again_confined(world, &[])
+    }
+
+    /// The same, with these capabilities; none is all.
+    pub fn start_again_confined(&mut self, world: &Router, capabilities: &[String]) -> Result<()> {
+        let command = run_command(world, &self.command.1, &self.files, capabilities);
         self.daemon = Daemon::spawn("sluice", command, self.files.path())?;
         self.wait_until_active()
     }
@@ -551,9 +550,21 @@ fn in_place(file: &str, pins: &Path, run: &Path) -> String {
     file.replacen(section, &format!("{section}{options}"), 1)
 }
 
-fn run_command(world: &Router, program: &Path, files: &Directory) -> Command {
-    let mut command = world.netns.command(program);
-    command.args(run_arguments(files));
+fn run_command(
+    world: &Router,
+    program: &Path,
+    files: &Directory,
+    capabilities: &[String],
+) -> Command {
+    if capabilities.is_empty() {
+        let mut command = world.netns.command(program);
+        command.args(run_arguments(files));
+        return command;
+    }
+    let mut command = world.netns.command("setpriv");
+    let set = capabilities.join(",+");
+    command.args(["--no-new-privs", &format!("--bounding-set=-all,+{set}"), "--"]);
+    command.arg(program).args(run_arguments(files));
     command
 }
 

@@ -296,7 +296,7 @@ pub struct Feature {
 /// Packets dropped for one reason in one place.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Drops {
-    /// `xdp`, `tc`, `netfilter`, `engine`.
+    /// `xdp`, `tc`, `netfilter`, `engine`, `nft`.
     pub place: String,
     /// Why.
     pub reason: String,

@@ -13,6 +13,8 @@ pub enum Place {
     Netfilter,
     /// Inspection.
     Engine,
+    /// Sets of nftables, where no program can do the shield's work.
+    Nft,
 }
 
 impl Place {
@@ -24,6 +26,7 @@ impl Place {
             Self::Tc => "tc",
             Self::Netfilter => "netfilter",
             Self::Engine => "engine",
+            Self::Nft => "nft",
         }
     }
 }

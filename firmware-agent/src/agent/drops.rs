@@ -20,11 +20,12 @@ impl State {
         for reason in DropReason::ALL.iter().copied() {
             match reason.place() {
                 Place::Xdp | Place::Tc => self.program_drops(counts, reason, &mut drops),
-                Place::Netfilter | Place::Engine => {
+                Place::Netfilter | Place::Engine | Place::Nft => {
                     drops.push(entry(reason, None, self.other_drops(reason, netfilter, queue)));
                 }
             }
         }
+        drops.extend(self.set_drops());
         drops.retain(|drop| drop.packets != 0);
         drops
     }
@@ -49,6 +50,21 @@ impl State {
                 ..entry(reason, Some(plan.name.clone()), packets)
             });
         }
+    }
+
+    /// What sets of nftables dropped.
+    fn set_drops(&self) -> Vec<Drops> {
+        let interfaces = &self.plan.dataplane.interfaces;
+        let dropped = self.sets.dropped().into_iter();
+        dropped
+            .map(|one| {
+                let interface = interfaces.iter().find(|plan| plan.slot == one.slot);
+                Drops {
+                    place: Place::Nft.name().to_owned(),
+                    ..entry(one.reason, interface.map(|plan| plan.name.clone()), one.packets)
+                }
+            })
+            .collect()
     }
 
     fn other_drops(&self, reason: DropReason, netfilter: &Netfilter, queue: &Queue) -> u64 {

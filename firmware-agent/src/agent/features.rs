@@ -6,7 +6,7 @@ use crate::cli::chain;
 use crate::control::report::{Feature, State as Health};
 use crate::dataplane::{Dataplane, FeatureState, Hook, State as HookState};
 use crate::kernel::{Need, Report, Support};
-use crate::netfilter::apply;
+use crate::netfilter::{apply, shield};
 
 impl State {
     /// The features of this agent.
@@ -25,6 +25,7 @@ impl State {
                 reasons: reason.iter().cloned().collect(),
             }],
         };
+        self.set_features(&mut features);
         if !self.plan.enabled {
             for feature in features.iter_mut().filter(|feature| feature.state != Health::Failed) {
                 feature.state = Health::Off;
@@ -113,6 +114,7 @@ pub(super) fn probes(report: &Report) -> Vec<Feature> {
         }
     }));
     features.push(rules());
+    features.push(sets());
     features
 }
 
@@ -126,6 +128,15 @@ fn rules() -> Feature {
         Err(error) => (Health::Failed, "none", vec![chain(&error)]),
     };
     Feature { name: "rules".to_owned(), state, rung: rung.to_owned(), reasons }
+}
+
+/// Whether sets of nftables could drop what lists block, where no program can.
+fn sets() -> Feature {
+    let (state, rung, reasons) = match shield::probe() {
+        Ok(()) => (Health::Active, "works", Vec::new()),
+        Err(error) => (Health::Degraded, "missing", vec![chain(&error)]),
+    };
+    Feature { name: "nft_sets".to_owned(), state, rung: rung.to_owned(), reasons }
 }
 
 fn feature(feature: FeatureState, lacks_clsact: bool) -> Feature {

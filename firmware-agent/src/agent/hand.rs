@@ -4,10 +4,10 @@
 use sluice_abi::names::LIST_MANUAL;
 
 use super::running::{Running, State};
+use crate::cli::chain;
 use crate::config::Net;
 use crate::config::by_hand::PREFIX;
 use crate::control::hand::{Blocked, Unblocked};
-use crate::dataplane::Dataplane;
 use crate::dataplane::blocklist::Listed;
 use crate::sys::clock;
 
@@ -54,7 +54,7 @@ impl State {
         if self.keeps(net) {
             return Ok(());
         }
-        let (_, listed) = self.listed(net)?;
+        let listed = self.listed(net)?;
         if listed.is_some_and(|listed| listed.list < LIST_MANUAL) {
             return Err(format!("{net} is on a blocklist of the configuration already"));
         }
@@ -62,35 +62,53 @@ impl State {
     }
 
     fn block_for(&mut self, net: Net, seconds: u32) -> Result<(), String> {
-        let (dataplane, _) = self.listed(&net)?;
         let expires_s = clock::monotonic_s().saturating_add(seconds);
-        dataplane.block(net, LIST_MANUAL, expires_s).map_err(|error| error.chain())
+        let Self { dataplane, sets, .. } = self;
+        match dataplane.as_mut().filter(|dataplane| dataplane.blocklist.is_some()) {
+            Some(dataplane) => {
+                dataplane.block(net, LIST_MANUAL, expires_s).map_err(|error| error.chain())?;
+            }
+            None => sets.block(net, expires_s).map_err(|error| chain(&error))?,
+        }
+        self.mirror_blocks();
+        Ok(())
     }
 
     /// Takes the entry out of the kernel that is not of the configuration.
     fn unblock(&mut self, net: &Net, was_kept: bool) -> Result<(), String> {
-        let (dataplane, listed) = self.listed(net)?;
-        match listed {
+        match self.listed(net)? {
             None if was_kept => Ok(()),
             None => Err(format!("{net} is not blocked")),
             Some(listed) if listed.list < LIST_MANUAL => {
                 Err(format!("{net} is on a blocklist of the configuration: change that"))
             }
             Some(_) => {
-                dataplane.unblock(*net).map_err(|error| error.chain())?;
+                let Self { dataplane, sets, .. } = self;
+                match dataplane.as_mut().filter(|dataplane| dataplane.blocklist.is_some()) {
+                    Some(dataplane) => {
+                        dataplane.unblock(*net).map_err(|error| error.chain())?;
+                    }
+                    None => sets.unblock(net).map_err(|error| chain(&error))?,
+                }
                 self.strangers.lifted(net);
+                self.mirror_blocks();
                 Ok(())
             }
         }
     }
 
     /// The entry for exactly this prefix, as far as it is in force.
-    pub(super) fn listed(&mut self, net: &Net) -> Result<(&mut Dataplane, Option<Listed>), String> {
-        let dataplane = self.dataplane.as_mut().ok_or("no program runs that could block")?;
-        let blocklist = dataplane.blocklist.as_ref().ok_or("no shield runs that could block")?;
-        let found = blocklist.lookup(net.addr().into(), clock::monotonic_s());
-        let listed = found.map_err(|error| error.chain())?.filter(|listed| listed.net == *net);
-        Ok((dataplane, listed))
+    fn listed(&self, net: &Net) -> Result<Option<Listed>, String> {
+        let (address, now_s) = (net.addr().into(), clock::monotonic_s());
+        let found = match self.dataplane.as_ref().and_then(|all| all.blocklist.as_ref()) {
+            Some(blocklist) => blocklist.lookup(address, now_s).map_err(|error| error.chain())?,
+            None if self.sets.is_active() => self.sets.lookup(address, now_s),
+            None if self.dataplane.is_none() => {
+                return Err("no program runs that could block".to_owned());
+            }
+            None => return Err("no shield runs that could block".to_owned()),
+        };
+        Ok(found.filter(|listed| listed.net == *net))
     }
 }
 

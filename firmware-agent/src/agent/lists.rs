@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::observing::Observing;
+use super::sets::Sets;
 use crate::config::{Counts, Net};
 use crate::dataplane::bulk::{self, Bulk, Entries, Live, default_cap_kib};
 use crate::dataplane::{Dataplane, Error};
@@ -59,6 +60,7 @@ impl Lists {
     pub(super) fn set(
         &mut self,
         mut dataplane: Option<&mut Dataplane>,
+        sets: &mut Sets,
         observing: &mut Observing,
         plan: &Plan,
     ) -> Result<(), Error> {
@@ -66,6 +68,7 @@ impl Lists {
             // What lifts a list is there before the list.
             blocklist.sync_allowed(&plan.allowed)?;
         }
+        sets.allow(&plan.allowed)?;
         let same = |now: &InForce| now.lists == plan.lists && now.own == self.own;
         if self.in_force.as_ref().is_some_and(same) {
             observing.allow(plan);
@@ -73,7 +76,7 @@ impl Lists {
             return Ok(());
         }
         let start_ns = clock::monotonic_ns();
-        let result = self.put(dataplane, observing, plan);
+        let result = self.put(dataplane, sets, observing, plan);
         memory::give_back();
         let Put { image, left_out, shown } = result?;
         self.refused = None;
@@ -86,6 +89,30 @@ impl Lists {
         self.warnings = warnings;
         self.in_force =
             Some(InForce { lists: plan.lists.clone(), own: self.own.clone(), left_out });
+        Ok(())
+    }
+
+    /// Puts into sets of nftables what is in force elsewhere, or nowhere yet.
+    pub(super) fn set_in(
+        &mut self,
+        sets: &mut Sets,
+        observing: &Observing,
+        plan: &Plan,
+    ) -> Result<(), Error> {
+        // Until they are, what is wanted is not in force.
+        let before = self.in_force.take();
+        let start_ns = clock::monotonic_ns();
+        let in_force = observing.bytes() + self.image;
+        sets.allow(&plan.allowed)?;
+        let mut entries = self.read(plan)?.entries;
+        let most = bulk::Observing { new: 0, in_force };
+        sets.fill(&mut entries, most, cap_kib(plan.list_memory_kib))?;
+        drop(entries);
+        sets.put()?;
+        memory::give_back();
+        self.image += sets.bytes();
+        self.load_ms = (clock::monotonic_ns() - start_ns) / 1_000_000;
+        self.in_force = before;
         Ok(())
     }
 
@@ -128,6 +155,7 @@ impl Lists {
     fn put(
         &self,
         dataplane: Option<&mut Dataplane>,
+        sets: &mut Sets,
         observing: &mut Observing,
         plan: &Plan,
     ) -> Result<Put, Error> {
@@ -140,10 +168,21 @@ impl Lists {
         bulk::check(0, image, most, Live { hosts, nets: 0 }, cap_kib)?;
         let read = self.read(plan)?;
         let observed = read.observed.finish();
+        let mut entries = read.entries;
+        // Filled and not in force before what else may be refused is.
+        let most = sets.fill(&mut entries, most, cap_kib)?;
         let image = match dataplane {
-            Some(dataplane) => dataplane.set_lists(read.entries, most, cap_kib)?.image,
+            Some(dataplane) => match dataplane.set_lists(entries, most, cap_kib) {
+                Ok(synced) => synced.image,
+                Err(error) => {
+                    sets.give_up();
+                    return Err(error);
+                }
+            },
             None => 0,
         };
+        sets.put()?;
+        let image = image + sets.bytes();
         observing.set(observed, plan);
         Ok(Put { image, left_out: read.left_out, shown: read.shown })
     }

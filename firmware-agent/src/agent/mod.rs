@@ -36,6 +36,7 @@ mod rules;
 mod running;
 mod scrape;
 mod seed;
+mod sets;
 mod signals;
 mod signatures;
 mod sweep;
@@ -64,7 +65,7 @@ use crate::control::server::{ServeError, Server};
 use crate::dataplane::Dataplane;
 use crate::dataplane::object::Objects;
 use crate::kernel::Report;
-use crate::netfilter::apply;
+use crate::netfilter::{apply, shield};
 use crate::plan::Plan;
 use crate::sys::clock;
 
@@ -81,7 +82,8 @@ pub fn run(file: &Path) -> Result<(), Failed> {
         .map_err(|error| Failed::new(Exit::Config, &error))?;
     crate::sys::log::start(config.main.log_level);
     let report = Report::of_this_kernel();
-    if let Some(obstacle) = report.obstacle() {
+    // Without programs lists can be in sets of nftables, and connections in the queue.
+    if let Some(obstacle) = report.obstacle().filter(|_| shield::probe().is_err()) {
         return Err(Failed { exit: Exit::Denied, message: obstacle });
     }
     let hash_key =

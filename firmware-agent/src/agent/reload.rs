@@ -197,7 +197,7 @@ impl State {
             self.lists.spare(around.own(&plan.management));
         }
         self.lists
-            .set(self.dataplane.as_mut(), &mut self.inspector.observing, &plan)
+            .set(self.dataplane.as_mut(), &mut self.sets, &mut self.inspector.observing, &plan)
             .map_err(|error| vec![error.chain()])?;
         if let Some(dataplane) = &mut self.dataplane
             && let Err(error) = dataplane.apply(&plan.dataplane)
@@ -251,6 +251,7 @@ impl State {
 
     /// What is looked at again once a configuration is in force.
     fn look_after_reload(&mut self, around: Option<&Around>) {
+        self.look_after_sets();
         if let Some(dataplane) = &mut self.dataplane {
             self.strangers.look_around(around, dataplane, &self.plan);
         }

@@ -199,9 +199,9 @@ impl State {
     /// Ends what an allowlist lifts only until now.
     pub(super) fn end_allowed(&mut self) {
         let now_s = self.time_of_day();
-        let Self { inspector, dataplane, lists, plan, .. } = self;
+        let Self { inspector, dataplane, lists, sets, plan, .. } = self;
         if now_s.is_some_and(|now_s| plan.end_allowed(now_s))
-            && let Err(error) = lists.set(dataplane.as_mut(), &mut inspector.observing, plan)
+            && let Err(error) = lists.set(dataplane.as_mut(), sets, &mut inspector.observing, plan)
         {
             lists.refuse(&error);
         }

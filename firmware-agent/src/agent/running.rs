@@ -18,6 +18,7 @@ use super::lock::Lock;
 use super::names::Resolutions;
 use super::rules::compiled;
 use super::scrape::Scrape;
+use super::sets::Sets;
 use super::trial::Trial;
 use super::unattended::Attendance;
 use super::workers::{self, Workers};
@@ -76,6 +77,8 @@ pub(super) struct State {
     file: PathBuf,
     pub(super) warnings: Vec<String>,
     pub(super) lists: Lists,
+    /// Those in sets of nftables.
+    pub(super) sets: Sets,
     pub(super) strangers: Strangers,
     /// Mistakes of the file that was refused last; empty when the file is in force.
     pub(super) mistakes: Vec<String>,
@@ -126,17 +129,21 @@ impl State {
         }
         // What an earlier agent left stays in force, and `status` says why; everything else
         // protects meanwhile.
-        let Self { lists, inspector, plan, .. } = self;
-        if let Err(error) = lists.set(dataplane.as_mut(), &mut inspector.observing, plan) {
+        let Self { lists, sets, inspector, plan, .. } = self;
+        if let Err(error) = lists.set(dataplane.as_mut(), sets, &mut inspector.observing, plan) {
             lists.refuse(&error);
         }
-        let Some(mut dataplane) = dataplane else { return };
+        let Some(mut dataplane) = dataplane else {
+            self.look_after_sets();
+            return;
+        };
         self.strangers.look_around(around, &mut dataplane, &self.plan);
         let attached = dataplane.reattach();
         self.dataplane = Some(dataplane);
         if let Err(error) = attached {
             log::warn!("{}", error.chain());
         }
+        self.look_after_sets();
     }
 }
 
@@ -193,6 +200,7 @@ impl Running {
             file: file.to_owned(),
             warnings,
             lists: Lists::default(),
+            sets: Sets::default(),
             strangers,
             mistakes: Vec::new(),
             started_ns,
@@ -359,6 +367,10 @@ impl State {
         if let Some(mut backend) = self.backend.take()
             && let Err(error) = backend.remove()
         {
+            errors.push(chain(&error));
+        }
+        // As programs do, it stays for the next agent.
+        if !keep && let Err(error) = self.sets.remove() {
             errors.push(chain(&error));
         }
         if let Some(dataplane) = self.dataplane.take()

@@ -96,6 +96,7 @@ impl Running {
             state.look_after_interfaces();
             state.look_around();
             state.restore_rules();
+            state.look_after_sets();
             state.look_after_offload();
             state.look_after_flowtable();
         }
@@ -129,6 +130,7 @@ impl Running {
             {
                 strangers.look(dataplane, plan);
             }
+            state.mirror_blocks();
         }
     }
 
@@ -154,6 +156,7 @@ impl Running {
             {
                 let mut state = self.state.lock();
                 state.restore_rules();
+                state.restore_sets();
                 state.look_after_flowtable();
             }
             Timer::after(RULES_PAUSE).await;
@@ -174,6 +177,7 @@ impl Running {
                 }
                 // The other end of a link counts as well, and goes with it.
                 state.look_around();
+                state.look_after_sets();
             }
             Timer::after(LINKS_PAUSE).await;
         }

@@ -104,11 +104,11 @@ impl State {
         if let Some(around) = &around {
             self.look_at_zones(&around.devices);
         }
-        let Self { lists, inspector, dataplane, plan, .. } = self;
+        let Self { lists, sets, inspector, dataplane, plan, .. } = self;
         if let Some(around) = &around
             && lists.spare(around.own(&plan.management))
             && !plan.lists.is_empty()
-            && let Err(error) = lists.set(dataplane.as_mut(), &mut inspector.observing, plan)
+            && let Err(error) = lists.set(dataplane.as_mut(), sets, &mut inspector.observing, plan)
         {
             lists.refuse(&error);
         }

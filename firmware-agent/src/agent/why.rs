@@ -15,6 +15,7 @@ use crate::config::{Device, Mac, Net, Rule};
 use crate::control::report::{Cause, Flow, Tuple, Why};
 use crate::control::subject::Subject;
 use crate::dataplane::table::{self, Record};
+use crate::dataplane::{Dataplane, InterfacePlan};
 use crate::policy::grammar;
 use crate::sys::clock;
 use crate::text::plain;
@@ -143,7 +144,10 @@ impl State {
 
     /// Numbers of the lists that drop an address, and the entry where the kernel knows it.
     fn dropping(&self, address: IpAddr) -> Result<Vec<(u32, Option<Net>)>, String> {
-        let Some(dataplane) = &self.dataplane else { return Ok(Vec::new()) };
+        let knows = |dataplane: &&Dataplane| dataplane.blocklist.is_some();
+        let Some(dataplane) = self.dataplane.as_ref().filter(knows) else {
+            return Ok(self.dropping_in_sets(address));
+        };
         let live = match &dataplane.blocklist {
             Some(list) => {
                 list.lookup(address, clock::monotonic_s()).map_err(|error| error.chain())?
@@ -210,9 +214,12 @@ impl State {
 
     /// Where the shield of an interface works; of none in particular, the best place of all.
     fn shield_place(&self, interface: Option<&str>) -> &'static str {
-        let interfaces = self.plan.dataplane.interfaces.iter().map(|one| &*one.name);
-        let of = |name| self.dataplane.as_ref().map(|dataplane| dataplane.shield_place(name));
-        let places = interfaces.filter(|name| interface.is_none_or(|one| one == *name));
+        let interfaces = self.plan.dataplane.interfaces.iter();
+        let of = |one: &InterfacePlan| match &self.dataplane {
+            _ if self.sets.guards(one.slot) => Some(Place::Nft),
+            dataplane => dataplane.as_ref().map(|dataplane| dataplane.shield_place(&one.name)),
+        };
+        let places = interfaces.filter(|one| interface.is_none_or(|name| name == one.name));
         places.filter_map(of).min().unwrap_or(Place::Xdp).name()
     }
 

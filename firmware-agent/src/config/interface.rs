@@ -9,7 +9,7 @@ use super::schema::{Kind, OptionSpec, SectionSpec};
 /// How `xdp_shield` should be attached.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum XdpWish {
-    /// In the driver, or else in the fast path, or else behind the driver; and in the card too where it takes it.
+    /// In the driver, or else in the fast path, or else behind the driver, or else, what lists block, in sets of nftables; and in the card too where it takes it.
     #[default]
     Auto,
     /// The same, and a card that does not take it is a fault.
@@ -20,6 +20,8 @@ pub enum XdpWish {
     Tc,
     /// Behind the driver only.
     Generic,
+    /// In sets of nftables.
+    Nft,
     /// Not at all.
     Off,
 }
@@ -30,10 +32,16 @@ impl XdpWish {
     pub const fn may_be_in_tc(self) -> bool {
         matches!(self, Self::Auto | Self::Hardware | Self::Tc)
     }
+
+    /// Whether sets of nftables may drop what lists block, where no program does.
+    #[must_use]
+    pub const fn may_be_in_nft(self) -> bool {
+        matches!(self, Self::Auto | Self::Hardware | Self::Nft)
+    }
 }
 
 words!(XdpWish,
-    "auto" => Self::Auto, "hardware" => Self::Hardware, "native" => Self::Native, "tc" => Self::Tc, "generic" => Self::Generic, "off" => Self::Off,
+    "auto" => Self::Auto, "hardware" => Self::Hardware, "native" => Self::Native, "tc" => Self::Tc, "generic" => Self::Generic, "nft" => Self::Nft, "off" => Self::Off,
 );
 
 /// What happens to packets from and to an interface that the agent cannot look at.
@@ -78,8 +86,8 @@ pub(super) const SPEC: SectionSpec = SectionSpec {
             "The device, as ip link shows it.").costs(Change::Reattach),
         OptionSpec::required("role", Kind::Word(&["lan", "wan"]),
             "Towards the household (lan) or the provider (wan).").costs(Change::Reattach),
-        OptionSpec::new("xdp", Kind::Word(&["auto", "hardware", "native", "tc", "generic", "off"]), "auto",
-            "Where blocklists and rates work: in the driver (native), at the entrance of the stack (tc), before that but behind the driver (generic: SYN cookies and option spread need this or native), the best that works in this order (auto), or nowhere (off). Cards that run programs hold some listed addresses as well; with hardware, one that does not is reported.").costs(Change::Reattach),
+        OptionSpec::new("xdp", Kind::Word(&["auto", "hardware", "native", "tc", "generic", "nft", "off"]), "auto",
+            "Where blocklists and rates work: in the driver (native), at the entrance of the stack (tc), before that but behind the driver (generic: SYN cookies and option spread need this or native), the best that works in this order (auto), or nowhere (off). With nft, and with auto where no program can, sets of nftables drop what lists block: there are no rates, no checks and no numbers by list then. Cards that run programs hold some listed addresses as well; with hardware, one that does not is reported.").costs(Change::Reattach),
         OptionSpec::new("tc", Kind::Flag, "1",
             "Whether packets of decided flows are marked or dropped here.").costs(Change::Reattach),
         OptionSpec::new("inspect", Kind::Flag, "1",

@@ -76,11 +76,15 @@ pub(super) fn attach_xdp(
     Ok(choose_xdp(
         || match wish {
             XdpWish::Auto | XdpWish::Hardware | XdpWish::Native => attach(Hook::XdpNative),
-            XdpWish::Generic | XdpWish::Tc | XdpWish::Off => Support::No("not wanted".to_owned()),
+            XdpWish::Generic | XdpWish::Tc | XdpWish::Nft | XdpWish::Off => {
+                Support::No("not wanted".to_owned())
+            }
         },
         || match wish {
             XdpWish::Auto | XdpWish::Hardware | XdpWish::Generic => attach(Hook::XdpGeneric),
-            XdpWish::Native | XdpWish::Tc | XdpWish::Off => Support::No("not wanted".to_owned()),
+            XdpWish::Native | XdpWish::Tc | XdpWish::Nft | XdpWish::Off => {
+                Support::No("not wanted".to_owned())
+            }
         },
     ))
 }
@@ -180,7 +184,7 @@ fn take_up_xdp(
         XdpWish::Auto | XdpWish::Hardware => rung.is_some(),
         XdpWish::Native => rung == Some(XdpRung::Native),
         XdpWish::Generic => rung == Some(XdpRung::Generic),
-        XdpWish::Tc | XdpWish::Off => false,
+        XdpWish::Tc | XdpWish::Nft | XdpWish::Off => false,
     };
     if wanted && bpf::link_update(link.as_fd(), prog).is_ok() {
         let path = links.pins().link(Mark::Xdp, device.ifindex);

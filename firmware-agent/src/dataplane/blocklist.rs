@@ -192,6 +192,20 @@ impl Blocklist {
         Ok(was_there)
     }
 
+    /// What is blocked by hand or automatically, with the second at which it ends; [`u32::MAX`] is
+    /// never.
+    pub fn live(&mut self, now_s: u32) -> Result<Vec<(Net, u32)>, Error> {
+        let mut entries = HostMap(&mut self.hosts).entries()?;
+        entries.extend(NetMap(&mut self.nets).entries()?);
+        entries.retain(|(_, entry)| entry.list >= names::LIST_MANUAL);
+        let ends = |entry: &BlockEntry| match entry.expires_s {
+            0 => u32::MAX,
+            ends => ends,
+        };
+        let live = entries.iter().map(|(net, entry)| (*net, ends(entry)));
+        Ok(live.filter(|(_, ends)| *ends > now_s).collect())
+    }
+
     /// What the programs find when they look `addr` up at `now_s`.
     pub fn lookup(&self, addr: IpAddr, now_s: u32) -> Result<Option<Listed>, Error> {
         let host = Net::host(addr);

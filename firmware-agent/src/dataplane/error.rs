@@ -124,6 +124,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The lists could not be put where no program asks for them.
+    #[error("use sets of nftables")]
+    Sets(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The lists need more memory than they may have.
     #[error(transparent)]
     Memory(#[from] super::bulk::TooLarge),

@@ -122,6 +122,11 @@ impl Dataplane {
         if let Some(reason) = &self.no_shield {
             return state.failed(reason.clone());
         }
+        if interface.xdp == XdpWish::Nft {
+            // Who asks the sets is not known here.
+            state.state = State::Failed;
+            return state.without_marks();
+        }
         let may_be_in_tc = can_be_in_tc && interface.xdp.may_be_in_tc();
         let targets = match place {
             Place::Within(reason) => return state.within(reason.clone()),

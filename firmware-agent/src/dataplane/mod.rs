@@ -104,6 +104,8 @@ pub struct Dataplane {
     pub strangers: Option<Strangers>,
     /// Which copies of the shield hand packets to other processors.
     spread: Spread,
+    /// How often live entries were changed.
+    changes: u32,
 }
 
 impl Dataplane {
@@ -224,6 +226,7 @@ impl Dataplane {
             bulk,
             strangers,
             spread,
+            changes: 0,
         })
     }
 
@@ -404,8 +407,15 @@ impl Dataplane {
         Ok(was_blocked)
     }
 
+    /// A number that is another one when live entries were changed.
+    #[must_use]
+    pub const fn changes(&self) -> u32 {
+        self.changes
+    }
+
     /// Tells programs and cards.
     fn live_entries_changed(&mut self) -> Result<(), Error> {
+        self.changes = self.changes.wrapping_add(1);
         if let Some(blocklist) = &self.blocklist {
             let (hosts, nets) = blocklist.has_entries()?;
             self.settings.set_lists(hosts, nets)?;
@@ -437,7 +447,7 @@ impl Dataplane {
     #[must_use]
     pub fn has_cookies(&self) -> bool {
         let mut wans = self.plan.interfaces.iter().filter(|plan| plan.role == Role::Wan);
-        let can_answer = |wan: &InterfacePlan| self.shield_place(&wan.name) == Place::Xdp;
+        let can_answer = |wan: &InterfacePlan| !self.shielded(&wan.name).is_empty();
         self.no_shield.is_none() && self.loader.cookies() && wans.all(can_answer)
     }
 

@@ -12,5 +12,6 @@ pub mod offload;
 pub mod queue;
 pub mod reject;
 pub mod rules;
+pub mod shield;
 pub mod synproxy;
 pub mod watch;

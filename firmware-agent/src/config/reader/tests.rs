@@ -52,7 +52,7 @@ fn all_mistakes_are_reported_at_once_by_line_and_uci_path() {
         [
             "f:1: sluice.wan.device: is required",
             "f:2: sluice.wan.role: 'dmz' is not one of lan, wan",
-            "f:3: sluice.wan.xdp: 'fast' is not one of auto, hardware, native, tc, generic, off",
+            "f:3: sluice.wan.xdp: 'fast' is not one of auto, hardware, native, tc, generic, nft, off",
             "f:4: sluice.wan.tc: '2' is not 0 or 1",
             "f:5: sluice.wan.inspect: is one value, not a list",
         ]

@@ -1,5 +1,7 @@
 //! What the lists hold, packed for sorting.
 
+use std::ops::RangeInclusive;
+
 use crate::config::Net;
 
 /// Entries of all lists, eight bytes for IPv4 and sixteen for IPv6 up to /64, and what no image can
@@ -101,6 +103,28 @@ impl Entries {
         self.v6.sort_unstable();
     }
 
+    /// What sorted entries cover, whichever list has it: ranges apart from each other, in order, IPv4
+    /// behind `::ffff:0:0/96`.
+    pub fn ranges(&self) -> impl Iterator<Item = RangeInclusive<u128>> {
+        let v4 = self.v4.iter().map(|packed| {
+            let first = 0xffff_0000_0000 | u128::from(packed >> 16);
+            first
+                ..=first
+                    | u128::from(u32::MAX.checked_shr((packed >> 8) as u32 & 0xff).unwrap_or(0))
+        });
+        let v6 = self.v6.iter().map(|packed| {
+            let first = packed >> 64 << 64;
+            first..=first | u128::MAX >> (packed >> 8 & 0xff)
+        });
+        let mut long: Vec<Net> = self.long.iter().map(|(net, _)| *net).collect();
+        long.sort_unstable();
+        let long = long.into_iter().map(|net| {
+            let behind = u128::MAX.checked_shr(net.prefix().into()).unwrap_or(0);
+            net.bits()..=net.bits() | behind
+        });
+        apart(in_order(in_order(v6, v4), long))
+    }
+
     pub(super) fn v4(&self) -> impl Iterator<Item = Interval> {
         self.v4.iter().map(|packed| {
             let (start, length) = (packed >> 16, packed >> 8 & 0xff);
@@ -116,6 +140,37 @@ impl Entries {
             Interval { start, end: start.saturating_add(size), list: *packed as u8 }
         })
     }
+}
+
+/// Both, each in order, as one in order.
+fn in_order(
+    one: impl Iterator<Item = RangeInclusive<u128>>,
+    other: impl Iterator<Item = RangeInclusive<u128>>,
+) -> impl Iterator<Item = RangeInclusive<u128>> {
+    let (mut one, mut other) = (one.peekable(), other.peekable());
+    std::iter::from_fn(move || match (one.peek(), other.peek()) {
+        (Some(next), Some(least)) if least.start() < next.start() => other.next(),
+        (None, _) => other.next(),
+        _ => one.next(),
+    })
+}
+
+/// Ranges in order, with those that overlap or touch each other as one.
+fn apart(
+    ranges: impl Iterator<Item = RangeInclusive<u128>>,
+) -> impl Iterator<Item = RangeInclusive<u128>> {
+    let mut ranges = ranges.peekable();
+    std::iter::from_fn(move || {
+        let (first, mut last) = ranges.next()?.into_inner();
+        let is_v4 = |address: u128| address >> 32 == 0xffff;
+        while let Some(next) = ranges.next_if(|next| {
+            // Those of one family, that is: there are addresses of both on either side of a border.
+            *next.start() <= last.saturating_add(1) && is_v4(*next.start()) == is_v4(first)
+        }) {
+            last = last.max(*next.end());
+        }
+        Some(first..=last)
+    })
 }
 
 /// Makes disjoint intervals of sorted prefixes. Where prefixes lie in each other the lowest list
@@ -159,4 +214,50 @@ pub(super) fn sweep<E>(
         at = end;
     }
     held.map_or(Ok(()), emit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lists_cover_comes_in_ranges_apart_from_each_other() {
+        let nets: Vec<Net> = [
+            "192.0.2.128/25",
+            "2001:db8::1",
+            "192.0.2.0/25",
+            "10.0.0.7",
+            "10.0.0.0/8",
+            "255.255.255.255",
+            "2001:db8::/64",
+            "2001:db8:0:1::/65",
+            "2001:db8:0:1:8000::/65",
+            "2001:db8:9::7",
+            "198.51.100.7",
+            "198.51.100.9",
+        ]
+        .map(|text| text.parse().unwrap())
+        .into();
+        let mut entries = Entries::of(&[(0, &nets[..6]), (1, &nets[6..])]);
+        entries.sort();
+        let shown: Vec<String> = entries
+            .ranges()
+            .map(|range| {
+                let address = |bits: u128| std::net::IpAddr::V6(bits.into()).to_canonical();
+                format!("{}-{}", address(*range.start()), address(*range.end()))
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "10.0.0.0-10.255.255.255",
+                "192.0.2.0-192.0.2.255",
+                "198.51.100.7-198.51.100.7",
+                "198.51.100.9-198.51.100.9",
+                "255.255.255.255-255.255.255.255",
+                "2001:db8::-2001:db8:0:1:ffff:ffff:ffff:ffff",
+                "2001:db8:9::7-2001:db8:9::7",
+            ]
+        );
+    }
 }

@@ -25,7 +25,7 @@ impl Live {
     }
 }
 
-/// Bytes of lists that only observe, which are in the agent.
+/// Bytes of lists that only observe, which are in the agent, and of what is in sets of nftables.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Observing {
     /// Of the new ones.

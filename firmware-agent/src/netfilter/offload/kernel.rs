@@ -154,7 +154,7 @@ impl Rewrite<'_> {
 
 /// A way to ask about the rules of the calling thread's namespace.
 #[derive(Debug)]
-pub(super) struct Kernel {
+pub(in crate::netfilter) struct Kernel {
     socket: Socket,
     builder: Builder,
     buffer: Box<[u8]>,
@@ -162,7 +162,7 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    pub(super) fn open() -> io::Result<Self> {
+    pub(in crate::netfilter) fn open() -> io::Result<Self> {
         Ok(Self {
             socket: Socket::open(SockProtocol::NetlinkNetFilter, 0)?,
             builder: Builder::with_capacity(1024),
@@ -265,7 +265,22 @@ impl Kernel {
         self.socket.request(self.builder.bytes(), self.sequence, &mut self.buffer, |_| ())
     }
 
-    fn ask(
+    /// Runs a transaction of the messages that `write` adds; its last one asks for an
+    /// acknowledgement.
+    pub(in crate::netfilter) fn transact(
+        &mut self,
+        write: impl FnOnce(&mut Builder, u32),
+    ) -> Result<(), RequestError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.builder.clear();
+        wire::begin(&mut self.builder, self.sequence);
+        write(&mut self.builder, self.sequence);
+        wire::batch(&mut self.builder, self.sequence, None);
+        self.socket.request(self.builder.bytes(), self.sequence, &mut self.buffer, |_| ())
+    }
+
+    /// Asks, and gives each answer to `each`.
+    pub(in crate::netfilter) fn ask(
         &mut self,
         kind: u16,
         flags: u16,

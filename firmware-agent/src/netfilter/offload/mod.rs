@@ -10,11 +10,11 @@
 //! happens between two packets of the queue.
 
 mod guard;
-mod kernel;
+pub(super) mod kernel;
 pub mod own;
 mod rule;
 mod sets;
-mod wire;
+pub(super) mod wire;
 
 #[cfg(test)]
 mod tests;

@@ -246,7 +246,7 @@ impl Ruleset {
 
 /// Whether the name can stand in both languages and means one interface: no quotes, no blanks, and
 /// neither of the two wildcards.
-fn is_device(name: &str) -> bool {
+pub(super) fn is_device(name: &str) -> bool {
     (1..=DEVICE_LEN_MAX).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@:".contains(&byte))
         && !name.starts_with('-')

@@ -53,7 +53,7 @@ fn an_installed_ipk_runs_and_a_removed_one_leaves_nothing() {
     router.remove_ipk();
     assert_eq!(router.take("procd"), "kill sluice\n");
     let tables = "nft delete table inet sluice\nnft delete table inet sluice_syn\n\
-                  nft delete table inet sluice_offload\n";
+                  nft delete table inet sluice_offload\nnft delete table inet sluice_shield\n";
     assert_eq!(router.take("calls"), tables);
     let mut after = router.tree();
     after.retain(|path| !path.starts_with("/var"));
