@@ -15,7 +15,7 @@ use sluice_abi::flow::{FlowKey, FlowState};
 use sluice_abi::verdict::{Reason, Verdict};
 use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::hello::client_hello;
-use sluice_tests::host::ETH;
+use sluice_tests::host::{ETH, Host};
 use sluice_tests::netns::Netns;
 use sluice_tests::observe;
 use sluice_tests::probe::Probe;
@@ -320,8 +320,19 @@ fn a_decided_flow_is_offloaded_and_the_programs_still_see_it() {
 /// Whether a rule that blocks what `server` is asked for cuts an offloaded connection: nothing passes in
 /// either direction any more a second after the reload, though both ends go on sending.
 fn expect_cut(scene: &Scene, agent: &mut Agent, setup: &Setup, server: &TcpService) {
+    let blocking = setup.clone().rule("ads", "block", &["news.test"]);
+    expect_cut_by(scene, agent, [setup, &blocking], (&scene.world.server, server));
+}
+
+/// The same for a change from one configuration to another, and a server on a host.
+fn expect_cut_by(
+    scene: &Scene,
+    agent: &mut Agent,
+    [setup, blocking]: [&Setup; 2],
+    (host, server): (&Host, &TcpService),
+) {
     let probe = |netns, what| Probe::new(netns, &[("arrived", what)]).unwrap();
-    let netns = [&scene.world.server.netns, &scene.world.client().netns];
+    let netns = [&host.netns, &scene.world.client().netns];
     let probes = [probe(netns[0], "tcp dport 443"), probe(netns[1], "tcp sport 443")];
     let counts = || probes.map(|probe| probe.count("arrived").unwrap());
     let mut conversation = scene.open(server);
@@ -345,7 +356,7 @@ fn expect_cut(scene: &Scene, agent: &mut Agent, setup: &Setup, server: &TcpServi
         })
         .unwrap();
         let since = Instant::now();
-        scene.reload(agent, &setup.clone().rule("ads", "block", &["news.test"]));
+        scene.reload(agent, blocking);
         wait::pause(Duration::from_secs(1));
         let (cut, taken) = (counts(), since.elapsed());
         wait::pause(Duration::from_secs(2));
@@ -395,6 +406,22 @@ fn a_block_cuts_where_the_programs_do_not_see_offloaded_packets() {
         let mut agent = agent(&scene, setup.clone());
         expect_cut(&scene, &mut agent, &setup, &scene.servers[0]);
     }
+}
+
+/// R46, R166: where sets of nftables are the rung of the shield, which see no packet on the short way, an
+/// address that a list gets comes back from there and is dropped in both directions.
+#[test]
+fn a_list_in_sets_cuts_an_offloaded_flow() {
+    if skip::without_flowtables().unwrap() {
+        return;
+    }
+    let scene = Scene::new(Lan::Plain);
+    let setup = Setup::default().xdp("nft").without_tc();
+    let mut agent = agent(&scene, setup.clone());
+    let host = &scene.world.attacker;
+    let server = TcpService::echo(host, host.v4.into(), PORT).unwrap();
+    let blocking = setup.clone().blocklist("bad", &[&host.v4.to_string()]);
+    expect_cut_by(&scene, &mut agent, [&setup, &blocking], (host, &server));
 }
 
 /// R166: with the provider behind a VLAN the flowtable stands on the port and the programs on the VLAN:

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use sluice_tests::agent::{Agent, Setup};
 use sluice_tests::directory::Directory;
+use sluice_tests::probe::ForeignXdp;
 use sluice_tests::raw::Injector;
 use sluice_tests::report::Feature;
 use sluice_tests::router::{Build, Router, WAN, WAN_V4, WAN_V6};
@@ -143,8 +144,12 @@ fn sets_drop_what_lists_block_and_go_with_the_agent() {
     let shield = feature(&agent, "shield wan");
     assert_eq!((&*shield.state, &*shield.rung), ("degraded", "nft sets"), "{shield:?}");
     assert!(shield.reasons.iter().any(|reason| reason.contains("rates")), "{shield:?}");
-    assert_eq!(feature(&agent, "fast path wan").state, "active");
+    assert_ne!(feature(&agent, "fast path wan").state, "failed");
     all_are_in_force(&world, &agent);
+    wait::until_true("the contact was told", LIMIT, || {
+        agent.ask(&["events"]).unwrap().lines().any(|line| line.contains("\"contact\""))
+    })
+    .unwrap();
     let why = agent.why(&LISTED.to_string()).unwrap();
     let cause = why.causes.first().unwrap();
     assert_eq!((&*cause.hook, &*cause.by), ("nft", "blocklist bad"), "{cause:?}");
@@ -163,7 +168,7 @@ fn without_bpf_lists_block_and_so_does_a_person() {
     let world = World::new();
     let capabilities = WITHOUT_BPF.map(str::to_owned);
     let setup = all_lists(&world).main("clock", "trust");
-    let mut agent = Agent::start_confined(&world.router, setup, &capabilities).unwrap();
+    let mut agent = Agent::start_confined(&world.router, setup.clone(), &capabilities).unwrap();
     assert_eq!(feature(&agent, "programs").state, "failed");
     let shield = feature(&agent, "shield wan");
     assert_eq!((&*shield.state, &*shield.rung), ("degraded", "nft sets"), "{shield:?}");
@@ -172,6 +177,15 @@ fn without_bpf_lists_block_and_so_does_a_person() {
     let why = agent.why("198.19.0.1").unwrap();
     assert_eq!(why.causes[0].entry, "198.18.0.0/15");
     assert_eq!(why.causes[0].hook, "nft");
+
+    // What does not fit its memory is refused, with the sum.
+    let files = Directory::new("sets").unwrap();
+    let large = files.write("large", lists::text(&lists::random(3, 20_000, 0))).unwrap();
+    let larger =
+        setup.clone().main("list_memory_kib", 1024).blocklist_file("large", &large, 100_000);
+    let why = agent.refused(&larger).unwrap().config_errors.join("\n");
+    assert!(why.contains("list_memory_kib allows 1,024 KiB"), "{why}");
+    agent.reload(&setup).unwrap();
 
     let (net, inside) = (Ipv4Addr::new(203, 0, 112, 9), Ipv4Addr::new(203, 0, 112, 77));
     assert!(world.passes(OTHER) && world.passes(net));
@@ -349,4 +363,29 @@ fn an_interface_without_a_program_has_sets_beside_one_with() {
     agent.reload_text(&placed.replace("option xdp nft", "option xdp auto")).unwrap();
     wait::until_true("a program was there", LIMIT, || !world.passes(LISTED)).unwrap();
     assert!(!world.has_table());
+}
+
+/// R58, R60: the last rung comes of itself where somebody else's program is and there is no fast path, with
+/// the reasons of the better ones, and goes when a program can be there.
+#[test]
+fn sets_come_and_go_as_programs_cannot_and_can() {
+    if without_root() {
+        return;
+    }
+    let world = World::new();
+    let foreign = ForeignXdp::attach(&world.router.netns, WAN).unwrap();
+    let setup = Setup::default().without_tc().blocklist("bad", &[&LISTED.to_string()]);
+    let agent = Agent::start(&world.router, setup).unwrap();
+    let shield = feature(&agent, "shield wan");
+    assert_eq!((&*shield.state, &*shield.rung), ("degraded", "nft sets"), "{shield:?}");
+    let reason = "of somebody else, which is not replaced";
+    assert!(shield.reasons.iter().any(|one| one.contains(reason)), "{shield:?}");
+    assert!(!world.passes(LISTED) && world.passes(OTHER));
+    drop(foreign);
+    wait::until_true("a program was there", LIMIT, || {
+        feature(&agent, "shield wan").rung == "native" && !world.has_table()
+    })
+    .unwrap();
+    assert!(!world.passes(LISTED) && world.passes(OTHER));
+    assert!(agent.count(WAN, "xdp_drop_listed").unwrap() >= 5);
 }

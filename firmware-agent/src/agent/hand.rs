@@ -71,6 +71,7 @@ impl State {
             None => sets.block(net, expires_s).map_err(|error| chain(&error))?,
         }
         self.mirror_blocks();
+        self.empty_offload();
         Ok(())
     }
 

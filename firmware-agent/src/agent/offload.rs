@@ -66,7 +66,9 @@ impl State {
 
     /// Brings every flow back from the flowtable when there are some that no longer belong there.
     pub(super) fn empty_offload(&mut self) {
-        if std::mem::take(&mut self.inspector.has_stale_offload) {
+        // Sets see no packet on the short way.
+        let has_new_sets = self.sets.has_new();
+        if std::mem::take(&mut self.inspector.has_stale_offload) || has_new_sets {
             self.offload.empty();
             // Our own is made anew.
             self.flowtable_marks = None;

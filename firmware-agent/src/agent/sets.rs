@@ -44,6 +44,8 @@ pub(super) struct Sets {
     has_looked: bool,
     /// Sets were filled that no rule asks yet.
     is_filled: bool,
+    /// Something is blocked that was not.
+    has_new: bool,
 }
 
 fn error(error: SetsError) -> Error {
@@ -106,6 +108,7 @@ impl Sets {
         let Some(sets) = &mut self.kernel else { return Ok(()) };
         if std::mem::take(&mut self.is_filled) {
             sets.get_mut().put().map_err(error)?;
+            self.has_new = true;
         }
         Ok(())
     }
@@ -142,6 +145,11 @@ impl Sets {
         done
     }
 
+    /// Whether something is blocked since the last question that was not before.
+    pub(super) const fn has_new(&mut self) -> bool {
+        std::mem::replace(&mut self.has_new, false)
+    }
+
     /// Ends that.
     pub(super) fn unblock(&mut self, net: &Net) -> Result<(), SetsError> {
         self.live.remove(net);
@@ -168,10 +176,9 @@ impl Sets {
         let now_s = clock::monotonic_s();
         self.live.retain(|_, until| *until > now_s);
         let live: Vec<_> = self.live.iter().map(|(net, until)| (*net, *until)).collect();
-        match &mut self.kernel {
-            Some(sets) => sets.get_mut().set_live(&live, now_s),
-            None => Ok(()),
-        }
+        let Some(sets) = &mut self.kernel else { return Ok(()) };
+        self.has_new |= !live.is_empty();
+        sets.get_mut().set_live(&live, now_s)
     }
 
     /// Takes over what an earlier agent has blocked for a time.

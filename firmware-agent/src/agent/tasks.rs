@@ -131,6 +131,7 @@ impl Running {
                 strangers.look(dataplane, plan);
             }
             state.mirror_blocks();
+            state.empty_offload();
         }
     }
 

@@ -3,6 +3,7 @@
 use sluice_abi::attach::Role;
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::Addr;
+use sluice_abi::reason::DropReason;
 
 use super::changes::{Look, Picture, differences};
 use super::contacts::Dropped;
@@ -11,6 +12,7 @@ use crate::control::events::Event;
 use crate::netfilter::apply::Count;
 use crate::netfilter::queue::kernel_stats;
 use crate::netfilter::rules::Counted;
+use crate::netfilter::shield;
 
 /// How late the clock of the shields may be: it moves with the timer tick (`CONFIG_HZ=100`).
 const TICK_NS: u64 = 10_000_000;
@@ -89,10 +91,16 @@ impl State {
 
     /// Packets of devices that shields of the LAN dropped for a blocklist, by interface.
     fn contacts(&self) -> Vec<(String, u64)> {
-        let Some(dataplane) = &self.dataplane else { return Vec::new() };
+        let in_sets = self.sets.dropped();
         let lans = self.plan.dataplane.interfaces.iter().filter(|one| one.role == Role::Lan);
         lans.filter_map(|lan| {
-            let packets = dataplane.totals.count(lan.slot, Counter::XdpDropListed).ok()?;
+            let its =
+                |one: &&shield::Dropped| one.slot == lan.slot && one.reason == DropReason::Listed;
+            let in_sets = in_sets.iter().find(its).map(|one| one.packets);
+            let by_programs = self.dataplane.as_ref().and_then(|dataplane| {
+                dataplane.totals.count(lan.slot, Counter::XdpDropListed).ok()
+            });
+            let packets = by_programs.into_iter().chain(in_sets).reduce(u64::wrapping_add)?;
             Some((lan.name.clone(), packets))
         })
         .collect()
