@@ -4,7 +4,6 @@
 //! interfaces, that is what counts, and the sets follow; otherwise the agent remembers them.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use sluice_abi::names::LIST_MANUAL;
@@ -33,7 +32,7 @@ pub(super) struct Sets {
     /// `None` while no interface needs them. Counters are read for `status`, which changes nothing.
     kernel: Option<RefCell<shield::Sets>>,
     /// What is blocked for a time, with the second at which it ends; where programs know, a copy.
-    live: BTreeMap<Net, u32>,
+    live: Vec<(Net, u32)>,
     /// What is allowed in them.
     allowed: Vec<(Net, u32)>,
     /// The number of changes of the programs' blocks that they have.
@@ -98,7 +97,7 @@ impl Sets {
         let needs = entries.ranges().count() as u64 * RANGE_BYTES;
         let most = Observing { new: most.new + needs, in_force: most.in_force + sets.bytes() };
         bulk::check(0, 0, most, Live::default(), cap_kib)?;
-        sets.set_listed(entries.ranges()).map_err(error)?;
+        sets.set_listed(&mut entries.ranges()).map_err(error)?;
         self.is_filled = true;
         Ok(most)
     }
@@ -117,7 +116,7 @@ impl Sets {
     fn empty(&mut self) -> Result<(), Error> {
         let Some(sets) = &mut self.kernel else { return Ok(()) };
         let sets = sets.get_mut();
-        sets.set_listed(std::iter::empty()).and_then(|()| sets.put()).map_err(error)
+        sets.set_listed(&mut std::iter::empty()).and_then(|()| sets.put()).map_err(error)
     }
 
     /// Bytes of kernel memory that lists take in them.
@@ -136,11 +135,12 @@ impl Sets {
 
     /// Blocks for a time.
     pub(super) fn block(&mut self, net: Net, until_s: u32) -> Result<(), SetsError> {
-        let before = self.live.insert(net, until_s);
+        let before = self.live.clone();
+        self.live.retain(|(known, _)| *known != net);
+        self.live.push((net, until_s));
         let done = self.write_live();
         if done.is_err() {
-            self.live.remove(&net);
-            before.and_then(|before| self.live.insert(net, before));
+            self.live = before;
         }
         done
     }
@@ -152,14 +152,14 @@ impl Sets {
 
     /// Ends that.
     pub(super) fn unblock(&mut self, net: &Net) -> Result<(), SetsError> {
-        self.live.remove(net);
+        self.live.retain(|(known, _)| known != net);
         self.write_live()
     }
 
     /// What is blocked for a time and has this address, by the longest prefix.
     pub(super) fn lookup(&self, address: IpAddr, now_s: u32) -> Option<Listed> {
         let host = Net::host(address);
-        let found = self.live.iter().filter(|(net, until)| net.contains(&host) && **until > now_s);
+        let found = self.live.iter().filter(|(net, until)| net.contains(&host) && *until > now_s);
         let (net, until) = found.max_by_key(|(net, _)| net.prefix())?;
         let expires_s = if *until == u32::MAX { 0 } else { *until };
         Some(Listed { list: LIST_MANUAL, net: *net, expires_s, allowed_roles: 0 })
@@ -174,21 +174,17 @@ impl Sets {
 
     fn write_live(&mut self) -> Result<(), SetsError> {
         let now_s = clock::monotonic_s();
-        self.live.retain(|_, until| *until > now_s);
-        let live: Vec<_> = self.live.iter().map(|(net, until)| (*net, *until)).collect();
+        self.live.retain(|(_, until)| *until > now_s);
         let Some(sets) = &mut self.kernel else { return Ok(()) };
-        self.has_new |= !live.is_empty();
-        sets.get_mut().set_live(&live, now_s)
+        self.has_new |= !self.live.is_empty();
+        sets.get_mut().set_live(&self.live, now_s)
     }
 
     /// Takes over what an earlier agent has blocked for a time.
     fn adopt(&mut self, sets: &mut shield::Sets) -> Result<(), SetsError> {
         let now_s = clock::monotonic_s();
-        for (net, left_ms) in sets.live()? {
-            let until =
-                left_ms.map_or(u32::MAX, |left| now_s.saturating_add(left.div_ceil(1000) as u32));
-            self.live.insert(net, until);
-        }
+        self.live = sets.live()?;
+        self.live.iter_mut().for_each(|(_, until)| *until = now_s.saturating_add(*until));
         Ok(())
     }
 }
@@ -288,7 +284,7 @@ impl State {
         }
         let live = blocklist.live(clock::monotonic_s()).map_err(|error| error.chain());
         let done = live.and_then(|live| {
-            sets.live = live.into_iter().collect();
+            sets.live = live;
             sets.write_live().map_err(|error| chain(&error))
         });
         match done {

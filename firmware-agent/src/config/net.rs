@@ -115,6 +115,11 @@ impl Net {
         Ok((net, net.bits() != bits(addr)))
     }
 
+    /// Sorts entries with a number each: a prefix comes before what lies in it.
+    pub fn sort(entries: &mut [(Self, u32)]) {
+        entries.sort_unstable();
+    }
+
     /// Why this must not be in a blocklist, if so: it would cut off the router, its neighbours, or
     /// a large part of the Internet.
     #[must_use]

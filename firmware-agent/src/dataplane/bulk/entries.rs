@@ -101,6 +101,7 @@ impl Entries {
     pub fn sort(&mut self) {
         self.v4.sort_unstable();
         self.v6.sort_unstable();
+        Net::sort(&mut self.long);
     }
 
     /// What sorted entries cover, whichever list has it: ranges apart from each other, in order, IPv4
@@ -116,9 +117,7 @@ impl Entries {
             let first = packed >> 64 << 64;
             first..=first | u128::MAX >> (packed >> 8 & 0xff)
         });
-        let mut long: Vec<Net> = self.long.iter().map(|(net, _)| *net).collect();
-        long.sort_unstable();
-        let long = long.into_iter().map(|net| {
+        let long = self.long.iter().map(|(net, _)| {
             let behind = u128::MAX.checked_shr(net.prefix().into()).unwrap_or(0);
             net.bits()..=net.bits() | behind
         });

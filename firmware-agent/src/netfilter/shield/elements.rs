@@ -69,54 +69,51 @@ fn one(builder: &mut Builder, address: u128, is_v4: bool, left_ms: Option<u64>, 
     });
 }
 
-/// What a list of elements says of one of them: address, whether it ends a range, and the
-/// milliseconds it stays.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Told {
-    address: u128,
-    is_end: bool,
-    left_ms: Option<u64>,
-}
+/// What ends a range, in the place of the seconds that one stays.
+const END: u32 = 0;
 
-/// Reads an element.
-pub(super) fn told(element: &Attr<'_>) -> Option<Told> {
-    let mut told = Told { address: 0, is_end: false, left_ms: None };
-    let mut has_key = false;
+/// Reads an element: its address, and the seconds that it stays, [`u32::MAX`] for good, or that it ends
+/// a range.
+pub(super) fn told(element: &Attr<'_>) -> Option<(Net, u32)> {
+    let (mut address, mut left) = (None, u32::MAX);
     for attr in element.nested() {
         match attr.kind {
             wire::ELEMENT_KEY => {
                 let value = attr.nested().find(|attr| attr.kind == wire::DATA_VALUE)?.value;
-                told.address = match value.len() {
+                address = Some(match value.len() {
                     4 => MAPPED | u128::from(u32::from_be_bytes(value.try_into().ok()?)),
                     _ => u128::from_be_bytes(value.try_into().ok()?),
-                };
-                has_key = true;
+                });
             }
-            wire::ELEMENT_FLAGS => told.is_end = attr.be32()? & wire::ELEMENT_END != 0,
-            wire::ELEMENT_EXPIRATION => {
-                told.left_ms = Some(u64::from_be_bytes(attr.value.try_into().ok()?));
+            wire::ELEMENT_FLAGS if attr.be32()? & wire::ELEMENT_END != 0 => left = END,
+            wire::ELEMENT_EXPIRATION if left != END => {
+                let left_ms = u64::from_be_bytes(attr.value.try_into().ok()?);
+                left = left_ms.div_ceil(1000).max(1) as u32;
             }
             _ => {}
         }
     }
-    has_key.then_some(told)
+    Some((net(address?, 128), left))
 }
 
-/// Prefixes that together are what a set holds, each with the milliseconds it stays.
-pub(super) fn prefixes(mut told: Vec<Told>, is_interval: bool) -> Vec<(Net, Option<u64>)> {
+fn net(address: u128, bits: u8) -> Net {
+    Net::new(std::net::IpAddr::V6(address.into()).into(), bits)
+}
+
+/// Prefixes that together are what a set holds, each with the seconds it stays.
+pub(super) fn prefixes(mut told: Vec<(Net, u32)>, is_interval: bool, found: &mut Vec<(Net, u32)>) {
     // An end stands before a beginning at the same address.
-    told.sort_unstable_by_key(|told| (told.address, !told.is_end));
-    let mut found = Vec::new();
-    for (at, first) in told.iter().enumerate().filter(|(_, told)| !told.is_end) {
-        let limit = if is_v4(first.address) { MAPPED | u128::from(u32::MAX) } else { u128::MAX };
-        let last = match told.get(at + 1) {
-            _ if !is_interval => first.address,
-            Some(next) => next.address - 1,
-            None => limit,
-        };
-        found.extend(split(first.address..=last).map(|net| (net, first.left_ms)));
+    Net::sort(&mut told);
+    for (at, (host, left)) in told.iter().enumerate().filter(|(_, (_, left))| *left != END) {
+        if !is_interval {
+            found.push((*host, *left));
+            continue;
+        }
+        let first = host.bits();
+        let limit = if is_v4(first) { MAPPED | u128::from(u32::MAX) } else { u128::MAX };
+        let last = told.get(at + 1).map_or(limit, |(next, _)| next.bits() - 1);
+        found.extend(split(first..=last).map(|net| (net, *left)));
     }
-    found
 }
 
 /// A range as prefixes.
@@ -132,7 +129,7 @@ fn split(range: Range) -> impl Iterator<Item = Net> {
         let bits = (0..=128_u32).find(fits)?;
         let behind = u128::MAX.checked_shr(bits).unwrap_or(0);
         next = (first | behind).checked_add(1);
-        Some(Net::new(std::net::IpAddr::V6(first.into()).into(), bits as u8))
+        Some(net(first, bits as u8))
     })
 }
 
@@ -140,7 +137,7 @@ fn split(range: Range) -> impl Iterator<Item = Net> {
 /// in several stays as long as the longest of them; [`u32::MAX`] is for good.
 pub(super) fn apart(mut nets: Vec<(Net, u32)>) -> Vec<(Range, u32)> {
     // A prefix stands before what lies in it.
-    nets.sort_unstable_by_key(|(net, _)| *net);
+    Net::sort(&mut nets);
     let mut pieces = Vec::new();
     let mut open: Vec<(u128, u32)> = Vec::new();
     let mut at = 0;
@@ -182,7 +179,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn written(elements: &[Element], is_interval: bool) -> Vec<Told> {
+    fn written(elements: &[Element], is_interval: bool) -> Vec<(Net, u32)> {
         let mut builder = Builder::default();
         builder.message(0, 0, 0, &[0; 4]);
         for element in elements {
@@ -191,17 +188,23 @@ mod tests {
         Attrs::new(&builder.bytes()[20..]).filter_map(|attr| told(&attr)).collect()
     }
 
+    fn read(told: Vec<(Net, u32)>, is_interval: bool) -> Vec<(Net, u32)> {
+        let mut found = Vec::new();
+        prefixes(told, is_interval, &mut found);
+        found
+    }
+
     #[test]
     fn a_range_ends_before_the_address_that_ends_it() {
         let ranges = ["192.0.2.0/24", "255.0.0.0/8", "2001:db8::/32", "ff00::/8"];
         for text in ranges {
             let told = written(&[range(&net(text)).into()], true);
-            assert_eq!(prefixes(told, true), [(net(text), None)], "{text}");
+            assert_eq!(read(told, true), [(net(text), u32::MAX)], "{text}");
         }
         let bytes = |text| written(&[range(&net(text)).into()], true).len();
         assert_eq!(ranges.map(bytes), [2, 1, 2, 1], "the last address of a family needs no end");
         let host = written(&[range(&net("192.0.2.7")).into()], false);
-        assert_eq!(prefixes(host, false), [(net("192.0.2.7"), None)]);
+        assert_eq!(read(host, false), [(net("192.0.2.7"), u32::MAX)]);
     }
 
     #[test]

@@ -9,6 +9,8 @@
 mod elements;
 mod text;
 
+use std::hash::{DefaultHasher, Hasher as _};
+
 use sluice_abi::attach::Role;
 use sluice_abi::reason::DropReason;
 
@@ -19,7 +21,7 @@ use super::offload::kernel::Kernel;
 use super::offload::wire::{self, message};
 use super::rules::is_device;
 use crate::config::Net;
-use crate::sys::netlink::{Attr, Builder, Message, RequestError, flag};
+use crate::sys::netlink::{Builder, Message, RequestError, flag};
 
 /// The table.
 pub const TABLE: &str = "sluice_shield";
@@ -118,26 +120,27 @@ fn number(name: &str) -> Option<u32> {
     name.rsplit_once('_').and_then(|(_, number)| number.parse().ok())
 }
 
-/// A rule of the table as the kernel tells it.
-#[derive(Debug)]
-struct Rule {
-    chain: Box<str>,
-    handle: u64,
-    expressions: Vec<u8>,
-    packets: Option<u64>,
+/// The rules of the table as the kernel tells them.
+#[derive(Debug, Default)]
+struct Rules {
+    /// What they ask, and where each stands: another number for others.
+    number: DefaultHasher,
+    dropped: Vec<Dropped>,
 }
 
-impl Rule {
-    fn read(message: &Message<'_>) -> Option<Self> {
+impl Rules {
+    fn read(&mut self, message: &Message<'_>) -> Option<()> {
         let find = |kind| message.attrs(wire::FAMILY_HEADER).find(|attr| attr.kind == kind);
         let is_ours = message.kind == message::NEW_RULE
             && find(wire::RULE_TABLE).is_some_and(|table| *table.text() == *TABLE);
         if !is_ours {
             return None;
         }
-        let expressions = find(wire::RULE_EXPRESSIONS);
+        let chain = find(wire::RULE_CHAIN)?.text();
+        self.number.write(find(wire::RULE_HANDLE)?.value);
+        let expressions = find(wire::RULE_EXPRESSIONS)?;
         let mut packets = None;
-        for expression in expressions.iter().flat_map(Attr::nested) {
+        for expression in expressions.nested() {
             let find = |kind| expression.nested().find(|attr| attr.kind == kind);
             if find(wire::EXPR_NAME).is_some_and(|name| &*name.text() == "counter") {
                 let data = find(wire::EXPR_DATA)?;
@@ -145,25 +148,17 @@ impl Rule {
                 packets = Some(u64::from_be_bytes(count.value.try_into().ok()?));
             }
         }
-        let expressions = expressions.map(|list| list.value.to_vec()).unwrap_or_default();
-        Some(Self {
-            chain: find(wire::RULE_CHAIN)?.text(),
-            handle: u64::from_be_bytes(find(wire::RULE_HANDLE)?.value.try_into().ok()?),
-            // A counter's figures change.
-            expressions: if packets.is_some() { Vec::new() } else { expressions },
-            packets,
-        })
-    }
-
-    fn dropped(&self) -> Option<Dropped> {
-        let (reason, slot) = self.chain.rsplit_once('_')?;
+        let Some(packets) = packets else {
+            // With a counter the figures change.
+            self.number.write(expressions.value);
+            return Some(());
+        };
+        let (reason, slot) = chain.rsplit_once('_')?;
         let reason = REASONS.into_iter().find(|one| one.name() == reason)?;
-        Some(Dropped { slot: slot.parse().ok()?, reason, packets: self.packets? })
+        self.dropped.push(Dropped { slot: slot.parse().ok()?, reason, packets });
+        Some(())
     }
 }
-
-/// What was put in force, as the kernel tells it.
-type Listing = Vec<(Box<str>, u64, Vec<u8>)>;
 
 /// Sets, and what is in force of them.
 #[derive(Debug)]
@@ -183,7 +178,8 @@ pub struct Sets {
     known: Vec<u32>,
     /// Sets that go with the next [`Sets::put`].
     stale: Vec<String>,
-    listing: Option<Listing>,
+    /// The number of what was put in force.
+    put: Option<u64>,
 }
 
 /// Sets of one number.
@@ -220,13 +216,13 @@ impl Sets {
             allowed: Numbered::default(),
             known: Vec::new(),
             stale,
-            listing: None,
+            put: None,
         })
     }
 
-    /// What is blocked for a time, each with the milliseconds left, `None` for good: what an earlier
-    /// agent has left, too.
-    pub fn live(&mut self) -> Result<Vec<(Net, Option<u64>)>, SetsError> {
+    /// What is blocked for a time, each with the seconds left, [`u32::MAX`] for good: what an
+    /// earlier agent has left, too.
+    pub fn live(&mut self) -> Result<Vec<(Net, u32)>, SetsError> {
         let mut found = Vec::new();
         for (family, ..) in FAMILIES {
             for (live, is_interval) in LIVE.into_iter().zip([false, true]) {
@@ -249,7 +245,7 @@ impl Sets {
                     Err(error) if error.errno() == Some(libc::ENOENT) => {}
                     asked => asked.map_err(failed("read what is blocked"))?,
                 }
-                found.extend(elements::prefixes(told, is_interval));
+                elements::prefixes(told, is_interval, &mut found);
             }
         }
         Ok(found)
@@ -259,42 +255,41 @@ impl Sets {
     /// for a time, in one transaction.
     pub fn set_live(&mut self, nets: &[(Net, u32)], now_s: u32) -> Result<(), SetsError> {
         NFT.run("make sets", &["-f", "-"], &text::base())?;
-        let (hosts, nets): (Vec<_>, Vec<_>) =
-            nets.iter().filter(|(_, until)| *until > now_s).partition(|(net, _)| net.is_host());
-        let left = |until: u32| (until != u32::MAX).then(|| u64::from(until - now_s) * 1000);
-        let hosts = hosts.iter().map(|(net, until)| (elements::range(net), *until)).collect();
-        let elements = [hosts, elements::apart(nets)].map(|ranges: Vec<(Range, u32)>| {
-            let element = |(range, until)| Element { range, left_ms: left(until) };
-            ranges.into_iter().map(element).collect::<Vec<_>>()
-        });
+        let mut waiting: Vec<(String, bool, Vec<Element>)> = Vec::new();
+        for (family, ..) in FAMILIES {
+            waiting.push((format!("{}{family}", LIVE[0]), false, Vec::new()));
+            waiting.push((format!("{}{family}", LIVE[1]), true, Vec::new()));
+        }
+        let mut wait = |range: Range, until: u32, is_interval: bool| {
+            let left_ms = (until != u32::MAX).then(|| u64::from(until - now_s) * 1000);
+            let family = if is_v4(*range.start()) { 0 } else { 2 };
+            waiting[family + usize::from(is_interval)].2.push(Element { range, left_ms });
+        };
+        let mut wide = Vec::new();
+        for (net, until) in nets.iter().filter(|(_, until)| *until > now_s) {
+            if net.is_host() {
+                wait(elements::range(net), *until, false);
+            } else {
+                wide.push((*net, *until));
+            }
+        }
+        for (range, until) in elements::apart(wide) {
+            wait(range, until, true);
+        }
         // Each set is emptied and filled; the last message asks for an answer.
-        let sets = FAMILIES.iter().flat_map(|(family, ..)| LIVE.map(|live| (live, *family)));
-        let chunks: Vec<(&str, &str, Vec<&Element>)> = sets
-            .clone()
-            .zip(elements.iter().cycle())
-            .flat_map(|((live, family), elements)| {
-                let of_family =
-                    |element: &&Element| is_v4(*element.range.start()) == (family == "4");
-                let its: Vec<&Element> = elements.iter().filter(of_family).collect();
-                let chunks: Vec<_> =
-                    its.chunks(CHUNK).map(|chunk| (live, family, chunk.to_vec())).collect();
-                chunks
-            })
-            .collect();
-        let ack = |is_last: bool| if is_last { flag::ACK } else { 0 };
-        let last = sets.clone().count();
+        let mut left: usize = waiting.iter().map(|(.., all)| 1 + all.chunks(CHUNK).len()).sum();
+        let mut ack = || {
+            left -= 1;
+            if left == 0 { flag::ACK } else { 0 }
+        };
         self.kernel
             .transact(|builder, sequence| {
-                for (at, (live, family)) in (1..).zip(sets) {
-                    let ack = ack(at == last && chunks.is_empty());
-                    let set = format!("{live}{family}");
+                for (set, is_interval, all) in &waiting {
                     // Without elements: all of them.
-                    head(builder, message::DELETE_ELEMENTS, sequence, ack, &set);
-                }
-                for (at, (live, family, chunk)) in (1..).zip(&chunks) {
-                    let set = format!("{live}{family}");
-                    let ack = ack(at == chunks.len());
-                    add(builder, sequence, ack, &set, *live == "nets", chunk);
+                    head(builder, message::DELETE_ELEMENTS, sequence, ack(), set);
+                    for chunk in all.chunks(CHUNK) {
+                        add(builder, sequence, ack(), set, *is_interval, chunk);
+                    }
                 }
             })
             .map_err(failed("block for a time"))
@@ -302,9 +297,9 @@ impl Sets {
 
     /// Fills sets with ranges apart from each other, in order, that lists block; [`Sets::put`] lets
     /// rules ask them.
-    pub fn set_listed(&mut self, ranges: impl Iterator<Item = Range>) -> Result<(), SetsError> {
+    pub fn set_listed(&mut self, ranges: &mut dyn Iterator<Item = Range>) -> Result<(), SetsError> {
         self.before = self.listed;
-        self.listed = self.fill(&[Kind::Listed], [(Kind::Listed, ranges)])?;
+        self.listed = self.fill(&[Kind::Listed], &mut [ranges])?;
         self.stale(&[Kind::Listed], self.before.number);
         Ok(())
     }
@@ -325,14 +320,18 @@ impl Sets {
     /// The same for what no list blocks, with bits of roles; nothing has to be in order.
     pub fn set_allowed(&mut self, nets: &[(Net, u32)]) -> Result<(), SetsError> {
         let kinds = ROLES.map(Kind::Allowed);
-        let ranges = ROLES.map(|role| {
-            let its = nets.iter().filter(|(_, roles)| roles & role.bit() != 0);
-            let its = elements::apart(its.map(|(net, _)| (*net, u32::MAX)).collect());
-            (Kind::Allowed(role), its.into_iter().map(|(range, _)| range))
-        });
         let before = self.allowed;
-        self.allowed =
-            if nets.is_empty() { Numbered::default() } else { self.fill(&kinds, ranges)? };
+        self.allowed = if nets.is_empty() {
+            Numbered::default()
+        } else {
+            let mut ranges = ROLES.map(|role| {
+                let its = nets.iter().filter(|(_, roles)| roles & role.bit() != 0);
+                let its = elements::apart(its.map(|(net, _)| (*net, u32::MAX)).collect());
+                its.into_iter().map(|(range, _)| range)
+            });
+            let [wan, lan] = &mut ranges;
+            self.fill(&kinds, &mut [wan, lan])?
+        };
         self.stale(&kinds, before.number);
         Ok(())
     }
@@ -355,7 +354,7 @@ impl Sets {
     /// Whether [`Sets::put`] has put something in force.
     #[must_use]
     pub const fn is_put(&self) -> bool {
-        self.listing.is_some()
+        self.put.is_some()
     }
 
     /// Puts everything in force, by one transaction.
@@ -373,7 +372,7 @@ impl Sets {
                 self.known.push(slot);
             }
         }
-        self.listing = Some(listing(&self.rules()?));
+        self.put = Some(self.rules()?.number.finish());
         Ok(())
     }
 
@@ -395,24 +394,25 @@ impl Sets {
 
     /// Whether the rules in force are still those of the last [`Sets::put`].
     pub fn is_applied(&mut self) -> Result<bool, SetsError> {
-        let rules = self.rules()?;
-        Ok(self.listing.as_ref().is_some_and(|put| *put == listing(&rules)))
+        let number = self.rules()?.number.finish();
+        Ok(self.put == Some(number))
     }
 
     /// What was dropped, by interface and reason.
     pub fn dropped(&mut self) -> Result<Vec<Dropped>, SetsError> {
-        Ok(self.rules()?.iter().filter_map(Rule::dropped).collect())
+        Ok(self.rules()?.dropped)
     }
 
-    fn rules(&mut self) -> Result<Vec<Rule>, SetsError> {
-        let mut rules = Vec::new();
+    fn rules(&mut self) -> Result<Rules, SetsError> {
+        let mut rules = Rules::default();
         let of_table = |builder: &mut Builder| wire::text(builder, wire::RULE_TABLE, TABLE);
         let kind = message::GET_RULE;
         let asked = self.kernel.ask(kind, wire::DUMP, wire::INET, of_table, |answer| {
-            rules.extend(Rule::read(&answer));
+            // What is not ours is none.
+            let _read = rules.read(&answer);
         });
         match asked {
-            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(Vec::new()),
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(Rules::default()),
             asked => asked.map(|()| rules).map_err(failed("read the rules")),
         }
     }
@@ -427,17 +427,17 @@ impl Sets {
     }
 
     /// Makes sets of a new number and fills them, message by message. What fails leaves none.
-    fn fill<R: Iterator<Item = Range>>(
+    fn fill(
         &mut self,
         kinds: &[Kind],
-        ranges: impl IntoIterator<Item = (Kind, R)>,
+        ranges: &mut [&mut dyn Iterator<Item = Range>],
     ) -> Result<Numbered, SetsError> {
         self.last += 1;
         let number = self.last;
         NFT.run("make sets", &["-f", "-"], &text::stage(kinds, number))?;
         let mut filled = 0;
-        for (kind, ranges) in ranges {
-            match self.fill_one(kind, number, ranges) {
+        for (kind, ranges) in kinds.iter().zip(ranges) {
+            match self.fill_one(*kind, number, *ranges) {
                 Ok(count) => filled += count,
                 Err(error) => {
                     let names = kinds
@@ -459,7 +459,7 @@ impl Sets {
         &mut self,
         kind: Kind,
         number: u32,
-        ranges: impl Iterator<Item = Range>,
+        ranges: &mut dyn Iterator<Item = Range>,
     ) -> Result<u64, RequestError> {
         let sets = FAMILIES.map(|(family, ..)| kind.set(family, number));
         let mut waiting = [const { Vec::<Element>::new() }; 2];
@@ -486,11 +486,6 @@ impl Sets {
     }
 }
 
-/// What tells rules in force from others.
-fn listing(rules: &[Rule]) -> Listing {
-    rules.iter().map(|rule| (rule.chain.clone(), rule.handle, rule.expressions.clone())).collect()
-}
-
 /// Begins a message about elements of a set.
 fn head(builder: &mut Builder, kind: u16, sequence: u32, ack: u16, set: &str) {
     let create = if kind == message::NEW_ELEMENTS { wire::CREATE } else { 0 };
@@ -501,18 +496,18 @@ fn head(builder: &mut Builder, kind: u16, sequence: u32, ack: u16, set: &str) {
 }
 
 /// Adds elements to a set.
-fn add<E: std::borrow::Borrow<Element>>(
+fn add(
     builder: &mut Builder,
     sequence: u32,
     ack: u16,
     set: &str,
     is_interval: bool,
-    elements: &[E],
+    elements: &[Element],
 ) {
     head(builder, message::NEW_ELEMENTS, sequence, ack, set);
     builder.nested(wire::ELEMENTS_LIST, |builder| {
         for element in elements {
-            element.borrow().write(builder, is_interval);
+            element.write(builder, is_interval);
         }
     });
 }
