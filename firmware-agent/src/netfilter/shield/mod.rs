@@ -308,13 +308,9 @@ impl Sets {
     /// [`Sets::put`], and once.
     pub fn give_up(&mut self) {
         let new = std::mem::replace(&mut self.listed, self.before);
-        let names = FAMILIES.map(|(family, ..)| Kind::Listed.set(family, new.number));
-        let kept = FAMILIES.map(|(family, ..)| Kind::Listed.set(family, self.before.number));
+        let kept = sets_of(&[Kind::Listed], self.before.number);
         self.stale.retain(|name| !kept.contains(name));
-        let text = text::discard(names.iter().map(String::as_str));
-        if let Err(error) = NFT.run("take sets away", &["-f", "-"], &text) {
-            log::warn!("{error}");
-        }
+        discard(&sets_of(&[Kind::Listed], new.number));
     }
 
     /// The same for what no list blocks, with bits of roles; nothing has to be in order.
@@ -378,12 +374,9 @@ impl Sets {
 
     /// Takes away what was made and nothing asks.
     pub fn abandon(mut self) {
-        let names = names(&mut self.kernel).unwrap_or_default();
-        let is_mine = |name: &&String| number(name).is_some_and(|number| number > self.first);
-        let text = text::discard(names.iter().filter(is_mine).map(String::as_str));
-        if let Err(error) = NFT.run("take sets away", &["-f", "-"], &text) {
-            log::warn!("{error}");
-        }
+        let mut names = names(&mut self.kernel).unwrap_or_default();
+        names.retain(|name| number(name).is_some_and(|number| number > self.first));
+        discard(&names);
     }
 
     /// Bytes of kernel memory of what lists block.
@@ -420,9 +413,7 @@ impl Sets {
     /// Sets of this number go with the next [`Sets::put`].
     fn stale(&mut self, kinds: &[Kind], number: u32) {
         if number != 0 {
-            let names =
-                kinds.iter().flat_map(|kind| FAMILIES.map(|(family, ..)| kind.set(family, number)));
-            self.stale.extend(names);
+            self.stale.extend(sets_of(kinds, number));
         }
     }
 
@@ -440,14 +431,7 @@ impl Sets {
             match self.fill_one(*kind, number, *ranges) {
                 Ok(count) => filled += count,
                 Err(error) => {
-                    let names = kinds
-                        .iter()
-                        .flat_map(|kind| FAMILIES.map(|(family, ..)| kind.set(family, number)));
-                    let names: Vec<String> = names.collect();
-                    let text = text::discard(names.iter().map(String::as_str));
-                    if let Err(error) = NFT.run("take sets away", &["-f", "-"], &text) {
-                        log::warn!("{error}");
-                    }
+                    discard(&sets_of(kinds, number));
                     return Err(failed("put the lists")(error));
                 }
             }
@@ -483,6 +467,22 @@ impl Sets {
         self.kernel.transact(|builder, sequence| {
             add(builder, sequence, flag::ACK, set, true, elements);
         })
+    }
+}
+
+/// Names of sets of one number.
+fn sets_of(kinds: &[Kind], number: u32) -> Vec<String> {
+    let mut names = Vec::new();
+    for kind in kinds {
+        names.extend(FAMILIES.map(|(family, ..)| kind.set(family, number)));
+    }
+    names
+}
+
+/// Takes sets away that nobody asks.
+fn discard(names: &[String]) {
+    if let Err(error) = NFT.run("take sets away", &["-f", "-"], &text::discard(names)) {
+        log::warn!("{error}");
     }
 }
 

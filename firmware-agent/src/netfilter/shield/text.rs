@@ -71,7 +71,7 @@ pub(super) fn stage(kinds: &[Kind], number: u32) -> String {
 }
 
 /// Takes sets away that nobody asks.
-pub(super) fn discard<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub(super) fn discard(names: &[String]) -> String {
     let mut text = String::new();
     for name in names {
         let _ = writeln!(text, "delete set inet {TABLE} {name}");
@@ -115,7 +115,7 @@ impl Chains<'_> {
             let _ =
                 writeln!(text, "add rule inet {TABLE} shield iifname \"{device}\" goto at_{slot}");
         }
-        text + &discard(self.stale.iter().map(String::as_str))
+        text + &discard(self.stale)
     }
 
     /// Chains that count and drop, which stay as they are while others are replaced.
