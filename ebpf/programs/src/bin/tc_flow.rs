@@ -174,7 +174,7 @@ fn decide(ctx: &TcContext, settings: &Settings, attachment: Attachment) -> Count
 /// Whether DNS messages are told of where this copy is attached.
 #[inline(always)]
 const fn tells(attachment: Attachment, settings: &Settings) -> bool {
-    matches!(attachment.role(), Role::Lan) && settings.flags & Settings::DNS != 0
+    matches!(attachment.role(), Role::Lan) && settings.flags & Settings::COPY_DNS != 0
 }
 
 /// Lets packets for the queue go past it when nobody is there.
