@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use sluice_tests::report::{Flow, Status};
 use sluice_tests::router::{Build, LAN_V4, Router};
 use sluice_tests::service::{Dns, Family, Web, fetch};
 use sluice_tests::skip::without_root;
-use sluice_tests::traffic::{UdpService, udp};
+use sluice_tests::traffic::{UdpService, receive, udp};
 use sluice_tests::wait;
 
 /// Emulated and shared machines are slow.
@@ -180,16 +179,6 @@ fn resolver(host: &Host) -> UdpService {
     .unwrap()
 }
 
-/// Receives an answer. A signal ends a wait that has a limit.
-fn receive(socket: &UdpSocket) {
-    loop {
-        match socket.recv(&mut [0; 512]) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            received => break assert!(received.unwrap() > 0),
-        }
-    }
-}
-
 /// R41: a name server beyond the router is heard as well, and its answer counts only for the question
 /// that was asked.
 #[test]
@@ -206,7 +195,7 @@ fn an_answer_from_beyond_counts_only_if_it_was_asked_for() {
         let lookup = |name: &str| {
             let socket = udp(client, service.address()).unwrap();
             socket.send(&dns::question(7, name, Kind::A)).unwrap();
-            receive(&socket);
+            assert!(receive(&socket, &mut [0; 512]).unwrap() > 0);
         };
         lookup("forged.test");
         agent
@@ -252,7 +241,7 @@ fn a_trusted_flow_of_dns_is_heard_to_its_end() {
     let port = socket.local_addr().unwrap().port();
     let lookup = |id: u64| {
         socket.send(&dns::question(id as u16, "long.test", Kind::A)).unwrap();
-        receive(&socket);
+        assert!(receive(&socket, &mut [0; 512]).unwrap() > 0);
     };
     let seen = |flow: &Flow| (flow.original_packets, flow.reply_packets);
     let flow = || agent.wait_for_flow("decided", |flow| flow.sport == port).unwrap();
