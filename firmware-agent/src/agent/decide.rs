@@ -145,7 +145,7 @@ impl Running {
             return Ok(device);
         }
         let found = self.state.lock().of_lan().into_iter().map(|(_, neighbour)| neighbour);
-        let found = found.filter(|neighbour| Net::host(neighbour.addr) == *net).last();
+        let found = found.filter(|neighbour| Net::host(neighbour.addr) == *net).next_back();
         Ok(found.map_or(device, |neighbour| Device::Mac(Mac(neighbour.mac))))
     }
 
