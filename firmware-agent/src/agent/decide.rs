@@ -144,9 +144,9 @@ impl Running {
         if !net.is_host() {
             return Ok(device);
         }
-        let found = self.state.lock().of_lan().into_iter().map(|(_, neighbour)| neighbour);
-        let found = found.filter(|neighbour| Net::host(neighbour.addr) == *net).next_back();
-        Ok(found.map_or(device, |neighbour| Device::Mac(Mac(neighbour.mac))))
+        let neighbours = self.state.lock().of_lan();
+        let found = neighbours.iter().find(|(_, neighbour)| Net::host(neighbour.addr) == *net);
+        Ok(found.map_or(device, |(_, neighbour)| Device::Mac(Mac(neighbour.mac))))
     }
 
     fn decide(&self, wish: &Wish) -> Result<Written, String> {

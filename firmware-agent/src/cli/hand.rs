@@ -109,7 +109,7 @@ impl Verb {
             Self::Pause => Request::Pause(Hold { device: operand, kbit: None, seconds }),
             Self::Resume => Request::Resume { device: operand },
             Self::Limit => {
-                let kbit = second.parse().map_err(|_| {
+                let kbit = second.parse().map_err(|_no_number| {
                     format!("limit: `{}` is no rate: kbit/s, a number", text::plain(&second))
                 })?;
                 Request::Limit(Hold { device: operand, kbit: Some(kbit), seconds })
