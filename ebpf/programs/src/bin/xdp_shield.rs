@@ -18,11 +18,12 @@ use aya_ebpf::programs::XdpContext;
 use sluice_abi::attach::Attachment;
 use sluice_abi::counter::Counter;
 use sluice_datapath::parse::{self, NotIp};
-use sluice_ebpf::counters::{count, settings};
+use sluice_ebpf::counters::count;
 use sluice_ebpf::mem::Linear;
 use sluice_ebpf::shield::{Seen, Shield};
 use sluice_ebpf::spread;
 use sluice_ebpf::syncookie::Reply;
+use sluice_ebpf::values::settings;
 
 /// The interface this copy is attached to.
 #[unsafe(no_mangle)]
