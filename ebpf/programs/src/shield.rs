@@ -1,6 +1,7 @@
 //! The shield's judgement of a packet, for the program before the stack and for the one at its entrance: is an
 //! address listed, does anything speak against it.
 
+use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
@@ -51,10 +52,11 @@ pub struct Seen {
 pub struct Shield {
     /// The interface.
     pub attachment: Attachment,
-    /// Number of sets in `BUCKETS`, a power of two, less one.
-    pub bucket_mask: u32,
-    /// Whether the program can answer with SYN cookies, where frames are Ethernet.
-    pub cookies: bool,
+    /// Number of sets in `BUCKETS`, a power of two, less one. Read where it is needed: most packets are passed or
+    /// dropped before.
+    pub bucket_mask: &'static Global<u32>,
+    /// Whether the program can answer with SYN cookies, 1 or 0, where frames are Ethernet.
+    pub cookies: Option<&'static Global<u32>>,
 }
 
 impl Shield {
@@ -76,7 +78,7 @@ impl Shield {
             return drop;
         }
         // Not before: the compiler would make all that is above for each kind of link.
-        let cookies = cookies && matches!(attachment.link(), Link::Ethernet);
+        let cookies = cookies.filter(|_| matches!(attachment.link(), Link::Ethernet));
         if matches!(attachment.role(), Role::Wan)
             && let Some(objection) =
                 guard::objection(memory, settings, attachment.slot(), bucket_mask, cookies)

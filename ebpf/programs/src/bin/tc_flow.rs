@@ -167,7 +167,7 @@ fn decide(ctx: &TcContext, settings: &Settings, attachment: Attachment) -> Count
         return Counter::TcNoFlow;
     }
     if attachment.shields() {
-        let shield = Shield { attachment, bucket_mask: BUCKET_MASK.load(), cookies: false };
+        let shield = Shield { attachment, bucket_mask: &BUCKET_MASK, cookies: None };
         let outcome = shield.judge(seen, settings, ctx.len().into());
         if outcome.is_drop() {
             return outcome;
@@ -438,8 +438,8 @@ fn observe(sent: Sent, at: Counting, closes: bool) {
 fn is_marked(ctx: &TcContext, settings: &Settings) -> bool {
     // SAFETY: the context is valid while the program runs.
     let mark = unsafe { (*ctx.skb.skb).mark };
-    let trusted = settings.mark_trusted & settings.mark_mask;
-    trusted != 0 && mark & settings.mark_mask == trusted
+    let (claimed, trusted) = (settings.mark_mask, settings.mark_trusted);
+    claimed & trusted != 0 && claimed & (mark ^ trusted) == 0
 }
 
 /// Sets the claimed bits of the mark; other packages own the rest (R22).

@@ -81,10 +81,9 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
         Err(NotIp::Truncated) => return Counter::XdpTruncated,
         Err(NotIp::Malformed) => return Counter::XdpMalformed,
     }
-    let cookies = COOKIES.load() != 0;
-    let shield = Shield { attachment, bucket_mask: BUCKET_MASK.load(), cookies };
+    let shield = Shield { attachment, bucket_mask: &BUCKET_MASK, cookies: Some(&COOKIES) };
     let outcome = shield.judge(seen, settings, frame.bytes());
-    if matches!(outcome, Counter::XdpSynAnswered) && cookies {
+    if matches!(outcome, Counter::XdpSynAnswered) && COOKIES.load() != 0 {
         return reply.send(ctx, &seen.memory, &settings.limits, frame.bytes());
     }
     outcome
