@@ -26,6 +26,7 @@ mod spread;
 pub mod table;
 mod topology;
 pub mod totals;
+pub mod values;
 pub mod verify;
 
 use std::collections::HashMap;
