@@ -203,8 +203,9 @@ impl Plan {
             main.policy == Policy::Open,
         )?
         .freeing_others(main.manage_offload == ManageOffload::Guard)
-        .sharing(|device| is_lan(config, device), main.queue_share)
+        .sharing(|device| of_lan(config).any(|lan| lan == device), main.queue_share)
         .closing(|device| is_closed(config, device))?
+        .copying_dns(of_lan(config).filter(|_| main.dns_names != 0), main.queue)?
         .ignoring(&config.ignores);
         let lists: Vec<ListPlan> = config
             .blocklists
@@ -334,11 +335,13 @@ fn domainlists(config: &Config) -> Vec<DomainListPlan> {
     lists
 }
 
-/// Whether packets from and to a device are dropped while nobody inspects.
-fn is_lan(config: &Config, device: &str) -> bool {
-    config.interfaces.iter().any(|one| one.device == device && one.role == Role::Lan)
+/// Devices of the LAN.
+fn of_lan(config: &Config) -> impl Iterator<Item = &str> {
+    let lan = config.interfaces.iter().filter(|one| one.role == Role::Lan);
+    lan.map(|one| one.device.as_str())
 }
 
+/// Whether packets from and to a device are dropped while nobody inspects.
 fn is_closed(config: &Config, device: &str) -> bool {
     let interface = config.interfaces.iter().find(|interface| interface.device == device);
     match interface.map(|interface| interface.policy).unwrap_or_default() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Attempt as _, Result};
 use crate::host::Host;
+use crate::traffic;
 
 /// Record types.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -115,7 +116,7 @@ pub fn ask(host: &Host, server: IpAddr, name: &str, kind: Kind) -> Result<Vec<u8
     socket.set_read_timeout(Some(Duration::from_secs(5))).attempt(what)?;
     socket.send_to(&question(0x5155, name, kind), SocketAddr::new(server, 53)).attempt(what)?;
     let mut buffer = vec![0; 4096];
-    let length = socket.recv(&mut buffer).attempt(what)?;
+    let length = traffic::receive(&socket, &mut buffer).attempt(what)?;
     buffer.truncate(length);
     Ok(buffer)
 }

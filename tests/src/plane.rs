@@ -19,6 +19,7 @@ use aya::{Ebpf, EbpfLoader, TestRunOptions};
 use sluice::dataplane::blocklist::Room;
 use sluice::dataplane::object::Objects;
 use sluice::dataplane::profiles::ProfileMap;
+use sluice::dataplane::values::Values;
 use sluice::dataplane::{
     Blocklist, Bulk, FlowMaps, Flows, Hits, Messages, SettingsMap, Strangers, Totals,
 };
@@ -117,8 +118,11 @@ pub fn has_cookies() -> bool {
     probe(Need::SynCookies).0.is_yes()
 }
 
-fn load(object: &[u8], attachment: Attachment, pins: &PinDir, cookies: bool) -> Ebpf {
-    EbpfLoader::new()
+/// The object with its maps, and what has to stay open until its programs are loaded.
+fn load(object: &[u8], attachment: Attachment, pins: &PinDir, cookies: bool) -> (Ebpf, Values) {
+    let values = Values::open(|name| pins.path().join(name)).unwrap();
+    let object = values.put_into("of the test", object).unwrap();
+    let ebpf = EbpfLoader::new()
         .btf(None)
         .override_global(names::ATTACHMENT, &attachment, true)
         .override_global(names::BUCKET_MASK, &(BUCKET_SETS - 1), false)
@@ -132,12 +136,18 @@ fn load(object: &[u8], attachment: Attachment, pins: &PinDir, cookies: bool) -> 
         .map_max_entries(names::ALLOW_NETS, 64)
         .map_max_entries(names::BUCKETS, BUCKET_SETS)
         .default_map_pin_directory(pins.path())
-        .load(object)
-        .unwrap()
+        .load(&object)
+        .unwrap();
+    (ebpf, values)
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Map {
     ebpf.take_map(name).unwrap_or_else(|| unreachable!("the object has no map {name}"))
+}
+
+/// An array that programs read without a lookup, so that the object does not have it.
+fn value(pins: &PinDir, name: &str) -> Map {
+    Map::Array(MapData::from_pin(pins.path().join(name)).unwrap())
 }
 
 /// Settings with everything on that a test has not switched.
@@ -199,7 +209,8 @@ impl Shield {
 
     fn with(attachment: Attachment) -> Self {
         let pins = PinDir::new().unwrap();
-        let mut ebpf = load(Objects::embedded().xdp_shield, attachment, &pins, has_cookies());
+        let (mut ebpf, _values) =
+            load(Objects::embedded().xdp_shield, attachment, &pins, has_cookies());
         let xdp: &mut Xdp = ebpf.program_mut(names::XDP_SHIELD).unwrap().try_into().unwrap();
         xdp.load().unwrap();
         let mut map = |name| take(&mut ebpf, name);
@@ -207,7 +218,7 @@ impl Shield {
             map(names::BLOCK_HOSTS),
             map(names::BLOCK_NETS),
             map(names::ALLOW_NETS),
-            map(names::LIVE),
+            value(&pins, names::LIVE),
             ROOM,
         );
         let strangers = Strangers::new(
@@ -219,7 +230,7 @@ impl Shield {
         );
         Self {
             attachment,
-            settings: SettingsMap::new(map(names::SETTINGS)).unwrap(),
+            settings: SettingsMap::new(value(&pins, names::SETTINGS)).unwrap(),
             totals: Totals::new(map(names::TOTALS)).unwrap(),
             blocklist: blocklist.unwrap(),
             hits: Hits::new(map(names::LIST_HITS)).unwrap(),
@@ -304,7 +315,7 @@ impl Shield {
 pub fn load_shield(object: &[u8], cookies: bool) -> std::result::Result<(), ProgramError> {
     let pins = PinDir::new().unwrap();
     let attachment = Attachment::new(3, Role::Wan, Link::Ethernet);
-    let mut ebpf = load(object, attachment, &pins, cookies);
+    let (mut ebpf, _values) = load(object, attachment, &pins, cookies);
     let xdp: &mut Xdp = ebpf.program_mut(names::XDP_SHIELD).unwrap().try_into().unwrap();
     xdp.load()
 }
@@ -385,7 +396,7 @@ impl FastPath {
 
     fn load(attachment: Attachment) -> Self {
         let pins = PinDir::new().unwrap();
-        let mut ebpf = load(Objects::embedded().tc_flow, attachment, &pins, false);
+        let (mut ebpf, _values) = load(Objects::embedded().tc_flow, attachment, &pins, false);
         for name in [names::TC_FLOW_IN, names::TC_FLOW_OUT] {
             let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
             program.load().unwrap();
@@ -393,14 +404,14 @@ impl FastPath {
         let mut map = |name| take(&mut ebpf, name);
         Self {
             attachment,
-            settings: SettingsMap::new(map(names::SETTINGS)).unwrap(),
+            settings: SettingsMap::new(value(&pins, names::SETTINGS)).unwrap(),
             totals: Totals::new(map(names::TOTALS)).unwrap(),
             flows: Flows::new(FlowMaps {
                 flows: map(names::FLOWS),
                 held: map(names::HELD),
                 limits: map(names::LIMITS),
                 counts: map(names::FLOW_COUNTS),
-                epoch: map(names::EPOCH),
+                epoch: value(&pins, names::EPOCH),
             })
             .unwrap(),
             profiles: ProfileMap::new(map(names::PROFILES)).unwrap(),

@@ -47,10 +47,14 @@ pub fn udp(host: &Host, to: SocketAddr) -> Result<UdpSocket> {
 /// Sends a datagram and takes the answer, whose length it returns.
 pub fn echoed(socket: &UdpSocket, datagram: &[u8]) -> io::Result<usize> {
     socket.send(datagram)?;
-    let mut answer = [0; 2048];
+    receive(socket, &mut [0; 2048])
+}
+
+/// Receives a datagram; returns its length.
+pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         // A wait with a limit is not taken up again behind a signal (signal(7)).
-        match socket.recv(&mut answer) {
+        match socket.recv(buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             other => return other,
         }

@@ -146,6 +146,15 @@ fn nothing_else_is_told() {
         let seen = (count(&path, Side::In, &ask).1, count(&path, Side::Out, &tell).1);
         assert_eq!(seen, (0, 0), "{role:?} {flags:#x}");
     }
+    let mut silent = path_of(Role::Lan, link, told());
+    silent.settings.copy_dns(false).unwrap();
+    let seen = (count(&silent, Side::In, &ask).1, count(&silent, Side::Out, &tell).1);
+    assert_eq!(seen, (0, 0), "somebody else copies them");
+    let decided = |way: Direction| FlowState::new(Verdict::Trusted, Reason::DomainRule, way, 1, 0);
+    silent.decide(&ask, decided);
+    assert_eq!(silent.run(Side::In, &ask, Buffer::default()).mark, 0, "a mark leads past who does");
+    silent.settings.copy_dns(true).unwrap();
+    assert_eq!(count(&silent, Side::In, &ask).1, 1);
     let (client, server) = ends(false);
     let other = start(link, US).addresses(client, server).udp(40_000, 5353).payload(&[1; 20]);
     assert_eq!(count(&lan, Side::In, &other.bytes()).1, 0, "another port");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sluice::sys::clock::{monotonic_ns, monotonic_s};
 use sluice_abi::attach::Link;
 use sluice_abi::counter::Counter;
-use sluice_abi::flow::{Addr, Direction, FlowKey, FlowLimit, FlowState};
+use sluice_abi::flow::{Addr, Direction, FlowKey, FlowLimit, FlowState, Recent};
 use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
 use sluice_abi::verdict::{Reason, Verdict};
@@ -308,8 +308,16 @@ fn a_trusted_flow_is_looked_up_once_a_tick() {
     /// The longest, of a kernel with 100 Hz.
     const TICK: Duration = Duration::from_millis(10);
     /// Ports that are remembered where 40000 and 443 are.
-    const OTHER_FROM: u16 = 0x9c40 ^ 0x0808;
-    const OTHER_TO: u16 = 0x01bb ^ 0x0808;
+    const OTHER_FROM: u16 = 0x9c40 ^ 0x1000;
+    const OTHER_TO: u16 = 0x01bb ^ 0x1000;
+    const fn place(from: u16, to: u16) -> u32 {
+        Recent::index(from.to_be(), to.to_be())
+    }
+    const {
+        assert!(place(OTHER_FROM, 443) == place(40_000, 443));
+        assert!(place(40_000, OTHER_TO) == place(40_000, 443));
+        assert!(place(OTHER_FROM, OTHER_TO) == place(40_000, 443));
+    }
     if without_programs() {
         return;
     }
@@ -320,19 +328,18 @@ fn a_trusted_flow_is_looked_up_once_a_tick() {
     let frames = flow(1);
     let mut remembered = [0; 2];
     // Not each time: a tick may end in between, on an emulated machine nearly always.
-    for _ in 0..200 {
+    for round in 0..400 {
         if remembered.iter().all(|times| *times > 0) {
             break;
         }
         let key = path.decide(&frames[0], |way| state(Verdict::Trusted, way, 1, 0));
-        assert_eq!(
-            frames.each_ref().map(|frame| counted(&path, frame)),
-            [(); 2].map(|()| trusted.clone())
-        );
-        path.evict(&key);
-        for (frame, remembered) in frames.iter().zip(&mut remembered) {
-            *remembered += u32::from(counted(&path, frame) == trusted);
+        let [this, other] = [round % 2, 1 - round % 2];
+        for way in [this, other] {
+            assert_eq!(counted(&path, &frames[way]), trusted);
         }
+        path.evict(&key);
+        let outcome = path.flood(Side::In, &frames[this], Buffer::default(), 5);
+        remembered[this] += count(&outcome, Counter::TcTrusted);
         wait::pause(2 * TICK);
         assert_eq!(
             frames.each_ref().map(|frame| counted(&path, frame)),
@@ -358,6 +365,7 @@ fn a_trusted_flow_is_looked_up_once_a_tick() {
         ends("2001:db9::1", b6).tcp(40_000, 443, ack),
         ends("2001:db8:1::1", b6).tcp(40_000, 443, ack),
         ends("2001:db8::1:0:1", b6).tcp(40_000, 443, ack),
+        ends("2001:db8::3", b6).tcp(40_000, 443, ack),
         ends(a6, "2001:db9::2").tcp(40_000, 443, ack),
         ends(a6, "2001:db8:1::2").tcp(40_000, 443, ack),
         ends(a6, "2001:db8::1:0:2").tcp(40_000, 443, ack),
@@ -371,6 +379,68 @@ fn a_trusted_flow_is_looked_up_once_a_tick() {
             // Right behind each other, so that the tick seldom ends in between.
             assert_eq!(counted(&path, known), trusted);
             assert_eq!(counted(&path, other), unknown, "{other:x?}");
+        }
+    }
+}
+
+/// R9, R167: a packet whose flow is remembered is counted as one whose flow is looked up: by direction, segments
+/// of merged packets as on the wire.
+#[test]
+fn a_remembered_flow_is_counted_as_one_that_is_looked_up() {
+    const OPTIONS: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+    if without_programs() {
+        return;
+    }
+    let mut path = FastPath::enabled(Link::Ethernet);
+    let (ack, data) = (tcp_flag::ACK, [7; 300]);
+    let tcp = |frame: Frame| frame.tcp(40_000, 443, ack).payload(&data).bytes();
+    let mut long = tcp(v4(ethernet()));
+    // Offset of the TCP header's length: what is payload above are options then.
+    long[14 + 20 + 12] = 8 << 4;
+    long[54..54 + OPTIONS.len()].copy_from_slice(&OPTIONS);
+    let frames = [
+        ("tcp4", tcp(v4(ethernet())), 40),
+        ("tcp4 with options", long, 52),
+        ("tcp6", tcp(v6(ethernet())), 60),
+        ("udp4", v4(ethernet()).udp(40_000, 443).payload(&data).bytes(), 28),
+        ("udp6", v6(ethernet()).udp(40_000, 443).payload(&data).bytes(), 48),
+    ];
+    let mut slot = 10;
+    for (name, frame, headers_len) in &frames {
+        let len = frame.len() as u64 - 14;
+        for (segments, reversed) in [(0, false), (0, true), (2, false), (7, true)] {
+            slot += 1;
+            let buffer = Buffer { segments, ..Buffer::default() };
+            let (mut packets, mut remembered) = (0, 0);
+            // A tick may end in between, on an emulated machine nearly always.
+            for _ in 0..200 {
+                let key = path.decide(frame, |way| {
+                    let way = if reversed { way.reversed() } else { way };
+                    state(Verdict::Trusted, way, slot, 0)
+                });
+                let looked_up = path.run(Side::In, frame, buffer);
+                assert_eq!(count(&looked_up, Counter::TcTrusted), 1, "{name}");
+                path.evict(&key);
+                let outcome = path.flood(Side::In, frame, buffer, 5);
+                let more = count(&outcome, Counter::TcTrusted);
+                assert_eq!(count(&outcome, Counter::TcUnknown), 5 - more, "{name}");
+                (packets, remembered) = (packets + 1 + more, remembered + more);
+                if more > 0 {
+                    break;
+                }
+            }
+            assert!(remembered > 0, "{name}");
+            let seen = path.flows.count(slot).unwrap();
+            let mut sides = [
+                (seen.original_packets, seen.original_bytes),
+                (seen.reply_packets, seen.reply_bytes),
+            ];
+            sides.rotate_left(usize::from(reversed));
+            let wire = u64::from(segments.max(1));
+            let each = len + (wire - 1) * headers_len;
+            assert_eq!(sides, [(packets * wire, packets * each), (0, 0)], "{name} {segments}");
+            let age_ns = monotonic_ns() - seen.last_seen_ns;
+            assert!(age_ns < 1_000_000_000, "{name}: {age_ns} ns ago");
         }
     }
 }

@@ -255,6 +255,19 @@ fn a_device_is_renamed_held_back_and_let_go_without_a_trace() {
     let why = call("limit", json!({"device": mac, "kbit": 0}))["error"].clone();
     assert!(why.as_str().is_some_and(|why| why.contains("is not limited by hand")), "{why}");
 
+    // The same by commands, which may call it by an address.
+    let address = phone.v4.to_string();
+    agent.ask(&["rename", &address, "phone"]).unwrap();
+    agent.ask(&["limit", &address, "3000", "--for", "1h"]).unwrap();
+    let named = of(&devices(&agent), phone);
+    assert_eq!(
+        (&named["name"], rules(&named)),
+        (&json!("phone"), vec![(json!("limit"), json!(3000))])
+    );
+    agent.ask(&["rename", &address, ""]).unwrap();
+    agent.ask(&["limit", &address, "0"]).unwrap();
+    assert_eq!(text(), before);
+
     let blocked = call("deny", json!({"subject": "", "device": mac}))["section"].clone();
     assert_eq!(rules(&of(&devices(&agent), phone)), [(json!("block"), Json::Null)]);
     assert!(talk().is_err());

@@ -302,6 +302,22 @@ pub struct FlowCount {
 }
 abi_type!(FlowCount, size = 48, align = 8, original_packets @ 0, original_bytes @ 8, reply_packets @ 16, reply_bytes @ 24, last_seen_ns @ 32, closing_ns @ 40);
 
+impl FlowCount {
+    /// Adds what was seen of one side: 0 for the original one, 1 for the reply.
+    #[inline(always)]
+    pub fn add(&mut self, side: u64, packets: u64, bytes: u64) {
+        const {
+            assert!(core::mem::offset_of!(Self, original_packets) == 0);
+            assert!(core::mem::offset_of!(Self, reply_packets) == 16);
+        }
+        // The place is computed: a way for each side costs more.
+        let words: &mut [u64; 6] = bytemuck::must_cast_mut(self);
+        let place = (side & 1) as usize * 2;
+        words[place] = words[place].wrapping_add(packets);
+        words[place + 1] = words[place + 1].wrapping_add(bytes);
+    }
+}
+
 /// A trusted flow that `tc_flow_in` has looked up lately, as packets of one direction show it: the next
 /// one that comes in the same timer tick need not be looked up. One copy per CPU, written by `tc_flow_in`
 /// alone.
@@ -315,24 +331,20 @@ pub struct Recent {
     pub src: Addr,
     /// Destination address.
     pub dst: Addr,
-    /// Source port, network byte order.
-    pub sport: u16,
-    /// Destination port, network byte order.
-    pub dport: u16,
+    /// Source and destination port as they follow each other in the header.
+    pub ports: u32,
     /// [`Recent::kind`] of the packets; 0 where nothing is remembered.
     pub kind: u32,
     /// [`EPOCH`](crate::names::EPOCH) before it was looked up.
     pub epoch: u32,
-    /// Timer tick in which it was looked up, modulo 2³².
-    pub tick: u32,
     /// Index of the flow's [`FlowCount`].
     pub slot: u32,
     /// [`FlowState::side`] of the direction.
-    pub side: u32,
-    /// `CLOCK_MONOTONIC` nanoseconds of the tick.
-    pub now_ns: u64,
+    pub side: u64,
+    /// Timer tick in which it was looked up.
+    pub tick: u64,
 }
-abi_type!(Recent, size = 64, align = 8, dst @ 16, sport @ 32, kind @ 36, epoch @ 40, tick @ 44, slot @ 48, side @ 52, now_ns @ 56);
+abi_type!(Recent, size = 64, align = 8, dst @ 16, ports @ 32, kind @ 36, epoch @ 40, slot @ 44, side @ 48, tick @ 56);
 
 impl Recent {
     /// How many are remembered, by their ports: a power of two. As many flows send at once where a household has
@@ -347,13 +359,13 @@ impl Recent {
     }
 
     /// Where packets with these ports (network byte order) are remembered: both directions of a flow, which
-    /// come in turns, in places of their own.
+    /// come in turns, in places of their own, but for one pair of ports in two thousand.
     #[inline(always)]
     #[must_use]
     pub const fn index(sport: u16, dport: u16) -> u32 {
-        // Bits in which ports that a host gives away differ, whichever byte of them comes first in memory.
-        let ports = ((sport ^ dport) >> 7) as u32;
-        ports & (Self::COUNT - 2) | (sport < dport) as u32
+        // A difference, which is another one the other way. Bits in which ports that a host gives away differ,
+        // whichever byte of them comes first in memory.
+        (sport as u32).wrapping_sub(dport as u32) >> 8 & (Self::COUNT - 1)
     }
 }
 
@@ -404,17 +416,35 @@ mod tests {
 
     #[test]
     fn directions_of_a_flow_are_remembered_in_places_of_their_own() {
-        let mut places = [0; Recent::COUNT as usize];
+        let (mut places, mut alike) = ([0; Recent::COUNT as usize], 0);
         for port in 32_768..61_000_u16 {
             let [here, there] = [port.to_be(), 443_u16.to_be()];
             let indices = [Recent::index(here, there), Recent::index(there, here)];
-            assert_ne!(indices[0], indices[1], "{port}");
+            alike += u32::from(indices[0] == indices[1]);
             for index in indices {
                 places[index as usize] += 1;
             }
         }
+        assert!(alike <= (61_000 - 32_768) / 1000, "{alike}");
         let fair = 2 * (61_000 - 32_768) / Recent::COUNT;
         assert!(places.iter().all(|flows| (fair / 2..fair * 2).contains(flows)), "{places:?}");
+    }
+
+    #[test]
+    fn each_side_of_a_flow_is_counted_for_itself() {
+        let mut count = FlowCount { last_seen_ns: 7, closing_ns: 8, ..FlowCount::default() };
+        count.add(0, 1, 10);
+        count.add(1, 2, 20);
+        count.add(1, 3, 30);
+        let expected = FlowCount {
+            original_packets: 1,
+            original_bytes: 10,
+            reply_packets: 5,
+            reply_bytes: 50,
+            last_seen_ns: 7,
+            closing_ns: 8,
+        };
+        assert_eq!(count, expected);
     }
 
     #[test]

@@ -46,8 +46,10 @@ impl Settings {
     pub const PROFILES: u32 = 1 << 5;
     /// Packets that should be inspected are marked while the agent's heart does not beat.
     pub const WATCHED: u32 = 1 << 6;
-    /// DNS messages of the LAN are copied to the agent, and their flows not marked as trusted.
+    /// DNS messages of the LAN are copied to the agent: so packets of DNS are not marked as trusted.
     pub const DNS: u32 = 1 << 7;
+    /// It is the programs that copy them.
+    pub const COPY_DNS: u32 = 1 << 8;
     /// Nanoseconds of silence after which the agent is taken for gone: two seconds.
     pub const SILENCE_NS: u32 = 2_000_000_000;
     /// The same in [`Settings::beat`]s.

@@ -12,6 +12,7 @@ use sluice_abi::shield::Rate;
 use crate::packet::Packet;
 use crate::parse::{
     ACK, EXTENSIONS_MAX, FIN, ICMP, ICMP_V6, LONGEST, Ports, RST, SYN, Sink, TCP, UDP,
+    transport_len,
 };
 use crate::sources::Class;
 
@@ -95,15 +96,11 @@ impl Brief {
     /// Offset of what the TCP or UDP header carries.
     #[inline(always)]
     fn payload<P: Packet + ?Sized>(&self, packet: &P) -> u32 {
-        const UDP_HEADER: u32 = 8;
-        if self.kind & Self::TCP == 0 {
-            return self.l4 + UDP_HEADER;
-        }
         // Extension headers of IPv6 can be long, those that are walked not as long as that.
         const { assert!(LONGEST + EXTENSIONS_MAX * 2048 < 0x4000) }
         let l4 = self.l4 as usize & 0x3ffe;
-        let words = packet.load::<[u8; 2]>(l4 + 12).map_or(5, |[offset, _]| offset >> 4);
-        self.l4 + u32::from(words) * 4
+        let proto = if self.kind & Self::TCP == 0 { UDP } else { TCP };
+        self.l4 + transport_len(packet, proto, l4) as u32
     }
 
     /// The flow of the packet and which way it travels, where its ports were read.

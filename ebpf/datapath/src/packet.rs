@@ -23,7 +23,8 @@ impl Packet for [u8] {
 
 /// The 32 bits that two 16-bit halves form in memory.
 #[inline(always)]
-pub(crate) const fn word(halves: [u16; 2]) -> u32 {
+#[must_use]
+pub const fn word(halves: [u16; 2]) -> u32 {
     if cfg!(target_endian = "little") {
         halves[0] as u32 | (halves[1] as u32) << 16
     } else {

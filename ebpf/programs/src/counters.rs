@@ -1,19 +1,14 @@
 //! `TOTALS`, which every program has.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, PerCpuArray};
+use aya_ebpf::maps::PerCpuArray;
 use sluice_abi::attach::Attachment;
 use sluice_abi::counter::{Counter, Tally};
-use sluice_abi::settings::Settings;
 
 /// What was counted, by slot of the interface. Each CPU has its own copy, and the programs run with
 /// softirqs off, so none interrupts another between reading and writing.
 #[map]
 pub static TOTALS: PerCpuArray<Tally> = PerCpuArray::pinned(Attachment::SLOTS, 0);
-
-/// What the agent wants. Only the agent writes it.
-#[map]
-pub static SETTINGS: Array<Settings> = Array::pinned(1, 0);
 
 /// Tally a packet of the interface in `slot`.
 #[inline(always)]
@@ -30,10 +25,4 @@ pub fn add<const N: usize>(slot: u32, amounts: [(Counter, u64); N]) {
         // index inside for a verifier that does not know what a counter can be.
         unsafe { (*counts).0[counter as usize & (Counter::PLACES - 1)] += amount };
     }
-}
-
-/// The settings, unless they say to do nothing.
-#[inline(always)]
-pub fn settings() -> Option<&'static Settings> {
-    SETTINGS.get(0).filter(|settings| settings.is_enabled())
 }

@@ -2,6 +2,7 @@
 
 use core::cell::UnsafeCell;
 
+use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
@@ -75,8 +76,8 @@ pub fn objection(
     memory: &Memory,
     settings: &Settings,
     slot: u32,
-    sets: u32,
-    cookies: bool,
+    sets: &'static Global<u32>,
+    cookies: Option<&'static Global<u32>>,
 ) -> Option<Counter> {
     let brief = &memory.brief;
     let limits = &settings.limits;
@@ -139,7 +140,10 @@ pub fn objection(
             unsafe { (*attacked).syns += 1 };
             // SAFETY: as above.
             let ports = unsafe { (*attacked).ports };
-            if cookies && brief.dport != 0 && ports.contains(&brief.dport) {
+            if cookies.is_some_and(|cookies| cookies.load() != 0)
+                && brief.dport != 0
+                && ports.contains(&brief.dport)
+            {
                 return Some(Counter::XdpSynAnswered);
             }
         }
@@ -175,7 +179,7 @@ struct Side<'a> {
     now_ms: u32,
     slot: u32,
     /// Number of sets, a power of two, less one.
-    sets: u32,
+    sets: &'static Global<u32>,
 }
 
 impl Side<'_> {
@@ -213,7 +217,7 @@ impl Side<'_> {
 
     #[inline(always)]
     fn take(&self, place: Place, rate: Rate, per: Pace) -> (bool, Change) {
-        let Some(set) = BUCKETS.get_ptr_mut(place.set & self.sets) else {
+        let Some(set) = BUCKETS.get_ptr_mut(place.set & self.sets.load()) else {
             return (true, Change::Known);
         };
         // SAFETY: the set outlives the program. Other CPUs may write it at the same time: words

@@ -9,6 +9,7 @@ pub mod message;
 pub mod shield;
 pub mod spread;
 pub mod syncookie;
+pub mod values;
 
 /// Programs contain no panicking path; the compiler still wants a handler.
 #[cfg(target_arch = "bpf")]

@@ -41,7 +41,8 @@ impl Linear {
     /// The linear part, of which the compiler knows nothing from before: what it still knew of an earlier
     /// look it would carry here on every way, and the verifier would walk each of them anew.
     #[inline(always)]
-    fn anew(ctx: &TcContext) -> Self {
+    #[must_use]
+    pub fn anew(ctx: &TcContext) -> Self {
         // SAFETY: the context is valid while the program runs.
         let [data, end] = unsafe {
             [(&raw const (*ctx.skb.skb).data), &raw const (*ctx.skb.skb).data_end]

@@ -1,14 +1,14 @@
 //! The shield's judgement of a packet, for the program before the stack and for the one at its entrance: is an
 //! address listed, does anything speak against it.
 
+use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::maps::{HashMap, PerCpuArray};
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::counter::Counter;
 use sluice_abi::flow::Addr;
-use sluice_abi::live::Live;
 use sluice_abi::names::LISTS_MAX;
 use sluice_abi::settings::Settings;
 use sluice_abi::shield::{AllowEntry, BlockEntry, ListHits};
@@ -16,6 +16,7 @@ use sluice_datapath::checks::Brief;
 
 use crate::bulk::{self, Bulk};
 use crate::guard::{self, Memory};
+use crate::values::live;
 
 /// Listed addresses.
 #[map]
@@ -28,10 +29,6 @@ pub static BLOCK_NETS: LpmTrie<Addr, BlockEntry> = LpmTrie::pinned(1, 0);
 /// Prefixes that no list blocks.
 #[map]
 pub static ALLOW_NETS: LpmTrie<Addr, AllowEntry> = LpmTrie::pinned(1, 0);
-
-/// Which addresses may be in one of the three above. Only the agent writes it.
-#[map]
-pub static LIVE: Array<Live> = Array::pinned(1, 0);
 
 /// The image of the configured lists.
 #[btf_map]
@@ -55,10 +52,11 @@ pub struct Seen {
 pub struct Shield {
     /// The interface.
     pub attachment: Attachment,
-    /// Number of sets in `BUCKETS`, a power of two, less one.
-    pub bucket_mask: u32,
-    /// Whether the program can answer with SYN cookies, where frames are Ethernet.
-    pub cookies: bool,
+    /// Number of sets in `BUCKETS`, a power of two, less one. Read where it is needed: most packets are passed or
+    /// dropped before.
+    pub bucket_mask: &'static Global<u32>,
+    /// Whether the program can answer with SYN cookies, 1 or 0, where frames are Ethernet.
+    pub cookies: Option<&'static Global<u32>>,
 }
 
 impl Shield {
@@ -80,7 +78,7 @@ impl Shield {
             return drop;
         }
         // Not before: the compiler would make all that is above for each kind of link.
-        let cookies = cookies && matches!(attachment.link(), Link::Ethernet);
+        let cookies = cookies.filter(|_| matches!(attachment.link(), Link::Ethernet));
         if matches!(attachment.role(), Role::Wan)
             && let Some(objection) =
                 guard::objection(memory, settings, attachment.slot(), bucket_mask, cookies)
@@ -132,9 +130,8 @@ fn read(found: &Found) -> Found {
 /// The live entry, or else the list, that blocks `address`.
 #[inline(always)]
 fn listed(address: &Addr, settings: &Settings) -> Found {
-    if settings.flags & (Settings::BLOCK_HOSTS | Settings::BLOCK_NETS) != 0
-        && let Some(live) = LIVE.get(0)
-    {
+    if settings.flags & (Settings::BLOCK_HOSTS | Settings::BLOCK_NETS) != 0 {
+        let live = live();
         if settings.flags & Settings::BLOCK_HOSTS != 0
             && live.may_have_host(address)
             // SAFETY: the entry is copied at once; the agent replaces entries as a whole.
@@ -170,7 +167,7 @@ fn is_live(entry: &BlockEntry) -> bool {
 
 #[inline(always)]
 fn is_allowed(address: &Addr, role: Role) -> bool {
-    LIVE.get(0).is_some_and(|live| live.may_be_allowed(address))
+    live().may_be_allowed(address)
         && ALLOW_NETS
             .get(AlignedKey::of(address).as_key())
             .is_some_and(|entry| entry.roles & role.bit() != 0)

@@ -19,7 +19,7 @@ type Edit<'a> = &'a mut dyn FnMut(&mut Page, Option<i64>) -> Result<(), String>;
 impl Running {
     /// Lets a subject pass that something blocks, or everything of a device.
     pub(super) fn allow(&self, about: &About) -> Result<Written, String> {
-        let (subject, device) = read(about)?;
+        let (subject, device) = self.read(about)?;
         let (verb, until) = {
             let mut state = self.state.lock();
             let list = match &subject {
@@ -40,7 +40,7 @@ impl Running {
 
     /// Blocks what goes to a subject, or everything of a device.
     pub(super) fn deny(&self, about: &About) -> Result<Written, String> {
-        let (subject, device) = read(about)?;
+        let (subject, device) = self.read(about)?;
         let until = {
             let mut state = self.state.lock();
             match (&subject, &device) {
@@ -58,7 +58,7 @@ impl Running {
         if hold.kbit.is_some() {
             return Err("a pause has no rate".to_owned());
         }
-        let device = one(&hold.device)?;
+        let device = self.who(&hold.device)?;
         let until = {
             let mut state = self.state.lock();
             state.may_pause(&device)?;
@@ -69,11 +69,20 @@ impl Running {
 
     /// Ends a pause.
     pub(super) fn resume(&self, device: &str) -> Result<Written, String> {
-        let device = one(device)?;
-        let wish = Wish { verb: Verb::Pause, subject: None, device: Some(device), until: None };
+        // The address may have been another device's when it was paused.
+        let mut whose = vec![self.who(device)?, one(device)?];
+        whose.dedup();
         self.write(|page, _| {
-            let section =
-                page.find(&wish).ok_or_else(|| format!("{device} is not paused by hand"))?;
+            let pause = |device: &Device| {
+                page.find(&Wish {
+                    verb: Verb::Pause,
+                    subject: None,
+                    device: Some(*device),
+                    until: None,
+                })
+            };
+            let section = whose.iter().find_map(pause);
+            let section = section.ok_or_else(|| format!("{} is not paused by hand", whose[0]))?;
             page.forget(&section)?;
             Ok(Written { section })
         })
@@ -81,7 +90,7 @@ impl Running {
 
     /// Holds the flows of a device to a rate, or does so no more.
     pub(super) fn limit(&self, hold: &Hold) -> Result<Written, String> {
-        let device = one(&hold.device)?;
+        let device = self.who(&hold.device)?;
         let kbit = hold.kbit.ok_or("a limit needs a rate, kbit")?;
         let until = self.state.lock().until(hold.seconds)?;
         let wish = Wish { verb: Verb::Limit, subject: None, device: Some(device), until };
@@ -100,8 +109,10 @@ impl Running {
 
     /// Calls a device something.
     pub(super) fn rename(&self, device: &str, name: &str) -> Result<Written, String> {
-        let Device::Mac(mac) = one(device)? else {
-            return Err(format!("{device} is no hardware address: a device is called by that"));
+        let Device::Mac(mac) = self.who(device)? else {
+            return Err(format!(
+                "nobody on the LAN has {device} now, and a device is called by its hardware address"
+            ));
         };
         self.write(|page, _| {
             let section = page.rename(mac, name).map_err(|error| error.to_string())?;
@@ -115,6 +126,27 @@ impl Running {
             page.forget(section)?;
             Ok(Written { section: section.to_owned() })
         })
+    }
+
+    /// What `about` is about, and whom it concerns.
+    fn read(&self, about: &About) -> Result<(Option<Subject>, Option<Device>), String> {
+        let device = about.device.as_deref().filter(|device| !device.is_empty());
+        let is_all = about.subject.is_empty() && device.is_some();
+        let subject = if is_all { None } else { Some(about.subject.parse()?) };
+        Ok((subject, device.map(|device| self.who(device)).transpose()?))
+    }
+
+    /// A device, by its hardware address where it is a neighbour on the LAN: it has other addresses beside the one
+    /// that it is called by, and others tomorrow.
+    fn who(&self, device: &str) -> Result<Device, String> {
+        let device = one(device)?;
+        let Device::Net(net) = &device else { return Ok(device) };
+        if !net.is_host() {
+            return Ok(device);
+        }
+        let neighbours = self.state.lock().of_lan();
+        let found = neighbours.iter().find(|(_, neighbour)| Net::host(neighbour.addr) == *net);
+        Ok(found.map_or(device, |(_, neighbour)| Device::Mac(Mac(neighbour.mac))))
     }
 
     fn decide(&self, wish: &Wish) -> Result<Written, String> {
@@ -231,13 +263,6 @@ impl State {
         )?;
         Ok(Some(Moment(now_s.saturating_add(seconds.into()))))
     }
-}
-
-fn read(about: &About) -> Result<(Option<Subject>, Option<Device>), String> {
-    let device = about.device.as_deref().filter(|device| !device.is_empty());
-    let is_all = about.subject.is_empty() && device.is_some();
-    let subject = if is_all { None } else { Some(about.subject.parse()?) };
-    Ok((subject, device.map(one).transpose()?))
 }
 
 fn one(device: &str) -> Result<Device, String> {

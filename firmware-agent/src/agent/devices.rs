@@ -16,7 +16,8 @@ use crate::config::{Device as Named, Group, Mac, Net, Rule, RuleAction};
 use crate::control::devices::{Device, DevicePage, DeviceRule};
 use crate::control::page;
 use crate::names::Client;
-use crate::sys::{clock, rtnetlink};
+use crate::sys::clock;
+use crate::sys::rtnetlink::{self, Neighbour};
 
 /// Addresses of a device that are told; the others are counted.
 const ADDRESSES_MAX: usize = 16;
@@ -109,22 +110,30 @@ impl State {
         }
     }
 
+    /// Devices that the kernel knows on the LAN, with the numbers of their interfaces.
+    pub(super) fn of_lan(&self) -> Vec<(u8, Neighbour)> {
+        let zones = self.inspector.book.zones();
+        let zone = |ifindex: u32| {
+            let found = zones.iter().find(|(of, zone)| *of == ifindex && zone.is_lan);
+            found.map(|(_, zone)| zone.number)
+        };
+        let found = rtnetlink::neighbours()
+            .inspect_err(|error| log::warn!("read the neighbours of this router: {error}"));
+        let found = found.unwrap_or_default().into_iter();
+        // A group has no device.
+        let found = found.filter(|neighbour| neighbour.mac[0] & 1 == 0);
+        found.filter_map(|neighbour| Some((zone(neighbour.ifindex)?, neighbour))).collect()
+    }
+
     /// Everything that is known of who there is.
     fn known_devices(&self, now_ns: u64) -> Known {
         let mut known = Known::default();
         let Inspector { book, tally, table, .. } = &self.inspector;
-        for neighbour in rtnetlink::neighbours().unwrap_or_default() {
-            let zone = book.zones().iter().find(|(ifindex, _)| *ifindex == neighbour.ifindex);
-            // A group has no device.
-            if let Some((_, zone)) = zone
-                && zone.is_lan
-                && neighbour.mac[0] & 1 == 0
-            {
-                let one = known.of(Mac(neighbour.mac));
-                let ago_ns = neighbour.confirmed_s.map(|s| u64::from(s) * 1_000_000_000);
-                one.zone = Some(zone.number);
-                one.has(neighbour.addr, ago_ns.map_or(0, |ago_ns| now_ns.saturating_sub(ago_ns)));
-            }
+        for (zone, neighbour) in self.of_lan() {
+            let one = known.of(Mac(neighbour.mac));
+            let ago_ns = neighbour.confirmed_s.map(|s| u64::from(s) * 1_000_000_000);
+            one.zone = Some(zone);
+            one.has(neighbour.addr, ago_ns.map_or(0, |ago_ns| now_ns.saturating_sub(ago_ns)));
         }
         for lease in self.devices.leases.iter(self.now()) {
             if let Some(mac) = lease.mac {

@@ -1,8 +1,8 @@
 //! Names for flows that do not say whom they are for: DNS messages on their way, and what flows get
 //! of them.
 //!
-//! What devices of the LAN ask, whoever answers, is told by the programs on their device, or by a packet
-//! socket there. Where there is neither, the queue shows what is forwarded. A question counts on its way
+//! What devices of the LAN ask, whoever answers, is copied by rules; else it is told by the programs on their
+//! device, or by a packet socket there. Where there is neither, the queue shows what is forwarded. A question counts on its way
 //! in, an answer on its way out to the LAN, so that no device can answer for the router.
 
 mod ears;
@@ -62,7 +62,8 @@ impl Resolutions {
 
     /// Forgets what is old, and counts what found no room.
     pub(super) fn expire(&mut self, now_ms: u64) {
-        self.lessons.expire(now_ms, self.ears.lost());
+        let lost = self.ears.lost();
+        self.lessons.expire(now_ms, lost);
     }
 
     /// The name of the other end of a flow that its device opened, as that device was told it.
@@ -91,8 +92,12 @@ impl State {
     /// Listens on the devices that the interfaces of the LAN are now.
     pub(super) fn look_at_resolutions(&mut self) {
         let max = if self.plan.enabled { self.plan.names } else { 0 };
-        let Self { inspector, dataplane, no_dataplane, .. } = self;
+        let Self { inspector, dataplane, no_dataplane, backend, plan, .. } = self;
         let Inspector { resolutions, book, .. } = inspector;
+        let group = match (backend, plan.ruleset.dns_group()) {
+            (Some(backend), Some(group)) => backend.copies_dns().map(|()| group),
+            _ => Err("no rules are in force".to_owned()),
+        };
         resolutions.lessons.resize(max);
         let lan = book.zones().iter().filter(|(_, zone)| zone.is_lan && max != 0);
         let nowhere = || no_dataplane.clone().unwrap_or_default();
@@ -103,10 +108,15 @@ impl State {
                 .as_ref()
                 .map_or_else(|| Err(nowhere()), |it| it.tells_messages(ifindex)),
         });
-        resolutions.ears.listen(clock::monotonic_ns(), devices.collect(), || {
+        resolutions.ears.listen(clock::monotonic_ns(), devices.collect(), group, || {
             let dataplane = dataplane.as_ref().ok_or_else(nowhere)?;
             dataplane.messages().map_err(|error| error.chain())
         });
+        if let Some(dataplane) = dataplane
+            && let Err(error) = dataplane.copy_dns(!resolutions.ears.has_log())
+        {
+            log::warn!("{}", error.chain());
+        }
     }
 
     /// What was seen of DNS, for `status`.
@@ -130,7 +140,10 @@ impl State {
         let mut reasons: Vec<_> =
             why.map(|(number, why)| format!("{}: {why}", name(number))).collect();
         let has_queue = self.backend.is_some();
-        let (state, rung) = match (ears.rung(), reasons.is_empty()) {
+        // Programs hear as much: that rules do not is no lack, but it is told.
+        let lacks_nothing = reasons.is_empty();
+        reasons.extend(ears.why_no_log());
+        let (state, rung) = match (ears.rung(), lacks_nothing) {
             _ if lessons.known.max() == 0 => {
                 reasons.push("option dns_names is 0".to_owned());
                 (Health::Off, "none")

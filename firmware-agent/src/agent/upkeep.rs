@@ -29,6 +29,7 @@ impl State {
             Ok(()) => {
                 self.backend = Some(backend);
                 self.note_rules_applied();
+                self.look_at_resolutions();
             }
             Err(error) => {
                 self.inspection_notes.push(chain(&error));
@@ -51,6 +52,7 @@ impl State {
                     self.reapplied += 1;
                     self.note_rules_applied();
                     log::warn!("somebody changed our rules: put back");
+                    self.look_at_resolutions();
                 }
                 Err(error) => log::error!("{}", chain(&error)),
             },

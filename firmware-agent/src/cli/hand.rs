@@ -12,6 +12,8 @@ pub(super) enum Verb {
     Deny,
     Pause,
     Resume,
+    Limit,
+    Rename,
     Block,
     Unblock,
     Forget,
@@ -25,17 +27,19 @@ pub(super) struct Options {
     pub(super) force: bool,
 }
 
-const VERBS: [(&str, Verb); 7] = [
+const VERBS: [(&str, Verb); 9] = [
     ("allow", Verb::Allow),
     ("deny", Verb::Deny),
     ("pause", Verb::Pause),
     ("resume", Verb::Resume),
+    ("limit", Verb::Limit),
+    ("rename", Verb::Rename),
     ("block", Verb::Block),
     ("unblock", Verb::Unblock),
     ("forget", Verb::Forget),
 ];
 
-pub(super) const HELP: [(&str, &str); 7] = [
+pub(super) const HELP: [(&str, &str); 9] = [
     (
         "allow",
         "usage: sluice [--socket PATH] [--json] allow DOMAIN|ADDRESS|PREFIX [--device DEVICE] [--for TIME]\n\nWrites a rule, or an allowlist where a blocklist has the address, into the configuration and puts it into force. Needs root.\n",
@@ -51,6 +55,14 @@ pub(super) const HELP: [(&str, &str); 7] = [
     (
         "resume",
         "usage: sluice [--socket PATH] [--json] resume DEVICE\n\nEnds a pause. Needs root.\n",
+    ),
+    (
+        "limit",
+        "usage: sluice [--socket PATH] [--json] limit DEVICE KBIT [--for TIME]\n\nHolds each direction of each connection of a device to a rate in kbit/s; 0 takes that back. Needs root.\n",
+    ),
+    (
+        "rename",
+        "usage: sluice [--socket PATH] [--json] rename DEVICE NAME\n\nCalls a device something; an empty name takes that back. Needs root.\n",
     ),
     (
         "block",
@@ -71,30 +83,42 @@ impl Verb {
         VERBS.iter().find(|(known, _)| *known == name).map(|(_, verb)| *verb)
     }
 
-    pub(super) const fn operand(self) -> &'static str {
+    pub(super) const fn operands(self) -> &'static [&'static str] {
         match self {
-            Self::Allow | Self::Deny => "the domain or address",
-            Self::Pause | Self::Resume => "the device",
-            Self::Block | Self::Unblock => "the address",
-            Self::Forget => "the section",
+            Self::Allow | Self::Deny => &["the domain or address"],
+            Self::Pause | Self::Resume => &["the device"],
+            Self::Limit => &["the device", "the rate"],
+            Self::Rename => &["the device", "the name"],
+            Self::Block | Self::Unblock => &["the address"],
+            Self::Forget => &["the section"],
         }
     }
 
     pub(super) fn request(
         self,
-        operand: String,
+        operands: Vec<String>,
         Options { device, seconds, .. }: Options,
-    ) -> Request {
+    ) -> Result<Request, String> {
+        let mut operands = operands.into_iter();
+        let operand = operands.next().unwrap_or_default();
+        let second = operands.next().unwrap_or_default();
         let about = |subject| About { subject, device, seconds };
-        match self {
+        Ok(match self {
             Self::Allow => Request::Allow(about(operand)),
             Self::Deny => Request::Deny(about(operand)),
             Self::Pause => Request::Pause(Hold { device: operand, kbit: None, seconds }),
             Self::Resume => Request::Resume { device: operand },
+            Self::Limit => {
+                let kbit = second.parse().map_err(|_no_number| {
+                    format!("limit: `{}` is no rate: kbit/s, a number", text::plain(&second))
+                })?;
+                Request::Limit(Hold { device: operand, kbit: Some(kbit), seconds })
+            }
+            Self::Rename => Request::Rename { device: operand, name: second },
             Self::Block => Request::Block { subject: operand, seconds },
             Self::Unblock => Request::Unblock { subject: operand },
             Self::Forget => Request::Forget { section: operand },
-        }
+        })
     }
 
     /// What the agent answered, for people.
@@ -104,6 +128,8 @@ impl Verb {
             Self::Allow | Self::Deny | Self::Pause => {
                 format!("section {} is written and in force\n", of("section"))
             }
+            // A rate of 0 and an empty name take something back.
+            Self::Limit | Self::Rename => format!("section {} is changed\n", of("section")),
             Self::Resume | Self::Forget => format!("section {} is taken away\n", of("section")),
             Self::Block => format!("{} is blocked\n", of("entry")),
             Self::Unblock => format!("{} is not blocked any more\n", of("entry")),
@@ -116,7 +142,7 @@ impl Options {
     pub(super) const fn is_for(&self, command: &Command) -> bool {
         let (has_device, has_end) = match command {
             Command::Hand(Verb::Allow | Verb::Deny, _) => (true, true),
-            Command::Hand(Verb::Pause | Verb::Block, _) => (false, true),
+            Command::Hand(Verb::Pause | Verb::Limit | Verb::Block, _) => (false, true),
             _ => (false, false),
         };
         let has_force = matches!(command, Command::Switch { on: false, .. });
@@ -149,13 +175,26 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_is_a_number() {
+        let request = |kbit: &str| {
+            let operands = vec!["192.0.2.1".to_owned(), kbit.to_owned()];
+            Verb::Limit.request(operands, Options::default())
+        };
+        let expected = Hold { device: "192.0.2.1".to_owned(), kbit: Some(2000), seconds: None };
+        assert!(matches!(request("2000"), Ok(Request::Limit(hold)) if hold == expected));
+        for wrong in ["", "-1", "2mbit", "99999999999"] {
+            assert!(request(wrong).is_err_and(|why| why.contains("is no rate")), "{wrong}");
+        }
+    }
+
+    #[test]
     fn options_are_for_commands_that_use_them() {
         let both = Options { device: Some("x".to_owned()), seconds: Some(1), ..Options::default() };
         let timed = Options { device: None, ..both.clone() };
         let forced = Options { force: true, ..Options::default() };
         let switch = |on| Command::Switch { on, name: String::new() };
         assert!(forced.is_for(&switch(false)) && !forced.is_for(&switch(true)));
-        let of = |verb| Command::Hand(verb, String::new());
+        let of = |verb| Command::Hand(verb, Vec::new());
         assert!(both.is_for(&of(Verb::Allow)) && !both.is_for(&of(Verb::Pause)));
         assert!(timed.is_for(&of(Verb::Pause)) && !timed.is_for(&of(Verb::Resume)));
         assert!(!timed.is_for(&Command::Reload) && Options::default().is_for(&Command::Reload));

@@ -129,7 +129,7 @@ enum Command {
     Apply(OsString),
     Confirm,
     Rollback,
-    Hand(hand::Verb, String),
+    Hand(hand::Verb, Vec<String>),
     Features,
     Switch {
         on: bool,
@@ -166,6 +166,8 @@ commands:
   deny SUBJECT        blocks it in the same way
   pause DEVICE        blocks everything of a device; --for says how long
   resume DEVICE       ends a pause
+  limit DEVICE KBIT   holds each of its connections to a rate; 0 takes that back
+  rename DEVICE NAME  calls it something; an empty name takes that back
   block ADDRESS       drops an address or prefix; with --for in the kernel alone
   unblock ADDRESS     lifts a block
   forget SECTION      takes back what was decided by hand
@@ -184,7 +186,7 @@ options:
   --since TIME        of events: not older than 90s, 10m, 2h, 1d
   --grep PATTERN      of events: lines with this regular expression in them
   --device DEVICE     of allow, deny: hardware address, address or prefix
-  --for TIME          of allow, deny, pause, block: such as 90s, 15m, 2h, 1d
+  --for TIME          of allow, deny, pause, limit, block: such as 90s, 15m, 2h, 1d
   --confirm SECONDS   of apply: goes back unless confirmed by then
   --force             of disable: also what needs it
   --rules FILE        of replay: signatures to compare with; may be given several times
@@ -336,7 +338,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, lexopt::Error
         ),
         _ => {
             let verb = hand::Verb::of(&name).ok_or_else(|| unknown(&name))?;
-            Command::Hand(verb, operand(verb.operand())?.string()?)
+            let operands = verb.operands().iter().map(|what| operand(what)?.string());
+            Command::Hand(verb, operands.collect::<Result<_, _>>()?)
         }
     };
     match words.next() {
@@ -430,8 +433,9 @@ pub fn main(
             let why: Why = ask(&socket, &Request::Why { subject }).map_err(asked)?;
             answer(out, line.json, &why, show::why)
         }
-        Command::Hand(verb, operand) => {
-            let request = verb.request(operand, line.hand);
+        Command::Hand(verb, operands) => {
+            let request = verb.request(operands, line.hand);
+            let request = request.map_err(|message| Failed { exit: Exit::Usage, message })?;
             let answer: Value = ask(&socket, &request).map_err(asked)?;
             self::answer(out, line.json, &answer, |answer| verb.show(answer))
         }
@@ -519,8 +523,9 @@ mod tests {
     fn every_command_has_help() {
         for command in [
             "run", "status", "doctor", "flows", "devices", "alerts", "events", "metrics", "why",
-            "reload", "replay", "config", "allow", "deny", "pause", "resume", "block", "unblock",
-            "forget", "apply", "confirm", "rollback", "features", "enable", "disable",
+            "reload", "replay", "config", "allow", "deny", "pause", "resume", "limit", "rename",
+            "block", "unblock", "forget", "apply", "confirm", "rollback", "features", "enable",
+            "disable",
         ] {
             let Command::Help(text) = line(&[command, "--help"]).unwrap().command else {
                 panic!("{command}")

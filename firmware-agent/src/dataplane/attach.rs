@@ -27,18 +27,36 @@ const FILTER: (u16, u32) = (49, 0x51);
 pub(super) struct TcPrograms<'a> {
     pub(super) ingress: BorrowedFd<'a>,
     pub(super) egress: BorrowedFd<'a>,
-    /// Whether the second one has anything to do. A filter of clsact is there all the same: both
-    /// sides are one qdisc's.
+    /// Whether the second one has anything to do.
     pub(super) is_egress_needed: bool,
 }
 
+/// A side of a device as tcx and clsact have it.
+#[derive(Clone, Copy)]
+struct Place {
+    hook: Hook,
+    link: Mark,
+    filter: Mark,
+    side: Side,
+}
+
+const INGRESS: Place = Place {
+    hook: Hook::TcxIngress,
+    link: Mark::TcxIn,
+    filter: Mark::FilterIn,
+    side: Side::Ingress,
+};
+const EGRESS: Place = Place {
+    hook: Hook::TcxEgress,
+    link: Mark::TcxOut,
+    filter: Mark::FilterOut,
+    side: Side::Egress,
+};
+
 impl<'a> TcPrograms<'a> {
-    /// Per side: hook, pin, filter, filter name, program.
-    const fn sides(self) -> [(Hook, Mark, Side, &'static str, BorrowedFd<'a>); 2] {
-        [
-            (Hook::TcxIngress, Mark::TcxIn, Side::Ingress, "sluice_in", self.ingress),
-            (Hook::TcxEgress, Mark::TcxOut, Side::Egress, "sluice_out", self.egress),
-        ]
+    /// Each side with its program, if that has anything to do.
+    fn sides(self) -> [(Place, Option<BorrowedFd<'a>>); 2] {
+        [(INGRESS, Some(self.ingress)), (EGRESS, self.is_egress_needed.then_some(self.egress))]
     }
 }
 
@@ -120,13 +138,18 @@ pub(super) fn detach_others(
     facts: &Facts,
     keeps: impl Fn(Mark, u32) -> bool,
 ) -> Result<(), Error> {
-    for (mark, ifindex) in links.marks()? {
+    // A qdisc goes after its filters.
+    let mut marks = links.marks()?;
+    marks.sort_unstable();
+    for (mark, ifindex) in marks {
         if keeps(mark, ifindex) {
             continue;
         }
         match mark {
             Mark::Xdp | Mark::TcxIn | Mark::TcxOut => links.release(mark, ifindex)?,
-            Mark::Filters | Mark::Qdisc => detach_clsact(ifindex, links.pins())?,
+            Mark::FilterIn => detach_filter(INGRESS, ifindex, links.pins())?,
+            Mark::FilterOut => detach_filter(EGRESS, ifindex, links.pins())?,
+            Mark::Qdisc => detach_clsact(ifindex, links.pins())?,
             Mark::Device => {
                 if let Some(device) = facts.device(ifindex) {
                     hardware::detach(device)?;
@@ -145,9 +168,8 @@ pub(super) fn is_attached(links: &Links, facts: &Facts, mark: Mark, ifindex: u32
             .get(mark, ifindex)
             .and_then(|link| bpf::link_info(link.as_fd()))
             .is_ok_and(|info| info.ifindex == ifindex),
-        Mark::Filters => [(Side::Ingress, "sluice_in"), (Side::Egress, "sluice_out")]
-            .into_iter()
-            .all(|(side, name)| matches!(own_filter(ifindex, side, name), Ok(Some(_)))),
+        Mark::FilterIn => matches!(own_filter(ifindex, Side::Ingress), Ok(Some(_))),
+        Mark::FilterOut => matches!(own_filter(ifindex, Side::Egress), Ok(Some(_))),
         Mark::Qdisc => links.pins().link(mark, ifindex).exists(),
         Mark::Device => facts.device(ifindex).is_some_and(hardware::is_attached),
     }
@@ -235,12 +257,10 @@ fn create(
 }
 
 fn tcx(programs: TcPrograms<'_>, ifindex: u32, links: &mut Links) -> io::Result<()> {
-    for (hook, mark, _, _, prog) in programs.sides() {
-        if mark == Mark::TcxOut && !programs.is_egress_needed {
-            continue;
-        }
-        if !take_up_tcx(prog, ifindex, hook, links, mark)? {
-            create(prog, ifindex, hook, links, mark)?;
+    for (Place { hook, link, .. }, prog) in programs.sides() {
+        let Some(prog) = prog else { continue };
+        if !take_up_tcx(prog, ifindex, hook, links, link)? {
+            create(prog, ifindex, hook, links, link)?;
         }
     }
     Ok(())
@@ -276,23 +296,31 @@ fn clsact(programs: TcPrograms<'_>, ifindex: u32, pins: &Pins) -> Result<(), Str
     if added {
         pins.remind(Mark::Qdisc, ifindex).map_err(|error| error.chain())?;
     }
-    pins.remind(Mark::Filters, ifindex).map_err(|error| error.chain())?;
-    for (_, _, side, name, prog) in programs.sides() {
-        let replace = own_filter(ifindex, side, name)?.is_some();
-        rtnetlink::add_filter(ifindex, side, FILTER, name, prog, replace)
+    for (Place { filter, side, .. }, prog) in programs.sides() {
+        let Some(prog) = prog else { continue };
+        pins.remind(filter, ifindex).map_err(|error| error.chain())?;
+        let replace = own_filter(ifindex, side)?.is_some();
+        rtnetlink::add_filter(ifindex, side, FILTER, filter_name(side), prog, replace)
             .map_err(|error| failed("add filter", error))?;
     }
     Ok(())
 }
 
+const fn filter_name(side: Side) -> &'static str {
+    match side {
+        Side::Ingress => "sluice_in",
+        Side::Egress => "sluice_out",
+    }
+}
+
 /// Our filter on one side; an error when our place belongs to somebody else.
-fn own_filter(ifindex: u32, side: Side, name: &str) -> Result<Option<rtnetlink::Filter>, String> {
+fn own_filter(ifindex: u32, side: Side) -> Result<Option<rtnetlink::Filter>, String> {
     let filters =
         rtnetlink::filters(ifindex, side).map_err(|error| format!("list filters: {error}"))?;
     let (priority, handle) = FILTER;
     match filters.into_iter().find(|f| f.priority == priority && f.handle == handle) {
         None => Ok(None),
-        Some(filter) if filter.name == name => Ok(Some(filter)),
+        Some(filter) if filter.name == filter_name(side) => Ok(Some(filter)),
         Some(filter) => Err(format!(
             "priority {priority} handle {handle:#x} belongs to the filter '{}'",
             filter.name
@@ -300,31 +328,29 @@ fn own_filter(ifindex: u32, side: Side, name: &str) -> Result<Option<rtnetlink::
     }
 }
 
+fn failed_on(ifindex: u32, operation: &'static str) -> impl FnOnce(RequestError) -> Error {
+    move |source| Error::Device { ifindex, operation, source: Box::new(source) }
+}
+
+fn detach_filter(place: Place, ifindex: u32, pins: &Pins) -> Result<(), Error> {
+    // A device that is gone has no filters; a filter of another name is not ours.
+    if let Ok(Some(_)) = own_filter(ifindex, place.side) {
+        unless_gone(rtnetlink::remove_filter(ifindex, place.side, FILTER))
+            .map_err(failed_on(ifindex, "remove a filter of"))?;
+    }
+    pins.remove(place.filter, ifindex)
+}
+
+/// Removes the qdisc unless somebody uses it.
 fn detach_clsact(ifindex: u32, pins: &Pins) -> Result<(), Error> {
-    let path = pins.link(Mark::Filters, ifindex);
-    let failed =
-        |operation| move |source| Error::Device { ifindex, operation, source: Box::new(source) };
-    if path.exists() {
-        for (side, name) in [(Side::Ingress, "sluice_in"), (Side::Egress, "sluice_out")] {
-            // A device that is gone has no filters; a filter of another name is not ours.
-            if let Ok(Some(_)) = own_filter(ifindex, side, name) {
-                unless_gone(rtnetlink::remove_filter(ifindex, side, FILTER))
-                    .map_err(failed("remove the filters of"))?;
-            }
-        }
-        pins.remove(Mark::Filters, ifindex)?;
+    let unused = [Side::Ingress, Side::Egress]
+        .into_iter()
+        .all(|side| rtnetlink::filters(ifindex, side).is_ok_and(|filters| filters.is_empty()));
+    if unused {
+        unless_gone(rtnetlink::remove_clsact(ifindex))
+            .map_err(failed_on(ifindex, "remove the qdisc of"))?;
     }
-    if pins.link(Mark::Qdisc, ifindex).exists() {
-        let unused = [Side::Ingress, Side::Egress]
-            .into_iter()
-            .all(|side| rtnetlink::filters(ifindex, side).is_ok_and(|filters| filters.is_empty()));
-        if unused {
-            unless_gone(rtnetlink::remove_clsact(ifindex))
-                .map_err(failed("remove the qdisc of"))?;
-        }
-        pins.remove(Mark::Qdisc, ifindex)?;
-    }
-    Ok(())
+    pins.remove(Mark::Qdisc, ifindex)
 }
 
 /// What was on a device goes with it.

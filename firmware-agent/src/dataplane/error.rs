@@ -30,6 +30,15 @@ pub enum Error {
         #[source]
         source: Box<EbpfError>,
     },
+    /// The object is no ELF file as programs are in.
+    #[error("read object {object}")]
+    Object {
+        /// Object name.
+        object: &'static str,
+        /// The parser's reason.
+        #[source]
+        source: object::Error,
+    },
     /// The kernel refused a program.
     #[error("load program {program}")]
     Program {

@@ -85,10 +85,15 @@ impl Held {
         self.marks.iter().any(|(kind, _)| *kind == mark)
     }
 
+    /// Whether it looks at packets on their way out too.
+    pub(super) fn has_egress(&self) -> bool {
+        self.has(Mark::TcxOut) || self.has(Mark::FilterOut)
+    }
+
     /// The feature, with what it cannot do when a crash `detaches`.
     pub(super) fn shown(&self, detaches: bool) -> FeatureState {
         let mut state = self.state.clone();
-        if detaches && self.has(Mark::Filters) {
+        if detaches && self.has(Mark::FilterIn) {
             state.state = state.state.max(State::Degraded);
             state.reasons.push(
                 "on_crash detach has no effect here: filters of clsact belong to the device, not to \

@@ -16,6 +16,10 @@ use crate::kernel::choose::{TcRung, XdpRung};
 
 use std::os::fd::AsFd as _;
 
+/// The attachments of the fast path to ingress and egress, by rung.
+const TCX: [Mark; 2] = [Mark::TcxIn, Mark::TcxOut];
+const FILTERS: [Mark; 2] = [Mark::FilterIn, Mark::FilterOut];
+
 impl Dataplane {
     /// Attaches to interfaces that have appeared, renews what has been taken away, and removes what
     /// is on devices that no interface names any more. Whatever works already is left alone.
@@ -97,8 +101,7 @@ impl Dataplane {
         let held_there = |ifindex: &u32| held.marks.iter().any(|(_, at)| at == ifindex);
         let is_right = places.iter().all(held_there)
             && held.marks.iter().all(|(_, ifindex)| places.contains(ifindex))
-            && held.has(Mark::TcxOut)
-                == (held.has(Mark::TcxIn) && self.is_egress_needed(interface))
+            && (hook == Hook::Xdp || held.has_egress() == self.is_egress_needed(interface))
             && !held.is_stale
             && held.mtus.as_ref().is_none_or(|mtus| *mtus == mtus_of(targets))
             && held
@@ -187,16 +190,16 @@ impl Dataplane {
     }
 
     /// Whether packets that leave by the interface are looked at: for their profile, or on a LAN for
-    /// names. What is blocked was dropped on its way in; a second hook would cost every packet.
+    /// names that nobody else hears. What is blocked was dropped on its way in; a second hook would cost every packet.
     const fn is_egress_needed(&self, interface: &InterfacePlan) -> bool {
-        let flags = self.plan.settings.flags;
+        let flags = self.settings.current().flags;
         flags & Settings::PROFILES != 0
-            || matches!(interface.role, Role::Lan) && flags & Settings::DNS != 0
+            || matches!(interface.role, Role::Lan) && flags & Settings::COPY_DNS != 0
     }
 
-    /// The attachments of a pair of tcx links.
-    const fn tcx_marks(&self, interface: &InterfacePlan) -> &'static [Mark] {
-        if self.is_egress_needed(interface) { &[Mark::TcxIn, Mark::TcxOut] } else { &[Mark::TcxIn] }
+    /// Of the attachments of ingress and egress those that are needed.
+    const fn sides<'a>(&self, interface: &InterfacePlan, both: &'a [Mark; 2]) -> &'a [Mark] {
+        if self.is_egress_needed(interface) { both } else { both.split_at(1).0 }
     }
 
     /// A program that cannot be loaded now is no reason to take the one away that works.
@@ -359,25 +362,21 @@ impl Dataplane {
         let (rung, reasons) = match attached {
             Ok(done) => done,
             Err(error) => {
-                let kinds: &[Mark] =
-                    if self.links.pins().link(Mark::Filters, target.device.ifindex).exists() {
-                        &[Mark::Filters]
-                    } else {
-                        self.tcx_marks(interface)
-                    };
-                return self.as_before(state, kinds, targets, &error);
+                let filter = self.links.pins().link(Mark::FilterIn, target.device.ifindex);
+                let both = if filter.exists() { &FILTERS } else { &TCX };
+                return self.as_before(state, self.sides(interface, both), targets, &error);
             }
         };
         let ifindex = target.device.ifindex;
-        let marks: &[Mark] = match rung {
-            TcRung::Tcx => self.tcx_marks(interface),
-            TcRung::Clsact if self.links.pins().link(Mark::Qdisc, ifindex).exists() => {
-                &[Mark::Filters, Mark::Qdisc]
-            }
-            TcRung::Clsact => &[Mark::Filters],
-            TcRung::QueueOnly => &[],
+        let mut marks: Vec<_> = match rung {
+            TcRung::Tcx => self.sides(interface, &TCX).to_vec(),
+            TcRung::Clsact => self.sides(interface, &FILTERS).to_vec(),
+            TcRung::QueueOnly => Vec::new(),
         };
-        let marks = marks.iter().map(|mark| (*mark, ifindex)).collect();
+        if rung == TcRung::Clsact && self.links.pins().link(Mark::Qdisc, ifindex).exists() {
+            marks.push(Mark::Qdisc);
+        }
+        let marks = marks.into_iter().map(|mark| (mark, ifindex)).collect();
         state.rung = rung.name();
         state.state = match (rung, interface.tc) {
             (TcRung::Tcx, _) | (TcRung::Clsact, TcWish::Clsact) => State::Active,

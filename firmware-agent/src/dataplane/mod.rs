@@ -26,6 +26,7 @@ mod spread;
 pub mod table;
 mod topology;
 pub mod totals;
+pub mod values;
 pub mod verify;
 
 use std::collections::HashMap;
@@ -275,7 +276,15 @@ impl Dataplane {
         })
     }
 
-    /// Whether both classifiers of this agent are on a device of the LAN; or how it is instead.
+    /// Whether programs copy the DNS messages of the LAN where names are wanted, which costs a second
+    /// hook for every packet there, or somebody else does.
+    pub fn copy_dns(&mut self, yes: bool) -> Result<(), Error> {
+        let before = self.settings.current().flags;
+        self.settings.copy_dns(yes)?;
+        if self.settings.current().flags == before { Ok(()) } else { self.reattach().map(drop) }
+    }
+
+    /// Whether classifiers of this agent tell of DNS on a device of the LAN; or how it is instead.
     pub fn tells_messages(&self, ifindex: u32) -> Result<(), String> {
         if let Some(obstacle) = Messages::OBSTACLE {
             return Err(format!("tc: {obstacle}"));

@@ -23,6 +23,7 @@ use super::bulk::Bulk;
 use super::error::Error;
 use super::pins::Pins;
 use super::plan::Sizes;
+use super::values::Values;
 use crate::sys::{bpf, memory};
 
 /// Object with the shield.
@@ -169,6 +170,8 @@ pub(super) struct Loader {
     /// Processors that there can be.
     cpus: u32,
     notes: Vec<String>,
+    /// Of the object that was loaded last.
+    values: Values,
     /// Whether the kernel makes SYN cookies for programs.
     cookies: bool,
 }
@@ -222,7 +225,14 @@ impl Loader {
         ebpf.btf(None);
         // One, where the kernel does not say: then nothing is spread.
         let cpus = aya::util::nr_cpus().map_or(1, |cpus| cpus as u32);
-        Self { ebpf, sizes: usable(sizes), cpus, cookies, notes: Vec::new() }
+        Self {
+            ebpf,
+            sizes: usable(sizes),
+            cpus,
+            notes: Vec::new(),
+            values: Values::default(),
+            cookies,
+        }
     }
 
     /// Sizes in force: the plan's, or less when memory was short.
@@ -250,7 +260,7 @@ impl Loader {
     }
 
     /// Loads the maps and globals of an object for one interface. Programs are not in the kernel
-    /// yet.
+    /// yet: they have to be before the next object is loaded.
     pub(super) fn load(
         &mut self,
         object: &'static str,
@@ -261,10 +271,11 @@ impl Loader {
         if bytes.is_empty() {
             return Err(Error::NoObject { object });
         }
-        let bytes = aligned(bytes);
         loop {
             self.drop_misshapen(pins)?;
             Bulk::make(&pins.map(names::BULK))?;
+            self.values = Values::open(|name| pins.map(name))?;
+            let bytes = self.values.put_into(object, bytes)?;
             let source = match self.try_load(&bytes, pins, attachment) {
                 Ok(ebpf) => return Ok(ebpf),
                 Err(source) => source,
@@ -386,26 +397,6 @@ fn no_room(error: &EbpfError) -> Option<(&str, i32)> {
     matches!(errno, libc::ENOMEM | libc::E2BIG).then_some((name, errno))
 }
 
-/// A copy at an address that is a multiple of eight, which the ELF parser insists on.
-fn aligned(bytes: &[u8]) -> Aligned {
-    let mut words = vec![0_u64; bytes.len().div_ceil(8)];
-    bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
-    Aligned { words, len: bytes.len() }
-}
-
-struct Aligned {
-    words: Vec<u64>,
-    len: usize,
-}
-
-impl std::ops::Deref for Aligned {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.words)[..self.len]
-    }
-}
-
 /// A program's way into the kernel.
 pub(super) trait Loadable {
     fn load(&mut self) -> Result<(), ProgramError>;
@@ -493,13 +484,5 @@ mod tests {
         assert_eq!(no_room(&create(libc::E2BIG)), Some((names::FLOWS, libc::E2BIG)));
         assert_eq!(no_room(&create(libc::EPERM)), None);
         assert_eq!(no_room(&EbpfError::NoBTF), None);
-    }
-
-    #[test]
-    fn an_object_is_copied_to_an_aligned_address() {
-        let bytes: Vec<u8> = (0..=100).collect();
-        let copy = aligned(&bytes[1..]);
-        assert_eq!(&*copy, &bytes[1..]);
-        assert_eq!(copy.as_ptr().addr() % 8, 0);
     }
 }

@@ -26,8 +26,10 @@ pub enum Mark {
     TcxIn,
     /// tcx link, egress.
     TcxOut,
-    /// A directory: the device has `cls_bpf` filters of ours, which need no pin to live.
-    Filters,
+    /// A directory: the device has a `cls_bpf` filter of ours on its ingress, which needs no pin to live.
+    FilterIn,
+    /// The same on its egress.
+    FilterOut,
     /// A directory: the device's clsact qdisc was added by us.
     Qdisc,
     /// A directory: the card behind the device runs a program of ours, which needs no pin to live.
@@ -35,15 +37,22 @@ pub enum Mark {
 }
 
 impl Mark {
-    const ALL: [Self; 6] =
-        [Self::Xdp, Self::TcxIn, Self::TcxOut, Self::Filters, Self::Qdisc, Self::Device];
+    const ALL: [Self; 7] = [
+        Self::Xdp,
+        Self::TcxIn,
+        Self::TcxOut,
+        Self::FilterIn,
+        Self::FilterOut,
+        Self::Qdisc,
+        Self::Device,
+    ];
 
     /// Whether it is the pin of a link, not a reminder.
     #[must_use]
     pub const fn is_link(self) -> bool {
         match self {
             Self::Xdp | Self::TcxIn | Self::TcxOut => true,
-            Self::Filters | Self::Qdisc | Self::Device => false,
+            Self::FilterIn | Self::FilterOut | Self::Qdisc | Self::Device => false,
         }
     }
 
@@ -52,7 +61,8 @@ impl Mark {
             Self::Xdp => "xdp",
             Self::TcxIn => "tcx_in",
             Self::TcxOut => "tcx_out",
-            Self::Filters => "filters",
+            Self::FilterIn => "filter_in",
+            Self::FilterOut => "filter_out",
             Self::Qdisc => "qdisc",
             Self::Device => "device",
         }

@@ -22,6 +22,8 @@ pub struct SettingsMap {
     added: u32,
     /// Maximum segment size and window scale of answers with cookies.
     offer: (u32, u32),
+    /// Whether programs copy DNS messages where those are wanted.
+    copies_dns: bool,
     /// What an earlier agent left.
     found: Settings,
 }
@@ -38,6 +40,7 @@ impl SettingsMap {
             withheld: 0,
             added: 0,
             offer: (0, 0),
+            copies_dns: true,
             found: current,
         })
     }
@@ -49,15 +52,25 @@ impl SettingsMap {
     }
 
     /// Tells the programs something new. ABI version, generation, the bits that say which lists
-    /// have entries, own addresses and the kernel's clock are not taken from `settings`.
+    /// have entries and who copies DNS messages, own addresses and the kernel's clock are not taken from `settings`.
     pub fn set(&mut self, mut settings: Settings) -> Result<(), Error> {
         settings.flags = settings.flags & !Self::LISTS | self.current.flags & Self::LISTS;
-        if Messages::OBSTACLE.is_some() {
-            settings.flags &= !Settings::DNS;
-        }
+        settings.flags = self.with_copies(settings.flags);
         settings.limits.own = self.current.limits.own;
         self.wanted = settings.limits.checks;
         self.write(settings)
+    }
+
+    /// Whether programs copy DNS messages where those are wanted, or somebody else does.
+    pub fn copy_dns(&mut self, yes: bool) -> Result<(), Error> {
+        self.copies_dns = yes;
+        let settings = Settings { flags: self.with_copies(self.current.flags), ..self.current };
+        if settings == self.current { Ok(()) } else { self.write(settings) }
+    }
+
+    const fn with_copies(&self, flags: u32) -> u32 {
+        let copies = self.copies_dns && Messages::OBSTACLE.is_none() && flags & Settings::DNS != 0;
+        flags & !Settings::COPY_DNS | if copies { Settings::COPY_DNS } else { 0 }
     }
 
     /// Tells the programs which addresses may be the router's, and which checks cannot

@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod conntrack;
 pub mod latency;
+pub mod log;
 pub mod nfqueue;
 pub mod offload;
 pub mod queue;

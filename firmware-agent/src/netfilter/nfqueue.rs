@@ -146,8 +146,9 @@ pub fn read<'a>(message: &Message<'a>) -> Arrival<'a> {
     })
 }
 
-/// `struct nfqnl_msg_packet_hw`: length, padding, and room for eight bytes.
-fn mac_of(value: &[u8]) -> Option<[u8; 6]> {
+/// `struct nfqnl_msg_packet_hw`, which logged packets have too: length, padding, and room for eight
+/// bytes.
+pub(super) fn mac_of(value: &[u8]) -> Option<[u8; 6]> {
     let address = value.strip_prefix(&[0, 6])?.get(2..8)?;
     address.try_into().ok()
 }

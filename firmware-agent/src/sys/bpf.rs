@@ -15,7 +15,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 pub use self::arrays::{
-    array_delete, array_get, array_of_any_size, array_of_one_map, array_set, map_by_id, map_size,
+    array, array_delete, array_get, array_of_any_size, array_of_one_map, array_set, map_by_id,
+    map_size,
 };
 pub use self::device::{DeviceMap, create_map_on, load_on};
 pub use self::maps::{map_delete_batch, map_entries, map_update_batch, per_cpu_values};

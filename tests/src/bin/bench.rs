@@ -19,9 +19,10 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, HashMap};
+use aya::maps::{Array, HashMap, Map, MapData};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use sluice::dataplane::values::Values;
 use sluice::sys::bpf::{ProgramKind, load_constant};
 use sluice_abi::attach::{Attachment, Link, Role};
 use sluice_abi::flow::{FlowKey, FlowState};
@@ -42,6 +43,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pins = Pins::new()?;
     let objects = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/ebpf").join(endianness());
     let attachment = bits(Attachment::new(0, Role::Wan, Link::Ethernet));
+    let values = Values::open(|name| pins.0.join(name))?;
+    let object = |name: &'static str| {
+        let object = std::fs::read(objects.join(name).with_extension("o"))?;
+        Ok::<_, Box<dyn Error>>(values.put_into(name, &object)?)
+    };
     let mut shield = EbpfLoader::new()
         .default_map_pin_directory(&pins.0)
         .override_global(names::ATTACHMENT, &attachment, true)
@@ -50,13 +56,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map_max_entries(names::BLOCK_HOSTS, 65_536)
         .map_max_entries(names::BLOCK_NETS, 16_384)
         .map_max_entries(names::ALLOW_NETS, 1024)
-        .load(&std::fs::read(objects.join("xdp_shield.o"))?)?;
+        .load(&object("xdp_shield")?)?;
     let mut flow = EbpfLoader::new()
         .default_map_pin_directory(&pins.0)
         .override_global(names::ATTACHMENT, &attachment, true)
         .map_max_entries(names::FLOWS, 16_384)
         .map_max_entries(names::FLOW_COUNTS, 8192)
-        .load(&std::fs::read(objects.join("tc_flow.o"))?)?;
+        .load(&object("tc_flow")?)?;
 
     let program: &mut Xdp =
         shield.program_mut(names::XDP_SHIELD).ok_or("no xdp_shield")?.try_into()?;
@@ -91,7 +97,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         rows: Vec::new(),
     };
     for (name, change) in settings() {
-        let mut map: Array<_, Settings> = Array::try_from(map(&mut shield, names::SETTINGS)?)?;
+        let mut map: Array<_, Settings> = Array::try_from(pins.value(names::SETTINGS)?)?;
         map.set(0, change, 0)?;
         let name = format!("xdp_shield, {name}");
         ratios.add(&name, &row(&name, xdp.as_fd(), &frames, repeat)?);
@@ -118,7 +124,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     .ok_or("a frame without flow")?;
                 flows.insert(key, FlowState::new(verdict, Reason::WindowEnd, original, 1, 0), 0)?;
             }
-            let mut epoch: Array<_, u32> = Array::try_from(map(&mut flow, names::EPOCH)?)?;
+            let mut epoch: Array<_, u32> = Array::try_from(pins.value(names::EPOCH)?)?;
             epoch.set(0, verdict as u32, 0)?;
         }
         for (program, classifier) in ["tc_flow_in", "tc_flow_out"].iter().zip(&classifiers) {
@@ -178,7 +184,7 @@ impl Arguments {
     }
 }
 
-fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map, String> {
+fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, String> {
     ebpf.map_mut(name).ok_or_else(|| format!("no map {name}"))
 }
 
@@ -335,6 +341,11 @@ impl Pins {
         let dir = PathBuf::from(format!("/sys/fs/bpf/sluice-bench-{}", std::process::id()));
         std::fs::create_dir(&dir)?;
         Ok(Self(dir))
+    }
+
+    /// An array that programs read without a lookup.
+    fn value(&self, name: &str) -> Result<Map, aya::maps::MapError> {
+        MapData::from_pin(self.0.join(name)).map(Map::Array)
     }
 }
 

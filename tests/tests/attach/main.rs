@@ -276,7 +276,7 @@ fn a_build_without_objects_is_refused_and_leaves_nothing() {
     let [xdp, tc] = shown(&features, "wan");
     assert_eq!((xdp.0, tc), (State::Failed, best_tc()));
     let reason = feature(&features, "wan", Hook::Xdp).reasons.join("; ");
-    assert!(reason.contains("load object xdp_shield: "), "{reason}");
+    assert!(reason.contains("read object xdp_shield: "), "{reason}");
     assert!(dataplane.blocklist.is_none() && dataplane.flows.is_some());
     world.stop(dataplane, false);
     assert!(world.is_clean());

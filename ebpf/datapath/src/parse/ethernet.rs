@@ -32,6 +32,11 @@ pub(super) fn read<P: Packet + ?Sized, S: Sink>(
 /// The protocol behind all tags, as an ethertype, and where it starts.
 #[inline(always)]
 fn skip_tags<P: Packet + ?Sized>(packet: &P, mut offset: usize) -> Result<(u16, usize), NotIp> {
+    // Nearly all packets have neither tags nor PPPoE, and the loop costs more than this look.
+    let ethertype = packet.load(offset).ok_or(NotIp::Truncated)?;
+    if matches!(ethertype, IPV4 | IPV6) {
+        return Ok((ethertype, offset + 2));
+    }
     for _ in 0..=VLAN_DEPTH {
         let ethertype: u16 = packet.load(offset).ok_or(NotIp::Truncated)?;
         match ethertype {

@@ -7,7 +7,7 @@ use bytemuck::{AnyBitPattern, Pod, Zeroable};
 use sluice_abi::flow::{Addr, Recent};
 
 use super::ethernet::{IPV4, IPV6};
-use super::{FIN, RST, SYN, TCP, UDP, ipv4, ipv6};
+use super::{FIN, RST, SYN, TCP, ipv4, ipv6, ports};
 use crate::packet::{Packet, word};
 
 /// IP in one of its versions, with what of TCP or UDP is looked at. Each has code of its own: what both have in
@@ -26,9 +26,9 @@ pub trait Glance: AnyBitPattern {
     fn proto(&self) -> u8;
     #[doc(hidden)]
     fn transport(&self) -> Transport;
-    /// Zero when the packet is between these addresses.
+    /// Whether the packet is between these addresses.
     #[doc(hidden)]
-    fn between(&self, src: &Addr, dst: &Addr) -> u32;
+    fn is_between(&self, src: &Addr, dst: &Addr) -> bool;
 
     /// Source and destination port (network byte order) of the packet whose IP header is at `l3`, if it is one of
     /// these, where it is TCP or UDP.
@@ -48,19 +48,15 @@ pub trait Glance: AnyBitPattern {
         Some([sport, dport])
     }
 
-    /// Whether `recent` is of the flow and direction of a packet that has these ports.
+    /// Whether `recent` is of the flow and direction of a packet that has such ports.
     #[inline(always)]
-    fn is_of<P: Packet + ?Sized>(
-        packet: &P,
-        l3: usize,
-        [sport, dport]: [u16; 2],
-        recent: &Recent,
-    ) -> bool {
+    fn is_of<P: Packet + ?Sized>(packet: &P, l3: usize, recent: &Recent) -> bool {
+        // Ports are read again: to keep them until here would take more.
         let Some(this) = packet.load::<Self>(l3) else { return false };
-        // Differences are gathered: of each comparison the verifier would follow both outcomes.
-        let ports = (recent.sport ^ sport) | (recent.dport ^ dport);
-        let kind = recent.kind ^ Recent::kind(Self::ETHERTYPE == IPV4, this.proto());
-        u32::from(ports) | kind | this.between(&recent.src, &recent.dst) == 0
+        let Transport { sport, dport, .. } = this.transport();
+        recent.kind == Recent::kind(Self::ETHERTYPE == IPV4, this.proto())
+            && recent.ports == word([sport, dport])
+            && this.is_between(&recent.src, &recent.dst)
     }
 }
 
@@ -104,8 +100,8 @@ impl Glance for V4 {
     }
 
     #[inline(always)]
-    fn between(&self, src: &Addr, dst: &Addr) -> u32 {
-        (src.words()[3] ^ word(self.ip.src)) | (dst.words()[3] ^ word(self.ip.dst))
+    fn is_between(&self, src: &Addr, dst: &Addr) -> bool {
+        src.words()[3] == word(self.ip.src) && dst.words()[3] == word(self.ip.dst)
     }
 }
 
@@ -137,15 +133,15 @@ impl Glance for V6 {
     }
 
     #[inline(always)]
-    fn between(&self, src: &Addr, dst: &Addr) -> u32 {
-        let mut differs = 0;
-        for (ours, theirs) in [(src.words(), self.ip.src), (dst.words(), self.ip.dst)] {
-            differs |= ours[0] ^ word(theirs[0]);
-            differs |= ours[1] ^ word(theirs[1]);
-            differs |= ours[2] ^ word(theirs[2]);
-            differs |= ours[3] ^ word(theirs[3]);
-        }
-        differs
+    fn is_between(&self, src: &Addr, dst: &Addr) -> bool {
+        // Hosts of one network differ in the last words.
+        let are = |ours: [u32; 4], theirs: [[u16; 2]; 4]| {
+            ours[3] == word(theirs[3])
+                && ours[2] == word(theirs[2])
+                && ours[1] == word(theirs[1])
+                && ours[0] == word(theirs[0])
+        };
+        are(src.words(), self.ip.src) && are(dst.words(), self.ip.dst)
     }
 }
 
@@ -154,9 +150,5 @@ impl Glance for V6 {
 pub fn headers_len<P: Packet + ?Sized>(packet: &P, l3: usize, recent: &Recent) -> usize {
     let is_v4 = recent.kind == Recent::kind(true, recent.kind as u8);
     let len = if is_v4 { V4::IP_LEN } else { V6::IP_LEN };
-    if recent.kind as u8 == UDP {
-        return len + 8;
-    }
-    let transport = packet.load::<Transport>(l3 + len);
-    len + transport.map_or(0, |transport| usize::from(transport.offset >> 4) * 4)
+    len + ports::len(packet, recent.kind as u8, l3 + len)
 }

@@ -15,6 +15,7 @@ use sluice_abi::flow::{Addr, Direction, FlowKey};
 
 pub use self::glance::{Glance, V4, V6, headers_len};
 pub use self::ipv6::EXTENSIONS_MAX;
+pub(crate) use self::ports::len as transport_len;
 pub use self::ports::{ACK, FIN, RST, SYN};
 pub use self::reach::{LONGEST, reach};
 use crate::packet::Packet;

@@ -1,5 +1,7 @@
 //! The ports of TCP (RFC 9293) and UDP (RFC 768).
 
+use core::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
 use super::{Ports, Sink, TCP, UDP};
@@ -54,4 +56,14 @@ pub(super) fn read<P: Packet + ?Sized, S: Sink>(packet: &P, proto: u8, l4: usize
     } else {
         sink.transport(proto, Ports::None, l4);
     }
+}
+
+/// Length of the TCP or UDP header at `l4` of a packet in which it was read before.
+#[inline(always)]
+pub(crate) fn len<P: Packet + ?Sized>(packet: &P, proto: u8, l4: usize) -> usize {
+    if proto != TCP {
+        return size_of::<Udp>();
+    }
+    let words = packet.load::<[u8; 2]>(l4 + offset_of!(Tcp, offset));
+    words.map_or(size_of::<Tcp>(), |[offset, _]| usize::from(offset >> 4) * 4)
 }

@@ -24,13 +24,14 @@ use sluice_abi::profile::Profile;
 use sluice_abi::settings::Settings;
 use sluice_abi::verdict::Verdict;
 use sluice_datapath::checks::Brief;
-use sluice_datapath::packet::Packet as _;
+use sluice_datapath::packet::{Packet as _, word};
 use sluice_datapath::parse::{self, Glance, V4, V6, headers_len};
 use sluice_datapath::{dscp, limit};
-use sluice_ebpf::counters::{add, count, settings};
+use sluice_ebpf::counters::{add, count};
 use sluice_ebpf::mem::Linear;
 use sluice_ebpf::message;
 use sluice_ebpf::shield::{Seen, Shield};
+use sluice_ebpf::values::{epoch, settings};
 
 /// The interface this copy is attached to.
 #[unsafe(no_mangle)]
@@ -61,11 +62,6 @@ static PROFILES: Array<Profile> = Array::pinned(Profile::COUNT, 0);
 #[map]
 static FLOW_COUNTS: PerCpuArray<FlowCount> = PerCpuArray::pinned(1, 0);
 
-/// Changes with every decision: what is in `RECENT` may not hold any more. Only the agent writes it, behind
-/// the decision.
-#[map]
-static EPOCH: Array<u32> = Array::pinned(1, 0);
-
 /// Trusted flows that were looked up in this timer tick. Only `tc_flow_in` writes, each CPU its own copy.
 #[map]
 static RECENT: PerCpuArray<Recent> = PerCpuArray::pinned(Recent::COUNT, 0);
@@ -78,16 +74,15 @@ static SEEN: PerCpuArray<Seen> = PerCpuArray::with_max_entries(1, 0);
 #[classifier]
 #[inline(always)]
 pub fn tc_flow_in(ctx: TcContext) -> i32 {
-    let attachment = Attachment::from_bits(ATTACHMENT.load());
     let Some(settings) = settings() else {
-        count(attachment.slot(), Counter::TcInert);
+        count(attachment().slot(), Counter::TcInert);
         return TC_ACT_UNSPEC;
     };
-    if pass_again(&ctx, settings, attachment) {
+    if pass_again(&ctx, settings) {
         return TC_ACT_UNSPEC;
     }
-    let outcome = decide(&ctx, settings, attachment);
-    count(attachment.slot(), outcome);
+    let outcome = decide(&ctx, settings, attachment());
+    count(attachment().slot(), outcome);
     if outcome.is_drop() { TC_ACT_SHOT } else { TC_ACT_UNSPEC }
 }
 
@@ -95,54 +90,70 @@ pub fn tc_flow_in(ctx: TcContext) -> i32 {
 #[classifier]
 #[inline(always)]
 pub fn tc_flow_out(ctx: TcContext) -> i32 {
-    let attachment = Attachment::from_bits(ATTACHMENT.load());
-    let outcome = refuse(&ctx, attachment);
-    count(attachment.slot(), outcome);
+    let Some(settings) = settings() else {
+        count(attachment().slot(), Counter::TcOutInert);
+        return TC_ACT_UNSPEC;
+    };
+    // What ingress has marked a moment ago is not blocked under either key.
+    if settings.flags & Settings::PROFILES == 0 && is_marked(&ctx, settings) {
+        count(attachment().slot(), Counter::TcOutPass);
+        return TC_ACT_UNSPEC;
+    }
+    let outcome = refuse(&ctx, settings, attachment());
+    count(attachment().slot(), outcome);
     if outcome.is_drop() { TC_ACT_SHOT } else { TC_ACT_UNSPEC }
+}
+
+/// The interface, read anew: it costs less than what would have to be kept of it.
+#[inline(always)]
+fn attachment() -> Attachment {
+    Attachment::from_bits(ATTACHMENT.load())
 }
 
 /// When what is remembered of a flow holds: in this timer tick, before the next decision.
 #[derive(Clone, Copy)]
 struct Moment {
     epoch: u32,
-    tick: u32,
+    tick: u64,
 }
 
 /// Before a decision is looked up: the agent changes the epoch after the decision.
 #[inline(always)]
-fn moment() -> Option<Moment> {
-    let epoch = EPOCH.get(0).copied()?;
+fn moment() -> Moment {
     // SAFETY: the helper has no preconditions.
-    let tick = unsafe { bpf_jiffies64() } as u32;
-    Some(Moment { epoch, tick })
+    let tick = unsafe { bpf_jiffies64() };
+    Moment { epoch: epoch(), tick }
 }
 
 /// Passes a packet whose flow was looked up a moment ago; false where it was not.
 #[inline(always)]
-fn pass_again(ctx: &TcContext, settings: &Settings, attachment: Attachment) -> bool {
-    let (l3, slot) = (attachment.header_len(), attachment.slot());
-    let packet = Linear::as_it_is(ctx);
-    let Some(recent) = recent::<V4>(&packet, l3).or_else(|| recent::<V6>(&packet, l3)) else {
-        return false;
-    };
-    let at = Counting { slot: recent.slot, side: recent.side, now_ns: recent.now_ns };
-    let sent = Sent::new(ctx, l3, || headers_len(&packet, l3, recent));
-    observe(sent, at, false);
+fn pass_again(ctx: &TcContext, settings: &Settings) -> bool {
+    let l3 = attachment().header_len();
+    let recent = recent::<V4>(&Linear::anew(ctx), l3)
+        .or_else(|| recent::<V6>(&Linear::anew(ctx), attachment().header_len()));
+    let Some(recent) = recent else { return false };
     mark(ctx, settings, settings.mark_trusted);
-    let bytes = u64::from(ctx.len()) - l3 as u64;
-    add(slot, [(Counter::TcTrusted, 1), (Counter::TcMarkedBytes, bytes)]);
+    let whole = Sent::unmerged(ctx, l3);
+    let sent = whole.on_the_wire(ctx, || headers_len(&Linear::anew(ctx), l3, recent));
+    // That the flow was seen in this tick was noted when it was looked up.
+    if let Some(flow) = FLOW_COUNTS.get_ptr_mut(recent.slot) {
+        // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
+        unsafe { (*flow).add(recent.side, sent.packets, sent.bytes) };
+    }
+    let counters = [(Counter::TcTrusted, 1), (Counter::TcMarkedBytes, whole.bytes)];
+    add(attachment().slot(), counters);
     true
 }
 
 /// What is remembered of a packet's flow and holds.
 #[inline(always)]
 fn recent<G: Glance>(packet: &Linear, l3: usize) -> Option<&'static Recent> {
-    let ports = G::ports(packet, l3)?;
-    let Moment { epoch, tick } = moment()?;
+    let [sport, dport] = G::ports(packet, l3)?;
     // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
-    let recent = unsafe { &*RECENT.get_ptr_mut(Recent::index(ports[0], ports[1]))? };
-    let is_of_now = (recent.epoch ^ epoch) | (recent.tick ^ tick) == 0;
-    (is_of_now && G::is_of(packet, l3, ports, recent)).then_some(recent)
+    let recent = unsafe { &*RECENT.get_ptr_mut(Recent::index(sport, dport))? };
+    let Moment { epoch, tick } = moment();
+    let is_of_now = recent.epoch == epoch && recent.tick == tick;
+    (is_of_now && G::is_of(packet, l3, recent)).then_some(recent)
 }
 
 /// What becomes of a packet that has to be looked at, and what there is to do.
@@ -156,7 +167,7 @@ fn decide(ctx: &TcContext, settings: &Settings, attachment: Attachment) -> Count
         return Counter::TcNoFlow;
     }
     if attachment.shields() {
-        let shield = Shield { attachment, bucket_mask: BUCKET_MASK.load(), cookies: false };
+        let shield = Shield { attachment, bucket_mask: &BUCKET_MASK, cookies: None };
         let outcome = shield.judge(seen, settings, ctx.len().into());
         if outcome.is_drop() {
             return outcome;
@@ -174,7 +185,7 @@ fn decide(ctx: &TcContext, settings: &Settings, attachment: Attachment) -> Count
 /// Whether DNS messages are told of where this copy is attached.
 #[inline(always)]
 const fn tells(attachment: Attachment, settings: &Settings) -> bool {
-    matches!(attachment.role(), Role::Lan) && settings.flags & Settings::DNS != 0
+    matches!(attachment.role(), Role::Lan) && settings.flags & Settings::COPY_DNS != 0
 }
 
 /// Lets packets for the queue go past it when nobody is there.
@@ -197,7 +208,7 @@ fn attend(ctx: &TcContext, settings: &Settings, outcome: Counter) -> Counter {
 #[inline(always)]
 fn judge(ctx: &TcContext, settings: &Settings, attachment: Attachment, brief: &Brief) -> Counter {
     let Some((key, direction)) = brief.flow() else { return Counter::TcNoFlow };
-    let Some(moment) = moment() else { return Counter::TcInert };
+    let moment = moment();
     let Some(state) = state(&key) else { return Counter::TcUnknown };
     // SAFETY: the helper has no preconditions. The time of the last tick is fine enough.
     let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
@@ -255,26 +266,21 @@ fn judge(ctx: &TcContext, settings: &Settings, attachment: Attachment, brief: &B
 #[inline(always)]
 fn remember(Moment { epoch, tick }: Moment, brief: &Brief, at: Counting) {
     let &Brief { src, dst, sport, dport, .. } = brief;
+    let ports = word([sport, dport]);
     let (Some(recent), Some(proto)) =
         (RECENT.get_ptr_mut(Recent::index(sport, dport)), brief.proto())
     else {
         return;
     };
-    let Counting { slot, side, now_ns } = at;
+    let Counting { slot, side, .. } = at;
     let kind = Recent::kind(brief.is_v4(), proto);
     // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
-    unsafe { *recent = Recent { src, dst, sport, dport, kind, epoch, tick, slot, side, now_ns } };
+    unsafe { *recent = Recent { src, dst, ports, kind, epoch, slot, side: side.into(), tick } };
 }
 
+/// What becomes of a packet on its way out that has to be looked at.
 #[inline(always)]
-fn refuse(ctx: &TcContext, attachment: Attachment) -> Counter {
-    let Some(settings) = settings() else {
-        return Counter::TcOutInert;
-    };
-    // What ingress has marked a moment ago is not blocked under either key.
-    if settings.flags & Settings::PROFILES == 0 && is_marked(ctx, settings) {
-        return Counter::TcOutPass;
-    }
+fn refuse(ctx: &TcContext, settings: &Settings, attachment: Attachment) -> Counter {
     let Some(seen) = SEEN.get_ptr_mut(0) else { return Counter::TcOutInert };
     // SAFETY: the value belongs to this CPU, and nothing else runs on it meanwhile.
     let brief = unsafe { &mut (*seen).memory.brief };
@@ -380,15 +386,25 @@ impl Sent {
     /// A packet with its IP header at `l3`; `headers_len` counts all headers from there on.
     #[inline(always)]
     fn new(ctx: &TcContext, l3: usize, headers_len: impl FnOnce() -> usize) -> Self {
+        Self::unmerged(ctx, l3).on_the_wire(ctx, headers_len)
+    }
+
+    /// A packet with its IP header at `l3` as it is here.
+    #[inline(always)]
+    fn unmerged(ctx: &TcContext, l3: usize) -> Self {
+        Self { packets: 1, bytes: u64::from(ctx.len()) - l3 as u64 }
+    }
+
+    /// The packets that a merged one is made of; on the wire every segment has its own headers.
+    #[inline(always)]
+    fn on_the_wire(mut self, ctx: &TcContext, headers_len: impl FnOnce() -> usize) -> Self {
         // SAFETY: the context is valid while the program runs; `gso_segs` is readable since 5.1.
         let segments = u64::from(unsafe { (*ctx.skb.skb).gso_segs });
-        let mut sent = Self { packets: 1, bytes: u64::from(ctx.len()) - l3 as u64 };
         if segments > 1 {
-            // A merged packet: on the wire every segment has its own headers.
-            sent.packets = segments;
-            sent.bytes += (segments - 1) * headers_len() as u64;
+            self.packets = segments;
+            self.bytes += (segments - 1) * headers_len() as u64;
         }
-        sent
+        self
     }
 }
 
@@ -409,13 +425,7 @@ fn observe(sent: Sent, at: Counting, closes: bool) {
     };
     // SAFETY: the value belongs to this CPU and nothing else runs on it meanwhile.
     unsafe {
-        if at.side == 0 {
-            (*flow).original_packets += sent.packets;
-            (*flow).original_bytes += sent.bytes;
-        } else {
-            (*flow).reply_packets += sent.packets;
-            (*flow).reply_bytes += sent.bytes;
-        }
+        (*flow).add(at.side.into(), sent.packets, sent.bytes);
         (*flow).last_seen_ns = at.now_ns;
         if closes {
             (*flow).closing_ns = at.now_ns;
@@ -428,8 +438,8 @@ fn observe(sent: Sent, at: Counting, closes: bool) {
 fn is_marked(ctx: &TcContext, settings: &Settings) -> bool {
     // SAFETY: the context is valid while the program runs.
     let mark = unsafe { (*ctx.skb.skb).mark };
-    let trusted = settings.mark_trusted & settings.mark_mask;
-    trusted != 0 && mark & settings.mark_mask == trusted
+    let (claimed, trusted) = (settings.mark_mask, settings.mark_trusted);
+    claimed & trusted != 0 && claimed & (mark ^ trusted) == 0
 }
 
 /// Sets the claimed bits of the mark; other packages own the rest (R22).

@@ -18,11 +18,12 @@ use aya_ebpf::programs::XdpContext;
 use sluice_abi::attach::Attachment;
 use sluice_abi::counter::Counter;
 use sluice_datapath::parse::{self, NotIp};
-use sluice_ebpf::counters::{count, settings};
+use sluice_ebpf::counters::count;
 use sluice_ebpf::mem::Linear;
 use sluice_ebpf::shield::{Seen, Shield};
 use sluice_ebpf::spread;
 use sluice_ebpf::syncookie::Reply;
+use sluice_ebpf::values::settings;
 
 /// The interface this copy is attached to.
 #[unsafe(no_mangle)]
@@ -80,10 +81,9 @@ fn outcome(ctx: &XdpContext, attachment: Attachment) -> Counter {
         Err(NotIp::Truncated) => return Counter::XdpTruncated,
         Err(NotIp::Malformed) => return Counter::XdpMalformed,
     }
-    let cookies = COOKIES.load() != 0;
-    let shield = Shield { attachment, bucket_mask: BUCKET_MASK.load(), cookies };
+    let shield = Shield { attachment, bucket_mask: &BUCKET_MASK, cookies: Some(&COOKIES) };
     let outcome = shield.judge(seen, settings, frame.bytes());
-    if matches!(outcome, Counter::XdpSynAnswered) && cookies {
+    if matches!(outcome, Counter::XdpSynAnswered) && COOKIES.load() != 0 {
         return reply.send(ctx, &seen.memory, &settings.limits, frame.bytes());
     }
     outcome

@@ -1,4 +1,6 @@
-//! Where DNS messages come from: the programs on a device, or a packet socket there.
+//! Where DNS messages come from: rules that copy them, else the programs on a device, or a packet socket there.
+//!
+//! A program on the way out of the LAN costs every packet, a socket both ways; rules only what no fast path takes.
 
 use std::task::{Context, Poll};
 
@@ -8,6 +10,8 @@ use smol::{Async, channel};
 use super::learn::Way;
 use crate::config::Mac;
 use crate::dataplane::Messages;
+use crate::netfilter::log::Log;
+use crate::netfilter::rules;
 use crate::sys::packet::{COPY_MAX, DnsSocket};
 
 /// Packets of one source that are looked at in one go.
@@ -26,6 +30,10 @@ pub(super) struct Device {
 /// Listens on devices.
 pub(super) struct Ears {
     devices: Vec<Device>,
+    /// What rules copy, or why they do not.
+    log: Result<Log, String>,
+    /// Copies that found no room, and were not asked for yet.
+    lost: u64,
     /// What programs tell, where that can be read.
     messages: Option<Async<Messages>>,
     /// Why it cannot.
@@ -52,6 +60,8 @@ impl Default for Ears {
     fn default() -> Self {
         Self {
             devices: Vec::new(),
+            log: Err(String::new()),
+            lost: 0,
             messages: None,
             unreadable: None,
             is_wrong: false,
@@ -65,15 +75,29 @@ impl Default for Ears {
 }
 
 impl Ears {
-    /// Listens on these devices and on no others. `open` gives what programs tell.
+    /// Listens on these devices and on no others. `group` is the log group of the rules that copy their messages,
+    /// or why there is none; `open` gives what programs tell.
     pub(super) fn listen(
         &mut self,
         now_ns: u64,
         devices: Vec<Device>,
+        group: Result<u16, String>,
         open: impl FnOnce() -> Result<Messages, String>,
     ) {
         self.devices = devices;
-        if !self.devices.iter().any(|device| device.told.is_ok()) {
+        let log = std::mem::replace(&mut self.log, Err(String::new()));
+        self.log = match group {
+            _ if self.devices.is_empty() => Err(String::new()),
+            Err(reason) => Err(reason),
+            Ok(group) => log.or_else(|_| {
+                let log = Log::open(group).map_err(|error| format!("group {group}: {error}"))?;
+                let _told_already = self.news.0.try_send(());
+                Ok(log)
+            }),
+        };
+        if self.log.is_ok() {
+            (self.messages, self.unreadable) = (None, None);
+        } else if !self.devices.iter().any(|device| device.told.is_ok()) {
             self.messages = None;
         } else if self.messages.is_none() && !self.is_wrong {
             let opened =
@@ -93,6 +117,11 @@ impl Ears {
     fn share_out(&mut self, now_ns: u64) {
         let before = std::mem::take(&mut self.told);
         self.deaf.clear();
+        if self.log.is_ok() {
+            self.sockets.clear();
+            self.buffer = Box::default();
+            return;
+        }
         for Device { ifindex, number, told } in self.devices.clone() {
             let heard = self.sockets.iter().position(|socket| socket.ifindex == ifindex);
             if told.is_ok() && self.messages.is_some() {
@@ -126,8 +155,16 @@ impl Ears {
         self.deaf.iter().any(|(deaf, _)| *deaf == number)
     }
 
+    /// Whether rules show all messages, so that programs need not.
+    pub(super) const fn has_log(&self) -> bool {
+        self.log.is_ok()
+    }
+
     /// The rung in use, the least of all devices; `None` where there is none.
     pub(super) const fn rung(&self) -> Option<&'static str> {
+        if self.has_log() {
+            return Some("nft log");
+        }
         match (self.told.is_empty(), self.sockets.is_empty(), self.deaf.is_empty()) {
             (true, true, _) => None,
             (false, true, true) => Some("tc"),
@@ -145,8 +182,15 @@ impl Ears {
                 (Ok(()), Some(reason)) => Some((device.number, format!("tc: {reason}"))),
                 (Ok(()), None) => None,
             });
+        let untold = untold.filter(|_| self.log.is_err());
         let deaf = self.deaf.iter();
         untold.chain(deaf.map(|(number, why)| (*number, format!("packet socket: {why}"))))
+    }
+
+    /// Why rules do not show messages.
+    pub(super) fn why_no_log(&self) -> Option<String> {
+        let reason = self.log.as_ref().err().filter(|reason| !reason.is_empty())?;
+        Some(format!("nft log: {reason}"))
     }
 
     /// Hears of sources that were added.
@@ -162,6 +206,11 @@ impl Ears {
             (self.messages, self.is_wrong) = (None, true);
             self.unreadable = Some(error.to_string());
             self.share_out(now_ms * 1_000_000);
+        }
+        if let Err(error) = self.read_log(now_ms, &mut take) {
+            log::warn!("DNS messages that rules copy: {error}");
+            // The next look at the devices listens anew.
+            self.log = Err(error.to_string());
         }
         let Self { sockets, buffer, .. } = self;
         for socket in sockets {
@@ -207,9 +256,32 @@ impl Ears {
         Ok(())
     }
 
-    /// Packets that found no room in a socket since this was asked last.
-    pub(super) fn lost(&self) -> u64 {
-        self.sockets.iter().map(|socket| u64::from(socket.socket.get_ref().lost())).sum()
+    /// Gives what rules copied by now.
+    fn read_log(
+        &mut self,
+        now_ms: u64,
+        mut take: impl FnMut(u64, &[u8], usize, Way),
+    ) -> std::io::Result<()> {
+        let Self { log: Ok(log), devices, lost, .. } = self else { return Ok(()) };
+        let is_ours = |ifindex| devices.iter().any(|device| device.ifindex == ifindex);
+        *lost += log.hear(|copy| {
+            let way = if copy.prefix == rules::QUESTION.as_bytes() && is_ours(copy.indev) {
+                Way::In(copy.mac.map(Mac))
+            } else if copy.prefix == rules::ANSWER.as_bytes() && is_ours(copy.outdev) {
+                Way::Out
+            } else {
+                return;
+            };
+            take(now_ms, copy.l3, copy.wire_len(), way);
+        })?;
+        Ok(())
+    }
+
+    /// Packets that found no room since this was asked last.
+    pub(super) fn lost(&mut self) -> u64 {
+        let sockets = self.sockets.iter();
+        let of_sockets: u64 = sockets.map(|it| u64::from(it.socket.get_ref().lost())).sum();
+        of_sockets + std::mem::take(&mut self.lost)
     }
 
     pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
@@ -217,7 +289,8 @@ impl Ears {
         let sockets = self.sockets.iter().filter(|it| it.socket.poll_readable(context).is_ready());
         let sockets = sockets.count();
         let told = self.messages.as_ref().is_some_and(|it| it.poll_readable(context).is_ready());
-        if told || sockets > 0 { Poll::Ready(()) } else { Poll::Pending }
+        let copied = self.log.as_ref().is_ok_and(|it| it.poll_readable(context).is_ready());
+        if told || copied || sockets > 0 { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

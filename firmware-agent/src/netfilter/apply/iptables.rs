@@ -103,6 +103,10 @@ impl Backend for Iptables {
         Ok(Self::list()? == *applied)
     }
 
+    fn copies_dns(&self) -> Result<(), String> {
+        Err(format!("rules of {} copy nothing", Kind::Iptables.name()))
+    }
+
     /// No device has a share here.
     fn greedy(&self) -> Result<Vec<Mac>, ApplyError> {
         Ok(Vec::new())

@@ -58,6 +58,9 @@ pub trait Backend: fmt::Debug + Send {
     /// Whether the rules in force are still, word for word, those that [`Backend::apply`] left.
     fn is_applied(&self) -> Result<bool, ApplyError>;
 
+    /// Whether the rules in force copy DNS messages for who listens to their log group, or why not.
+    fn copies_dns(&self) -> Result<(), String>;
+
     /// What the rules have counted; nothing when they are not in force.
     fn counters(&self) -> Result<Vec<Count>, ApplyError>;
 

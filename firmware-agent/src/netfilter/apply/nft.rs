@@ -12,13 +12,15 @@ pub(in crate::netfilter) const NFT: Tool = Tool { program: "nft", package: "nfta
 pub struct Nft {
     /// How the kernel shows the rules that were applied last.
     listing: Option<String>,
+    /// Why they do not copy DNS messages.
+    mute: Option<String>,
 }
 
 impl Nft {
     /// Nothing applied yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { listing: None }
+        Self { listing: None, mute: None }
     }
 
     /// Asks the kernel whether it takes the rules that matter, and leaves nothing behind: the
@@ -57,14 +59,13 @@ impl Backend for Nft {
 
     fn apply(&mut self, rules: &Ruleset) -> Result<(), ApplyError> {
         self.listing = None;
-        let run = |replace| NFT.run("apply the rules", &["-f", "-"], &rules.nft(replace));
-        if let Err(error) = run(Replace::Flush) {
-            // A table of the same name whose chains have another shape, as a later version may have
-            // left it. When that was not the reason the second answer is as good as the first.
-            match error {
-                ApplyError::Refused { .. } => run(Replace::Delete)?,
-                other => return Err(other),
-            };
+        self.mute = rules.dns_group().is_none().then(|| "no copies are wanted".to_owned());
+        if let Err(error) = put(rules) {
+            // The kernel may have everything but the module that copies packets.
+            if rules.dns_group().is_none() || put(&rules.without_dns()).is_err() {
+                return Err(error);
+            }
+            self.mute = Some(format!("{error} (without logs: install kmod-nfnetlink-log)"));
         }
         // Without the state of counters.
         self.listing = Self::list(&["-s"])?;
@@ -82,6 +83,15 @@ impl Backend for Nft {
         Ok(Self::list(&["-s"])?.as_ref() == Some(applied))
     }
 
+    fn copies_dns(&self) -> Result<(), String> {
+        let reason = match (&self.mute, &self.listing) {
+            (Some(reason), _) => reason.clone(),
+            (None, None) => "the rules are not in force".to_owned(),
+            (None, Some(_)) => return Ok(()),
+        };
+        Err(reason)
+    }
+
     fn counters(&self) -> Result<Vec<Count>, ApplyError> {
         Ok(Self::list(&[])?.as_deref().map(counts).unwrap_or_default())
     }
@@ -89,6 +99,17 @@ impl Backend for Nft {
     fn greedy(&self) -> Result<Vec<Mac>, ApplyError> {
         let set = Self::ask("list a set", &["list", "set", "inet", TABLE, GREEDY])?;
         Ok(set.as_deref().map(macs).unwrap_or_default())
+    }
+}
+
+/// Puts rules in the place of those that are there.
+fn put(rules: &Ruleset) -> Result<(), ApplyError> {
+    let run = |replace| NFT.run("apply the rules", &["-f", "-"], &rules.nft(replace)).map(drop);
+    // A table of the same name whose chains have another shape, as a later version may have left it,
+    // is refused. When that was not the reason the second answer is as good as the first.
+    match run(Replace::Flush) {
+        Err(ApplyError::Refused { .. }) => run(Replace::Delete),
+        done => done,
     }
 }
 

@@ -7,6 +7,7 @@
 //! queue would cost every packet. Only the claimed bits of a mark are touched, which is why each
 //! value is written as a constant under the mask.
 
+mod dns;
 mod ignored;
 mod iptables;
 mod nft;
@@ -18,6 +19,8 @@ pub(super) use self::share::GREEDY;
 
 use std::ops::RangeInclusive;
 
+use self::dns::Dns;
+pub use self::dns::{ANSWER, QUESTION};
 use self::ignored::Ignored;
 use self::share::Share;
 use crate::config::{Ignore, Mac, MarkMask};
@@ -101,6 +104,7 @@ pub struct Ruleset {
     closed: Vec<Box<str>>,
     ignored: Ignored,
     share: Option<Share>,
+    dns: Option<Dns>,
 }
 
 impl Ruleset {
@@ -134,6 +138,7 @@ impl Ruleset {
             closed: Vec::new(),
             ignored: Ignored::default(),
             share: None,
+            dns: None,
         })
     }
 
@@ -183,6 +188,33 @@ impl Ruleset {
     #[must_use]
     pub fn share(&self) -> Option<u32> {
         self.share.as_ref().map(|share| share.rate)
+    }
+
+    /// With a copy of each DNS question that comes in by one of these devices, and of each answer that
+    /// leaves by one, for who listens to log group `group`. Only with nft.
+    pub fn copying_dns<D: Into<Box<str>>>(
+        mut self,
+        lan: impl IntoIterator<Item = D>,
+        group: u16,
+    ) -> Result<Self, RulesError> {
+        let lan: Vec<Box<str>> = lan.into_iter().map(Into::into).collect();
+        if let Some(bad) = lan.iter().find(|device| !is_device(device)) {
+            return Err(RulesError::Device(bad.clone()));
+        }
+        self.dns = (!lan.is_empty()).then_some(Dns { lan, group });
+        Ok(self)
+    }
+
+    /// The group of [`Ruleset::copying_dns`].
+    #[must_use]
+    pub fn dns_group(&self) -> Option<u16> {
+        self.dns.as_ref().map(|dns| dns.group)
+    }
+
+    /// The same rules for a kernel that cannot log to a group.
+    #[must_use]
+    pub fn without_dns(&self) -> Self {
+        Self { dns: None, ..self.clone() }
     }
 
     /// Whether nothing of this device is inspected.

@@ -41,6 +41,9 @@ impl Ruleset {
         self.unattended(&mut text);
         self.answered(&mut text);
         self.inspect(&mut text);
+        if let Some(dns) = &self.dns {
+            dns.own(&mut text);
+        }
         text.push_str("}\n");
         text
     }
@@ -142,6 +145,9 @@ impl Ruleset {
              \t\tmeta mark & {mask:#010x} == {trusted:#010x} jump vetted\n\
              \t\tmeta mark & {answered:#010x} != 0x00000000 jump answered"
         );
+        if let Some(dns) = &self.dns {
+            dns.forwarded(text);
+        }
         if self.policy_open {
             let _ =
                 writeln!(text, "\t\tmeta mark & {mask:#010x} == {undecided:#010x} goto unattended");

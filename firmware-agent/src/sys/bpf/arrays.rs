@@ -22,17 +22,31 @@ struct Entry {
     flags: u64,
 }
 
+/// Makes an array. Its name shows up in the kernel's lists of maps.
+pub fn array(name: &str, value_size: u32, max_entries: u32) -> io::Result<OwnedFd> {
+    array_with(name, value_size, max_entries, 0)
+}
+
 /// Makes an array that can stand in a map of maps next to arrays of other sizes
-/// (`BPF_F_INNER_MAP`, kernel 5.10). Its name shows up in the kernel's lists of maps.
+/// (`BPF_F_INNER_MAP`, kernel 5.10).
 pub fn array_of_any_size(name: &str, value_size: u32, max_entries: u32) -> io::Result<OwnedFd> {
-    const ARRAY: u32 = 2;
     const INNER_MAP: u32 = 0x1000;
+    array_with(name, value_size, max_entries, INNER_MAP)
+}
+
+fn array_with(
+    name: &str,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+) -> io::Result<OwnedFd> {
+    const ARRAY: u32 = 2;
     NewMap {
         map_type: ARRAY,
         key_size: 4,
         value_size,
         max_entries,
-        map_flags: INNER_MAP,
+        map_flags,
         map_name: kernel_name(name),
         ..NewMap::default()
     }

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::task::{Context, Poll};
 
 use nix::sys::socket::{SockProtocol, setsockopt, sockopt};
 use smol::Async;
@@ -32,7 +33,11 @@ pub enum Heard<'a> {
 impl Listener {
     /// Starts to listen to `groups`, as bits, with so much room for what is not looked at yet.
     pub fn open(protocol: SockProtocol, groups: u32, room: usize) -> io::Result<Self> {
-        let socket = Socket::open(protocol, groups)?;
+        Self::on(Socket::open(protocol, groups)?, room)
+    }
+
+    /// Hears what the kernel sends to `socket`, with so much room.
+    pub fn on(socket: Socket, room: usize) -> io::Result<Self> {
         setsockopt(&socket, sockopt::RcvBuf, &room)?;
         Ok(Self { socket: Async::new(socket)?, buffer: vec![0; DATAGRAM_MAX].into() })
     }
@@ -40,6 +45,11 @@ impl Listener {
     /// Waits until there is something to hear.
     pub async fn readable(&self) -> io::Result<()> {
         self.socket.readable().await
+    }
+
+    /// Wakes the task of `context` when there is something to hear.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_readable(context)
     }
 
     /// Hears what is there, without waiting.

@@ -46,8 +46,9 @@ const APK_FILES: [&str; 4] = [
     "0644 root root /lib/apk/packages/sluice.list",
     "0644 root root /lib/apk/packages/sluice.rusers",
 ];
-const DEPENDS: [&str; 6] = [
+const DEPENDS: [&str; 7] = [
     "kmod-nf-conntrack-netlink",
+    "kmod-nfnetlink-log",
     "kmod-nfnetlink-queue",
     "kmod-nft-queue",
     "kmod-sched-bpf",

@@ -118,6 +118,13 @@ return baseclass.extend({
 		})) : null;
 	},
 
+	/* What is known of something: pairs of a title and what it is, those left out that are nothing. */
+	facts: function(lines) {
+		return el('dl', { 'class': 'sluice-facts' }, lines.filter(function(line) { return line[1]; }).map(function(line) {
+			return [ el('dt', {}, line[0]), el('dd', {}, line[1]) ];
+		}));
+	},
+
 	/* A whole number; from a million on shortened. */
 	count: function(value) {
 		if (value < 1e6)

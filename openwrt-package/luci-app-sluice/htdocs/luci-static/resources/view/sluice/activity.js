@@ -4,6 +4,7 @@
 'require sluice.agent as agent';
 'require sluice.draw as draw';
 'require sluice.hand as hand';
+'require sluice.pages as pages';
 'require sluice.rows as rows';
 'require sluice.words as words';
 
@@ -43,7 +44,7 @@ function haystack(flow, names) {
 }
 
 function facts(flow) {
-	var rows = [
+	return draw.facts([
 		[ _('Device'), flow.device_name ],
 		[ _('From'), end(flow.src, flow.sport) ],
 		[ _('To'), end(flow.dst, flow.dport) + ', ' + flow.transport.toUpperCase() ],
@@ -57,10 +58,7 @@ function facts(flow) {
 		[ _('Last packet'), draw.ago(flow.idle_s) ],
 		[ 'JA4', flow.ja4 ],
 		[ 'JA3', flow.ja3 ]
-	];
-	return el('dl', { 'class': 'sluice-facts' }, rows.filter(function(row) { return row[1]; }).map(function(row) {
-		return [ el('dt', {}, row[0]), el('dd', {}, row[1]) ];
-	}));
+	]);
 }
 
 var actions = {
@@ -78,13 +76,13 @@ function causes(answer) {
 }
 
 /* One connection; what is behind it is made when it is opened. */
-function Row(page, flow) {
+function Row(page, names, flow) {
 	var row = rows.row([ 'verdict', 'to', 'from', 'why', 'data', 'age' ],
-		function(inside) { page.open(this.flow, inside); }.bind(this), function() { page.list.held(); });
+		function(inside) { open(this.flow, inside); }.bind(this), function() { page.list.held(); });
 	this.node = row.node;
 	this.node.classList.add('sluice-flow');
 	this.cells = row.cells;
-	this.names = page.names;
+	this.names = names;
 	this.update(flow);
 }
 
@@ -102,93 +100,50 @@ Row.prototype.update = function(flow) {
 	draw.renew(c.age, draw.ago(flow.age_s));
 };
 
+/* What is behind a row. */
+function open(flow, inside) {
+	var subject = flow.name || flow.dst, subjects = flow.name ? [ flow.name, flow.dst ] : [ flow.dst ];
+	var why = el('div', {}, el('p', { 'class': 'sluice-soft' }, _('Asking why…')));
+	var ask = function() {
+		return agent.ask('why', subject).then(function(answer) { draw.fill(why, causes(answer)); }, function(word) {
+			draw.fill(why, el('p', { 'class': 'sluice-bad' }, words.absence(word)[0]));
+		});
+	};
+	draw.fill(inside, why, hand.decide(subjects, flow.src, ask), facts(flow));
+	return ask();
+}
+
 return view.extend({
 	load: function() {
-		return Promise.all([
-			agent.ask('flows', 0, PAGE).catch(function(why) { return why; }),
-			agent.names(), agent.learn()
-		]);
+		return Promise.all([ pages.first(agent.ask('flows', 0, PAGE)), agent.names(), agent.learn() ]);
 	},
 
 	render: function(loaded) {
-		this.names = loaded[1];
-		this.offset = 0;
-		this.head = el('div', { 'class': 'sluice-head', 'role': 'status' });
-		this.list = rows.list(key, function(flow) { return new Row(this, flow); }.bind(this));
-		this.note = el('p', { 'class': 'sluice-soft', 'role': 'status' });
-		this.search = el('input', { 'type': 'search', 'class': 'cbi-input-text', 'aria-label': _('Filter'),
-			'placeholder': _('Name, address, device, rule…'), 'input': this.filter.bind(this) });
-		this.only = el('select', { 'class': 'cbi-input-select', 'aria-label': _('Which'), 'change': this.filter.bind(this) },
-			[ [ '', _('All') ], [ 'blocked', _('Blocked') ], [ 'trusted', _('Passed') ], [ 'limited', _('Slowed') ] ].map(function(pair) {
-				return el('option', { 'value': pair[0] }, pair[1]);
-			}));
-		this.newer = el('button', { 'type': 'button', 'class': 'btn cbi-button', 'click': this.turn.bind(this, -PAGE) }, _('Newer'));
-		this.older = el('button', { 'type': 'button', 'class': 'btn cbi-button', 'click': this.turn.bind(this, PAGE) }, _('Older'));
-		this.page = draw.page(this.head,
-			el('div', { 'class': 'sluice-tools' }, this.search, this.only, this.newer, this.older), this.note, this.list.node);
-		if (typeof loaded[0] == 'string')
-			this.show(null, loaded[0]);
-		else
-			this.show(loaded[0], null);
-		this.look = agent.watch(function() {
-			return agent.ask('flows', this.offset, PAGE);
-		}.bind(this), this.show.bind(this));
-		return this.page;
-	},
-
-	turn: function(by) {
-		this.offset = Math.max(0, this.offset + by);
-		this.list.close();
-		this.look();
-	},
-
-	show: function(answer, why) {
-		draw.tint(this.page);
-		if (why) {
-			draw.absent(this.head, words.absence(why));
-			this.list.node.classList.add('is-old');
-			return;
-		}
-		/* The answer to what was asked before the page was turned. */
-		if (answer.offset != this.offset)
-			return;
-		this.list.node.classList.remove('is-old');
-		draw.renew(this.head, el('h2', {}, _('Activity')), el('p', {}, _('Connections that were decided, the last first. Open one to see why, and to change it.')));
-		this.total = answer.total;
-		this.newer.disabled = this.offset == 0;
-		this.older.disabled = this.offset + answer.flows.length >= answer.total;
-		this.list.show(answer.flows);
-		this.filter();
-	},
-
-	filter: function() {
-		var wanted = this.search.value.trim().toLowerCase(), only = this.only.value, shown = 0, all = 0;
-		for (var id in this.list.rows) {
-			var row = this.list.rows[id];
-			var fits = (!only || row.flow.verdict == only) && row.text.indexOf(wanted) >= 0;
-			row.node.hidden = !fits;
-			shown += fits ? 1 : 0;
-			all++;
-		}
-		/* Rows that are held may be over by now. */
-		var total = draw.count(Math.max(this.total, this.offset + all));
-		var text = !all ? _('No connection was decided yet.')
-			: shown < all ? _('%d of %d shown, of %s in all.').format(shown, all, total)
-				: _('%d to %d of %s.').format(this.offset + 1, this.offset + all, total);
-		draw.renew(this.note, text + this.list.waiting());
-	},
-
-	/* What is behind a row. */
-	open: function(flow, inside) {
-		var subject = flow.name || flow.dst, subjects = flow.name ? [ flow.name, flow.dst ] : [ flow.dst ];
-		var why = el('div', {}, el('p', { 'class': 'sluice-soft' }, _('Asking why…')));
-		var ask = function() {
-			return agent.ask('why', subject).then(function(answer) { draw.fill(why, causes(answer)); }, function(word) {
-				draw.fill(why, el('p', { 'class': 'sluice-bad' }, words.absence(word)[0]));
-			});
-		};
-		draw.fill(inside, why, hand.decide(subjects, flow.src, ask), facts(flow));
-		return ask();
+		var again = function() { page.note(); };
+		var search = pages.search(_('Name, address, device, rule…'), again);
+		var only = pages.choice(_('Which'), [ [ '', _('All') ], [ 'blocked', _('Blocked') ], [ 'trusted', _('Passed') ], [ 'limited', _('Slowed') ] ], again);
+		var page = pages.list({
+			title: _('Activity'),
+			about: _('Connections that were decided, the last first. Open one to see why, and to change it.'),
+			size: PAGE,
+			turns: [ _('Newer'), _('Older') ],
+			ask: function(offset) { return agent.ask('flows', offset, PAGE); },
+			items: function(answer) { return answer.flows; },
+			key: key,
+			make: function(flow, page) { return new Row(page, loaded[1], flow); },
+			note: function(answer, page) {
+				var wanted = search.value.trim().toLowerCase();
+				var fits = page.filter(function(row) { return (!only.value || row.flow.verdict == only.value) && row.text.indexOf(wanted) >= 0; });
+				var shown = fits[0], all = fits[1];
+				/* Rows that are held may be over by now. */
+				var total = draw.count(Math.max(answer.total, page.offset + all));
+				return !all ? _('No connection was decided yet.')
+					: shown < all ? _('%d of %d shown, of %s in all.').format(shown, all, total)
+						: _('%d to %d of %s.').format(page.offset + 1, page.offset + all, total);
+			},
+			tools: [ search, only ]
+		}, loaded[0]);
+		return page.node;
 	},
 
 	handleSave: null,

@@ -4,6 +4,7 @@
 'require sluice.agent as agent';
 'require sluice.draw as draw';
 'require sluice.hand as hand';
+'require sluice.pages as pages';
 'require sluice.rows as rows';
 'require sluice.words as words';
 
@@ -31,16 +32,16 @@ function shown(value) {
 /* Names of facts are those of the log and of the program that is told. */
 function facts(event) {
 	var names = Object.keys(event).filter(function(name) { return said.indexOf(name) < 0 && event[name] !== '' && event[name] != null; });
-	return el('dl', { 'class': 'sluice-facts' },
-		el('dt', {}, _('Importance')), el('dd', {}, words.severity(event.severity)),
-		event.time ? [ el('dt', {}, _('Time')), el('dd', {}, new Date(event.time * 1000).toLocaleString()) ] : null,
-		names.sort().map(function(name) { return [ el('dt', {}, name), el('dd', {}, shown(event[name])) ]; }));
+	return draw.facts([
+		[ _('Importance'), words.severity(event.severity) ],
+		[ _('Time'), event.time && new Date(event.time * 1000).toLocaleString() ]
+	].concat(names.sort().map(function(name) { return [ name, shown(event[name]) ]; })));
 }
 
 /* One event. */
-function Row(page, event) {
+function Row(view, page, event) {
 	var row = rows.row([ 'kind', 'what', 'age' ],
-		function(inside) { page.open(this.event, inside); }.bind(this), function() { page.list.held(); });
+		function(inside) { view.open(this.event, inside); }.bind(this), function() { page.list.held(); });
 	this.node = row.node;
 	this.cells = row.cells;
 	this.node.classList.add('sluice-event', 'is-' + draw.clean(event.severity).replace(/\W/g, ''));
@@ -56,78 +57,44 @@ Row.prototype.update = function(event) {
 
 return view.extend({
 	load: function() {
-		return Promise.all([ agent.ask('events', 0, PAGE, '', choices.open[1], choices.open[2]).catch(function(why) { return why; }), agent.learn() ]);
+		return Promise.all([ pages.first(this.ask(0, '', 'open')), agent.learn() ]);
+	},
+
+	ask: function(offset, kind, which) {
+		return agent.ask('events', offset, PAGE, kind, choices[which][1], choices[which][2]);
 	},
 
 	render: function(loaded) {
-		var button = function(title, press) {
-			return el('button', { 'type': 'button', 'class': 'btn cbi-button', 'click': press }, title);
-		};
-		var choice = function(name, pairs) {
-			return el('select', { 'class': 'cbi-input-select', 'aria-label': name, 'change': this.again.bind(this, 0) }, pairs.map(function(pair) {
-				return el('option', { 'value': pair[0] }, pair[1]);
-			}));
-		}.bind(this);
-		this.offset = 0;
-		this.head = el('div', { 'class': 'sluice-head', 'role': 'status' });
-		this.list = rows.list(function(event) { return event.id + ' ' + event.type; }, function(event) { return new Row(this, event); }.bind(this));
-		this.note = el('p', { 'class': 'sluice-soft', 'role': 'status' });
+		var again = function() { this.page.again(0); }.bind(this);
+		var kind = this.kind = pages.choice(_('Kind'), [ [ '', _('All kinds') ] ].concat(words.kinds.map(function(kind) { return [ kind, words.kind(kind) ]; })), again);
+		var which = pages.choice(_('Which'), Object.keys(choices).map(function(name) { return [ name, choices[name][0] ]; }), again);
+		var away = agent.can('archive') ? hand.button(_('Put all away'), 'neutral', this.putAway.bind(this)) : null;
 		this.silent = el('div');
 		this.place = hand.outcome();
-		this.kind = choice(_('Kind'), [ [ '', _('All kinds') ] ].concat(words.kinds.map(function(kind) { return [ kind, words.kind(kind) ]; })));
-		this.which = choice(_('Which'), Object.keys(choices).map(function(name) { return [ name, choices[name][0] ]; }));
-		this.newer = button(_('Newer'), function() { this.again(Math.max(0, this.offset - PAGE)); }.bind(this));
-		this.older = button(_('Older'), function() { this.again(this.offset + PAGE); }.bind(this));
-		this.away = agent.can('archive') ? hand.button(_('Put all away'), 'neutral', this.putAway.bind(this)) : null;
-		this.page = draw.page(this.head,
-			el('div', { 'class': 'sluice-tools' }, this.kind, this.which, this.newer, this.older, this.away),
-			this.place, this.silent, this.note, this.list.node);
-		if (typeof loaded[0] == 'string')
-			this.show(null, loaded[0]);
-		else
-			this.show({ answer: loaded[0], asked: this.asked() }, null);
-		this.look = agent.watch(function() {
-			var asked = this.asked(), which = choices[this.which.value];
-			return agent.ask('events', this.offset, PAGE, this.kind.value, which[1], which[2]).then(function(answer) {
-				return { answer: answer, asked: asked };
-			});
-		}.bind(this), this.show.bind(this));
-		return this.page;
-	},
-
-	asked: function() {
-		return [ this.offset, this.kind.value, this.which.value ].join(' ');
-	},
-
-	/* Asks for other events. */
-	again: function(offset) {
-		this.offset = offset;
-		this.list.close();
-		this.look();
-	},
-
-	show: function(told, why) {
-		draw.tint(this.page);
-		if (why) {
-			draw.absent(this.head, words.absence(why));
-			this.list.node.classList.add('is-old');
-			return;
-		}
-		/* The answer to what was asked before something else was chosen. */
-		if (told.asked != this.asked())
-			return;
-		var answer = told.answer, events = answer.events || [];
-		this.list.node.classList.remove('is-old');
-		draw.renew(this.head, el('h2', {}, _('Alerts')), el('p', {}, _('What happened that somebody should know, the last first. It is forgotten when Sluice starts again.')));
-		this.last = events.reduce(function(last, event) { return Math.max(last, event.id); }, this.offset ? this.last : 0);
-		this.newer.disabled = this.offset == 0;
-		this.older.disabled = this.offset + events.length >= answer.total;
-		if (this.away)
-			this.away.hidden = this.which.value == 'away' || !events.length;
-		this.list.show(events);
-		this.mutes(answer.muted || []);
-		var note = !events.length ? _('Nothing to look at.') : _('%d to %d of %s.').format(this.offset + 1, this.offset + events.length, draw.count(answer.total));
-		draw.renew(this.note, note + this.list.waiting());
+		this.last = 0;
+		this.page = pages.list({
+			title: _('Alerts'),
+			about: _('What happened that somebody should know, the last first. It is forgotten when Sluice starts again.'),
+			size: PAGE,
+			turns: [ _('Newer'), _('Older') ],
+			chosen: function() { return [ kind.value, which.value ]; },
+			ask: function(offset) { return this.ask(offset, kind.value, which.value); }.bind(this),
+			items: function(answer) { return answer.events || []; },
+			key: function(event) { return event.id + ' ' + event.type; },
+			make: function(event, page) { return new Row(this, page, event); }.bind(this),
+			note: function(answer, page) {
+				var events = answer.events || [], offset = page.offset;
+				this.last = events.reduce(function(last, event) { return Math.max(last, event.id); }, offset ? this.last : 0);
+				if (away)
+					away.hidden = which.value == 'away' || !events.length;
+				this.mutes(answer.muted || []);
+				return !events.length ? _('Nothing to look at.') : _('%d to %d of %s.').format(offset + 1, offset + events.length, draw.count(answer.total));
+			}.bind(this),
+			tools: [ kind, which ],
+			acts: away,
+			below: [ this.place, this.silent ]
+		}, loaded[0]);
+		return this.page.node;
 	},
 
 	/* Kinds that nobody is told of. */
@@ -146,8 +113,7 @@ return view.extend({
 	act: function(method, args, done) {
 		return agent.tell.apply(agent, [ method ].concat(args)).then(function() {
 			hand.said(this.place, done);
-			this.list.close();
-			return this.look();
+			return this.page.again(this.page.offset);
 		}.bind(this), function(why) { hand.refused(this.place, why); }.bind(this));
 	},
 

@@ -4,6 +4,7 @@
 'require sluice.agent as agent';
 'require sluice.draw as draw';
 'require sluice.hand as hand';
+'require sluice.pages as pages';
 'require sluice.rows as rows';
 'require sluice.words as words';
 
@@ -13,10 +14,6 @@ var el = draw.el;
 
 /* Devices on a page, and names of servers for each. */
 var PAGE = 100, NAMES = 8;
-
-function key(device) {
-	return device.mac;
-}
 
 /* What rules do to all that a device does. */
 function state(device) {
@@ -52,9 +49,7 @@ function facts(device) {
 		[ _('Sent'), carried(device.up_bytes, device.up_packets) ],
 		[ _('Rules'), device.rules && device.rules.map(function(rule) { return rule.name; }).join(', ') ]
 	];
-	return el('dl', { 'class': 'sluice-facts' }, lines.filter(function(line) { return line[1]; }).map(function(line) {
-		return [ el('dt', {}, line[0]), el('dd', {}, line[1]) ];
-	}));
+	return draw.facts(lines);
 }
 
 /* Names of servers that connections of a device go to, those with the most bytes first. */
@@ -110,71 +105,30 @@ Row.prototype.open = function(page, inside) {
 
 return view.extend({
 	load: function() {
-		return Promise.all([
-			agent.ask('devices', 0, PAGE).catch(function(why) { return why; }),
-			agent.learn()
-		]);
+		return Promise.all([ pages.first(agent.ask('devices', 0, PAGE)), agent.learn() ]);
 	},
 
 	render: function(loaded) {
-		this.offset = 0;
-		this.head = el('div', { 'class': 'sluice-head', 'role': 'status' });
-		this.list = rows.list(key, function(device) { return new Row(this, device); }.bind(this));
-		this.note = el('p', { 'class': 'sluice-soft', 'role': 'status' });
-		this.search = el('input', { 'type': 'search', 'class': 'cbi-input-text', 'aria-label': _('Filter'),
-			'placeholder': _('Name, address, group…'), 'input': this.filter.bind(this) });
-		this.before = el('button', { 'type': 'button', 'class': 'btn cbi-button', 'click': this.turn.bind(this, -PAGE) }, _('More traffic'));
-		this.after = el('button', { 'type': 'button', 'class': 'btn cbi-button', 'click': this.turn.bind(this, PAGE) }, _('Less traffic'));
-		this.page = draw.page(this.head, el('div', { 'class': 'sluice-tools' }, this.search, this.before, this.after), this.note, this.list.node);
-		if (typeof loaded[0] == 'string')
-			this.show(null, loaded[0]);
-		else
-			this.show(loaded[0], null);
-		this.look = agent.watch(function() {
-			return agent.ask('devices', this.offset, PAGE);
-		}.bind(this), this.show.bind(this));
-		return this.page;
-	},
-
-	turn: function(by) {
-		this.offset = Math.max(0, this.offset + by);
-		this.list.close();
-		this.look();
-	},
-
-	show: function(answer, why) {
-		draw.tint(this.page);
-		if (why) {
-			draw.absent(this.head, words.absence(why));
-			this.list.node.classList.add('is-old');
-			return;
-		}
-		/* The answer to what was asked before the page was turned. */
-		if (answer.offset != this.offset)
-			return;
-		this.list.node.classList.remove('is-old');
-		draw.renew(this.head, el('h2', {}, _('Devices')),
-			el('p', {}, _('Who is in the household, those that moved most first. Open one to see more, and to change it.')),
-			draw.warnings(answer.blind));
-		this.answer = answer;
-		this.before.disabled = this.offset == 0;
-		this.after.disabled = this.offset + answer.devices.length >= answer.total;
-		this.list.show(answer.devices);
-		this.filter();
-	},
-
-	filter: function() {
-		var wanted = this.search.value.trim().toLowerCase(), shown = 0, all = 0;
-		for (var id in this.list.rows) {
-			var row = this.list.rows[id];
-			row.node.hidden = row.text.indexOf(wanted) < 0;
-			shown += row.node.hidden ? 0 : 1;
-			all++;
-		}
-		var text = !all ? _('No device was seen yet.') : _('%d of %s shown.').format(shown, draw.count(this.answer.total));
-		if (this.answer.interval_ms)
-			text += ' ' + _('Rates of the last %s s.').format((this.answer.interval_ms / 1000).toFixed(1));
-		draw.renew(this.note, text + this.list.waiting());
+		var search = pages.search(_('Name, address, group…'), function() { page.note(); });
+		var page = pages.list({
+			title: _('Devices'),
+			about: _('Who is in the household, those that moved most first. Open one to see more, and to change it.'),
+			blind: function(answer) { return answer.blind; },
+			size: PAGE,
+			turns: [ _('More traffic'), _('Less traffic') ],
+			ask: function(offset) { return agent.ask('devices', offset, PAGE); },
+			items: function(answer) { return answer.devices; },
+			key: function(device) { return device.mac; },
+			make: function(device, page) { return new Row(page, device); },
+			note: function(answer, page) {
+				var wanted = search.value.trim().toLowerCase();
+				var shown = page.filter(function(row) { return row.text.indexOf(wanted) >= 0; });
+				var text = !shown[1] ? _('No device was seen yet.') : _('%d of %s shown.').format(shown[0], draw.count(answer.total));
+				return text + (answer.interval_ms ? ' ' + _('Rates of the last %s s.').format((answer.interval_ms / 1000).toFixed(1)) : '');
+			},
+			tools: search
+		}, loaded[0]);
+		return page.node;
 	},
 
 	handleSave: null,
