@@ -94,11 +94,8 @@ impl Sets {
         let Some(sets) = &mut self.kernel else { return Ok(most) };
         let sets = sets.get_mut();
         entries.sort();
-        let mut needs = 0;
         let ranges: &mut dyn Iterator<Item = _> = &mut entries.ranges();
-        for _range in ranges {
-            needs += RANGE_BYTES;
-        }
+        let needs = ranges.count() as u64 * RANGE_BYTES;
         let most = Observing { new: most.new + needs, in_force: most.in_force + sets.bytes() };
         bulk::check(0, 0, most, Live::default(), cap_kib)?;
         sets.set_listed(&mut entries.ranges()).map_err(error)?;

@@ -7,21 +7,23 @@
 //! ends by itself.
 
 mod elements;
+mod rules;
 mod text;
 
-use std::hash::{DefaultHasher, Hasher as _};
+use std::hash::Hasher as _;
 
 use sluice_abi::attach::Role;
-use sluice_abi::reason::DropReason;
 
 use self::elements::{CHUNK, Element, Range, is_v4};
-use self::text::{Chains, FAMILIES, Kind, LIVE, REASONS};
+pub use self::rules::Dropped;
+use self::rules::Rules;
+use self::text::{Chains, FAMILIES, Kind, LIVE};
 use super::apply::{ApplyError, NFT};
 use super::offload::kernel::Kernel;
 use super::offload::wire::{self, message};
 use super::rules::is_device;
 use crate::config::Net;
-use crate::sys::netlink::{Builder, Message, RequestError, flag};
+use crate::sys::netlink::{Builder, RequestError, flag};
 
 /// The table.
 pub const TABLE: &str = "sluice_shield";
@@ -40,17 +42,6 @@ pub struct Guarded {
     pub device: Box<str>,
     /// Which side of the router it is on.
     pub role: Role,
-}
-
-/// Packets that were dropped.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Dropped {
-    /// Number of the interface.
-    pub slot: u32,
-    /// Why.
-    pub reason: DropReason,
-    /// How many.
-    pub packets: u64,
 }
 
 /// Why lists cannot be in sets.
@@ -118,46 +109,6 @@ fn names(kernel: &mut Kernel) -> Result<Vec<String>, RequestError> {
 /// The number in the name of a set.
 fn number(name: &str) -> Option<u32> {
     name.rsplit_once('_').and_then(|(_, number)| number.parse().ok())
-}
-
-/// The rules of the table as the kernel tells them.
-#[derive(Debug, Default)]
-struct Rules {
-    /// What they ask, and where each stands: another number for others.
-    number: DefaultHasher,
-    dropped: Vec<Dropped>,
-}
-
-impl Rules {
-    fn read(&mut self, message: &Message<'_>) -> Option<()> {
-        let find = |kind| message.attrs(wire::FAMILY_HEADER).find(|attr| attr.kind == kind);
-        let is_ours = message.kind == message::NEW_RULE
-            && find(wire::RULE_TABLE).is_some_and(|table| *table.text() == *TABLE);
-        if !is_ours {
-            return None;
-        }
-        let chain = find(wire::RULE_CHAIN)?.text();
-        self.number.write(find(wire::RULE_HANDLE)?.value);
-        let expressions = find(wire::RULE_EXPRESSIONS)?;
-        let mut packets = None;
-        for expression in expressions.nested() {
-            let find = |kind| expression.nested().find(|attr| attr.kind == kind);
-            if find(wire::EXPR_NAME).is_some_and(|name| &*name.text() == "counter") {
-                let data = find(wire::EXPR_DATA)?;
-                let count = data.nested().find(|attr| attr.kind == wire::COUNTER_PACKETS)?;
-                packets = Some(u64::from_be_bytes(count.value.try_into().ok()?));
-            }
-        }
-        let Some(packets) = packets else {
-            // With a counter the figures change.
-            self.number.write(expressions.value);
-            return Some(());
-        };
-        let (reason, slot) = chain.rsplit_once('_')?;
-        let reason = REASONS.into_iter().find(|one| one.name() == reason)?;
-        self.dropped.push(Dropped { slot: slot.parse().ok()?, reason, packets });
-        Some(())
-    }
 }
 
 /// Sets, and what is in force of them.
