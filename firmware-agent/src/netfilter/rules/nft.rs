@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Counted, Ruleset, TABLE};
+use crate::config::MarkMask;
 
 /// What happens to a table of the same name that is there already.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,7 +36,6 @@ impl Ruleset {
             let tail = self.tail(Some("asking_closed"), "goto opening_closed", &queue);
             let _ = writeln!(text, "\tchain closed {{\n{tail}\t}}");
         }
-        vetted(&mut text);
         self.others(&mut text);
         self.ignored(&mut text);
         self.unattended(&mut text);
@@ -136,13 +136,13 @@ impl Ruleset {
 
     fn inspect(&self, text: &mut String) {
         let mask = self.marks.bits();
-        let (trusted, undecided) = (self.marks.trusted(), self.marks.undecided());
-        let answered = self.marks.answered();
+        let undecided = self.marks.undecided();
+        let (vetted, answered) = (vetted(self.marks), self.marks.answered());
         let _ = writeln!(
             text,
             "\tchain inspect {{\n\
              \t\ttype filter hook forward priority filter - 10; policy accept;\n\
-             \t\tmeta mark & {mask:#010x} == {trusted:#010x} jump vetted\n\
+             {vetted}\
              \t\tmeta mark & {answered:#010x} != 0x00000000 jump answered"
         );
         if let Some(dns) = &self.dns {
@@ -270,18 +270,19 @@ pub(super) fn counted(counted: Counted, action: &str) -> String {
     format!("counter {action} comment \"{}\"", counted.name())
 }
 
-/// For packets that the fast path marked: most of them, so they meet one rule of `inspect` and
-/// none of the sets. The fast path marks no first packet of a connection, but others can, such
-/// as who restores connection marks without a mask: that packet goes the usual way.
-fn vetted(text: &mut String) {
-    let _ = writeln!(
-        text,
-        "\tchain vetted {{\n\
-         \t\ttcp flags & (fin | syn | rst | ack) == syn return\n\
-         \t\tcounter accept comment \"{}\"\n\
-         \t}}",
-        Counted::PassedTrusted.name()
-    );
+/// The rule for packets that the fast path marked: most of them, so they meet this one of `inspect` and
+/// none of the sets. The fast path marks no first packet of a connection, but others can, such as
+/// who restores connection marks without a mask: that packet goes the usual way.
+///
+/// The flags of TCP are read without asking whether it is TCP, which would cost every packet as much
+/// as the rule itself. A datagram of UDP that has the same bits there goes the usual way too, and
+/// leaves it by the mark of its connection.
+fn vetted(marks: MarkMask) -> String {
+    // SYN of FIN, SYN, RST and ACK, in the byte at 13.
+    let opens_not = "@th,104,8 & 0x17 != 0x02";
+    let (mask, trusted) = (marks.bits(), marks.trusted());
+    let pass = counted(Counted::PassedTrusted, "accept");
+    format!("\t\tmeta mark & {mask:#010x} == {trusted:#010x} {opens_not} {pass}\n")
 }
 
 #[cfg(test)]
@@ -304,10 +305,6 @@ table inet sluice {
 		meta mark set meta mark & 0xf8ffffff
 		counter queue num 5-8 bypass comment "queued"
 	}
-	chain vetted {
-		tcp flags & (fin | syn | rst | ack) == syn return
-		counter accept comment "passed_trusted"
-	}
 	chain unattended {
 		meta mark set meta mark & 0xf8ffffff
 		meta l4proto != { tcp, udp } accept
@@ -326,7 +323,7 @@ table inet sluice {
 	}
 	chain inspect {
 		type filter hook forward priority filter - 10; policy accept;
-		meta mark & 0x07000000 == 0x01000000 jump vetted
+		meta mark & 0x07000000 == 0x01000000 @th,104,8 & 0x17 != 0x02 counter accept comment "passed_trusted"
 		meta mark & 0x04000000 != 0x00000000 jump answered
 		meta mark & 0x07000000 == 0x03000000 goto unattended
 		meta l4proto != { tcp, udp } accept
