@@ -65,7 +65,10 @@ impl Backend for Nft {
             if rules.dns_group().is_none() || put(&rules.without_dns()).is_err() {
                 return Err(error);
             }
-            self.mute = Some(format!("{error} (without logs: install kmod-nfnetlink-log)"));
+            // It says the same of each of the rules.
+            let error = error.to_string();
+            let first = error.split(" / ").next().unwrap_or_default();
+            self.mute = Some(format!("{first} (without logs: install kmod-nfnetlink-log)"));
         }
         // Without the state of counters.
         self.listing = Self::list(&["-s"])?;
